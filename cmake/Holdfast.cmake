@@ -1,0 +1,84 @@
+# House rules for libraries, programs and their tests.
+#
+#   holdfast_library(NAME DEPS lib... SYSTEM imported-target...)
+#     hf_NAME      from src/NAME/*.cpp, without tests, fuzzers, benches and mains
+#     NAME_test    from src/NAME/*_test.cpp, run by ctest
+#     NAME_links   the whole archive linked with its declared dependencies only: an upward
+#                  dependency is a link error
+#   holdfast_program(NAME FROM DIR MAIN FILE DEPS lib...)
+
+set(HOLDFAST_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor
+    -Wold-style-cast -Wimplicit-fallthrough -Wthread-safety)
+# TRY is a statement expression, taken by clang and g++ alike.
+list(APPEND HOLDFAST_WARNINGS -Wno-gnu-statement-expression-from-macro-expansion)
+
+set(HOLDFAST_HARDENING -fstack-protector-strong -fstack-clash-protection -fcf-protection
+    -ftrivial-auto-var-init=zero)
+
+function(holdfast_compile_options target)
+  target_include_directories(${target} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
+  target_compile_options(${target} PRIVATE ${HOLDFAST_WARNINGS} ${HOLDFAST_HARDENING})
+  if(HOLDFAST_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  target_compile_definitions(${target} PRIVATE _GLIBCXX_ASSERTIONS
+      $<$<CONFIG:Release,RelWithDebInfo>:_FORTIFY_SOURCE=2>)
+endfunction()
+
+function(holdfast_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS;SYSTEM;TEST_DEPS" ${ARGN})
+  file(GLOB all CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  set(sources ${all})
+  list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench|main)\\.cpp$")
+  set(tests ${all})
+  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
+  set(fuzzers ${all})
+  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
+  list(TRANSFORM ARG_DEPS PREPEND hf_ OUTPUT_VARIABLE deps)
+  list(TRANSFORM ARG_TEST_DEPS PREPEND hf_ OUTPUT_VARIABLE test_deps)
+  if(NOT sources)
+    return()
+  endif()
+
+  add_library(hf_${name} STATIC ${sources})
+  target_link_libraries(hf_${name} PUBLIC ${deps} ${ARG_SYSTEM} fmt::fmt)
+  holdfast_compile_options(hf_${name})
+
+  set(empty_main ${CMAKE_BINARY_DIR}/empty_main.cpp)
+  if(NOT EXISTS ${empty_main})
+    file(WRITE ${empty_main} "int main() { return 0; }\n")
+  endif()
+  add_executable(${name}_links ${empty_main})
+  target_link_libraries(${name}_links PRIVATE "-Wl,--whole-archive" $<TARGET_FILE:hf_${name}>
+      "-Wl,--no-whole-archive" ${deps} ${ARG_SYSTEM} fmt::fmt Threads::Threads)
+  add_dependencies(${name}_links hf_${name})
+
+  if(tests)
+    add_executable(${name}_test ${tests})
+    target_link_libraries(${name}_test PRIVATE hf_${name} ${test_deps} GTest::gmock GTest::gtest_main)
+    holdfast_compile_options(${name}_test)
+    gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
+        PROPERTIES TIMEOUT 120)
+  endif()
+
+  if(HOLDFAST_FUZZ)
+    foreach(file ${fuzzers})
+      get_filename_component(fuzzer ${file} NAME_WE)
+      add_executable(${name}_${fuzzer} ${file})
+      target_link_libraries(${name}_${fuzzer} PRIVATE hf_${name} ${test_deps} -fsanitize=fuzzer)
+      holdfast_compile_options(${name}_${fuzzer})
+    endforeach()
+  endif()
+endfunction()
+
+function(holdfast_program name)
+  cmake_parse_arguments(ARG "" "MAIN" "DEPS;SYSTEM" ${ARGN})
+  list(TRANSFORM ARG_DEPS PREPEND hf_ OUTPUT_VARIABLE deps)
+  if(NOT EXISTS ${CMAKE_SOURCE_DIR}/src/${ARG_MAIN})
+    return()
+  endif()
+  add_executable(${name} ${CMAKE_SOURCE_DIR}/src/${ARG_MAIN})
+  target_link_libraries(${name} PRIVATE ${deps} ${ARG_SYSTEM})
+  holdfast_compile_options(${name})
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/bin)
+endfunction()

@@ -1,0 +1,64 @@
+// Storage: one directory of flat-named files, as the sans-I/O core sees it.
+//
+// Two halves. The control path blocks and is for opening, recovery and rare changes of the file
+// set. The data path (read, write, sync) returns at once; its Completion is called later, from the
+// owner's event loop, never from inside the call.
+//
+// Guarantees, the ones of POSIX and no more: bytes are durable once a sync issued after their write's
+// completion has completed; a name is durable once sync_directory returned. After a crash each
+// unsynced 512-byte sector holds the old or the new bytes, in any mixture. A failed sync is final: what it
+// covered may be lost even if a later sync succeeds.
+//
+// Not thread-safe: one thread owns a Storage.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace hf {
+
+using FileId = StrongNumber<struct FileTag, uint32_t>;
+
+class Completion {
+ public:
+  virtual void on_complete(Status status) = 0;
+
+ protected:
+  ~Completion() = default;
+};
+
+enum class OpenMode {
+  kRead,
+  kReadWrite,
+  kCreate,  // must not exist
+};
+
+class Storage {
+ public:
+  virtual ~Storage() = default;
+
+  // Control path.
+  virtual Result<FileId> open(std::string_view name, OpenMode mode) = 0;
+  virtual Status close(FileId file) = 0;
+  virtual Result<uint64_t> size(FileId file) = 0;
+  virtual Status truncate(FileId file, uint64_t size) = 0;  // grows with zeroes too
+  virtual Status remove(std::string_view name) = 0;
+  virtual Status rename(std::string_view from, std::string_view to) = 0;  // replaces
+  virtual Result<std::vector<std::string>> list() = 0;                    // sorted
+  virtual Status sync_directory() = 0;
+  virtual Status read_now(FileId file, uint64_t offset, MutableByteSpan to) = 0;  // short read: kCorrupt
+  virtual Status write_now(FileId file, uint64_t offset, ByteSpan from) = 0;
+  virtual Status sync_now(FileId file) = 0;
+
+  // Data path. Spans must stay valid until the completion.
+  virtual void read(FileId file, uint64_t offset, MutableByteSpan to, Completion& done) = 0;
+  virtual void write(FileId file, uint64_t offset, ByteSpan from, Completion& done) = 0;
+  virtual void sync(FileId file, Completion& done) = 0;
+};
+
+}  // namespace hf
