@@ -6,5 +6,6 @@ namespace hf {
 [[noreturn]] void assertion_failed(const char* expression, const char* file, int line);
 }  // namespace hf
 
-#define HF_ASSERT(expression) \
-  (static_cast<bool>(expression) ? void(0) : ::hf::assertion_failed(#expression, __FILE__, __LINE__))
+#define HF_ASSERT(expression)              \
+  (static_cast<bool>(expression) ? void(0) \
+                                 : ::hf::assertion_failed(#expression, __FILE__, __LINE__))

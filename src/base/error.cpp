@@ -8,20 +8,34 @@ namespace hf {
 
 std::string_view to_string(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return "invalid_argument";
-    case ErrorCode::kNotFound: return "not_found";
-    case ErrorCode::kExists: return "exists";
-    case ErrorCode::kConflict: return "conflict";
-    case ErrorCode::kPermission: return "permission";
-    case ErrorCode::kCorrupt: return "corrupt";
-    case ErrorCode::kWrongKey: return "wrong_key";
-    case ErrorCode::kNoSpace: return "no_space";
-    case ErrorCode::kIo: return "io";
-    case ErrorCode::kTimeout: return "timeout";
-    case ErrorCode::kUnavailable: return "unavailable";
-    case ErrorCode::kUnsupported: return "unsupported";
-    case ErrorCode::kLimit: return "limit";
-    case ErrorCode::kInternal: return "internal";
+    case ErrorCode::kInvalidArgument:
+      return "invalid_argument";
+    case ErrorCode::kNotFound:
+      return "not_found";
+    case ErrorCode::kExists:
+      return "exists";
+    case ErrorCode::kConflict:
+      return "conflict";
+    case ErrorCode::kPermission:
+      return "permission";
+    case ErrorCode::kCorrupt:
+      return "corrupt";
+    case ErrorCode::kWrongKey:
+      return "wrong_key";
+    case ErrorCode::kNoSpace:
+      return "no_space";
+    case ErrorCode::kIo:
+      return "io";
+    case ErrorCode::kTimeout:
+      return "timeout";
+    case ErrorCode::kUnavailable:
+      return "unavailable";
+    case ErrorCode::kUnsupported:
+      return "unsupported";
+    case ErrorCode::kLimit:
+      return "limit";
+    case ErrorCode::kInternal:
+      return "internal";
   }
   return "internal";
 }
@@ -37,12 +51,21 @@ Error errno_error(int error_number, std::string_view doing) {
   ErrorCode code = ErrorCode::kIo;
   switch (error_number) {
     case ENOSPC:
-    case EDQUOT: code = ErrorCode::kNoSpace; break;
-    case ENOENT: code = ErrorCode::kNotFound; break;
+    case EDQUOT:
+      code = ErrorCode::kNoSpace;
+      break;
+    case ENOENT:
+      code = ErrorCode::kNotFound;
+      break;
     case EACCES:
-    case EPERM: code = ErrorCode::kPermission; break;
-    case EEXIST: code = ErrorCode::kExists; break;
-    default: break;
+    case EPERM:
+      code = ErrorCode::kPermission;
+      break;
+    case EEXIST:
+      code = ErrorCode::kExists;
+      break;
+    default:
+      break;
   }
   return Error{.code = code,
                .cause = std::string(doing) + ": " +

@@ -15,16 +15,16 @@ enum class ErrorCode {
   kInvalidArgument,  // the caller's input is wrong; trying again does not help
   kNotFound,
   kExists,
-  kConflict,     // state does not allow it now (epoch, key, lineage, running VM)
-  kPermission,   // owner, mode, credentials
-  kCorrupt,      // bytes on disk or wire are not what was written
-  kWrongKey,     // authentication failed: wrong key, secret or certificate
+  kConflict,    // state does not allow it now (epoch, key, lineage, running VM)
+  kPermission,  // owner, mode, credentials
+  kCorrupt,     // bytes on disk or wire are not what was written
+  kWrongKey,    // authentication failed: wrong key, secret or certificate
   kNoSpace,
-  kIo,           // the operating system reported an error
+  kIo,  // the operating system reported an error
   kTimeout,
   kUnavailable,  // a peer or process is not there
   kUnsupported,
-  kLimit,        // a bound of ours was reached
+  kLimit,  // a bound of ours was reached
   kInternal,
 };
 

@@ -13,22 +13,41 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : inner_(std::move(value)) {}                        // NOLINT(google-explicit-constructor)
-  Result(Error error) : inner_(std::unexpected(std::move(error))) {}   // NOLINT(google-explicit-constructor)
+  Result(T value) : inner_(std::move(value)) {}  // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : inner_(std::unexpected(std::move(error))) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return inner_.has_value(); }
   explicit operator bool() const { return ok(); }
-  T& value() & { HF_ASSERT(ok()); return *inner_; }
-  const T& value() const& { HF_ASSERT(ok()); return *inner_; }
-  T&& value() && { HF_ASSERT(ok()); return *std::move(inner_); }
+  T& value() & {
+    HF_ASSERT(ok());
+    return *inner_;
+  }
+  const T& value() const& {
+    HF_ASSERT(ok());
+    return *inner_;
+  }
+  T&& value() && {
+    HF_ASSERT(ok());
+    return *std::move(inner_);
+  }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
   T&& operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
-  Error& error() & { HF_ASSERT(!ok()); return inner_.error(); }
-  const Error& error() const& { HF_ASSERT(!ok()); return inner_.error(); }
-  Error&& error() && { HF_ASSERT(!ok()); return std::move(inner_.error()); }
+  Error& error() & {
+    HF_ASSERT(!ok());
+    return inner_.error();
+  }
+  const Error& error() const& {
+    HF_ASSERT(!ok());
+    return inner_.error();
+  }
+  Error&& error() && {
+    HF_ASSERT(!ok());
+    return std::move(inner_.error());
+  }
 
  private:
   std::expected<T, Error> inner_;
@@ -39,14 +58,24 @@ class [[nodiscard]] Result<void> {
  public:
   using value_type = void;
   Result() = default;
-  Result(Error error) : inner_(std::unexpected(std::move(error))) {}   // NOLINT(google-explicit-constructor)
+  Result(Error error)
+      : inner_(std::unexpected(std::move(error))) {}  // NOLINT(google-explicit-constructor)
 
   bool ok() const { return inner_.has_value(); }
   explicit operator bool() const { return ok(); }
   void value() const { HF_ASSERT(ok()); }
-  Error& error() & { HF_ASSERT(!ok()); return inner_.error(); }
-  const Error& error() const& { HF_ASSERT(!ok()); return inner_.error(); }
-  Error&& error() && { HF_ASSERT(!ok()); return std::move(inner_.error()); }
+  Error& error() & {
+    HF_ASSERT(!ok());
+    return inner_.error();
+  }
+  const Error& error() const& {
+    HF_ASSERT(!ok());
+    return inner_.error();
+  }
+  Error&& error() && {
+    HF_ASSERT(!ok());
+    return std::move(inner_.error());
+  }
 
  private:
   std::expected<void, Error> inner_;
@@ -57,17 +86,17 @@ using Status = Result<void>;
 }  // namespace hf
 
 // `auto x = TRY(f());` and `TRY(g());` in a function that returns a Result. Not in coroutines.
-#define TRY(expression)                                                        \
-  ({                                                                           \
-    auto&& hf_try_result = (expression);                                       \
-    if (!hf_try_result.ok()) return std::move(hf_try_result).error();          \
-    std::forward<decltype(hf_try_result)>(hf_try_result).value();              \
+#define TRY(expression)                                               \
+  ({                                                                  \
+    auto&& hf_try_result = (expression);                              \
+    if (!hf_try_result.ok()) return std::move(hf_try_result).error(); \
+    std::forward<decltype(hf_try_result)>(hf_try_result).value();     \
   })
 
 // The same, naming where it happened.
-#define TRY_CONTEXT(expression, where)                                             \
-  ({                                                                               \
-    auto&& hf_try_result = (expression);                                           \
+#define TRY_CONTEXT(expression, where)                                               \
+  ({                                                                                 \
+    auto&& hf_try_result = (expression);                                             \
     if (!hf_try_result.ok()) return std::move(hf_try_result).error().context(where); \
-    std::forward<decltype(hf_try_result)>(hf_try_result).value();                  \
+    std::forward<decltype(hf_try_result)>(hf_try_result).value();                    \
   })

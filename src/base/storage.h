@@ -4,10 +4,10 @@
 // set. The data path (read, write, sync) returns at once; its Completion is called later, from the
 // owner's event loop, never from inside the call.
 //
-// Guarantees, the ones of POSIX and no more: bytes are durable once a sync issued after their write's
-// completion has completed; a name is durable once sync_directory returned. After a crash each
-// unsynced 512-byte sector holds the old or the new bytes, in any mixture. A failed sync is final: what it
-// covered may be lost even if a later sync succeeds.
+// Guarantees, the ones of POSIX and no more: bytes are durable once a sync issued after their
+// write's completion has completed; a name is durable once sync_directory returned. After a crash
+// each unsynced 512-byte sector holds the old or the new bytes, in any mixture. A failed sync is
+// final: what it covered may be lost even if a later sync succeeds.
 //
 // Not thread-safe: one thread owns a Storage.
 #pragma once
@@ -51,7 +51,8 @@ class Storage {
   virtual Status rename(std::string_view from, std::string_view to) = 0;  // replaces
   virtual Result<std::vector<std::string>> list() = 0;                    // sorted
   virtual Status sync_directory() = 0;
-  virtual Status read_now(FileId file, uint64_t offset, MutableByteSpan to) = 0;  // short read: kCorrupt
+  virtual Status read_now(FileId file, uint64_t offset,
+                          MutableByteSpan to) = 0;  // short read: kCorrupt
   virtual Status write_now(FileId file, uint64_t offset, ByteSpan from) = 0;
   virtual Status sync_now(FileId file) = 0;
 

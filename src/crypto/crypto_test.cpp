@@ -44,8 +44,8 @@ TEST(Hkdf, gives_test_case_1_of_rfc_5869) {
 
 // McGrew and Viega, "The Galois/Counter Mode of Operation", test case 16.
 TEST(Aead, gives_test_case_16_of_the_gcm_specification) {
-  Aead aead(Secret::copy_of(
-      hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308")));
+  Aead aead(
+      Secret::copy_of(hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308")));
   Nonce nonce = array_of<12>("cafebabefacedbaddecaf888");
   Bytes aad = hex("feedfacedeadbeeffeedfacedeadbeefabaddad2");
   Bytes plain = hex(
@@ -53,9 +53,10 @@ TEST(Aead, gives_test_case_16_of_the_gcm_specification) {
       "b525b16aedf5aa0de657ba637b39");
   Bytes sealed(plain.size() + kTagSize);
   aead.seal(nonce, aad, plain, sealed);
-  EXPECT_EQ(to_hex(sealed),
-            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056"
-            "828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b");
+  EXPECT_EQ(
+      to_hex(sealed),
+      "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056"
+      "828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b");
   Bytes opened(plain.size());
   ASSERT_TRUE(aead.open(nonce, aad, sealed, opened).ok());
   EXPECT_EQ(opened, plain);
@@ -88,15 +89,16 @@ TEST(Aead, seals_an_empty_payload_as_a_tag_over_its_header) {
 }
 
 TEST(Ed25519, gives_test_3_of_rfc_8032) {
-  SigningKey key(Secret::copy_of(
-      hex("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7")));
+  SigningKey key(
+      Secret::copy_of(hex("c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7")));
   EXPECT_EQ(to_hex(key.public_key()),
             "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025");
   Bytes message = hex("af82");
   Signature signature = key.sign(message);
-  EXPECT_EQ(to_hex(signature),
-            "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760"
-            "984dc6594a7c15e9716ed28dc027beceea1ec40a");
+  EXPECT_EQ(
+      to_hex(signature),
+      "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760"
+      "984dc6594a7c15e9716ed28dc027beceea1ec40a");
   EXPECT_TRUE(verify(key.public_key(), message, signature));
   message[0] ^= std::byte{1};
   EXPECT_FALSE(verify(key.public_key(), message, signature));

@@ -12,8 +12,8 @@ namespace hf::crypto {
 class Secret {
  public:
   Secret() = default;
-  explicit Secret(size_t size);            // zeroes
-  static Secret copy_of(ByteSpan bytes);   // the caller still owns and wipes its own copy
+  explicit Secret(size_t size);           // zeroes
+  static Secret copy_of(ByteSpan bytes);  // the caller still owns and wipes its own copy
   ~Secret();
   Secret(Secret&& other) noexcept;
   Secret& operator=(Secret&& other) noexcept;
