@@ -1,0 +1,2 @@
+// Boost.JSON in header-only mode: its one compiled copy. Everyone else includes boost/json.hpp.
+#include <boost/json/src.hpp>

@@ -1,0 +1,205 @@
+#include "sys/json.h"
+
+#include <array>
+#include <string>
+#include <utility>
+
+namespace hf::sys {
+namespace {
+
+namespace bj = boost::json;
+
+constexpr std::array kAllCodes = {
+    ErrorCode::kInvalidArgument, ErrorCode::kNotFound,    ErrorCode::kExists,
+    ErrorCode::kConflict,        ErrorCode::kPermission,  ErrorCode::kCorrupt,
+    ErrorCode::kWrongKey,        ErrorCode::kNoSpace,     ErrorCode::kIo,
+    ErrorCode::kTimeout,         ErrorCode::kUnavailable, ErrorCode::kUnsupported,
+    ErrorCode::kLimit,           ErrorCode::kInternal,
+};
+
+Error member_error(std::string_view name, std::string_view problem) {
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = "member \"" + std::string(name) + "\" " + std::string(problem)};
+}
+
+// Null counts as absent.
+const JsonValue* find(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = object.if_contains(bj::string_view(name.data(), name.size()));
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+Result<const JsonValue*> require(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = find(object, name);
+  if (value == nullptr) return member_error(name, "is missing");
+  return value;
+}
+
+std::string plain(const bj::string& text) { return {text.data(), text.size()}; }
+
+std::string string_or_empty(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = find(object, name);
+  return value != nullptr && value->is_string() ? plain(value->get_string()) : std::string();
+}
+
+}  // namespace
+
+Result<JsonValue> parse_json(std::string_view text, JsonLimits limits) {
+  if (text.size() > limits.bytes_max) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = "JSON of " + std::to_string(text.size()) + " bytes, more than the " +
+                          std::to_string(limits.bytes_max) + " allowed"};
+  }
+  bj::parse_options options;
+  options.max_depth = limits.depth_max;
+  boost::system::error_code error;
+  JsonValue value = bj::parse(bj::string_view(text.data(), text.size()), error, {}, options);
+  if (error) {
+    return Error{.code = ErrorCode::kInvalidArgument, .cause = "not JSON: " + error.message()};
+  }
+  return value;
+}
+
+Result<JsonObject> parse_json_object(std::string_view text, JsonLimits limits) {
+  JsonValue value = TRY(parse_json(text, limits));
+  if (!value.is_object()) {
+    return Error{.code = ErrorCode::kInvalidArgument, .cause = "JSON, but not an object"};
+  }
+  return std::move(value.get_object());
+}
+
+std::string to_text(const JsonObject& object) { return bj::serialize(object); }
+std::string to_text(const JsonValue& value) { return bj::serialize(value); }
+
+Result<std::string> get_string(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (!value->is_string()) return member_error(name, "is not a string");
+  return plain(value->get_string());
+}
+
+Result<uint64_t> get_u64(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (value->is_uint64()) return value->get_uint64();
+  if (value->is_int64() && value->get_int64() >= 0) {
+    return static_cast<uint64_t>(value->get_int64());
+  }
+  return member_error(name, "is not a whole number from 0");
+}
+
+Result<int64_t> get_i64(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (!value->is_int64()) return member_error(name, "is not a whole number");
+  return value->get_int64();
+}
+
+Result<double> get_double(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (value->is_double()) return value->get_double();
+  if (value->is_int64()) return static_cast<double>(value->get_int64());
+  if (value->is_uint64()) return static_cast<double>(value->get_uint64());
+  return member_error(name, "is not a number");
+}
+
+Result<bool> get_bool(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (!value->is_bool()) return member_error(name, "is not true or false");
+  return value->get_bool();
+}
+
+Result<const JsonObject*> get_object(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (!value->is_object()) return member_error(name, "is not an object");
+  return &value->get_object();
+}
+
+Result<const JsonArray*> get_array(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = TRY(require(object, name));
+  if (!value->is_array()) return member_error(name, "is not an array");
+  return &value->get_array();
+}
+
+Result<std::vector<std::string>> get_strings(const JsonObject& object, std::string_view name) {
+  const JsonArray* array = TRY(get_array(object, name));
+  std::vector<std::string> texts;
+  for (const JsonValue& value : *array) {
+    if (!value.is_string()) return member_error(name, "holds something else than strings");
+    texts.push_back(plain(value.get_string()));
+  }
+  return texts;
+}
+
+Result<std::string> get_string_or(const JsonObject& object, std::string_view name,
+                                  std::string_view fallback) {
+  if (find(object, name) == nullptr) return std::string(fallback);
+  return get_string(object, name);
+}
+
+Result<uint64_t> get_u64_or(const JsonObject& object, std::string_view name, uint64_t fallback) {
+  if (find(object, name) == nullptr) return fallback;
+  return get_u64(object, name);
+}
+
+Result<bool> get_bool_or(const JsonObject& object, std::string_view name, bool fallback) {
+  if (find(object, name) == nullptr) return fallback;
+  return get_bool(object, name);
+}
+
+Result<std::vector<std::string>> get_strings_or_empty(const JsonObject& object,
+                                                      std::string_view name) {
+  if (find(object, name) == nullptr) return std::vector<std::string>();
+  return get_strings(object, name);
+}
+
+bool has_member(const JsonObject& object, std::string_view name) {
+  return find(object, name) != nullptr;
+}
+
+JsonObject error_to_json(const Error& error) {
+  std::string_view code = to_string(error.code);
+  JsonObject object;
+  object["code"] = bj::string_view(code.data(), code.size());
+  object["cause"] = error.cause;
+  object["effect"] = error.effect;
+  object["mend"] = error.mend;
+  return object;
+}
+
+Error error_from_json(const JsonObject& object) {
+  Error error{.code = ErrorCode::kInternal,
+              .cause = string_or_empty(object, "cause"),
+              .effect = string_or_empty(object, "effect"),
+              .mend = string_or_empty(object, "mend")};
+  std::string code = string_or_empty(object, "code");
+  for (ErrorCode candidate : kAllCodes) {
+    if (to_string(candidate) == code) error.code = candidate;
+  }
+  return error;
+}
+
+std::string start_failure_line(const Error& error) {
+  JsonObject object;
+  object["error"] = error_to_json(error);
+  return to_text(object) + "\n";
+}
+
+std::optional<Error> find_start_failure(std::string_view stderr_tail) {
+  while (!stderr_tail.empty()) {
+    size_t end = stderr_tail.find_last_not_of("\r\n");
+    if (end == std::string_view::npos) return std::nullopt;
+    stderr_tail = stderr_tail.substr(0, end + 1);
+    size_t start = stderr_tail.find_last_of('\n');
+    std::string_view line =
+        start == std::string_view::npos ? stderr_tail : stderr_tail.substr(start + 1);
+    if (line.starts_with("{\"error\"")) {
+      if (auto object = parse_json_object(line); object.ok()) {
+        if (auto error = get_object(*object, "error"); error.ok()) {
+          return error_from_json(**error);
+        }
+      }
+    }
+    if (start == std::string_view::npos) return std::nullopt;
+    stderr_tail = stderr_tail.substr(0, start);
+  }
+  return std::nullopt;
+}
+
+}  // namespace hf::sys

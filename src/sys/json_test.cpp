@@ -1,0 +1,48 @@
+#include "sys/json.h"
+
+#include <gtest/gtest.h>
+
+namespace hf::sys {
+namespace {
+
+TEST(Json, reads_typed_members_and_names_the_wrong_one) {
+  auto object = parse_json_object(R"({"s":"x","n":7,"big":18446744073709551615,"b":true,"a":["p"]})");
+  ASSERT_TRUE(object.ok());
+  EXPECT_EQ(*get_string(*object, "s"), "x");
+  EXPECT_EQ(*get_u64(*object, "n"), 7u);
+  EXPECT_EQ(*get_u64(*object, "big"), UINT64_MAX);
+  EXPECT_TRUE(*get_bool(*object, "b"));
+  EXPECT_EQ(get_strings(*object, "a")->at(0), "p");
+  EXPECT_EQ(get_string(*object, "n").error().cause, "member \"n\" is not a string");
+  EXPECT_EQ(get_u64(*object, "zz").error().cause, "member \"zz\" is missing");
+  EXPECT_EQ(*get_u64_or(*object, "zz", 3), 3u);
+}
+
+TEST(Json, refuses_deep_long_and_foreign_text) {
+  EXPECT_EQ(parse_json_object("[1]").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(parse_json_object("{\"a\":1} x").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(parse_json_object("").error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(parse_json_object("{\"a\":[[[[]]]]}", {.depth_max = 3}).error().code,
+            ErrorCode::kInvalidArgument);
+  EXPECT_EQ(parse_json_object("{\"a\":1}", {.bytes_max = 3}).error().code, ErrorCode::kLimit);
+}
+
+TEST(Json, an_error_survives_the_way_to_a_peer) {
+  Error error{.code = ErrorCode::kNoSpace, .cause = "c", .effect = "e", .mend = "m"};
+  Error back = error_from_json(error_to_json(error));
+  EXPECT_EQ(back.code, ErrorCode::kNoSpace);
+  EXPECT_EQ(back.describe(), error.describe());
+}
+
+TEST(Json, finds_the_reason_of_a_failed_start_behind_other_lines) {
+  Error error{.code = ErrorCode::kWrongKey, .cause = "wrong secret"};
+  std::string tail = "noise\n" + start_failure_line(error) + "later noise\n\n";
+  auto found = find_start_failure(tail);
+  ASSERT_TRUE(found.has_value());
+  EXPECT_EQ(found->code, ErrorCode::kWrongKey);
+  EXPECT_FALSE(find_start_failure("only noise\n").has_value());
+  EXPECT_FALSE(find_start_failure("").has_value());
+}
+
+}  // namespace
+}  // namespace hf::sys
