@@ -1,0 +1,83 @@
+// Clients of holdfast-vault. Every call opens its own connection, asks one question, and is over
+// after at most `timeout`, whatever the vault does: there is no connection to go stale when the
+// vault is restarted, and any thread may call. Blocking: from an event loop use a worker thread.
+//
+// Errors of every call: kUnavailable (no vault there; safe to try again), kTimeout (for a changing
+// call: the outcome is unknown; all changing calls are idempotent or say kExists), and the vault's
+// own, passed on with cause, effect and mend as the vault wrote them.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "vault/protocol.h"
+#include "vault/types.h"
+
+namespace hf::vault {
+
+struct ClientOptions {
+  std::string socket_path;
+  std::chrono::milliseconds timeout{5000};
+};
+
+// The daemon's side ("vault-admin"): the vault answers only the uid it was started for. Never
+// receives a key in clear.
+class AdminClient {
+ public:
+  explicit AdminClient(ClientOptions options) : options_(std::move(options)) {}
+
+  Result<SiteIdentity> site_identity();
+  // The leaf certificate, PEM: signed by the site's CA, for server and client authentication, with
+  // the site in a SAN URI "holdfast:site:HEX".
+  Result<std::string> issue_tls(const TlsRequest& request);
+
+  Result<KeyInfo> create_key(VmId vm);  // kExists: a key is never minted over another
+  Result<KeyInfo> key_info(VmId vm);    // kNotFound
+  // A standing permission, kept in the vault's memory only: a keeper of `uid` may fetch the key
+  // until revoke(), release() to another uid, or the vault's end. After a vault's restart the
+  // daemon releases its running VMs again.
+  Status release(VmId vm, uint32_t uid);
+  Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
+  Status delete_key(VmId vm);  // kConflict while released. The VM's data cannot be read after it.
+
+  // Pins what the peer's site_identity() said. The same again: no change; another: kConflict.
+  Status add_recipient(const SiteIdentity& peer);
+  Status remove_recipient(SiteId site);
+  Result<std::vector<SiteIdentity>> recipients();
+
+  Result<Bytes> wrap_for(VmId vm,
+                         SiteId recipient);  // a signed wrap (wrap.h), for import_wrap() there
+  // kWrongKey: not signed by a pinned site, or not for this site. kConflict: the vault holds
+  // another key for this VM (both ids are named).
+  Result<ImportOutcome> import_wrap(VmId vm, ByteSpan wrap);
+
+  Result<Freshness> read_freshness(VmId vm);  // kNotFound: none was ever reported
+
+ private:
+  ClientOptions options_;
+};
+
+// The keeper's side ("vault-keys"). The vault checks the caller's uid (SO_PEERCRED) against the
+// release. All calls: kPermission if the VM is not released to this uid.
+class KeyClient {
+ public:
+  explicit KeyClient(ClientOptions options) : options_(std::move(options)) {}
+
+  Result<FetchedKey> fetch_key(VmId vm);
+  // Durable when it returns. The vault stores what it is told; whether a point is older than the
+  // last one is the keeper's to judge (it alone knows the lineage).
+  Status put_freshness(VmId vm, const Freshness& freshness);
+  Result<std::optional<Freshness>> get_freshness(VmId vm);  // nullopt: none was ever reported
+  // An endorsement key's certificate, DER, to be written at the TCG's NV index. `public_key` is a
+  // SubjectPublicKeyInfo, DER, of the kind named.
+  Result<Bytes> issue_ek_certificate(VmId vm, EkKind kind, ByteSpan public_key);
+
+ private:
+  ClientOptions options_;
+};
+
+}  // namespace hf::vault

@@ -1,0 +1,74 @@
+// What the vault's callers see: identities, key facts, freshness. None of these holds key bytes;
+// FetchedKey is the one exception and is movable only.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/bytes.h"
+#include "base/ids.h"
+#include "crypto/crypto.h"
+#include "crypto/secret.h"
+
+namespace hf::vault {
+
+// First 16 bytes of SHA-256("holdfast gsp key id v1" ‖ key): names a GSP key without revealing it.
+using KeyId = StrongBytes<struct KeyIdTag, 16>;
+
+// A site as its peers know it: what site_identity() returns at one site is what add_recipient()
+// pins at the other. All of it is public.
+struct SiteIdentity {
+  SiteId site;
+  std::string name;                      // 1..64 characters of [A-Za-z0-9._-]
+  std::string ca_certificate_pem;        // self-signed, ECDSA P-256; signs TLS and EK certificates
+  std::string recipient_public_key_pem;  // RSA, at least 3072 bits; keys are wrapped to it
+  crypto::PublicKey signing_public_key{};  // Ed25519; signs wraps and journal certificates
+  bool operator==(const SiteIdentity&) const = default;
+};
+
+struct KeyInfo {
+  VmId vm;
+  KeyVersion version;
+  KeyId key_id;
+  SiteId minted_at;                        // the site whose vault made the key
+  Micros created;                          // when this vault first stored it
+  crypto::PublicKey journal_public_key{};  // verifies the closes of the VM's journal
+  Bytes certificate;          // JournalCertificate (certificate.h), by this site's vault
+  bool released = false;      // a keeper may fetch it now
+  uint32_t released_uid = 0;  // meaningful if released
+  bool operator==(const KeyInfo&) const = default;
+};
+
+struct FetchedKey {
+  crypto::Secret key;  // the GSP key, 32 bytes
+  KeyVersion version;
+  KeyId key_id;
+};
+
+// The newest durable point of a VM's journal that its keeper has reported.
+struct Freshness {
+  Position position;
+  Digest chain;  // chain digest at `position`
+  Micros time;   // the keeper's wall time at the report
+  bool operator==(const Freshness&) const = default;
+};
+
+struct TlsRequest {
+  std::string common_name;                // 1..64 characters
+  std::vector<std::string> dns_names;     // at most 16
+  std::vector<std::string> ip_addresses;  // at most 16, textual
+  std::string key_pem;                    // "PUBLIC KEY" (SPKI) or "CERTIFICATE REQUEST" (PKCS #10)
+};
+
+enum class EkKind : uint8_t {
+  kRsa2048 = 1,
+  kEccP384 = 2,
+  kRsa3072 = 3,
+};
+
+enum class ImportOutcome : uint8_t {
+  kStored = 1,
+  kAlreadyThere = 2,  // the same key and version: nothing changed
+};
+
+}  // namespace hf::vault
