@@ -9,6 +9,8 @@
 
 set(HOLDFAST_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor
     -Wold-style-cast -Wimplicit-fallthrough -Wthread-safety)
+# Options structs name the fields they set; the rest have defaults.
+list(APPEND HOLDFAST_WARNINGS -Wno-missing-designated-field-initializers)
 # TRY is a statement expression, taken by clang and g++ alike.
 list(APPEND HOLDFAST_WARNINGS -Wno-gnu-statement-expression-from-macro-expansion)
 
