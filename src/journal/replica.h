@@ -1,0 +1,62 @@
+// ReplicaJournal: another site's journal, received without its key.
+//
+// Takes sealed records as they were shipped, checks what can be checked without the key (header
+// CRC, VM, sequence, chain, payload digest, and at each close the Merkle root, the extent table,
+// the close before and the signature by the pinned key) and appends the same bytes. At failover
+// Journal::open with the key opens the same directory.
+//
+// Completions, failure and threads: as Journal.
+#pragma once
+
+#include <memory>
+
+#include "base/clock.h"
+#include "base/storage.h"
+#include "journal/journal.h"
+#include "journal/lineage.h"
+#include "journal/options.h"
+
+namespace hf::journal {
+
+class ReplicaJournal {
+ public:
+  static Result<std::unique_ptr<ReplicaJournal>> create(Storage&, Clock&, const ReplicaOptions&);
+  // Recovers as Journal::open does, without tags. kCorrupt, kNotFound, kConflict (another public key).
+  static Result<std::unique_ptr<ReplicaJournal>> open(Storage&, Clock&, const ReplicaOptions&);
+
+  ~ReplicaJournal();
+  ReplicaJournal(const ReplicaJournal&) = delete;
+  ReplicaJournal& operator=(const ReplicaJournal&) = delete;
+
+  // Whole records that follow end(), as shipped. Returns the bytes taken: fewer than given when the
+  // staging buffers are full (offer the rest again when accepting()). A record that does not check
+  // stops it with kCorrupt (or kConflict: epoch went back); those before it were taken. A record with
+  // a bad close is not taken.
+  Result<size_t> append_sealed(ByteSpan records);
+  bool accepting() const;
+
+  // Completes when every record taken before this call is appended and durable.
+  void flush(Completion& done);
+
+  // Durable records, for a further site, a check or a test. As Journal::read_sealed.
+  void read_sealed(const Position& after, size_t max_bytes, SealedRead& done);
+  Result<LineMatch> locate(const LineEnd& peer);
+
+  void tick();
+  Micros next_deadline() const;
+
+  LineEnd end() const;  // of what was taken
+  LineEnd durable_end() const;
+  const Lineage& lineage() const;
+  Epoch epoch() const;        // of the last incarnation; 0 before the first record
+  Micros durable_time() const;  // record time of the last durable record
+  const Error* failed() const;
+  bool idle() const;
+
+ private:
+  struct Impl;
+  explicit ReplicaJournal(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hf::journal
