@@ -1,0 +1,46 @@
+// STATE/site.json, and which user runs what.
+//
+//   {"version":1,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
+//
+// Optional: "vault_secret_file" (absolute path; handed to the vault as --secret-file).
+// uid_base 0: everything runs as the invoking user. Else vault, daemon and each VM's keeper and
+// QEMU have users (and groups of the same number) of their own, counted from uid_base.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "sys/json.h"
+
+namespace hf::launcher {
+
+struct SiteConfig {
+  std::string name;
+  SiteId site_id;
+  std::string listen;
+  uint32_t uid_base = 0;
+  std::string vault_secret_file;
+};
+
+// Checks every member. kInvalidArgument names what is wrong.
+Result<SiteConfig> parse_site_config(std::string_view text);
+std::string to_text(const SiteConfig& config);
+
+struct Users {
+  uint32_t uid_base = 0;
+  uid_t self = 0;  // of the launcher, for uid_base 0
+
+  uid_t vault() const { return uid_base == 0 ? self : uid_base; }
+  uid_t daemon() const { return uid_base == 0 ? self : uid_base + 1; }
+  uid_t keeper(uint32_t vm_number) const {
+    return uid_base == 0 ? self : uid_base + 16 + 2 * vm_number;
+  }
+  uid_t qemu(uint32_t vm_number) const {
+    return uid_base == 0 ? self : uid_base + 17 + 2 * vm_number;
+  }
+};
+
+}  // namespace hf::launcher
