@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "launcher/protocol.h"
-#include "sys/unique_fd.h"
+#include "sys/fd.h"
 
 namespace hf::launcher {
 

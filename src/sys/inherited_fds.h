@@ -1,5 +1,4 @@
-// Descriptors handed down by the parent by the systemd protocol: LISTEN_PID, LISTEN_FDS,
-// LISTEN_FDNAMES (sd_listen_fds(3)): numbers from 3 on, names separated by colons.
+// Descriptors handed down by name: sd_listen_fds(3), LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES.
 #pragma once
 
 #include <map>
@@ -7,31 +6,36 @@
 #include <string_view>
 #include <vector>
 
-#include "base/result.h"
-#include "sys/unique_fd.h"
+#include "sys/fd.h"
 
 namespace hf::sys {
 
 class InheritedFds {
  public:
-  // Takes them over and clears the three variables; call once, at the start of main, before any
-  // other thread and before anything opens a descriptor. Without LISTEN_FDS: empty. Names must be
-  // unique; a count without as many names is kInvalidArgument. All become close-on-exec.
-  static Result<InheritedFds> take();
+  InheritedFds() = default;
+  explicit InheritedFds(std::multimap<std::string, UniqueFd, std::less<>> fds)
+      : fds_(std::move(fds)) {}
 
-  bool has(std::string_view name) const;
-  // Moves it out. kNotFound names the descriptor and the program that should have passed it.
-  Result<UniqueFd> get(std::string_view name);
-  std::vector<std::string> names() const;  // of those not moved out yet, sorted
+  // Hands over the descriptor of that name; kNotFound names what is missing.
+  Result<UniqueFd> take(std::string_view name);
+  bool has(std::string_view name) const { return fds_.find(name) != fds_.end(); }
+  std::vector<std::string> names() const;
+  size_t size() const { return fds_.size(); }
 
  private:
-  std::map<std::string, UniqueFd, std::less<>> fds_;
+  std::multimap<std::string, UniqueFd, std::less<>> fds_;
 };
 
-// The whole of a small file behind a descriptor (a config memfd), from its start. kLimit if
-// longer.
-Result<std::string> read_small_file(int fd, size_t bytes_max);
-// A sealed, read-only memfd with this text.
-Result<UniqueFd> make_memfd(const std::string& name, std::string_view text);
+// Takes what this process was given: removes the three variables, sets close-on-exec on each. None
+// if LISTEN_PID is not us or absent. Call once, before any thread starts.
+Result<InheritedFds> take_inherited_fds();
+
+// For the giving side: the environment variables' values. LISTEN_PID is the child's own pid, hence
+// set between fork and exec.
+struct GivenFd {
+  std::string name;
+  int fd = -1;
+};
+std::string listen_fdnames(const std::vector<GivenFd>& fds);
 
 }  // namespace hf::sys

@@ -6,7 +6,8 @@ namespace hf::sys {
 namespace {
 
 TEST(Json, reads_typed_members_and_names_the_wrong_one) {
-  auto object = parse_json_object(R"({"s":"x","n":7,"big":18446744073709551615,"b":true,"a":["p"]})");
+  auto object =
+      parse_json_object(R"({"s":"x","n":7,"big":18446744073709551615,"b":true,"a":["p"]})");
   ASSERT_TRUE(object.ok());
   EXPECT_EQ(*get_string(*object, "s"), "x");
   EXPECT_EQ(*get_u64(*object, "n"), 7u);

@@ -1,65 +1,51 @@
-// Blocking helpers for unix sockets, each with a time limit; messages that carry descriptors.
-//
-// For the control plane and for tests. The keeper's data path uses the reactor. All descriptors
-// made here are close-on-exec. Any thread.
+// Unix sockets: listening, connecting, who is at the other end, passing descriptors.
+// All descriptors are made close-on-exec.
 #pragma once
 
 #include <sys/types.h>
 
-#include <chrono>
+#include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
-#include "base/bytes.h"
-#include "base/result.h"
-#include "sys/unique_fd.h"
+#include "sys/fd.h"
 
 namespace hf::sys {
 
-constexpr size_t kUnixPathMax = 107;  // bytes, without the ending NUL
-constexpr size_t kPassedFdsMax = 64;  // descriptors in one message
+enum class SocketType { kStream, kSeqPacket };
 
-enum class SocketKind { kStream, kSeqPacket };
-
-// A listening socket at `path` with `mode`. A socket that is already there is replaced (the
-// caller holds the lock that says nobody serves it); anything else there is kExists.
-Result<UniqueFd> listen_unix(const std::string& path, mode_t mode,
-                             SocketKind kind = SocketKind::kStream);
-// kUnavailable: nobody listens; kTimeout: the backlog stayed full.
-Result<UniqueFd> connect_unix(const std::string& path, std::chrono::milliseconds limit,
-                              SocketKind kind = SocketKind::kStream);
+// A listener at `path` (< 108 bytes) with the given mode; a stale socket file is replaced.
+Result<UniqueFd> listen_unix(const std::string& path, SocketType type, mode_t mode = 0600);
+// Connects or fails at once (kUnavailable: nobody listens).
+Result<UniqueFd> connect_unix(const std::string& path, SocketType type);
 
 struct SocketPair {
   UniqueFd first;
   UniqueFd second;
 };
-Result<SocketPair> socket_pair(SocketKind kind);
+Result<SocketPair> socket_pair(SocketType type);
 
+// As the kernel noted them when the connection was made.
 struct PeerCredentials {
-  pid_t pid;
-  uid_t uid;
-  gid_t gid;
+  pid_t pid = 0;
+  uid_t uid = 0;
+  gid_t gid = 0;
 };
 Result<PeerCredentials> peer_credentials(int fd);
 
-// False when `limit` passed without any of `events` (POLLIN, POLLOUT, …). Errors and hang-ups
-// count as ready: the next call tells.
-Result<bool> wait_ready(int fd, short events, std::chrono::milliseconds limit);
+inline constexpr size_t kPassedFdsMax = 64;
 
-// One message of a SEQPACKET socket (or bytes of a stream with descriptors); borrows `fds`.
-Status send_message(int fd, ByteSpan data, const std::vector<int>& fds,
-                    std::chrono::milliseconds limit);
+// One message with descriptors attached (SCM_RIGHTS). On a stream socket `bytes` must not be empty.
+Status send_with_fds(int fd, ByteSpan bytes, std::span<const int> fds);
 
-struct Message {
-  Bytes data;  // empty: the peer has closed
-  std::vector<UniqueFd> fds;
+struct ReceivedMessage {
+  size_t size = 0;            // 0: the peer closed
+  bool truncated = false;     // the datagram was longer than the buffer
+  std::vector<UniqueFd> fds;  // close-on-exec
 };
-// kTimeout; kLimit if the message was longer than `bytes_max` or carried too many descriptors.
-Result<Message> receive_message(int fd, size_t bytes_max, std::chrono::milliseconds limit);
+Result<ReceivedMessage> receive_with_fds(int fd, MutableByteSpan to);
 
-// Streams: all of it, or an error. kUnavailable if the peer closed first.
-Status write_all(int fd, ByteSpan data, std::chrono::milliseconds limit);
-Status read_exact(int fd, MutableByteSpan out, std::chrono::milliseconds limit);
+// SO_RCVTIMEO and SO_SNDTIMEO: a blocking call then fails with EAGAIN.
+Status set_socket_timeouts(int fd, unsigned milliseconds);
 
 }  // namespace hf::sys
