@@ -86,17 +86,15 @@ using Status = Result<void>;
 }  // namespace hf
 
 // `auto x = TRY(f());` and `TRY(g());` in a function that returns a Result. Not in coroutines.
-#define TRY(expression)                                               \
-  ({                                                                  \
-    auto&& hf_try_result = (expression);                              \
-    if (!hf_try_result.ok()) return std::move(hf_try_result).error(); \
-    std::forward<decltype(hf_try_result)>(hf_try_result).value();     \
+// TRY_CONTEXT also names where it happened. They nest: each use has a variable of its own.
+#define HF_TRY_JOIN(a, b) a##b
+#define HF_TRY_NAME(a, b) HF_TRY_JOIN(a, b)
+#define HF_TRY_WITH(result, expression, on_error)                \
+  ({                                                             \
+    auto&& result = (expression);                                \
+    if (!result.ok()) return std::move(result).error() on_error; \
+    std::forward<decltype(result)>(result).value();              \
   })
-
-// The same, naming where it happened.
-#define TRY_CONTEXT(expression, where)                                               \
-  ({                                                                                 \
-    auto&& hf_try_result = (expression);                                             \
-    if (!hf_try_result.ok()) return std::move(hf_try_result).error().context(where); \
-    std::forward<decltype(hf_try_result)>(hf_try_result).value();                    \
-  })
+#define TRY(expression) HF_TRY_WITH(HF_TRY_NAME(hf_try_, __COUNTER__), expression, )
+#define TRY_CONTEXT(expression, where) \
+  HF_TRY_WITH(HF_TRY_NAME(hf_try_, __COUNTER__), expression, .context(where))
