@@ -1,0 +1,136 @@
+#include "volume/flash_volume.h"
+
+#include <algorithm>
+
+namespace hf::volume {
+namespace {
+constexpr uint64_t kRetryUs = 1'000;  // while the journal's staging is full
+}
+
+FlashVolume::FlashVolume(JournalFront& front, VolumeId volume, uint64_t base, Bytes image,
+                         Scratch* scratch)
+    : front_(front), volume_(volume), base_(base), image_(std::move(image)), scratch_(scratch) {
+  front_.set_held(this);
+}
+
+FlashVolume::~FlashVolume() {
+  HF_ASSERT(waiting_.empty() && finished_.empty());
+  front_.set_held(nullptr);
+  front_.scheduler().disarm(*this);
+  front_.scheduler().cancel(*this);
+}
+
+void FlashVolume::submit(Request& request) {
+  HF_ASSERT(request.offset <= image_.size() && request.length <= image_.size() - request.offset);
+  switch (request.kind) {
+    case RequestKind::kRead:
+      std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(request.offset), request.length,
+                  request.read_to.begin());
+      return finish_later(request);
+    case RequestKind::kTrim:  // advice; a flash keeps its bytes
+      return finish_later(request);
+    case RequestKind::kFlush:
+      return front_.submit(volume_, request);  // appends what is held first
+    case RequestKind::kWrite:
+    case RequestKind::kWriteZeroes:
+      if (!waiting_.empty() || !apply(request)) {
+        waiting_.push_back(&request);
+        if (!armed()) {
+          front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
+        }
+      }
+  }
+}
+
+bool FlashVolume::apply(Request& request) {
+  const Bytes zeroes(request.kind == RequestKind::kWriteZeroes ? request.length : 0);
+  const ByteSpan bytes =
+      request.kind == RequestKind::kWriteZeroes ? ByteSpan(zeroes) : request.write_from;
+  if (!apply(request.offset, bytes)) return false;
+  if (request.durability == Durability::kDurable) {
+    request.kind = RequestKind::kFlush;  // what is held, then a sync
+    front_.submit(volume_, request);
+  } else {
+    finish_later(request);
+  }
+  return true;
+}
+
+// False if what is held must go first and the journal does not accept now; nothing changed then.
+bool FlashVolume::apply(uint64_t offset, ByteSpan bytes) {
+  const auto place = image_.begin() + static_cast<std::ptrdiff_t>(offset);
+  const auto [first, in_image] = std::mismatch(bytes.begin(), bytes.end(), place);
+  if (first == bytes.end()) return true;
+  auto last = bytes.end();
+  while (*(last - 1) == *(place + (last - 1 - bytes.begin()))) --last;
+  const uint64_t from = offset + static_cast<uint64_t>(first - bytes.begin());
+  const uint64_t to = offset + static_cast<uint64_t>(last - bytes.begin());
+  HF_ASSERT(from < to && to <= image_.size());
+
+  if (held_from_ != held_to_) {
+    const uint64_t joined_from = std::min(from, held_from_), joined_to = std::max(to, held_to_);
+    const bool near = from <= held_to_ + kGapMax && held_from_ <= to + kGapMax;
+    if (!near || joined_to - joined_from > kHeldBytesMax) {
+      if (front_.journal().failed() == nullptr && !front_.journal().accepting()) return false;
+      append_held();
+    }
+  }
+  std::copy(first, last, image_.begin() + static_cast<std::ptrdiff_t>(from));
+  if (held_from_ == held_to_) {
+    held_from_ = from;
+    held_to_ = to;
+    if (waiting_.empty()) {
+      front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kHoldUs));
+    }
+  } else {
+    held_from_ = std::min(from, held_from_);
+    held_to_ = std::max(to, held_to_);
+  }
+  if (scratch_ != nullptr) {
+    scratch_->keep(held_from_, ByteSpan(image_).subspan(held_from_, held_to_ - held_from_));
+  }
+  return true;
+}
+
+void FlashVolume::append_held() {
+  if (held_from_ == held_to_) return;
+  const ByteSpan bytes = ByteSpan(image_).subspan(held_from_, held_to_ - held_from_);
+  const uint64_t at = base_ + held_from_;
+  held_from_ = held_to_ = 0;
+  // A failed journal takes nothing more; its failure reaches the guest through the disks.
+  if (front_.try_write(volume_, at, bytes, nullptr, journal::AckAt::kAppended) &&
+      scratch_ != nullptr) {
+    scratch_->clear();
+  }
+}
+
+void FlashVolume::on_timer() {
+  if (!waiting_.empty()) return let_waiting_on();
+  if (front_.journal().failed() == nullptr && !front_.journal().accepting()) {
+    front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
+    return;
+  }
+  append_held();
+}
+
+void FlashVolume::let_waiting_on() {
+  while (!waiting_.empty() && apply(*waiting_.front())) waiting_.pop_front();
+  if (!waiting_.empty()) {
+    front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
+  } else if (held_from_ != held_to_) {
+    front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kHoldUs));
+  }
+}
+
+void FlashVolume::finish_later(Request& request) {
+  finished_.push_back(&request);
+  if (!queued()) front_.scheduler().defer(*this);
+}
+
+void FlashVolume::run() {
+  std::deque<Request*> finished;
+  finished.swap(finished_);
+  for (Request* request : finished) request->on_done({});
+}
+
+}  // namespace hf::volume
