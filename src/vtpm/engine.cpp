@@ -1,0 +1,513 @@
+#include "vtpm/engine.h"
+
+#include <fmt/format.h>
+#include <libtpms/tpm_error.h>
+#include <libtpms/tpm_library.h>
+#include <libtpms/tpm_nvfilename.h>
+#include <libtpms/tpm_tis.h>
+
+#include <cstdlib>
+
+#include "crypto/secret.h"
+
+namespace hf::vtpm {
+namespace {
+
+// libtpms' callbacks carry no context pointer.
+std::atomic<Engine*> the_engine = nullptr;
+
+static_assert(kTpmBadParameter == TPM_BAD_PARAMETER && kTpmFail == TPM_FAIL);
+static_assert(kTpmBadOrdinal == TPM_BAD_ORDINAL && kTpmSize == TPM_SIZE);
+static_assert(kTpmIoError == TPM_IOERROR && kTpmDecryptError == TPM_DECRYPT_ERROR);
+static_assert(kTpmBadLocality == TPM_BAD_LOCALITY && kTpmRetry == TPM_RETRY);
+
+void replace_secret(Bytes& slot, ByteSpan with) {
+  Bytes fresh(with.begin(), with.end());
+  crypto::wipe(slot);
+  slot = std::move(fresh);
+}
+
+// Takes over a malloc()ed secret buffer of libtpms.
+Bytes take_secret(unsigned char* buffer, uint32_t size) {
+  Bytes out;
+  if (buffer != nullptr) {
+    const MutableByteSpan from(reinterpret_cast<std::byte*>(buffer), size);
+    out.assign(from.begin(), from.end());
+    crypto::wipe(from);
+    std::free(buffer);
+  }
+  return out;
+}
+
+Error libtpms_error(std::string_view doing, TPM_RESULT result) {
+  return Error{.code = ErrorCode::kInternal,
+               .cause = fmt::format("vTPM: {}: libtpms {} answered 0x{:x}", doing,
+                                    libtpms_version_text(Engine::libtpms_version()), result)};
+}
+
+// Drops state given by TPMLIB_SetState and not used yet. SetState(nullptr) would not do: it stands
+// for "there is no state", and the next power-on would manufacture a new TPM.
+void forget_cached_state() {
+  TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_1_2);  // changing the version drops it
+  TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2);
+}
+
+}  // namespace
+
+// What libtpms calls back. Always under the engine's mutex: libtpms only runs inside its calls.
+struct EngineCallbacks {
+  static TPM_RESULT nvram_init() { return TPM_SUCCESS; }
+
+  static TPM_RESULT load(unsigned char** data, uint32_t* length, uint32_t /*tpm_number*/,
+                         const char* name) HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) {
+    const Engine& engine = *the_engine.load();
+    const std::string_view which = name;
+    const Bytes* from = nullptr;
+    if (which == TPM_PERMANENT_ALL_NAME) {
+      if (engine.permanent_.empty()) return engine.manufacturing_ ? TPM_RETRY : TPM_FAIL;
+      from = &engine.permanent_;
+    } else if (which == TPM_VOLATILESTATE_NAME && !engine.stored_volatile_.empty()) {
+      from = &engine.stored_volatile_;
+    } else {
+      return TPM_RETRY;  // "there is none"
+    }
+    *data = static_cast<unsigned char*>(std::malloc(from->size()));
+    if (*data == nullptr) return TPM_SIZE;
+    std::memcpy(*data, from->data(), from->size());
+    *length = static_cast<uint32_t>(from->size());
+    return TPM_SUCCESS;
+  }
+
+  static TPM_RESULT store(const unsigned char* data, uint32_t length, uint32_t /*tpm_number*/,
+                          const char* name) HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) {
+    // Never fails, or the TPM would be in failure mode for good.
+    if (std::string_view(name) == TPM_PERMANENT_ALL_NAME) {
+      the_engine.load()->stage_permanent({reinterpret_cast<const std::byte*>(data), length});
+    }
+    return TPM_SUCCESS;
+  }
+
+  static TPM_RESULT remove(uint32_t /*tpm_number*/, const char* name, TPM_BOOL /*must_exist*/)
+      HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) {
+    Engine& engine = *the_engine.load();
+    if (std::string_view(name) == TPM_VOLATILESTATE_NAME) replace_secret(engine.stored_volatile_, {});
+    return TPM_SUCCESS;
+  }
+
+  static TPM_RESULT io_init() { return TPM_SUCCESS; }
+
+  static TPM_RESULT locality(TPM_MODIFIER_INDICATOR* locality, uint32_t /*tpm_number*/)
+      HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) {
+    *locality = the_engine.load()->locality_;
+    return TPM_SUCCESS;
+  }
+
+  static TPM_RESULT physical_presence(TPM_BOOL* present, uint32_t /*tpm_number*/) {
+    *present = FALSE;
+    return TPM_SUCCESS;
+  }
+};
+
+Engine::Engine(EngineOptions options)
+    : options_(std::move(options)), commit_allowed_(options_.commit_allowed) {
+  HF_ASSERT(options_.store != nullptr);
+  Engine* none = nullptr;
+  HF_ASSERT(the_engine.compare_exchange_strong(none, this));
+}
+
+Engine::~Engine() {
+  {
+    // Without TPM2_Shutdown: destruction is not a power-off the guest asked for. recover() copes.
+    MutexLock lock(mutex_);
+    if (running_.load()) terminate();
+    forget_cached_state();
+    for (Bytes* secret : {&permanent_, &stored_volatile_, &disorderly_volatile_}) {
+      crypto::wipe(*secret);
+    }
+  }
+  the_engine.store(nullptr);
+}
+
+Status Engine::register_callbacks() {
+  libtpms_callbacks callbacks{};
+  callbacks.sizeOfStruct = sizeof callbacks;
+  callbacks.tpm_nvram_init = EngineCallbacks::nvram_init;
+  callbacks.tpm_nvram_loaddata = EngineCallbacks::load;
+  callbacks.tpm_nvram_storedata = EngineCallbacks::store;
+  callbacks.tpm_nvram_deletename = EngineCallbacks::remove;
+  callbacks.tpm_io_init = EngineCallbacks::io_init;
+  callbacks.tpm_io_getlocality = EngineCallbacks::locality;
+  callbacks.tpm_io_getphysicalpresence = EngineCallbacks::physical_presence;
+  if (TPM_RESULT r = TPMLIB_RegisterCallbacks(&callbacks)) return libtpms_error("callbacks", r);
+  if (TPM_RESULT r = TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2)) {
+    return libtpms_error("choose TPM 2.0", r);
+  }
+  return {};
+}
+
+Result<std::unique_ptr<Engine>> Engine::create(EngineOptions options) {
+  std::unique_ptr<Engine> owner(new Engine(std::move(options)));
+  Engine& engine = *owner;
+  MutexLock lock(engine.mutex_);
+  TRY(engine.register_callbacks());
+  engine.manufacturing_ = true;
+  // Twice, and the first one thrown away: libtpms 0.9 keeps a shadow of the PCR allocation of the
+  // last state it parsed and applies it to the next TPM that powers on, even to a new one.
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    replace_secret(engine.permanent_, {});
+    TRY(engine.main_init());
+    engine.terminate();
+  }
+  engine.manufacturing_ = false;
+  TRY(engine.settle());
+  return owner;
+}
+
+Result<std::unique_ptr<Engine>> Engine::recover(EngineOptions options, ByteSpan state_blob) {
+  StateBlob state = TRY(decode_state_blob(state_blob));
+  std::unique_ptr<Engine> owner(new Engine(std::move(options)));
+  Engine& engine = *owner;
+  MutexLock lock(engine.mutex_);
+  TRY(engine.register_callbacks());
+  engine.permanent_ = std::move(state.permanent);
+  Status orderly = engine.make_orderly(state.volatile_state);
+  crypto::wipe(state.volatile_state);
+  TRY(std::move(orderly));
+  TRY(engine.settle());
+  return owner;
+}
+
+Result<std::unique_ptr<Engine>> Engine::await_incoming(EngineOptions options) {
+  std::unique_ptr<Engine> owner(new Engine(std::move(options)));
+  Engine& engine = *owner;
+  MutexLock lock(engine.mutex_);
+  TRY(engine.register_callbacks());
+  return owner;
+}
+
+uint32_t Engine::libtpms_version() { return TPMLIB_GetVersion(); }
+
+void Engine::stage_permanent(ByteSpan bytes) {
+  replace_secret(permanent_, bytes);
+  staged_ = true;
+}
+
+Status Engine::main_init() {
+  HF_ASSERT(!running_.load());
+  if (TPM_RESULT r = TPMLIB_MainInit()) {
+    TPMLIB_Terminate();
+    forget_cached_state();
+    Error error = libtpms_error("power on: state refused", r);
+    error.code = ErrorCode::kCorrupt;
+    return error;
+  }
+  running_ = true;
+  guest_shut_down_ = false;
+  volatile_exported_ = false;
+  locality_ = 0;
+  return {};
+}
+
+void Engine::terminate() {
+  TPMLIB_Terminate();
+  TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2);  // forgotten by Terminate
+  running_ = false;
+}
+
+Status Engine::set_libtpms_state(StateType type, ByteSpan state) {
+  HF_ASSERT(!running_.load());
+  const auto which =
+      type == StateType::kPermanent ? TPMLIB_STATE_PERMANENT : TPMLIB_STATE_VOLATILE;
+  const TPM_RESULT result = TPMLIB_SetState(which, reinterpret_cast<const unsigned char*>(state.data()),
+                                            static_cast<uint32_t>(state.size()));
+  if (result == TPM_SUCCESS) return {};
+  Error error = libtpms_error(
+      type == StateType::kPermanent ? "permanent state refused" : "volatile state refused", result);
+  error.code = ErrorCode::kCorrupt;
+  error.mend = "start on a host whose libtpms is at least as new as the one that wrote the state";
+  return error;
+}
+
+Status Engine::make_orderly(ByteSpan volatile_state) {
+  if (volatile_state.empty()) {
+    // Powered off when it was committed: nothing to shut down. What libtpms cannot read is found out
+    // now rather than at the reset.
+    TRY(main_init());
+    terminate();
+    return {};
+  }
+  TRY(set_libtpms_state(StateType::kPermanent, permanent_));
+  TRY(set_libtpms_state(StateType::kVolatile, volatile_state));
+  TRY(main_init());
+  const Bytes answer = TRY(execute(shutdown_command(StartupType::kClear)));
+  const ResponseHeader header = TRY(parse_response_header(answer));
+  terminate();
+  // "Initialize": it had never been started up, so there was nothing to shut down.
+  if (header.code != kRcSuccess && header.code != kRcInitialize) {
+    return Error{.code = ErrorCode::kInternal,
+                 .cause = fmt::format("vTPM: TPM2_Shutdown of the recovered state answered 0x{:x}",
+                                      header.code)};
+  }
+  return {};
+}
+
+Status Engine::resume_incoming() {
+  incoming_ = false;  // libtpms uses it up
+  for (Bytes* old : {&permanent_, &stored_volatile_, &disorderly_volatile_}) replace_secret(*old, {});
+  TRY(main_init());  // stages the permanent state
+  HF_ASSERT(!permanent_.empty());
+  return {};
+}
+
+Status Engine::init(InitMode mode) {
+  MutexLock lock(mutex_);
+  if (fatal_.load()) {
+    return Error{.code = ErrorCode::kIo, .cause = "vTPM: its state could not be stored earlier"};
+  }
+  TRY(power_off_locked());
+  if (incoming_) {
+    TRY(resume_incoming());
+  } else {
+    if (permanent_.empty()) {
+      return Error{.code = ErrorCode::kConflict, .cause = "vTPM: powered on without any state"};
+    }
+    if (mode == InitMode::kDeleteStoredVolatile) replace_secret(stored_volatile_, {});
+    if (stored_volatile_.empty() && !disorderly_volatile_.empty()) {
+      TRY(make_orderly(disorderly_volatile_));
+    }
+    TRY(main_init());
+    replace_secret(stored_volatile_, {});
+    replace_secret(disorderly_volatile_, {});
+  }
+  if (options_.observer != nullptr) options_.observer->on_power(true);
+  return settle();
+}
+
+Status Engine::power_off() {
+  MutexLock lock(mutex_);
+  return power_off_locked();
+}
+
+Status Engine::power_off_locked() {
+  if (!running_.load()) return {};
+  if (volatile_exported_ || !stored_volatile_.empty()) {
+    // It lives on elsewhere, or will be resumed from here: shutting it down would change the
+    // permanent state under the volatile state. If it starts cold after all, init() makes up for it.
+    replace_secret(disorderly_volatile_, volatile_snapshot());
+  } else if (!guest_shut_down_) {
+    TRY(execute(shutdown_command(StartupType::kClear)));
+  }
+  terminate();
+  if (options_.observer != nullptr) options_.observer->on_power(false);
+  return settle();
+}
+
+Result<Bytes> Engine::execute(ByteSpan command) {
+  HF_ASSERT(running_.load());
+  Bytes request(command.begin(), command.end());  // libtpms takes it non-const
+  unsigned char* buffer = nullptr;
+  uint32_t size = 0;
+  uint32_t capacity = 0;
+  const TPM_RESULT result =
+      TPMLIB_Process(&buffer, &size, &capacity, reinterpret_cast<unsigned char*>(request.data()),
+                     static_cast<uint32_t>(request.size()));
+  crypto::wipe(request);  // may carry authorization values
+  Bytes response = take_secret(buffer, size);
+  if (result != TPM_SUCCESS) return libtpms_error("process a command", result);
+  HF_ASSERT(response.size() >= kTpmHeaderSize && response.size() <= kTpmBufferMax);
+  return response;
+}
+
+Result<Bytes> Engine::process(ByteSpan command) {
+  MutexLock lock(mutex_);
+  if (fatal_.load()) {
+    return Error{.code = ErrorCode::kIo, .cause = "vTPM: its state could not be stored earlier"};
+  }
+  if (!running_.load()) return status_response(kRcFailure);
+  if (command.size() < kTpmHeaderSize || command.size() > kTpmBufferMax) {
+    return status_response(kRcCommandSize);
+  }
+  Bytes response = TRY(execute(command));
+  volatile_exported_ = false;
+  replace_secret(stored_volatile_, {});  // of an older moment now
+  guest_shut_down_ = command_code(command) == kCcShutdown &&
+                     load_be<uint32_t>(response.data() + 6) == kRcSuccess;
+  TRY(settle());
+  if (options_.observer != nullptr) options_.observer->on_command(locality_, command, response);
+  return response;
+}
+
+TpmResult Engine::cancel() {
+  // Only sets a flag that the running command polls; without one running it is cleared by the next.
+  return running_.load() ? TPMLIB_CancelCommand() : kTpmBadOrdinal;
+}
+
+TpmResult Engine::set_locality(uint8_t locality) {
+  if (locality > 4) return kTpmBadLocality;
+  MutexLock lock(mutex_);
+  locality_ = locality;
+  return kTpmSuccess;
+}
+
+BufferSizes Engine::buffer_sizes() {
+  MutexLock lock(mutex_);
+  BufferSizes sizes{};
+  sizes.current = TPMLIB_SetBufferSize(0, &sizes.min, &sizes.max);
+  return sizes;
+}
+
+TpmResult Engine::set_buffer_size(uint32_t size) {
+  MutexLock lock(mutex_);
+  if (running_.load()) return kTpmBadOrdinal;
+  uint32_t min = 0;
+  uint32_t max = 0;
+  TPMLIB_SetBufferSize(size, &min, &max);
+  return kTpmSuccess;
+}
+
+TpmResult Engine::hash_step(TpmResult result) {
+  volatile_exported_ = false;
+  guest_shut_down_ = false;
+  replace_secret(stored_volatile_, {});
+  return settle().ok() ? result : kTpmIoError;
+}
+
+TpmResult Engine::hash_start() {
+  MutexLock lock(mutex_);
+  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
+  return hash_step(TPM_IO_Hash_Start());
+}
+
+TpmResult Engine::hash_data(ByteSpan data) {
+  MutexLock lock(mutex_);
+  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
+  return hash_step(TPM_IO_Hash_Data(reinterpret_cast<const unsigned char*>(data.data()),
+                                    static_cast<uint32_t>(data.size())));
+}
+
+TpmResult Engine::hash_end() {
+  MutexLock lock(mutex_);
+  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
+  return hash_step(TPM_IO_Hash_End());
+}
+
+Engine::Established Engine::established() {
+  MutexLock lock(mutex_);
+  if (!running_.load()) return {.result = kTpmBadOrdinal, .bit = false};
+  TPM_BOOL bit = FALSE;
+  const TpmResult result = TPM_IO_TpmEstablished_Get(&bit);
+  return {.result = result, .bit = bit != FALSE};
+}
+
+TpmResult Engine::reset_established(uint8_t locality) {
+  if (locality > 4) return kTpmBadLocality;
+  MutexLock lock(mutex_);
+  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
+  const uint8_t before = std::exchange(locality_, locality);
+  const TpmResult result = TPM_IO_TpmEstablished_Reset();
+  locality_ = before;
+  return hash_step(result);
+}
+
+Bytes Engine::volatile_snapshot() {
+  if (!running_.load()) return {};
+  unsigned char* buffer = nullptr;
+  uint32_t size = 0;
+  const TPM_RESULT result = TPMLIB_VolatileAll_Store(&buffer, &size);
+  HF_ASSERT(result == TPM_SUCCESS);  // fails only for want of memory
+  return take_secret(buffer, size);
+}
+
+Result<Bytes> Engine::get_state(StateType type) {
+  MutexLock lock(mutex_);
+  if (!running_.load()) {
+    return Error{.code = ErrorCode::kUnavailable, .cause = "vTPM: powered off"};
+  }
+  switch (type) {
+    case StateType::kPermanent: {
+      unsigned char* buffer = nullptr;
+      uint32_t size = 0;
+      if (TPM_RESULT r = TPMLIB_GetState(TPMLIB_STATE_PERMANENT, &buffer, &size)) {
+        return libtpms_error("get permanent state", r);
+      }
+      return take_secret(buffer, size);
+    }
+    case StateType::kVolatile:
+      volatile_exported_ = true;
+      return volatile_snapshot();
+    case StateType::kSaveState: break;
+  }
+  return Error{.code = ErrorCode::kNotFound, .cause = "vTPM: TPM 2.0 has no such state"};
+}
+
+Status Engine::stage_incoming(StateType type, ByteSpan state) {
+  MutexLock lock(mutex_);
+  if (running_.load()) return Error{.code = ErrorCode::kConflict, .cause = "vTPM: it is running"};
+  if (type == StateType::kSaveState || state.empty() || state.size() > kStateBlobSizeMax) {
+    return Error{.code = ErrorCode::kInvalidArgument, .cause = "vTPM: not a state TPM 2.0 has"};
+  }
+  if (type == StateType::kVolatile && !incoming_) {
+    return Error{.code = ErrorCode::kConflict, .cause = "vTPM: permanent state must come first"};
+  }
+  if (type == StateType::kPermanent) forget_cached_state();
+  incoming_ = false;  // libtpms drops both parts when it refuses one
+  TRY(set_libtpms_state(type, state));
+  incoming_ = true;
+  return {};
+}
+
+Status Engine::store_volatile() {
+  MutexLock lock(mutex_);
+  if (!running_.load()) return Error{.code = ErrorCode::kUnavailable, .cause = "vTPM: powered off"};
+  Bytes snapshot = volatile_snapshot();
+  replace_secret(stored_volatile_, snapshot);
+  crypto::wipe(snapshot);
+  staged_ = true;
+  return settle();
+}
+
+Status Engine::set_commit_allowed(bool allowed) {
+  MutexLock lock(mutex_);
+  commit_allowed_ = allowed;
+  return settle();
+}
+
+Status Engine::settle() {
+  if (!staged_ || !commit_allowed_) return {};
+  if (fatal_.load()) {
+    return Error{.code = ErrorCode::kIo, .cause = "vTPM: its state could not be stored earlier"};
+  }
+  Status done = commit();
+  if (done.ok()) {
+    staged_ = false;
+    return {};
+  }
+  fatal_ = true;
+  Error error = std::move(done).error().context("vTPM state not stored");
+  if (options_.on_fatal) options_.on_fatal(error);
+  return error;
+}
+
+Status Engine::commit() {
+  StateBlob state{.libtpms_version = libtpms_version(),
+                  .permanent = permanent_,
+                  .volatile_state = volatile_snapshot()};
+  Result<Bytes> blob = encode_state_blob(state);
+  crypto::wipe(state.permanent);
+  crypto::wipe(state.volatile_state);
+  if (!blob.ok()) return std::move(blob).error();
+  Status stored = options_.store->commit(*blob);
+  crypto::wipe(*blob);
+  return stored;
+}
+
+std::string Engine::info(uint32_t flags) {
+  MutexLock lock(mutex_);
+  char* text = TPMLIB_GetInfo(static_cast<TPMLIB_InfoFlags>(flags));
+  if (text == nullptr) return {};
+  std::string out(text);
+  std::free(text);
+  return out;
+}
+
+}  // namespace hf::vtpm

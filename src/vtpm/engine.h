@@ -1,0 +1,179 @@
+// The TPM itself: libtpms (TPM 2.0) with its state made durable by the owner.
+//
+// libtpms keeps its state in globals: one Engine at a time per process (asserted), every call under
+// one mutex, cancel() excepted. Any thread may call; a call may take as long as a TPM command
+// (RSA key generation: seconds at worst) plus one StateStore::commit.
+//
+// What is durable when: an NV change is only staged by libtpms' callback. After the command the
+// engine commits one state blob, permanent and volatile state together, and only then hands out
+// the answer. So the newest committed blob always resumes exactly where the last answered NV
+// change left the TPM.
+//
+// Why the volatile state is in there: a TPM that lost power without TPM2_Shutdown after a protected
+// object was used counts that as a dictionary attack (failedTries + 1; locked out at 3). From
+// permanent state alone every crash of a host would count. recover() resumes both, sends
+// TPM2_Shutdown as the guest would have, and powers off: what starts next is an orderly TPM.
+// Only the shutdown is ever resumed: the guest's PCRs and sessions are not brought back.
+//
+//   start            from                     done by
+//   create()         nothing                  libtpms manufactures; only at VM creation
+//   recover()        a committed blob         resume, TPM2_Shutdown, power off; init() powers on
+//   await_incoming() nothing                  stage_incoming() twice, then init() resumes (migration)
+//
+// The store must not fail for a passing reason. When it does fail, the change was not made durable:
+// the answer is withheld, the engine is fatal for good and says so to its owner. libtpms itself
+// never sees the failure (it would enter failure mode, which outlives the cause).
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+
+#include "base/bytes.h"
+#include "base/mutex.h"
+#include "base/result.h"
+#include "vtpm/state_blob.h"
+#include "vtpm/tpm_command.h"
+
+namespace hf::vtpm {
+
+class StateStore {
+ public:
+  virtual ~StateStore() = default;
+  // Returns when the blob is durable and would be found by recover(); it replaces the one before.
+  // Called with the engine's mutex held, on whichever thread needs it: must not call the engine.
+  virtual Status commit(ByteSpan state_blob) = 0;
+};
+
+// Sees each command that was executed and its answer, after the commit and before the answer leaves.
+// Called with the engine's mutex held: must be quick and must not call the engine.
+class CommandObserver {
+ public:
+  virtual ~CommandObserver() = default;
+  virtual void on_command(uint8_t locality, ByteSpan command, ByteSpan response) = 0;
+  virtual void on_power(bool running) = 0;  // PCRs start anew with each power-on
+};
+
+struct EngineOptions {
+  StateStore* store = nullptr;          // required; outlives the engine
+  CommandObserver* observer = nullptr;  // outlives the engine
+  // Called once, with the engine's mutex held, when a commit failed.
+  std::function<void(const Error&)> on_fatal = {};
+  // False at a migration target: state stays in memory until set_commit_allowed(true).
+  bool commit_allowed = true;
+};
+
+enum class StateType : uint32_t { kPermanent = 1, kVolatile = 2, kSaveState = 3 };
+
+enum class InitMode {
+  kKeepStoredVolatile,    // resume volatile state that store_volatile() kept, if any
+  kDeleteStoredVolatile,  // INIT flag bit 0
+};
+
+// TPM_RESULT, the result code of libtpms and the control protocol (TPM 1.2 numbering).
+using TpmResult = uint32_t;
+inline constexpr TpmResult kTpmSuccess = 0;
+inline constexpr TpmResult kTpmBadParameter = 0x03;
+inline constexpr TpmResult kTpmFail = 0x09;
+inline constexpr TpmResult kTpmBadOrdinal = 0x0A;
+inline constexpr TpmResult kTpmSize = 0x17;
+inline constexpr TpmResult kTpmIoError = 0x1F;
+inline constexpr TpmResult kTpmDecryptError = 0x21;
+inline constexpr TpmResult kTpmBadLocality = 0x3D;
+inline constexpr TpmResult kTpmRetry = 0x800;
+
+struct BufferSizes {
+  uint32_t current;
+  uint32_t min;
+  uint32_t max;
+};
+
+class Engine {
+ public:
+  // Each leaves the TPM powered off; init() powers on.
+  static Result<std::unique_ptr<Engine>> create(EngineOptions options);
+  static Result<std::unique_ptr<Engine>> recover(EngineOptions options, ByteSpan state_blob);
+  static Result<std::unique_ptr<Engine>> await_incoming(EngineOptions options);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Machine reset. A running TPM is powered off first. kConflict without any state: a TPM is never
+  // manufactured over a missing one.
+  Status init(InitMode mode) HF_EXCLUDES(mutex_);
+  // Sends TPM2_Shutdown first if the guest did not. No effect if off.
+  Status power_off() HF_EXCLUDES(mutex_);
+  bool running() const { return running_.load(); }
+  bool fatal() const { return fatal_.load(); }
+
+  // Executes one whole command. An error means: no answer may be sent. When powered off the answer
+  // is TPM_RC_FAILURE, as swtpm's.
+  Result<Bytes> process(ByteSpan command) HF_EXCLUDES(mutex_);
+  // Asks the running command to end early; never blocks.
+  TpmResult cancel();
+
+  TpmResult set_locality(uint8_t locality) HF_EXCLUDES(mutex_);  // 0..4
+  BufferSizes buffer_sizes() HF_EXCLUDES(mutex_);
+  TpmResult set_buffer_size(uint32_t size) HF_EXCLUDES(mutex_);  // only while off; clamped by libtpms
+
+  // Dynamic root of trust and the TPM_Established flag; kTpmBadOrdinal while off.
+  TpmResult hash_start() HF_EXCLUDES(mutex_);
+  TpmResult hash_data(ByteSpan data) HF_EXCLUDES(mutex_);
+  TpmResult hash_end() HF_EXCLUDES(mutex_);
+  struct Established {
+    TpmResult result;
+    bool bit;
+  };
+  Established established() HF_EXCLUDES(mutex_);
+  TpmResult reset_established(uint8_t locality) HF_EXCLUDES(mutex_);
+
+  // Raw libtpms state, secret. kUnavailable while off; kNotFound for a type TPM 2.0 does not have.
+  Result<Bytes> get_state(StateType type) HF_EXCLUDES(mutex_);
+  // Takes effect at the next init(); only while off. Permanent first.
+  Status stage_incoming(StateType type, ByteSpan state) HF_EXCLUDES(mutex_);
+  // Keeps the volatile state for the next init() and commits.
+  Status store_volatile() HF_EXCLUDES(mutex_);
+
+  // Turning it on commits what was held back.
+  Status set_commit_allowed(bool allowed) HF_EXCLUDES(mutex_);
+
+  // libtpms' JSON (TPMLIB_GetInfo): bits 1 specification, 2 attributes, 4 features.
+  std::string info(uint32_t flags) HF_EXCLUDES(mutex_);
+  static uint32_t libtpms_version();
+
+ private:
+  friend struct EngineCallbacks;
+  explicit Engine(EngineOptions options);
+
+  Status register_callbacks() HF_REQUIRES(mutex_);
+  Status main_init() HF_REQUIRES(mutex_);
+  void terminate() HF_REQUIRES(mutex_);
+  Status set_libtpms_state(StateType type, ByteSpan state) HF_REQUIRES(mutex_);
+  // Resumes `permanent_` with `volatile_state`, sends TPM2_Shutdown, powers off; nothing committed.
+  Status make_orderly(ByteSpan volatile_state) HF_REQUIRES(mutex_);
+  Status resume_incoming() HF_REQUIRES(mutex_);
+  Status power_off_locked() HF_REQUIRES(mutex_);
+  Result<Bytes> execute(ByteSpan command) HF_REQUIRES(mutex_);
+  Bytes volatile_snapshot() HF_REQUIRES(mutex_);
+  Status settle() HF_REQUIRES(mutex_);  // commits if something is staged
+  Status commit() HF_REQUIRES(mutex_);
+  TpmResult hash_step(TpmResult result) HF_REQUIRES(mutex_);
+  void stage_permanent(ByteSpan bytes) HF_REQUIRES(mutex_);
+
+  Mutex mutex_;
+  const EngineOptions options_;
+  std::atomic<bool> running_ = false;
+  std::atomic<bool> fatal_ = false;
+  uint8_t locality_ HF_GUARDED_BY(mutex_) = 0;
+  bool commit_allowed_ HF_GUARDED_BY(mutex_) = true;
+  bool manufacturing_ HF_GUARDED_BY(mutex_) = false;     // libtpms may make a new TPM
+  bool staged_ HF_GUARDED_BY(mutex_) = false;            // permanent_ differs from what is durable
+  bool incoming_ HF_GUARDED_BY(mutex_) = false;          // libtpms holds state for the next init()
+  bool guest_shut_down_ HF_GUARDED_BY(mutex_) = false;   // TPM2_Shutdown was the last command
+  bool volatile_exported_ HF_GUARDED_BY(mutex_) = false; // and no command since
+  Bytes permanent_ HF_GUARDED_BY(mutex_);
+  Bytes stored_volatile_ HF_GUARDED_BY(mutex_);    // by store_volatile()
+  Bytes disorderly_volatile_ HF_GUARDED_BY(mutex_);  // powered off without TPM2_Shutdown from this
+};
+
+}  // namespace hf::vtpm

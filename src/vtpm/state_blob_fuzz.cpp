@@ -1,0 +1,17 @@
+// Any bytes: decoded or refused; what decodes encodes to something that decodes to the same.
+#include "base/assert.h"
+#include "vtpm/state_blob.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace hf;
+  const ByteSpan input(reinterpret_cast<const std::byte*>(data), size);
+  Result<vtpm::StateBlob> first = vtpm::decode_state_blob(input);
+  if (!first.ok()) return 0;
+  Result<Bytes> encoded = vtpm::encode_state_blob(*first);
+  HF_ASSERT(encoded.ok());
+  Result<vtpm::StateBlob> second = vtpm::decode_state_blob(*encoded);
+  HF_ASSERT(second.ok());
+  HF_ASSERT(second->permanent == first->permanent);
+  HF_ASSERT(second->volatile_state == first->volatile_state);
+  return 0;
+}
