@@ -4,18 +4,21 @@
  *   probe poweroff           syncs and powers the machine off
  *   /sbin/init (PID 1)       the guest's whole life after its encrypted root is open
  *
- * As PID 1 it stands in the encrypted root, prints the counters it finds, brings the TPM and the UEFI variable
- * level with the encrypted disk, then counts. A round N writes, in this order, each step durable before the next:
+ * As PID 1 it stands in the encrypted root, prints the counters it finds, brings the TPM and the
+ * UEFI variable level with the encrypted disk, then counts. A round N writes, in this order, each
+ * step durable before the next:
  *
  *   raw    second, plain disk   4 KiB at offset 0, fsync
  *   disk   encrypted root       /counter, fsync
  *   tpm    NV index             TPM2_NV_Write
  *   uefi   UEFI variable        SetVariable through efivarfs
  *
- * So at any recovered position raw - disk, disk - tpm and tpm - uefi are each 0 or 1. That is the oracle.
+ * So at any recovered position raw - disk, disk - tpm and tpm - uefi are each 0 or 1. That is the
+ * oracle.
  *
- * Layout of the second disk (little endian): 0 counter {magic "HFCOUNT1", u64 n} · 4096 options, text written by
- * the test, NUL at its end · 8192 marker {magic "HFMARK01", 32 random bytes} made by the guest · from 1 MiB load.
+ * Layout of the second disk (little endian): 0 counter {magic "HFCOUNT1", u64 n} · 4096 options,
+ * text written by the test, NUL at its end · 8192 marker {magic "HFMARK01", 32 random bytes} made
+ * by the guest · from 1 MiB load.
  *
  * Every line for the test starts with "HF " and leaves in one write(), so the kernel can't cut it.
  */
@@ -51,8 +54,10 @@ enum {
 };
 static const uint32_t kNvIndex = 0x01500016;
 static const uint32_t kTpmNvUninitialized = 0x14a;
-static const char kVariable[] = "/sys/firmware/efi/efivars/HoldfastProbe-6f1f1fd0-2f0b-4c0a-9b1e-0123456789ab";
-static const char kSecureBoot[] = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
+static const char kVariable[] =
+    "/sys/firmware/efi/efivars/HoldfastProbe-6f1f1fd0-2f0b-4c0a-9b1e-0123456789ab";
+static const char kSecureBoot[] =
+    "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 static const char kRawDisk[] = "/dev/vdb";
 
 struct counter_block {
@@ -65,8 +70,8 @@ struct variable {
   uint64_t n;
 } __attribute__((packed));
 
-/* Held, never used, when the option reveal=1 asks for it: a custody test finds the disk's secret here, in the
- * guest's memory, and then searches for it everywhere else. */
+/* Held, never used, when the option reveal=1 asks for it: a custody test finds the disk's secret
+ * here, in the guest's memory, and then searches for it everywhere else. */
 static struct {
   char magic[16];
   uint8_t secret[kSecretBytes];
@@ -75,7 +80,8 @@ static struct {
 static char options[kOptionsBytesMax];
 static uint8_t load_bytes[kLoadBytesMax];
 
-/* ---- console ------------------------------------------------------------------------------------------- */
+/* ---- console
+ * ------------------------------------------------------------------------------------------- */
 
 static void say(const char* format, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char* format, ...) {
@@ -104,7 +110,8 @@ static void power_off(void) {
   }
 }
 
-/* ---- options: words NAME=VALUE on the second disk ------------------------------------------------------- */
+/* ---- options: words NAME=VALUE on the second disk
+ * ------------------------------------------------------- */
 
 static void options_load(void) {
   int disk = open(kRawDisk, O_RDONLY | O_CLOEXEC);
@@ -141,7 +148,8 @@ static int option_has(const char* name, const char* word) {
   return !option_text(name, value, sizeof value) || strstr(value, word) != NULL;
 }
 
-/* ---- TPM: two commands, marshalled by hand (TPM 2.0 library, part 3, NV_Write and NV_Read) --------------- */
+/* ---- TPM: two commands, marshalled by hand (TPM 2.0 library, part 3, NV_Write and NV_Read)
+ * --------------- */
 
 static void put32(uint8_t* at, uint32_t value) {
   for (int i = 0; i < 4; i++) at[i] = (uint8_t)(value >> (24 - 8 * i));
@@ -151,13 +159,16 @@ static uint32_t get32(const uint8_t* at) {
   return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-/* Sends one command with an empty-password authorization over `body`; TPM return code, or -errno. */
-static long tpm_run(int tpm, uint32_t code, const uint8_t* body, size_t body_bytes, uint8_t* response) {
+/* Sends one command with an empty-password authorization over `body`; TPM return code, or -errno.
+ */
+static long tpm_run(int tpm, uint32_t code, const uint8_t* body, size_t body_bytes,
+                    uint8_t* response) {
   uint8_t command[96] = {0x80, 0x02};
   put32(command + 6, code);
   put32(command + 10, kNvIndex); /* authorized by the index itself */
   put32(command + 14, kNvIndex);
-  put32(command + 18, 9); /* authorization area: TPM_RS_PW, no nonce, no attributes, empty password */
+  put32(command + 18,
+        9); /* authorization area: TPM_RS_PW, no nonce, no attributes, empty password */
   put32(command + 22, 0x40000009);
   memcpy(command + 31, body, body_bytes);
   put32(command + 2, (uint32_t)(31 + body_bytes));
@@ -185,7 +196,8 @@ static long tpm_get(int tpm, uint64_t* n) {
   return rc;
 }
 
-/* ---- UEFI variable --------------------------------------------------------------------------------------- */
+/* ---- UEFI variable
+ * --------------------------------------------------------------------------------------- */
 
 static long variable_set(uint64_t n) {
   struct variable value = {7, n};
@@ -223,7 +235,8 @@ static int secure_boot(void) {
   return got == sizeof value && value[4] == 1;
 }
 
-/* ---- power button ------------------------------------------------------------------------------------------ */
+/* ---- power button
+ * ------------------------------------------------------------------------------------------ */
 
 static struct pollfd inputs[kInputsMax];
 static nfds_t input_count;
@@ -237,7 +250,8 @@ static void inputs_open(void) {
   }
 }
 
-/* Waits until `deadline` (CLOCK_MONOTONIC seconds; past = only looks); powers off when the button is pressed. */
+/* Waits until `deadline` (CLOCK_MONOTONIC seconds; past = only looks); powers off when the button
+ * is pressed. */
 static void wait_or_power_off(double deadline) {
   for (;;) {
     double left = deadline - now_seconds();
@@ -254,7 +268,8 @@ static void wait_or_power_off(double deadline) {
   }
 }
 
-/* ---- the counters -------------------------------------------------------------------------------------------- */
+/* ---- the counters
+ * -------------------------------------------------------------------------------------------- */
 
 struct site {
   int raw, disk, tpm;
@@ -263,7 +278,9 @@ struct site {
 
 static uint64_t counter_read(int file) {
   struct counter_block block = {{0}, 0};
-  if (pread(file, &block, sizeof block, 0) != sizeof block || memcmp(block.magic, "HFCOUNT1", 8) != 0) return 0;
+  if (pread(file, &block, sizeof block, 0) != sizeof block ||
+      memcmp(block.magic, "HFCOUNT1", 8) != 0)
+    return 0;
   return block.n;
 }
 
@@ -275,18 +292,21 @@ static long counter_write(int file, uint64_t n) {
   return 0;
 }
 
-/* `load=KIB`: each round also leaves that much on the plain disk, every 4 KiB block naming the round and itself. */
+/* `load=KIB`: each round also leaves that much on the plain disk, every 4 KiB block naming the
+ * round and itself. */
 static long load_write(int raw, uint64_t n, size_t bytes) {
   if (bytes == 0) return 0;
   if (bytes > kLoadBytesMax) bytes = kLoadBytesMax;
   for (size_t at = 0; at < bytes; at += kBlockBytes) {
     const uint64_t words[2] = {n, at};
-    for (size_t i = 0; i + sizeof words <= kBlockBytes; i += sizeof words) memcpy(load_bytes + at + i, words, sizeof words);
+    for (size_t i = 0; i + sizeof words <= kBlockBytes; i += sizeof words)
+      memcpy(load_bytes + at + i, words, sizeof words);
   }
   return pwrite(raw, load_bytes, bytes, kLoadOffset) == (ssize_t)bytes ? 0 : -errno;
 }
 
-/* A marker that is on the disks only: the test reads it back there and searches for it where it must not be. */
+/* A marker that is on the disks only: the test reads it back there and searches for it where it
+ * must not be. */
 static void marker_make(const struct site* site) {
   struct {
     char magic[8];
@@ -316,14 +336,16 @@ static void reveal_load(void) {
   const volatile char magic_plus_one[] = "IG.MVLT.TFDSFU2>";
   if (read(file, secret, sizeof secret) == sizeof secret) {
     for (size_t i = 0; i < sizeof secret; i++) revealed.secret[i] = secret[i];
-    for (size_t i = 0; i < sizeof revealed.magic; i++) revealed.magic[i] = (char)(magic_plus_one[i] - 1);
+    for (size_t i = 0; i < sizeof revealed.magic; i++)
+      revealed.magic[i] = (char)(magic_plus_one[i] - 1);
   }
   explicit_bzero(secret, sizeof secret);
   close(file);
   unlink("/dev/secret");
 }
 
-/* One round. What fails is said with its step; a lost disk ends the counting, a lost TPM does not. */
+/* One round. What fails is said with its step; a lost disk ends the counting, a lost TPM does not.
+ */
 static int round_run(struct site* site, uint64_t n, double ms[4]) {
   double t[5] = {now_seconds()};
   long rc = 0;
@@ -343,22 +365,24 @@ static int round_run(struct site* site, uint64_t n, double ms[4]) {
   t[3] = now_seconds();
   if (rc == 0 && option_has("steps", "uefi")) step = "uefi", rc = variable_set(n);
   t[4] = now_seconds();
-  for (int i = 0; i < 4; i++) ms[i] = (t[i + 1] - t[i]) * 1e3 > ms[i] ? (t[i + 1] - t[i]) * 1e3 : ms[i];
+  for (int i = 0; i < 4; i++)
+    ms[i] = (t[i + 1] - t[i]) * 1e3 > ms[i] ? (t[i + 1] - t[i]) * 1e3 : ms[i];
   if (rc != 0) say("FAILED step=%s rc=%ld round=%lu", step, rc, n);
   return rc == 0;
 }
 
 static void count(struct site* site, uint64_t n) {
   const double rate = option_number("rate", 2);
-  const uint64_t last = (uint64_t)option_number("rounds", 0) ? n + (uint64_t)option_number("rounds", 0) : UINT64_MAX;
+  const uint64_t last =
+      (uint64_t)option_number("rounds", 0) ? n + (uint64_t)option_number("rounds", 0) : UINT64_MAX;
   const uint64_t print_every = (uint64_t)option_number("print", 1);
   double next = now_seconds();
   double ms[4] = {0};
   while (n < last) {
     if (!round_run(site, ++n, ms)) break;
     if (n % print_every == 0) {
-      say("ROUND %lu raw_ms=%.1f disk_ms=%.1f tpm_ms=%.1f uefi_ms=%.1f%s", n, ms[0], ms[1], ms[2], ms[3],
-          site->tpm_lost ? " tpm=lost" : "");
+      say("ROUND %lu raw_ms=%.1f disk_ms=%.1f tpm_ms=%.1f uefi_ms=%.1f%s", n, ms[0], ms[1], ms[2],
+          ms[3], site->tpm_lost ? " tpm=lost" : "");
       memset(ms, 0, sizeof ms);
     }
     next = rate > 0 ? next + 1 / rate : 0;
@@ -372,7 +396,8 @@ static void count(struct site* site, uint64_t n) {
   for (;;) wait_or_power_off(now_seconds() + 3600);
 }
 
-/* `fill=N`: sets the variable N times as fast as the firmware takes it, so that its store is reclaimed. */
+/* `fill=N`: sets the variable N times as fast as the firmware takes it, so that its store is
+ * reclaimed. */
 static void fill(uint64_t updates) {
   const double start = now_seconds();
   const uint64_t keep = variable_get();
@@ -380,7 +405,8 @@ static void fill(uint64_t updates) {
   long rc = 0;
   while (done < updates && rc == 0) {
     rc = variable_set(keep);
-    if (rc == 0) rc = variable_set(keep + 1); /* a store may leave out an update that changes nothing */
+    if (rc == 0)
+      rc = variable_set(keep + 1); /* a store may leave out an update that changes nothing */
     if (rc == 0) done += 2;
     wait_or_power_off(0);
   }

@@ -1,0 +1,213 @@
+"""A Holdfast site of a test, driven through the CLI as an operator would."""
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+from .console import Console
+from .process import Failure, run, wait_until
+from .probe import REPOSITORY
+
+
+def bin_dir():
+    return pathlib.Path(os.environ.get("HOLDFAST_BIN", REPOSITORY / "build/dev/bin"))
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class CliError(Failure):
+    """A refused command: exit status and the three parts of its message."""
+
+    def __init__(self, command, status, stderr):
+        super().__init__(f"holdfast {command}: exit status {status}\n{stderr}")
+        self.status = status
+        self.stderr = stderr
+
+
+class Site:
+    """STATE lies at directory/NAME. As root each site's processes run under users of their own (uid_base)."""
+
+    def __init__(self, processes, directory, name, uid_base=0):
+        self.processes = processes
+        self.name = name
+        self.state = pathlib.Path(directory) / name
+        self.listen = f"127.0.0.1:{free_port()}"
+        self.uid_base = uid_base if os.geteuid() == 0 else 0
+        self.launcher = None
+        self._consoles = []
+        self._starts = 0
+
+    # -- the CLI
+
+    def argv(self, *words):
+        return [bin_dir() / "holdfast", "--state", self.state, *words]
+
+    def cli(self, *words, timeout=60, check=True):
+        """Runs `holdfast --state STATE WORDS…`; its CompletedProcess. CliError when it fails and `check`."""
+        done = run(self.argv(*words), timeout=timeout, check=False)
+        if check and done.returncode != 0:
+            raise CliError(" ".join(map(str, words)), done.returncode, done.stderr)
+        return done
+
+    def json(self, *words, timeout=60):
+        """The command's output as JSON (-o json)."""
+        text = self.cli(*words, "-o", "json", timeout=timeout).stdout
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            raise Failure(f"holdfast {' '.join(map(str, words))} -o json printed no JSON: {text!r}") from None
+
+    # -- the site's life
+
+    def init(self, *flags):
+        words = ["site", "init", "--name", self.name, "--listen", self.listen]
+        if self.uid_base:
+            words += ["--uid-base", str(self.uid_base)]
+        return self.cli(*words, *flags)
+
+    def start(self, timeout=20):
+        """Starts the launcher in the foreground as a child, and waits until the daemon answers."""
+        self._starts += 1
+        self.launcher = self.processes.start(self.argv("site", "start", "--foreground"),
+                                             name=f"site-{self.name}-{self._starts}")
+
+        def answers():
+            if not self.launcher.running():
+                raise Failure(f"site {self.name} ended with status {self.launcher.child.returncode}:\n"
+                              f"{self.launcher.log_tail()}")
+            return self.cli("site", "show", check=False, timeout=10).returncode == 0
+
+        wait_until(answers, timeout, f"site {self.name} answers", interval=0.05)
+
+    def stop(self, timeout=60):
+        """SIGTERM to the launcher: it stops daemon, guests, keepers and vault in that order."""
+        self.launcher.child.terminate()
+        self.launcher.wait(timeout)
+
+    def pids(self):
+        """{pid: program} of the launcher and all below it."""
+        parents, names = {}, {}
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    text = (entry / "stat").read_text()
+                except OSError:
+                    continue
+                name = text[text.index("(") + 1:text.rindex(")")]
+                fields = text[text.rindex(")") + 2:].split()
+                if fields[0] != "Z":
+                    parents[int(entry.name)] = int(fields[1])
+                    names[int(entry.name)] = name
+        ours = {self.launcher.pid}
+        while True:
+            more = {pid for pid, parent in parents.items() if parent in ours} - ours
+            if not more:
+                return {pid: names[pid] for pid in ours if pid in names}
+            ours |= more
+
+    def pids_of(self, program):
+        """Pids of the site's processes whose name starts with `program` (the kernel keeps 15 characters)."""
+        return sorted(pid for pid, name in self.pids().items() if name.startswith(program[:15]))
+
+    def kill_whole(self):
+        """kill -9 of everything at once, the launcher first so that it restarts nothing. {pid: program} killed."""
+        pids = self.pids()
+        for pid in [self.launcher.pid] + [pid for pid in pids if pid != self.launcher.pid]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        self.launcher.child.wait(10)
+        wait_until(lambda: not any(_alive(pid) for pid in pids), 10, f"all of site {self.name} are dead")
+        return pids
+
+    def end(self):
+        """For the end of a test: everything of the site, in whatever state it is. Never fails."""
+        self.close_consoles()
+        if self.launcher and self.launcher.running():
+            with contextlib.suppress(Failure, OSError):
+                self.kill_whole()
+
+    # -- VMs
+
+    def vm_create(self, name, disks, *flags, timeout=120):
+        words = ["vm", "create", name]
+        for disk in disks:
+            words += ["--disk", str(disk)]
+        return self.cli(*words, *flags, timeout=timeout)
+
+    def vm_id(self, name):
+        return self.json("vm", "show", name)["id"]
+
+    def run_dir(self, name):
+        return self.state / "run/vms" / self.vm_id(name)
+
+    def qemu_pid(self, name):
+        """The VM's QEMU by its console socket's path or VM id on the command line."""
+        return self._pid_by_id(name, "qemu-system-x86")
+
+    def _pid_by_id(self, name, program):
+        vm_id = self.vm_id(name)
+        pids = [pid for pid in self.pids_of(program)
+                if vm_id in pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace")]
+        if len(pids) != 1:
+            raise Failure(f"{len(pids)} processes {program} of VM {name} where one is expected")
+        return pids[0]
+
+    def vm_console(self, name, log=None):
+        """The VM's console as `holdfast vm console` shows it, from now on."""
+        viewer = subprocess.Popen([str(word) for word in self.argv("vm", "console", name)], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        self._consoles.append(viewer)
+        return Console(viewer.stdout.fileno(), log, own=viewer)
+
+    def close_consoles(self):
+        for viewer in self._consoles:
+            viewer.kill()
+            viewer.wait()
+        self._consoles = []
+
+    def export_disk(self, vm, disk, path):
+        """A raw copy of a disk of a running VM, over the keeper's NBD socket, by nbdcopy."""
+        run(["nbdcopy", f"nbd+unix:///{disk}?socket={self.run_dir(vm) / (disk + '.nbd')}", path], timeout=60)
+        return pathlib.Path(path)
+
+
+def _alive(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def pair(first, second):
+    """Pairs two sites by a one-time token of the first; the fingerprints that both show must agree."""
+    token = first.json("site", "pair", "--new-token")
+    second.json("site", "pair", token["token"])
+    for site, other in ((first, second), (second, first)):
+        peers = site.json("site", "peers")["peers"]
+        mine = other.json("site", "show")["fingerprint"]
+        if [peer["fingerprint"] for peer in peers if peer["name"] == other.name] != [mine]:
+            raise Failure(f"site {site.name} shows another fingerprint for {other.name} than that site itself")
+    return token
+
+
+def wait_protected(site, vm, timeout=60):
+    """Waits until the peer holds all that the VM's journal holds durably; seconds waited."""
+    start = time.monotonic()
+
+    def caught_up():
+        shown = site.json("protection", "show", vm)
+        return shown.get("state") == "replicating" and shown.get("caught_up") and shown
+
+    wait_until(caught_up, timeout, f"{vm} is replicated", interval=0.1)
+    return time.monotonic() - start
