@@ -1,0 +1,309 @@
+#include "replication/sender.h"
+
+#include <algorithm>
+
+namespace hf::replication {
+
+namespace {
+
+constexpr Micros kNever{UINT64_MAX};
+
+Error protocol_error(std::string cause) {
+  return Error{.code = ErrorCode::kCorrupt, .cause = std::move(cause)};
+}
+
+Error diverged(std::string cause) {
+  return Error{.code = ErrorCode::kConflict,
+               .cause = std::move(cause),
+               .effect = "this site and its replica are on different lines; nothing was overwritten",
+               .mend = "decide which side's data counts, then protect the VM again from there"};
+}
+
+ErrorCode code_of(Refusal refusal) {
+  switch (refusal) {
+    case Refusal::kUnknownVm: return ErrorCode::kNotFound;
+    case Refusal::kWrongKey: return ErrorCode::kWrongKey;
+    case Refusal::kStaleEpoch:
+    case Refusal::kDiverged:
+    case Refusal::kMergedAway:
+    case Refusal::kBusy:
+    case Refusal::kNotReplica: return ErrorCode::kConflict;
+    case Refusal::kBadRecords: return ErrorCode::kCorrupt;
+    case Refusal::kProtocol: return ErrorCode::kUnsupported;
+    case Refusal::kStorage: return ErrorCode::kUnavailable;
+  }
+  return ErrorCode::kInternal;
+}
+
+}  // namespace
+
+Sender::Sender(SenderOptions options) : options_(options), retry_us_(options.retry_us_min) {
+  HF_ASSERT(options_.epoch.value > 0);
+  HF_ASSERT(options_.batch_bytes_max >= journal::kRecordSizeMax);
+  HF_ASSERT(options_.batch_bytes_max <= kRecordsBytesMax);
+  HF_ASSERT(options_.window_bytes_max >= journal::kRecordSizeMax);
+  HF_ASSERT(options_.retry_us_min > 0 && options_.retry_us_min <= options_.retry_us_max);
+}
+
+Effects Sender::take_effects() { return std::exchange(effects_, {}); }
+
+void Sender::connected(Micros now) {
+  HF_ASSERT(state_ == State::kIdle || state_ == State::kHalted);
+  if (state_ == State::kHalted) {
+    effects_.push_back(Disconnect{*halted_for_});
+    return;
+  }
+  state_ = State::kGreeting;
+  deadline_ = Micros(now.value + options_.answer_us_max);
+  effects_.push_back(SendFrame{encode(options_.vm, Hello{.epoch = options_.epoch,
+                                                         .site = options_.site,
+                                                         .public_key = options_.public_key})});
+}
+
+void Sender::disconnected(Micros now) {
+  forget_connection();
+  if (state_ == State::kHalted) return;
+  if (state_ != State::kIdle) drop({.code = ErrorCode::kUnavailable, .cause = "the link broke"}, now);
+  // Whoever reports the end of the connection needs no order to close it.
+  std::erase_if(effects_, [](const Effect& e) { return std::holds_alternative<Disconnect>(e); });
+}
+
+void Sender::received(const Frame& frame, Micros now) {
+  if (state_ == State::kIdle || state_ == State::kHalted) return;  // of a connection given up
+  if (frame.vm != options_.vm) {
+    return refuse(Refusal::kProtocol, protocol_error("a frame of another VM"), now);
+  }
+  switch (frame.type) {
+    case FrameType::kHelloReply: return on_hello_reply(frame, now);
+    case FrameType::kAck: return on_ack(frame, now);
+    case FrameType::kError: return on_error(frame, now);
+    default:
+      return refuse(Refusal::kProtocol,
+                    protocol_error(std::string("unexpected frame: ") + to_string(frame.type)), now);
+  }
+}
+
+void Sender::on_hello_reply(const Frame& frame, Micros now) {
+  if (state_ != State::kGreeting) {
+    return refuse(Refusal::kProtocol, protocol_error("a second hello reply"), now);
+  }
+  Result<HelloReply> reply = decode_hello_reply(frame.body);
+  if (!reply.ok()) return refuse(Refusal::kProtocol, std::move(reply).error(), now);
+  take_reply(*reply);
+}
+
+void Sender::take_reply(const HelloReply& reply) {
+  if (reply.epoch > options_.epoch) {
+    effects_.push_back(PeerEpoch{reply.epoch});
+    return halt({.code = ErrorCode::kConflict,
+                 .cause = "the peer knows epoch " + std::to_string(reply.epoch.value) +
+                          ", this site runs under " + std::to_string(options_.epoch.value),
+                 .effect = "the VM was taken over at the other site",
+                 .mend = "stop the VM here"});
+  }
+  // The replica's end may lie behind what it had acknowledged only if it lost synced data.
+  if (acknowledged_ && reply.durable.position.sequence < acknowledged_->position.sequence) {
+    last_error_ = Error{.code = ErrorCode::kCorrupt,
+                        .cause = "the replica went back behind what it had acknowledged"};
+  }
+  state_ = State::kStreaming;
+  deadline_ = kNever;
+  retry_us_ = options_.retry_us_min;
+  acknowledged_ = reply.durable;
+  shipped_ = reply.durable;
+  window_bytes_ = std::min<uint64_t>(options_.window_bytes_max, reply.window_bytes);
+  HF_ASSERT(in_flight_.empty() && in_flight_bytes_ == 0);
+  want_more();
+}
+
+void Sender::on_ack(const Frame& frame, Micros now) {
+  if (state_ != State::kStreaming) {
+    return refuse(Refusal::kProtocol, protocol_error("an acknowledgement before the hello"), now);
+  }
+  const Result<Ack> ack = decode_ack(frame.body);
+  if (!ack.ok()) return refuse(Refusal::kProtocol, Error(ack.error()), now);
+  const Sequence to = ack->durable.position.sequence;
+  if (to > shipped_.position.sequence || to < acknowledged_->position.sequence) {
+    return refuse(Refusal::kProtocol,
+                  protocol_error("an acknowledgement of what was not sent, or backwards"), now);
+  }
+  if (to == shipped_.position.sequence && ack->durable != shipped_) {
+    return refuse(Refusal::kDiverged,
+                  diverged("the replica acknowledged other records than were sent"), now);
+  }
+  acknowledged_ = ack->durable;
+  while (!in_flight_.empty() && in_flight_.front().sequence <= to) {
+    HF_ASSERT(in_flight_bytes_ >= in_flight_.front().bytes);
+    in_flight_bytes_ -= in_flight_.front().bytes;
+    in_flight_.pop_front();
+  }
+  deadline_ = in_flight_.empty() ? kNever : Micros(now.value + options_.answer_us_max);
+  want_more();
+}
+
+void Sender::on_error(const Frame& frame, Micros now) {
+  Result<ErrorFrame> error = decode_error(frame.body);
+  if (!error.ok()) return refuse(Refusal::kProtocol, std::move(error).error(), now);
+  Error reason{.code = code_of(error->refusal),
+               .cause = std::string("the replica's site refuses (") + to_string(error->refusal) +
+                        "): " + error->cause,
+               .effect = error->effect,
+               .mend = error->mend};
+  if (error->epoch > options_.epoch) effects_.push_back(PeerEpoch{error->epoch});
+  if (is_final(error->refusal)) return halt(std::move(reason));
+  drop(std::move(reason), now);
+}
+
+void Sender::feed_records(const FeedBatch& batch, Micros now) {
+  HF_ASSERT(feed_asked_);
+  feed_asked_ = false;
+  if (std::exchange(feed_answer_is_stale_, false) || state_ != State::kStreaming) {
+    return want_more();
+  }
+  home_durable_ = std::max(home_durable_, batch.durable);
+  if (batch.records.empty()) {
+    oldest_unshipped_ = batch.oldest_unshipped;
+    return want_more();
+  }
+  HF_ASSERT(batch.records.size() <= asked_bytes_max_);
+  if (const Status checked = check_batch(batch); !checked.ok()) {
+    const bool fork = checked.error().code == ErrorCode::kConflict;
+    return refuse(fork ? Refusal::kDiverged : Refusal::kBadRecords, Error(checked.error()), now);
+  }
+  oldest_unshipped_ = Micros(0);  // the next answer says what came after this batch
+  if (deadline_ == kNever) deadline_ = Micros(now.value + options_.answer_us_max);
+  effects_.push_back(SendFrame{
+      encode(options_.vm, Records{.home_durable = batch.durable, .records = batch.records})});
+  want_more();
+}
+
+Status Sender::check_batch(const FeedBatch& batch) {
+  journal::LineEnd end = shipped_;
+  std::vector<Shipped> records;
+  for (ByteSpan left = batch.records; !left.empty();) {
+    const journal::RecordHeader header = TRY(journal::decode_header(left));
+    const size_t size = header.stored_size();
+    if (size > left.size()) return protocol_error("the feed gave half a record");
+    if (header.vm != options_.vm) return protocol_error("the feed gave a record of another VM");
+    if (header.sequence != end.position.sequence.next() || header.prev_chain != end.chain) {
+      return diverged("home's record " + std::to_string(header.sequence.value) +
+                      " does not follow the replica's last, " +
+                      std::to_string(end.position.sequence.value));
+    }
+    // The promise a replica rests on: home cannot lose what it holds.
+    if (!options_.faults.shipped_before_durable) HF_ASSERT(header.sequence <= batch.durable);
+    end.position = {.incarnation = header.incarnation, .sequence = header.sequence};
+    end.chain = journal::next_chain(
+        end.chain, journal::header_digest(left.first<journal::kRecordHeaderSize>()));
+    records.push_back({.sequence = header.sequence, .time = header.time, .bytes = size});
+    left = left.subspan(size);
+  }
+  shipped_ = end;
+  for (const Shipped& record : records) {
+    in_flight_.push_back(record);
+    in_flight_bytes_ += record.bytes;
+  }
+  return {};
+}
+
+void Sender::feed_failed(const Error& error, Micros now) {
+  HF_ASSERT(feed_asked_);
+  feed_asked_ = false;
+  if (std::exchange(feed_answer_is_stale_, false) || state_ != State::kStreaming) {
+    return want_more();
+  }
+  if (error.code == ErrorCode::kConflict) {
+    return refuse(Refusal::kDiverged, diverged("the replica's last record, number " +
+                                               std::to_string(shipped_.position.sequence.value) +
+                                               ", is not on this site's line: " + error.cause),
+                  now);
+  }
+  if (error.code == ErrorCode::kNotFound) {
+    return refuse(Refusal::kMergedAway,
+                  {.code = ErrorCode::kConflict,
+                   .cause = "the records the replica lacks are merged here",
+                   .effect = "the replica cannot catch up record by record",
+                   .mend = "disable and enable the VM's protection to seed it anew"},
+                  now);
+  }
+  drop(Error(error).context("feed"), now);
+}
+
+void Sender::want_more() {
+  if (state_ != State::kStreaming || feed_asked_) return;
+  HF_ASSERT(in_flight_bytes_ <= window_bytes_);
+  const uint64_t room = window_bytes_ - in_flight_bytes_;
+  if (room < journal::kRecordSizeMax) return;  // the next record might not fit
+  asked_bytes_max_ = std::min<uint64_t>(options_.batch_bytes_max, room);
+  feed_asked_ = true;
+  effects_.push_back(WantRecords{.after = shipped_.position, .bytes_max = asked_bytes_max_});
+}
+
+void Sender::tick(Micros now) {
+  if (state_ != State::kGreeting && state_ != State::kStreaming) return;
+  if (now < deadline_) return;
+  drop({.code = ErrorCode::kTimeout, .cause = "the replica's site does not answer"}, now);
+}
+
+void Sender::refuse(Refusal refusal, Error error, Micros now) {
+  effects_.push_back(SendFrame{encode(options_.vm, ErrorFrame{.refusal = refusal,
+                                                              .epoch = options_.epoch,
+                                                              .cause = error.cause,
+                                                              .effect = error.effect,
+                                                              .mend = error.mend})});
+  if (is_final(refusal)) return halt(std::move(error));
+  drop(std::move(error), now);
+}
+
+void Sender::drop(Error error, Micros now) {
+  forget_connection();
+  state_ = State::kIdle;
+  reconnect_at_ = Micros(now.value + retry_us_);
+  retry_us_ = std::min(retry_us_ * 2, options_.retry_us_max);
+  last_error_ = error;
+  effects_.push_back(Disconnect{std::move(error)});
+}
+
+void Sender::halt(Error error) {
+  forget_connection();
+  state_ = State::kHalted;
+  last_error_ = error;
+  halted_for_ = error;
+  effects_.push_back(Disconnect{std::move(error)});
+}
+
+void Sender::reset() {
+  HF_ASSERT(state_ == State::kHalted);
+  state_ = State::kIdle;
+  halted_for_.reset();
+  acknowledged_.reset();
+  reconnect_at_ = Micros(0);
+  retry_us_ = options_.retry_us_min;
+}
+
+void Sender::forget_connection() {
+  // What was under way counts as not shipped: its age goes on as the RPO's.
+  if (!in_flight_.empty()) oldest_unshipped_ = in_flight_.front().time;
+  in_flight_.clear();
+  in_flight_bytes_ = 0;
+  deadline_ = kNever;
+  if (feed_asked_) feed_answer_is_stale_ = true;
+}
+
+uint64_t Sender::rpo_us(Micros now) const {
+  const Micros oldest = in_flight_.empty() ? oldest_unshipped_ : in_flight_.front().time;
+  if (oldest.value == 0 || oldest >= now) return 0;
+  return now.value - oldest.value;
+}
+
+uint64_t Sender::lag_records() const {
+  if (!acknowledged_ || home_durable_ <= acknowledged_->position.sequence) return 0;
+  return home_durable_.value - acknowledged_->position.sequence.value;
+}
+
+bool Sender::caught_up() const {
+  return state_ == State::kStreaming && in_flight_.empty() && acknowledged_ &&
+         acknowledged_->position.sequence >= home_durable_ && oldest_unshipped_.value == 0;
+}
+
+}  // namespace hf::replication

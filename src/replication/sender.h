@@ -1,0 +1,128 @@
+// Sender: ships a VM's durable records to one replica. Pure: events in, effects out; no I/O, no
+// clock but the `now` it is given (wall time, as record times are).
+//
+//   state      event                                   next        effects
+//   idle       connected                               greeting    hello
+//   greeting   hello_reply, epoch not above ours       streaming   want records
+//   greeting   hello_reply or error, epoch above ours  halted      peer epoch, disconnect
+//   streaming  feed records                            streaming   records frame; want more while
+//                                                                  the window has room
+//   streaming  ack                                     streaming   want more
+//   any        error frame, protocol breach, no answer idle or halted   disconnect
+//   any        disconnected                            idle (halted stays)
+//
+// Halted: trying again cannot help (diverged, merged away, wrong key, stale epoch); reset() after
+// someone acted. From idle the driver reconnects, not before reconnect_at().
+//
+// It ships only what is durable at home (asserted: a replica must never hold what home could lose),
+// from the receiver's durable position on. That position is checked to be on our line twice: the
+// feed knows the position or refuses it, and the first record after it must carry the receiver's
+// chain value.
+#pragma once
+
+#include <deque>
+#include <optional>
+
+#include "replication/effect.h"
+#include "replication/faults.h"
+
+namespace hf::replication {
+
+struct SenderOptions {
+  VmId vm;
+  SiteId site;  // this one
+  Epoch epoch;  // under which the VM runs here
+  crypto::PublicKey public_key{};
+  uint64_t window_bytes_max = 16u << 20;  // sent and not acknowledged; the receiver's may be smaller
+  size_t batch_bytes_max = 2u << 20;      // in one frame; at least journal::kRecordSizeMax
+  uint64_t answer_us_max = 30'000'000;    // to wait for a hello reply or an acknowledgement
+  uint64_t retry_us_min = 100'000;
+  uint64_t retry_us_max = 10'000'000;
+  Faults faults = {};
+};
+
+// What the feed gives.
+struct FeedBatch {
+  ByteSpan records;     // whole, in order, after the position asked for; may be empty
+  Sequence durable;     // of home, now
+  // Record time of the oldest record after the position asked for that home has acknowledged,
+  // durable or not; 0 if there is none.
+  Micros oldest_unshipped;
+};
+
+class Sender {
+ public:
+  enum class State : uint8_t { kIdle, kGreeting, kStreaming, kHalted };
+
+  explicit Sender(SenderOptions options);
+
+  // Events.
+  void connected(Micros now);
+  void disconnected(Micros now);
+  void received(const Frame& frame, Micros now);
+  void feed_records(const FeedBatch& batch, Micros now);
+  // kConflict: the position is not on home's line; kNotFound: merged away; else a passing failure.
+  void feed_failed(const Error& error, Micros now);
+  // Of home, learned some other way while not streaming: keeps the RPO honest. 0: nothing newer
+  // than what the replica acknowledged.
+  void note_backlog(Micros oldest_unshipped) { oldest_unshipped_ = oldest_unshipped; }
+  void tick(Micros now);  // at the latest at deadline()
+  void reset();           // out of halted
+
+  // What is to be done, in order; call after every event.
+  Effects take_effects();
+
+  State state() const { return state_; }
+  const Error* halt_reason() const { return halted_for_ ? &*halted_for_ : nullptr; }
+  const Error* last_error() const { return last_error_ ? &*last_error_ : nullptr; }
+  Micros deadline() const { return deadline_; }          // UINT64_MAX: none
+  Micros reconnect_at() const { return reconnect_at_; }  // while idle
+
+  // The replica's durable end, as it last said; nullopt before its first word.
+  const std::optional<journal::LineEnd>& acknowledged() const { return acknowledged_; }
+  // Age in microseconds of the oldest acknowledged record that the replica does not have durably.
+  uint64_t rpo_us(Micros now) const;
+  uint64_t lag_records() const;  // durable at home and not at the replica
+  uint64_t unacknowledged_bytes() const { return in_flight_bytes_; }
+  bool caught_up() const;
+
+ private:
+  struct Shipped {
+    Sequence sequence;
+    Micros time;
+    uint64_t bytes;
+  };
+
+  void on_hello_reply(const Frame& frame, Micros now);
+  void on_ack(const Frame& frame, Micros now);
+  void on_error(const Frame& frame, Micros now);
+  void take_reply(const HelloReply& reply);
+  Status check_batch(const FeedBatch& batch);  // and counts it as shipped
+  void want_more();
+  void refuse(Refusal refusal, Error error, Micros now);
+  void drop(Error error, Micros now);
+  void halt(Error error);
+  void forget_connection();
+
+  SenderOptions options_;
+  State state_ = State::kIdle;
+  Effects effects_;
+  std::optional<Error> halted_for_;
+  std::optional<Error> last_error_;
+  Micros deadline_{UINT64_MAX};
+  Micros reconnect_at_{0};
+  uint64_t retry_us_;
+
+  std::optional<journal::LineEnd> acknowledged_;
+  journal::LineEnd shipped_;  // end of what was sent on this connection
+  std::deque<Shipped> in_flight_;
+  uint64_t in_flight_bytes_ = 0;
+  uint64_t window_bytes_ = 0;
+  bool feed_asked_ = false;
+  size_t asked_bytes_max_ = 0;
+  bool feed_answer_is_stale_ = false;  // asked on an earlier connection
+  Sequence home_durable_;
+  Micros oldest_unshipped_{0};
+};
+
+}  // namespace hf::replication

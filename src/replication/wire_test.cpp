@@ -1,0 +1,136 @@
+#include "replication/wire.h"
+
+#include <gtest/gtest.h>
+
+namespace hf::replication {
+namespace {
+
+template <typename Id>
+Id id_of(uint8_t value) {
+  Id id;
+  id.bytes.fill(std::byte{value});
+  return id;
+}
+const VmId kVm = id_of<VmId>(0x11);
+
+journal::LineEnd some_end() {
+  return {.position = {.incarnation = id_of<IncarnationId>(0x22), .sequence = Sequence(0x0102030405)},
+          .chain = id_of<Digest>(0x33)};
+}
+
+template <typename Body, typename Decoder>
+void expect_round_trip(const Bytes& bytes, FrameType type, const Body& body, Decoder decode) {
+  const Result<Frame> frame = decode_frame(bytes);
+  ASSERT_TRUE(frame.ok());
+  EXPECT_EQ(frame->type, type);
+  EXPECT_EQ(frame->vm, kVm);
+  const auto back = decode(frame->body);
+  ASSERT_TRUE(back.ok()) << back.error().cause;
+  EXPECT_EQ(*back, body);
+  for (size_t size = 0; size < frame->body.size(); size++) {
+    EXPECT_FALSE(decode(frame->body.first(size)).ok()) << "cut to " << size;
+  }
+}
+
+TEST(Wire, every_frame_comes_back_as_it_was) {
+  const Hello hello{.epoch = Epoch(7), .site = id_of<SiteId>(4), .public_key = {std::byte{9}}};
+  expect_round_trip(encode(kVm, hello), FrameType::kHello, hello, decode_hello);
+  const HelloReply reply{.epoch = Epoch(8), .durable = some_end(), .window_bytes = 16u << 20};
+  expect_round_trip(encode(kVm, reply), FrameType::kHelloReply, reply, decode_hello_reply);
+  const Ack ack{.durable = some_end()};
+  expect_round_trip(encode(kVm, ack), FrameType::kAck, ack, decode_ack);
+  expect_round_trip(encode_stopped(kVm, ack), FrameType::kStopped, ack, decode_ack);
+  const ErrorFrame error{.refusal = Refusal::kStaleEpoch,
+                         .epoch = Epoch(3),
+                         .cause = "why",
+                         .effect = "so what",
+                         .mend = "do that"};
+  expect_round_trip(encode(kVm, error), FrameType::kError, error, decode_error);
+  const EpochInfo info{.epoch = Epoch(3),
+                       .site = id_of<SiteId>(5),
+                       .role = SiteRole::kPrimary,
+                       .running = true,
+                       .durable = some_end()};
+  expect_round_trip(encode_epoch_query(kVm, info), FrameType::kEpochQuery, info, decode_epoch_info);
+  expect_round_trip(encode_epoch_reply(kVm, info), FrameType::kEpochReply, info, decode_epoch_info);
+  const Stop stop{.epoch = Epoch(3), .site = id_of<SiteId>(5)};
+  expect_round_trip(encode_stop(kVm, stop), FrameType::kStop, stop, decode_stop);
+}
+
+// The bytes on the wire are a promise to the other site's release: they change only with the version.
+TEST(Wire, golden_bytes_of_hello_and_ack) {
+  const Hello hello{.epoch = Epoch(7), .site = id_of<SiteId>(4), .public_key = {std::byte{9}}};
+  EXPECT_EQ(to_hex(encode(kVm, hello)),
+            "48465250" "0100" "01" "00" "38000000" "00000000" "11111111111111111111111111111111"
+            "0700000000000000" "04040404040404040404040404040404"
+            "0900000000000000000000000000000000000000000000000000000000000000");
+  EXPECT_EQ(to_hex(encode(kVm, Ack{.durable = some_end()})),
+            "48465250" "0100" "04" "00" "48000000" "00000000" "11111111111111111111111111111111"
+            "2222222222222222222222222222222222222222222222222222222222222222"
+            "0504030201000000"
+            "3333333333333333333333333333333333333333333333333333333333333333");
+}
+
+TEST(Wire, golden_bytes_of_records_and_error) {
+  const Bytes records(journal::kRecordAlignment, std::byte{0xaa});
+  const Bytes bytes = encode(kVm, Records{.home_durable = Sequence(5), .records = records});
+  EXPECT_EQ(to_hex(ByteSpan(bytes).first(kFrameHeaderSize + kRecordsPrefixSize)),
+            "48465250" "0100" "03" "00" "50000000" "00000000" "11111111111111111111111111111111"
+            "0500000000000000" "0000000000000000");
+  EXPECT_EQ(to_hex(encode(kVm, ErrorFrame{.refusal = Refusal::kDiverged,
+                                          .epoch = Epoch(2),
+                                          .cause = "c",
+                                          .effect = "ef",
+                                          .mend = ""})),
+            "48465250" "0100" "05" "00" "1b000000" "00000000" "11111111111111111111111111111111"
+            "04000000" "0200000000000000" "01000000" "02000000" "00000000" "63" "6566");
+}
+
+TEST(Wire, refuses_headers_it_could_not_have_written) {
+  const Bytes good = encode(kVm, Ack{.durable = some_end()});
+  for (const size_t at : {0u, 3u, 6u, 7u, 12u, 15u}) {
+    Bytes bad = good;
+    bad[at] ^= std::byte{0x80};
+    EXPECT_EQ(decode_frame_header(bad).error().code, ErrorCode::kCorrupt) << at;
+  }
+  Bytes version = good;
+  version[4] = std::byte{2};
+  EXPECT_EQ(decode_frame_header(version).error().code, ErrorCode::kUnsupported);
+  Bytes length = good;
+  length[11] = std::byte{0x7f};
+  EXPECT_EQ(decode_frame_header(length).error().code, ErrorCode::kCorrupt);
+}
+
+TEST(Wire, error_texts_are_bounded_and_without_control_characters) {
+  const Bytes bytes = encode(kVm, ErrorFrame{.cause = std::string(5000, 'x') + "\x1b[2J",
+                                             .effect = "a\x1b[31mb\n"});
+  const auto error = decode_error(decode_frame(bytes)->body);
+  ASSERT_TRUE(error.ok());
+  EXPECT_EQ(error->cause.size(), kErrorTextMax);
+  EXPECT_EQ(error->effect, "a?[31mb?");
+}
+
+TEST(FrameReader, cuts_a_stream_into_frames_whatever_the_pieces) {
+  Bytes stream;
+  for (uint64_t i = 1; i <= 5; i++) {
+    const Bytes frame = encode_stop(kVm, {.epoch = Epoch(i), .site = {}});
+    stream.insert(stream.end(), frame.begin(), frame.end());
+  }
+  for (const size_t piece : {1u, 7u, 33u, 1000u}) {
+    FrameReader reader;
+    uint64_t seen = 0;
+    for (size_t at = 0; at < stream.size(); at += piece) {
+      reader.push(ByteSpan(stream).subspan(at, std::min(piece, stream.size() - at)));
+      for (;;) {
+        const auto frame = reader.next();
+        ASSERT_TRUE(frame.ok());
+        if (!frame->has_value()) break;
+        EXPECT_EQ(decode_stop((*frame)->body)->epoch, Epoch(++seen));
+      }
+    }
+    EXPECT_EQ(seen, 5u);
+  }
+}
+
+}  // namespace
+}  // namespace hf::replication
