@@ -1,6 +1,7 @@
 #include "volume/flash_volume.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace hf::volume {
 namespace {
@@ -21,34 +22,31 @@ FlashVolume::~FlashVolume() {
 }
 
 void FlashVolume::submit(Request& request) {
-  HF_ASSERT(request.offset <= image_.size() && request.length <= image_.size() - request.offset);
-  switch (request.kind) {
-    case RequestKind::kRead:
+  check(request);
+  switch (request.operation) {
+    case Operation::kRead:
       std::copy_n(image_.begin() + static_cast<std::ptrdiff_t>(request.offset), request.length,
-                  request.read_to.begin());
+                  request.data);
       return finish_later(request);
-    case RequestKind::kTrim:  // advice; a flash keeps its bytes
+    case Operation::kTrim:  // advice; a flash keeps its bytes
       return finish_later(request);
-    case RequestKind::kFlush:
+    case Operation::kFlush:
       return front_.submit(volume_, request);  // appends what is held first
-    case RequestKind::kWrite:
-    case RequestKind::kWriteZeroes:
+    case Operation::kWrite:
+    case Operation::kWriteZeroes:
       if (!waiting_.empty() || !apply(request)) {
-        waiting_.push_back(&request);
-        if (!armed()) {
-          front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
-        }
+        waiting_.push(request);
+        front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
       }
   }
 }
 
 bool FlashVolume::apply(Request& request) {
-  const Bytes zeroes(request.kind == RequestKind::kWriteZeroes ? request.length : 0);
-  const ByteSpan bytes =
-      request.kind == RequestKind::kWriteZeroes ? ByteSpan(zeroes) : request.write_from;
+  const Bytes zeroes(request.operation == Operation::kWriteZeroes ? request.length : 0);
+  const ByteSpan bytes = zeroes.empty() ? request.span() : ByteSpan(zeroes);
   if (!apply(request.offset, bytes)) return false;
-  if (request.durability == Durability::kDurable) {
-    request.kind = RequestKind::kFlush;  // what is held, then a sync
+  if (request.fua) {
+    request.operation = Operation::kFlush;  // what is held, then a sync
     front_.submit(volume_, request);
   } else {
     finish_later(request);
@@ -98,10 +96,7 @@ void FlashVolume::append_held() {
   const uint64_t at = base_ + held_from_;
   held_from_ = held_to_ = 0;
   // A failed journal takes nothing more; its failure reaches the guest through the disks.
-  if (front_.try_write(volume_, at, bytes, nullptr, journal::AckAt::kAppended) &&
-      scratch_ != nullptr) {
-    scratch_->clear();
-  }
+  if (front_.try_write(volume_, at, bytes) && scratch_ != nullptr) scratch_->clear();
 }
 
 void FlashVolume::on_timer() {
@@ -114,7 +109,13 @@ void FlashVolume::on_timer() {
 }
 
 void FlashVolume::let_waiting_on() {
-  while (!waiting_.empty() && apply(*waiting_.front())) waiting_.pop_front();
+  // Taken off first: a request that was applied may already stand in another queue.
+  RequestQueue again;
+  while (Request* request = waiting_.pop()) {
+    if (again.empty() && apply(*request)) continue;
+    again.push(*request);
+  }
+  waiting_ = again;
   if (!waiting_.empty()) {
     front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
   } else if (held_from_ != held_to_) {
@@ -123,14 +124,13 @@ void FlashVolume::let_waiting_on() {
 }
 
 void FlashVolume::finish_later(Request& request) {
-  finished_.push_back(&request);
+  finished_.push(request);
   if (!queued()) front_.scheduler().defer(*this);
 }
 
 void FlashVolume::run() {
-  std::deque<Request*> finished;
-  finished.swap(finished_);
-  for (Request* request : finished) request->on_done({});
+  RequestQueue finished = std::exchange(finished_, {});
+  while (Request* request = finished.pop()) request->on_done({});
 }
 
 }  // namespace hf::volume

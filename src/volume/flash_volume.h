@@ -16,8 +16,6 @@
 // first.
 #pragma once
 
-#include <deque>
-
 #include "volume/journal_front.h"
 
 namespace hf::volume {
@@ -44,6 +42,8 @@ class FlashVolume final : public Volume, public HeldBytes, private sys::Timer, p
   ~FlashVolume() override;
 
   uint64_t size_bytes() const override { return image_.size(); }
+  uint32_t block_bytes() const override { return 1; }
+  const Bytes& image() const { return image_; }
   void submit(Request& request) override;
   void append_held() override;
   bool idle() const { return waiting_.empty() && finished_.empty(); }
@@ -62,9 +62,9 @@ class FlashVolume final : public Volume, public HeldBytes, private sys::Timer, p
   Bytes image_;
   Scratch* scratch_;
   uint64_t held_from_ = 0;
-  uint64_t held_to_ = 0;           // empty if equal
-  std::deque<Request*> waiting_;   // until the journal accepts
-  std::deque<Request*> finished_;  // on_done from the loop
+  uint64_t held_to_ = 0;   // empty if equal
+  RequestQueue waiting_;   // until the journal accepts
+  RequestQueue finished_;  // on_done from the loop
 };
 
 }  // namespace hf::volume

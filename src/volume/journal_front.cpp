@@ -1,24 +1,8 @@
 #include "volume/journal_front.h"
 
-#include <algorithm>
+#include <utility>
 
 namespace hf::volume {
-
-void Request::begin(uint32_t parts) {
-  parts_left_ = parts;
-  progress_ = 0;
-  result_ = Status();
-}
-
-// One of the request's parts has completed; the request is done with its last one. The first error
-// stays.
-void Request::on_complete(Status status) {
-  HF_ASSERT(parts_left_ > 0);
-  if (!status.ok() && result_.ok()) result_ = std::move(status);
-  JournalFront* front = front_;
-  if (--parts_left_ == 0) on_done(std::move(result_));  // `this` may be gone or reused now
-  if (front != nullptr) front->after_progress();
-}
 
 JournalFront::JournalFront(journal::Journal& journal, sys::Scheduler& scheduler)
     : journal_(journal), scheduler_(scheduler) {
@@ -26,137 +10,100 @@ JournalFront::JournalFront(journal::Journal& journal, sys::Scheduler& scheduler)
 }
 
 JournalFront::~JournalFront() {
-  HF_ASSERT(head_ == nullptr);
+  HF_ASSERT(idle());
   scheduler_.disarm(*this);
   scheduler_.cancel(*this);
 }
 
 void JournalFront::submit(VolumeId volume, Request& request) {
-  request.volume_ = volume;
-  request.front_ = this;
-  request.next_ = nullptr;
-  uint32_t parts = 1;
-  if (request.kind == RequestKind::kWrite) {
-    HF_ASSERT(request.write_from.size() == request.length && request.length > 0);
-    parts = static_cast<uint32_t>((request.length + journal::kRecordDataMax - 1) /
-                                  journal::kRecordDataMax);
-  } else if (request.kind == RequestKind::kRead) {
-    HF_ASSERT(request.read_to.size() == request.length);
-  }
-  request.begin(parts);
-  const bool blocked = head_ != nullptr && request.kind != RequestKind::kRead;
-  if (blocked || !start(request)) {
-    (head_ == nullptr ? head_ : tail_->next_) = &request;
-    tail_ = &request;
-  }
+  // What waits is overtaken by reads only: a guest that cares for the order waits for its write.
+  const bool behind = !blocked_.empty() && request.operation != Operation::kRead;
+  if (behind || !start(volume, request)) blocked_.push_back({volume, &request});
   after_progress();
 }
 
-// False if the journal does not accept now; nothing (more) of the request was started then.
-bool JournalFront::start(Request& request) {
-  switch (request.kind) {
-    case RequestKind::kRead:
-      journal_.read(request.volume_, request.offset, request.read_to, request);
-      return true;
-    case RequestKind::kWrite:
-      return start_write(request);
-    case RequestKind::kFlush:
-      if (!journal_.accepting()) return false;
-      release_held();
-      journal_.flush(request);
-      return true;
-    case RequestKind::kTrim:
-    case RequestKind::kWriteZeroes: {
-      if (!journal_.accepting()) return false;
-      release_held();
-      if (!journal_.accepting()) return false;
-      const auto ack = request.durability == Durability::kDurable ? journal::AckAt::kDurable
-                                                                  : journal::AckAt::kAppended;
-      auto taken =
-          journal_.zero(request.volume_, request.offset, request.length, &request, {.ack = ack});
-      if (!taken.ok()) refuse(request, std::move(taken).error());
-      return request.result_.ok();
-    }
+// False if the journal does not accept now.
+bool JournalFront::start(VolumeId volume, Request& request) {
+  if (request.operation == Operation::kRead) {
+    journal_.read(volume, request.offset, request.span(), take(request));
+    return true;
   }
-  return true;
-}
-
-bool JournalFront::start_write(Request& request) {
-  while (request.progress_ < request.length) {
+  // A failed journal takes the request to answer it with its error, whatever accepting() says.
+  if (journal_.failed() == nullptr) {
+    if (journal_.accepting()) release_held();
     if (!journal_.accepting()) return false;
-    release_held();
-    if (!journal_.accepting()) return false;
-    const uint64_t size =
-        std::min<uint64_t>(journal::kRecordDataMax, request.length - request.progress_);
-    const bool last = request.progress_ + size == request.length;
-    const auto ack = request.durability == Durability::kDurable ? journal::AckAt::kDurable
-                                                                : journal::AckAt::kAppended;
-    auto taken = journal_.write(
-        request.volume_, request.offset + request.progress_,
-        request.write_from.subspan(request.progress_, size), &request,
-        {.ack = ack, .part = last ? journal::RequestPart::kLast : journal::RequestPart::kMiddle});
-    if (!taken.ok()) {
-      refuse(request, std::move(taken).error());
-      return false;
-    }
-    request.progress_ += size;
   }
-  return true;
+  Pending& pending = take(request);
+  if (request.operation == Operation::kFlush) {
+    journal_.flush(pending);
+    return true;
+  }
+  auto taken = append(volume, request, pending);
+  if (taken.ok()) return true;
+  give_back(pending);
+  if (journal_.failed() == nullptr) return false;
+  // The journal can take nothing more. The guest is not given an error: its disk stands still until
+  // the operator acts (volume.h), with what it had acknowledged intact.
+  return false;
 }
 
-// The journal did not take it: it completes with that error, from the loop.
-void JournalFront::refuse(Request& request, Error error) {
-  request.result_ = std::move(error);
-  if (!queued()) scheduler_.defer(*this);
+Result<Sequence> JournalFront::append(VolumeId volume, Request& request, Pending& pending) {
+  const journal::WriteOptions options{
+      .ack = request.fua ? journal::AckAt::kDurable : journal::AckAt::kAppended,
+      .part = request.request_end ? journal::RequestPart::kLast : journal::RequestPart::kMiddle};
+  if (request.operation == Operation::kWrite) {
+    return journal_.write(volume, request.offset, request.span(), &pending, options);
+  }
+  return journal_.zero(volume, request.offset, request.length, &pending, options);
 }
 
-bool JournalFront::try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done,
-                             journal::AckAt ack) {
+bool JournalFront::try_write(VolumeId volume, uint64_t offset, ByteSpan data) {
   if (!journal_.accepting()) return false;
-  auto taken = journal_.write(volume, offset, data, done, {.ack = ack});
+  const bool taken = journal_.write(volume, offset, data, nullptr).ok();
   after_progress();
-  return taken.ok();
+  return taken;
 }
 
 void JournalFront::release_held() {
-  if (held_ != nullptr && journal_.accepting()) held_->append_held();
+  if (held_ != nullptr) held_->append_held();
+}
+
+JournalFront::Pending& JournalFront::take(Request& request) {
+  if (free_ == nullptr) free_ = &pool_.emplace_back();
+  Pending& pending = *free_;
+  free_ = pending.next_free;
+  pending.front = this;
+  pending.request = &request;
+  ++in_journal_;
+  return pending;
+}
+
+void JournalFront::give_back(Pending& pending) {
+  pending.request = nullptr;
+  pending.next_free = std::exchange(free_, &pending);
+  --in_journal_;
+}
+
+void JournalFront::Pending::on_complete(Status status) {
+  Request* done = request;
+  JournalFront* owner = front;
+  owner->give_back(*this);
+  done->on_done(std::move(status));
+  owner->after_progress();
 }
 
 void JournalFront::after_progress() {
-  if (head_ != nullptr && !queued() && (journal_.accepting() || journal_.failed() != nullptr)) {
-    scheduler_.defer(*this);
-  }
+  if (!blocked_.empty() && journal_.accepting()) run_soon();
   arm_tick();
 }
 
+void JournalFront::run_soon() {
+  if (!queued()) scheduler_.defer(*this);
+}
+
 void JournalFront::run() {
-  while (head_ != nullptr) {
-    Request& request = *head_;
-    const Error* failed = journal_.failed();
-    if (failed != nullptr && request.result_.ok()) request.result_ = Error(*failed);
-    if (request.result_.ok() && !start(request)) {
-      if (request.result_.ok()) break;
-    }
-    head_ = request.next_;
-    if (head_ == nullptr) tail_ = nullptr;
-    request.next_ = nullptr;
-    if (!request.result_.ok()) {
-      // Parts the journal has taken complete by themselves; the others never will.
-      const auto taken = static_cast<uint32_t>(
-          request.kind == RequestKind::kWrite
-              ? (request.progress_ + journal::kRecordDataMax - 1) / journal::kRecordDataMax
-              : 0);
-      const auto parts = static_cast<uint32_t>(
-          request.kind == RequestKind::kWrite
-              ? (request.length + journal::kRecordDataMax - 1) / journal::kRecordDataMax
-              : 1);
-      for (uint32_t i = taken; i < parts; ++i) {
-        if (--request.parts_left_ == 0) {
-          request.on_done(std::move(request.result_));
-          break;
-        }
-      }
-    }
+  while (!blocked_.empty() && start(blocked_.front().volume, *blocked_.front().request)) {
+    blocked_.pop_front();
   }
   arm_tick();
 }

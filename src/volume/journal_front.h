@@ -5,16 +5,20 @@
 // next), holds requests back while the journal's staging is full, and gives the journal its ticks.
 #pragma once
 
+#include <deque>
+
 #include "journal/journal.h"
 #include "sys/scheduler.h"
 #include "volume/volume.h"
 
 namespace hf::volume {
 
+static_assert(kRequestDataMax <= journal::kRecordDataMax);  // a request is one record
+
 // Bytes that wait to share a record (FlashVolume). Asked to append them before anything else is.
 class HeldBytes {
  public:
-  // Appends what is held, with journal.write. Called only while the journal accepts.
+  // Appends what is held. Called only while the journal accepts.
   virtual void append_held() = 0;
 
  protected:
@@ -29,44 +33,60 @@ class JournalFront final : private sys::Timer, private sys::Task {
   void submit(VolumeId volume, Request& request);
   void set_held(HeldBytes* held) { held_ = held; }
 
-  // For single records of the keeper's own (vTPM state, held flash bytes). False if the journal
-  // does not accept now: try again from when_accepting().
-  bool try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done,
-                 journal::AckAt ack);
-  // Appends held bytes, if any and if the journal accepts.
-  void release_held();
+  // Appends one record for the holder of held bytes. False if the journal does not accept now.
+  bool try_write(VolumeId volume, uint64_t offset, ByteSpan data);
 
   journal::Journal& journal() { return journal_; }
   sys::Scheduler& scheduler() { return scheduler_; }
-  bool idle() const { return head_ == nullptr; }
-  // To be called after the journal was used or a completion of it arrived.
+  // Nothing waits and nothing is in the journal's hands.
+  bool idle() const { return blocked_.empty() && in_journal_ == 0; }
+  // To be called after the journal was used directly: its deadline may have changed.
   void after_progress();
 
  private:
-  friend class Request;
+  // A request in the journal's hands.
+  class Pending final : public Completion {
+   public:
+    void on_complete(Status status) override;
+    JournalFront* front = nullptr;
+    Request* request = nullptr;
+    Pending* next_free = nullptr;
+  };
+  struct Blocked {
+    VolumeId volume;
+    Request* request;
+  };
+
   void on_timer() override;
   void run() override;  // sys::Task: lets blocked requests on
-  bool start(Request& request);
-  bool start_write(Request& request);
-  void refuse(Request& request, Error error);
+  bool start(VolumeId volume, Request& request);
+  Result<Sequence> append(VolumeId volume, Request& request, Pending& pending);
+  Pending& take(Request& request);
+  void give_back(Pending& pending);
+  void release_held();
+  void run_soon();
   void arm_tick();
 
   journal::Journal& journal_;
   sys::Scheduler& scheduler_;
   HeldBytes* held_ = nullptr;
-  Request* head_ = nullptr;  // waiting for the journal to accept, oldest first
-  Request* tail_ = nullptr;
+  std::deque<Blocked>
+      blocked_;               // until the journal accepts, oldest first; bounded by the front ends
+  std::deque<Pending> pool_;  // grows to the most ever in flight, then is used again
+  Pending* free_ = nullptr;
+  size_t in_journal_ = 0;
   Micros tick_at_{UINT64_MAX};
 };
 
-// A disk: a range of the journal.
+// A disk: a volume of the journal.
 class JournalVolume final : public Volume {
  public:
   JournalVolume(JournalFront& front, VolumeId id, uint64_t size_bytes)
       : front_(front), id_(id), size_bytes_(size_bytes) {}
   uint64_t size_bytes() const override { return size_bytes_; }
+  uint32_t block_bytes() const override { return 512; }
   void submit(Request& request) override {
-    HF_ASSERT(request.offset <= size_bytes_ && request.length <= size_bytes_ - request.offset);
+    check(request);
     front_.submit(id_, request);
   }
 

@@ -4,7 +4,8 @@
 // the loop, never from inside submit(). The request and its data belong to the volume until then.
 //
 // Order: a write that is submitted after another's completion comes after it, on this and any other
-// volume of the same VM. Overlapping requests in flight together take effect in the order submitted.
+// volume of the same VM. Overlapping requests in flight together take effect in the order
+// submitted.
 //
 // Durability: a write is durable when a flush that was submitted after its completion has
 // completed, or at once with `fua`. Trimmed ranges read as zeroes.
@@ -25,10 +26,10 @@ class Request {
   virtual void on_done(Status status) = 0;
 
   Operation operation = Operation::kRead;
-  bool fua = false;          // durable before it completes; not for reads and flushes
-  bool request_end = true;   // the last part of what the guest sees as one request
-  uint64_t offset = 0;       // bytes
-  uint64_t length = 0;       // bytes; 0 for a flush
+  bool fua = false;           // durable before it completes; not for reads and flushes
+  bool request_end = true;    // the last part of what the guest sees as one request
+  uint64_t offset = 0;        // bytes
+  uint64_t length = 0;        // bytes; 0 for a flush
   std::byte* data = nullptr;  // read: filled; write: taken; else null
 
   MutableByteSpan span() { return {data, static_cast<size_t>(length)}; }
@@ -75,7 +76,8 @@ class Volume {
  public:
   virtual ~Volume() = default;
   virtual uint64_t size_bytes() const = 0;
-  // Offsets and lengths are multiples of it: a power of two, at most 512 unless the device says more.
+  // Offsets and lengths are multiples of it: a power of two, at most 512 unless the device says
+  // more.
   virtual uint32_t block_bytes() const = 0;
   // The range is inside the volume and aligned, data at most kRequestDataMax (asserted).
   virtual void submit(Request& request) = 0;

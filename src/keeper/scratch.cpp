@@ -1,0 +1,103 @@
+#include "keeper/scratch.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+
+namespace hf::keeper {
+namespace {
+
+constexpr uint32_t kMagic = 0x43534648;  // "HFSC"
+constexpr size_t kSlotHeader = 64;
+constexpr size_t kHeldMax = volume::FlashVolume::kHeldBytesMax;
+constexpr size_t kSlotSize =
+    kSlotHeader + kHeldMax + 64;  // the tag, rounded up to keep slots aligned
+constexpr size_t kSlotsAt = 64;
+constexpr size_t kFileSize = kSlotsAt + 2 * kSlotSize;
+
+crypto::Aead scratch_aead(const crypto::Secret& gsp_key, const IncarnationId& incarnation) {
+  return crypto::Aead(crypto::hkdf_sha256(gsp_key.span(), incarnation.span(),
+                                          "holdfast flash scratch v1", crypto::kKeySize));
+}
+
+crypto::Nonce nonce_of(uint64_t counter) {
+  crypto::Nonce nonce{};
+  store_le<uint64_t>(nonce.data(), counter);
+  return nonce;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<FlashScratch>> FlashScratch::open(sys::UniqueFd memory,
+                                                         const crypto::Secret& gsp_key,
+                                                         const IncarnationId& incarnation) {
+  if (::ftruncate(memory.get(), kFileSize) != 0)
+    return errno_error(errno, "size the scratch memory");
+  void* map = ::mmap(nullptr, kFileSize, PROT_READ | PROT_WRITE, MAP_SHARED, memory.get(), 0);
+  if (map == MAP_FAILED) return errno_error(errno, "map the scratch memory");
+  return std::unique_ptr<FlashScratch>(
+      new FlashScratch(std::move(memory), static_cast<std::byte*>(map), gsp_key, incarnation));
+}
+
+FlashScratch::FlashScratch(sys::UniqueFd memory, std::byte* map, const crypto::Secret& gsp_key,
+                           const IncarnationId& incarnation)
+    : memory_(std::move(memory)),
+      map_(map),
+      gsp_key_(gsp_key.clone()),
+      incarnation_(incarnation),
+      aead_(scratch_aead(gsp_key, incarnation)) {}
+
+FlashScratch::~FlashScratch() { ::munmap(map_, kFileSize); }
+
+std::byte* FlashScratch::slot(uint64_t counter) const {
+  return map_ + kSlotsAt + (counter % 2) * kSlotSize;
+}
+
+uint64_t FlashScratch::index() const {
+  return std::atomic_ref(*reinterpret_cast<uint64_t*>(map_)).load(std::memory_order_acquire);
+}
+
+void FlashScratch::set_index(uint64_t counter) {
+  std::atomic_ref(*reinterpret_cast<uint64_t*>(map_)).store(counter, std::memory_order_release);
+}
+
+std::optional<FlashScratch::Held> FlashScratch::left_by(const IncarnationId& predecessor) const {
+  const uint64_t counter = index();
+  if (counter == 0) return std::nullopt;
+  const std::byte* from = slot(counter);
+  const uint32_t length = load_le<uint32_t>(from + 4);
+  if (load_le<uint32_t>(from) != kMagic || length > kHeldMax ||
+      load_le<uint64_t>(from + 16) != counter ||
+      !std::equal(predecessor.bytes.begin(), predecessor.bytes.end(), from + 24)) {
+    return std::nullopt;
+  }
+  Held held{.offset = load_le<uint64_t>(from + 8), .bytes = Bytes(length)};
+  Status opened = scratch_aead(gsp_key_, predecessor)
+                      .open(nonce_of(counter), {from, kSlotHeader},
+                            {from + kSlotHeader, length + crypto::kTagSize}, held.bytes);
+  if (!opened.ok()) return std::nullopt;
+  return held;
+}
+
+void FlashScratch::keep(uint64_t offset, ByteSpan bytes) {
+  HF_ASSERT(bytes.size() <= kHeldMax);
+  ++counter_;
+  // Never the slot that the index names, also not a predecessor's.
+  if (const uint64_t newest = index(); newest != 0 && newest % 2 == counter_ % 2) ++counter_;
+  std::byte* to = slot(counter_);
+  std::fill_n(to, kSlotHeader, std::byte{0});
+  store_le<uint32_t>(to, kMagic);
+  store_le<uint32_t>(to + 4, static_cast<uint32_t>(bytes.size()));
+  store_le<uint64_t>(to + 8, offset);
+  store_le<uint64_t>(to + 16, counter_);
+  std::ranges::copy(incarnation_.bytes, to + 24);
+  aead_.seal(nonce_of(counter_), {to, kSlotHeader}, bytes,
+             {to + kSlotHeader, bytes.size() + crypto::kTagSize});
+  set_index(counter_);
+}
+
+void FlashScratch::clear() { set_index(0); }
+
+}  // namespace hf::keeper
