@@ -12,6 +12,7 @@ namespace {
 
 constexpr unsigned kEntries = 512;  // of the submission queue; more are submitted in several goes
 constexpr unsigned kCompletions = 4096;  // beyond that the kernel keeps them for us (NODROP)
+constexpr int kReadyRounds = 3;
 constexpr Micros kIdleWait{1'000'000};
 
 Error no_ring(int error_number, std::string_view step) {
@@ -235,8 +236,10 @@ void Reactor::hand_out_completions() {
 
 void Reactor::run_once(Micros until) {
   run_posted();
-  bool more = run_ready();
+  // Work that follows from work (a request completes, its answer is sent) goes out in one round.
   run_due_timers();
+  bool more = run_ready();
+  for (int again = 0; more && again < kReadyRounds; ++again) more = run_ready();
   more = more || !deferred_.empty();
   Micros time = now();
   if (more) {

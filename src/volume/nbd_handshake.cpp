@@ -56,7 +56,8 @@ size_t NbdHandshake::consume(ByteSpan in, Bytes& out) {
       step_ = known && fixed ? Step::kOption : Step::kClosed;
       return 4;
     }
-    case Step::kOption: return consume_option(in, out);
+    case Step::kOption:
+      return consume_option(in, out);
     case Step::kSkip: {
       size_t count = std::min(in.size(), skip_left_);
       skip_left_ -= count;
@@ -64,7 +65,8 @@ size_t NbdHandshake::consume(ByteSpan in, Bytes& out) {
       return count;
     }
     case Step::kTransmission:
-    case Step::kClosed: return 0;
+    case Step::kClosed:
+      return 0;
   }
   return 0;
 }
@@ -98,14 +100,17 @@ size_t NbdHandshake::consume_option(ByteSpan in, Bytes& out) {
 
 void NbdHandshake::handle(Option option, ByteSpan data, Bytes& out) {
   switch (option) {
-    case Option::kExportName: return handle_export_name(data, out);
+    case Option::kExportName:
+      return handle_export_name(data, out);
     case Option::kAbort:
       put_reply(out, option, OptionReply::kAck, 0);
       step_ = Step::kClosed;
       return;
-    case Option::kList: return handle_list(data, out);
+    case Option::kList:
+      return handle_list(data, out);
     case Option::kInfo:
-    case Option::kGo: return handle_info(option, data, out);
+    case Option::kGo:
+      return handle_info(option, data, out);
     case Option::kStructuredReply:
       if (!data.empty()) {
         return put_error(out, option, OptionReply::kInvalid, "option takes no data");
@@ -114,7 +119,8 @@ void NbdHandshake::handle(Option option, ByteSpan data, Bytes& out) {
       return put_reply(out, option, OptionReply::kAck, 0);
     case Option::kStartTls:
     case Option::kListMetaContext:
-    case Option::kSetMetaContext: break;
+    case Option::kSetMetaContext:
+      break;
   }
   put_reply(out, option, OptionReply::kUnsupported, 0);
 }

@@ -1,5 +1,6 @@
-// The NBD protocol's numbers, from https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
-// All integers on the wire are big-endian. docs/formats/nbd.md says which parts we serve.
+// The NBD protocol's numbers, from
+// https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md All integers on the wire are
+// big-endian. docs/formats/nbd.md says which parts we serve.
 #pragma once
 
 #include <cstddef>
@@ -92,7 +93,8 @@ inline constexpr size_t kChunkHeaderSize = 20;
 inline constexpr size_t kChunkDataHeaderSize = kChunkHeaderSize + 8;  // with the offset
 inline constexpr size_t kChunkErrorSize = kChunkHeaderSize + 6;       // error, empty message
 
-inline constexpr uint32_t kNameMax = 4096;                 // the protocol's
-inline constexpr uint32_t kPayloadMax = uint32_t{32} << 20;  // of a read or write; the protocol's advice
+inline constexpr uint32_t kNameMax = 4096;  // the protocol's
+inline constexpr uint32_t kPayloadMax = uint32_t{32}
+                                        << 20;  // of a read or write; the protocol's advice
 
 }  // namespace hf::volume::nbd
