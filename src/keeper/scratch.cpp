@@ -14,6 +14,8 @@ constexpr size_t kSlotHeader = 64;
 constexpr size_t kHeldMax = volume::FlashVolume::kHeldBytesMax;
 constexpr size_t kSlotSize =
     kSlotHeader + kHeldMax + 64;  // the tag, rounded up to keep slots aligned
+constexpr size_t kIndexAt = 0;
+constexpr size_t kConnectedAt = 8;
 constexpr size_t kSlotsAt = 64;
 constexpr size_t kFileSize = kSlotsAt + 2 * kSlotSize;
 
@@ -55,16 +57,21 @@ std::byte* FlashScratch::slot(uint64_t counter) const {
   return map_ + kSlotsAt + (counter % 2) * kSlotSize;
 }
 
-uint64_t FlashScratch::index() const {
-  return std::atomic_ref(*reinterpret_cast<uint64_t*>(map_)).load(std::memory_order_acquire);
+uint64_t FlashScratch::word(size_t at) const {
+  return std::atomic_ref(*reinterpret_cast<uint64_t*>(map_ + at)).load(std::memory_order_acquire);
 }
 
-void FlashScratch::set_index(uint64_t counter) {
-  std::atomic_ref(*reinterpret_cast<uint64_t*>(map_)).store(counter, std::memory_order_release);
+void FlashScratch::set_word(size_t at, uint64_t value) {
+  std::atomic_ref(*reinterpret_cast<uint64_t*>(map_ + at)).store(value, std::memory_order_release);
 }
+
+void FlashScratch::note_vtpm_connected(bool connected) {
+  set_word(kConnectedAt, connected ? 1 : 0);
+}
+bool FlashScratch::vtpm_was_connected() const { return word(kConnectedAt) == 1; }
 
 std::optional<FlashScratch::Held> FlashScratch::left_by(const IncarnationId& predecessor) const {
-  const uint64_t counter = index();
+  const uint64_t counter = word(kIndexAt);
   if (counter == 0) return std::nullopt;
   const std::byte* from = slot(counter);
   const uint32_t length = load_le<uint32_t>(from + 4);
@@ -85,7 +92,7 @@ void FlashScratch::keep(uint64_t offset, ByteSpan bytes) {
   HF_ASSERT(bytes.size() <= kHeldMax);
   ++counter_;
   // Never the slot that the index names, also not a predecessor's.
-  if (const uint64_t newest = index(); newest != 0 && newest % 2 == counter_ % 2) ++counter_;
+  if (const uint64_t newest = word(kIndexAt); newest != 0 && newest % 2 == counter_ % 2) ++counter_;
   std::byte* to = slot(counter_);
   std::fill_n(to, kSlotHeader, std::byte{0});
   store_le<uint32_t>(to, kMagic);
@@ -95,9 +102,9 @@ void FlashScratch::keep(uint64_t offset, ByteSpan bytes) {
   std::ranges::copy(incarnation_.bytes, to + 24);
   aead_.seal(nonce_of(counter_), {to, kSlotHeader}, bytes,
              {to + kSlotHeader, bytes.size() + crypto::kTagSize});
-  set_index(counter_);
+  set_word(kIndexAt, counter_);
 }
 
-void FlashScratch::clear() { set_index(0); }
+void FlashScratch::clear() { set_word(kIndexAt, 0); }
 
 }  // namespace hf::keeper

@@ -3,6 +3,7 @@
 // on a disk.
 //
 //   0   index u64: counter of the newest whole slot; 0: nothing is held
+//   8   u64: 1 while a QEMU is connected to this VM's vTPM, which a successor cannot take over
 //   64  slot 0, then slot 1, kSlotSize each:
 //       magic u32 "HFSC", length u32, offset u64, counter u64, incarnation[32], reserved u64,
 //       sealed bytes, tag
@@ -41,12 +42,15 @@ class FlashScratch final : public volume::Scratch {
   void keep(uint64_t offset, ByteSpan bytes) override;
   void clear() override;
 
+  void note_vtpm_connected(bool connected);  // any thread
+  bool vtpm_was_connected() const;
+
  private:
   FlashScratch(sys::UniqueFd memory, std::byte* map, const crypto::Secret& gsp_key,
                const IncarnationId& incarnation);
   std::byte* slot(uint64_t counter) const;
-  uint64_t index() const;
-  void set_index(uint64_t counter);
+  uint64_t word(size_t at) const;
+  void set_word(size_t at, uint64_t value);
 
   sys::UniqueFd memory_;
   std::byte* map_;

@@ -1,0 +1,302 @@
+#include "keeper/keeper.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <atomic>
+
+#include "keeper/items.h"
+
+namespace hf::keeper {
+namespace {
+
+constexpr uint64_t kHouseKeepingUs = 500'000;
+constexpr uint64_t kStopGraceUs = 30'000'000;
+
+// One keeper a journal: the lock is on the directory itself and goes with the process.
+Result<sys::UniqueFd> lock_directory(const std::string& path) {
+  sys::UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) return errno_error(errno, "open the journal directory " + path);
+  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "another keeper serves the journal " + path,
+                 .effect = "This one did not start; nothing was changed",
+                 .mend = "holdfast vm stop NAME --force, then start it again"};
+  }
+  return directory;
+}
+
+}  // namespace
+
+Keeper::~Keeper() = default;
+
+Status Keeper::start(sys::InheritedFds& fds) {
+  lock_ = TRY(lock_directory(config_.journal_dir));
+  key_ = TRY_CONTEXT(vault_.fetch_key(config_.vm), "fetch the VM's key");
+  reactor_ = TRY(sys::Reactor::create());
+  TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
+  TRY(check_freshness());
+  front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
+  GuestState state = TRY(load_guest_state(*reactor_, *front_));
+  TRY(take_over_held_bytes(fds, state));
+  TRY(start_vtpm(fds, state));
+  TRY(start_front_ends(fds, state));
+  freshness_.start();
+  reactor_->arm(*this, Micros(reactor_->now().value + kHouseKeepingUs));
+  return {};
+}
+
+Status Keeper::open_journal() {
+  storage_ = TRY(sys::UringStorage::open_directory(*reactor_, config_.journal_dir));
+  journal_ = TRY(journal::Journal::open(
+      *storage_, clock_, rng_, journal::JournalKeys::derive(key_.key, config_.vm, key_.version),
+      {.vm = config_.vm,
+       .site = config_.site,
+       .epoch = config_.epoch,
+       .log = {.segment_bytes = config_.segment_bytes},
+       .merge_keep_segments = config_.merge_keep_segments}));
+  // Until the daemon says how far the peer is, nothing may be merged away from under it.
+  if (config_.is_protected) journal_->pin(Sequence(0));
+  return {};
+}
+
+Status Keeper::check_freshness() {
+  auto known = TRY_CONTEXT(vault_.get_freshness(config_.vm), "read the vault's freshness record");
+  if (known.has_value()) {
+    const auto match = TRY(journal_->locate({known->position, known->chain}));
+    if (match == journal::LineMatch::kForked) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause =
+                       "the journal is older than, or forked from, what the vault saw durable "
+                       "(sequence " +
+                       std::to_string(known->position.sequence.value) + ")",
+                   .effect = "The VM was not started: old state is never taken for current",
+                   .mend =
+                       "put back the journal that belongs to this site, or fail over to the "
+                       "peer's copy: holdfast failover unplanned NAME"};
+    }
+  }
+  reported_durable_ = journal_->durable_end().position.sequence;
+  return freshness_.report_now(journal_->durable_end(), clock_.wall_time());
+}
+
+// A predecessor may have died with variable-store bytes that QEMU had been told were written.
+Status Keeper::take_over_held_bytes(sys::InheritedFds& fds, GuestState& state) {
+  if (!fds.has("scratch") || state.uefi_store.empty()) return {};
+  const journal::Lineage& lineage = journal_->lineage();
+  scratch_ = TRY(FlashScratch::open(TRY(fds.take("scratch")), key_.key, lineage.back().body.salt));
+  if (lineage.size() < 2) return {};
+  auto held = scratch_->left_by(lineage[lineage.size() - 2].body.salt);
+  if (!held.has_value()) return {};
+  if (held->offset > state.uefi_store.size() ||
+      held->bytes.size() > state.uefi_store.size() - held->offset) {
+    return Error{.code = ErrorCode::kCorrupt, .cause = "held flash bytes lie outside the store"};
+  }
+  std::copy(held->bytes.begin(), held->bytes.end(),
+            state.uefi_store.begin() + static_cast<std::ptrdiff_t>(held->offset));
+  HF_ASSERT(front_->try_write(kGuestStateVolume, kUefiStoreOffset + held->offset, held->bytes));
+  scratch_->clear();
+  return {};
+}
+
+// libtpms blocks, and its commits wait for the reactor: so it starts on a thread of its own while
+// the reactor turns.
+Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
+  if (state.tpm_state.empty()) return {};
+  tpm_store_ = std::make_unique<TpmStore>(*reactor_, static_cast<GuestStateWriter&>(*this));
+  sealer_ = std::make_unique<vtpm::GspBlobSealer>(key_.key, config_.vm, rng_);
+  std::atomic<bool> done = false;
+  Status started;
+  std::thread starter([&] {
+    auto engine = vtpm::Engine::recover({.store = tpm_store_.get()}, state.tpm_state);
+    if (engine.ok()) {
+      engine_ = *std::move(engine);
+    } else {
+      started = std::move(engine).error();
+    }
+    done = true;
+  });
+  turn_until([&] { return done.load(); });
+  starter.join();
+  TRY_CONTEXT(std::move(started), "start the vTPM");
+  if (!fds.has("tpm")) return {};
+  const bool lost = scratch_ != nullptr && scratch_->vtpm_was_connected();
+  vtpm_server_ = std::make_unique<vtpm::ControlServer>(
+      *engine_, vtpm::ControlServerOptions{
+                    .listener = TRY(fds.take("tpm")),
+                    .sealer = sealer_.get(),
+                    .initial = lost ? vtpm::ControlState::kLost : vtpm::ControlState::kReady,
+                    .on_state = [this](vtpm::ControlState now) {
+                      if (scratch_ != nullptr) {
+                        scratch_->note_vtpm_connected(now == vtpm::ControlState::kConnected ||
+                                                      now == vtpm::ControlState::kLost);
+                      }
+                    }});
+  vtpm_server_->start();
+  return {};
+}
+
+Status Keeper::start_front_ends(sys::InheritedFds& fds, GuestState& state) {
+  auto serve = [&](const std::string& name, volume::Volume& volume) -> Status {
+    if (!fds.has(name)) return {};
+    nbd_servers_.push_back(std::make_unique<volume::NbdServer>(
+        *reactor_, TRY(fds.take(name)),
+        volume::NbdExport{.name = name, .description = "Holdfast " + name, .volume = &volume}));
+    nbd_servers_.back()->start();
+    return {};
+  };
+  for (const VolumeConfig& volume : config_.volumes) {
+    disks_.push_back(
+        std::make_unique<volume::JournalVolume>(*front_, volume.id, volume.size_bytes));
+    TRY(serve(volume.name, *disks_.back()));
+  }
+  if (!state.uefi_store.empty()) {
+    flash_ = std::make_unique<volume::FlashVolume>(*front_, kGuestStateVolume, kUefiStoreOffset,
+                                                   std::move(state.uefi_store), scratch_.get());
+    TRY(serve("vars", *flash_));
+  }
+  if (fds.has("feed")) {
+    feed_ = std::make_unique<FeedServer>(*reactor_, TRY(fds.take("feed")), *journal_);
+    feed_->start();
+  }
+  control_ = std::make_unique<ControlServer>(*reactor_, TRY(fds.take("control")),
+                                             static_cast<ControlHandler&>(*this));
+  control_->start();
+  return {};
+}
+
+Status Keeper::run_until_stopped() {
+  turn_until([this] { return stop_requested_ || journal_->failed() != nullptr; });
+  if (const Error* failed = journal_->failed(); failed != nullptr) {
+    return Error(*failed)
+        .with_effect("The VM's disks stand still; what it had flushed is safe")
+        .with_mend("free space or mend the disk under " + config_.journal_dir +
+                   "; the keeper starts again by itself");
+  }
+  return stop();
+}
+
+void Keeper::on_timer() {
+  const journal::LineEnd durable = journal_->durable_end();
+  if (durable.position.sequence > reported_durable_) {
+    reported_durable_ = durable.position.sequence;
+    freshness_.report(durable, clock_.wall_time());
+  }
+  reactor_->arm(*this, Micros(reactor_->now().value + kHouseKeepingUs));
+}
+
+void Keeper::write_durable(uint64_t offset, ByteSpan data, Completion& done) {
+  auto* write = new DurableWrite;  // gone with its completion: a TPM commit is rare
+  write->operation = volume::Operation::kWrite;
+  write->fua = true;
+  write->offset = offset;
+  write->bytes.assign(data.begin(), data.end());
+  write->length = write->bytes.size();
+  write->data = write->bytes.data();
+  write->done = &done;
+  front_->submit(kGuestStateVolume, *write);
+}
+
+void Keeper::DurableWrite::on_done(Status status) {
+  crypto::wipe(bytes);
+  done->on_complete(std::move(status));
+  delete this;
+}
+
+Result<sys::JsonObject> Keeper::handle(const sys::JsonObject& request) {
+  const std::string op = TRY(sys::get_string(request, "op"));
+  if (op == "status") return status();
+  if (op == "pin") {
+    journal_->pin(Sequence(TRY(sys::get_u64(request, "sequence"))));
+    return sys::JsonObject{};
+  }
+  if (op == "unpin") {
+    journal_->pin(std::nullopt);
+    return sys::JsonObject{};
+  }
+  if (op == "stop") {
+    stop_requested_ = true;
+    return sys::JsonObject{};
+  }
+  return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown op " + op};
+}
+
+std::string Keeper::vtpm_state() const {
+  if (engine_ == nullptr) return "none";
+  if (engine_->fatal()) return "failed";
+  return vtpm_server_ == nullptr ? "ready" : std::string(vtpm::to_string(vtpm_server_->state()));
+}
+
+sys::JsonObject Keeper::status() const {
+  const journal::JournalStatus journal = journal_->status();
+  const journal::LineEnd end = journal_->durable_end();
+  size_t clients = 0;
+  for (const auto& server : nbd_servers_) clients += server->connections();
+  return {{"state", journal_->failed() != nullptr ? "failed" : "serving"},
+          {"pid", static_cast<int64_t>(::getpid())},
+          {"epoch", journal_->epoch().value},
+          {"incarnation", journal_->lineage().back().body.salt.hex()},
+          {"appended", journal.appended.value},
+          {"durable", journal.durable.value},
+          {"durable_incarnation", end.position.incarnation.hex()},
+          {"chain", end.chain.hex()},
+          {"segments", journal.segments},
+          {"bases", journal.bases},
+          {"vtpm", vtpm_state()},
+          {"connections", clients},
+          {"journal_public_key", to_hex(journal_->public_key())}};
+}
+
+Status Keeper::stop() {
+  reactor_->disarm(*this);
+  const Micros patience(reactor_->now().value + kStopGraceUs);
+  if (vtpm_server_ != nullptr) {
+    // Its threads may wait for a commit: the reactor turns while they end.
+    std::atomic<bool> done = false;
+    std::thread stopper([&] {
+      vtpm_server_->stop();
+      (void)engine_->power_off().ok();
+      done = true;
+    });
+    turn_until([&] { return done.load(); });
+    stopper.join();
+  }
+  for (auto& server : nbd_servers_) server->stop();
+  if (feed_ != nullptr) feed_->stop();
+  control_->stop();
+  turn_until([&] {
+    bool stopped = control_->stopped() && (feed_ == nullptr || feed_->stopped()) &&
+                   front_->idle() && (flash_ == nullptr || flash_->idle());
+    for (auto& server : nbd_servers_) stopped = stopped && server->stopped();
+    return stopped || reactor_->now() > patience || journal_->failed() != nullptr;
+  });
+  return close_journal();
+}
+
+Status Keeper::close_journal() {
+  if (flash_ != nullptr) flash_->append_held();
+  if (!config_.vmgs_path.empty()) {
+    GuestState state = TRY(load_guest_state(*reactor_, *front_));
+    TRY_CONTEXT(write_projection(config_.vmgs_path, config_.vm, key_.key, state, journal_->epoch(),
+                                 journal_->end()),
+                "write the guest state file");
+  }
+  class Closed final : public Completion {
+   public:
+    void on_complete(Status status) override {
+      done = true;
+      result = std::move(status);
+    }
+    bool done = false;
+    Status result;
+  } closed;
+  journal_->close(closed);
+  front_->after_progress();
+  turn_until([&] { return closed.done && journal_->idle(); });
+  TRY(std::move(closed.result));
+  freshness_.stop();
+  return freshness_.report_now(journal_->durable_end(), clock_.wall_time());
+}
+
+}  // namespace hf::keeper

@@ -1,0 +1,87 @@
+// Keeper: the parts of a serving process, in the order they are started and the reverse of the
+// order in which they end. See serve.h.
+#pragma once
+
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "keeper/config.h"
+#include "keeper/control.h"
+#include "keeper/ek_issuer.h"
+#include "keeper/feed.h"
+#include "keeper/freshness.h"
+#include "keeper/guest_state_io.h"
+#include "keeper/scratch.h"
+#include "keeper/tpm_store.h"
+#include "sys/inherited_fds.h"
+#include "sys/uring_storage.h"
+#include "volume/flash_volume.h"
+#include "volume/nbd_server.h"
+#include "vtpm/blob_sealer.h"
+#include "vtpm/control_server.h"
+
+namespace hf::keeper {
+
+class Keeper final : private ControlHandler, private GuestStateWriter, private sys::Timer {
+ public:
+  Keeper(const Config& config, vault::KeyClient& vault)
+      : config_(config), vault_(vault), freshness_(config.vm, vault) {}
+  ~Keeper();
+
+  Status start(sys::InheritedFds& fds);
+  Status run_until_stopped();
+
+ private:
+  // A record of the keeper's own on its way to the journal.
+  class DurableWrite final : public volume::Request {
+   public:
+    void on_done(Status status) override;
+    Bytes bytes;
+    Completion* done = nullptr;
+  };
+
+  Status open_journal();
+  Status check_freshness();
+  Status take_over_held_bytes(sys::InheritedFds& fds, GuestState& state);
+  Status start_vtpm(sys::InheritedFds& fds, const GuestState& state);
+  Status start_front_ends(sys::InheritedFds& fds, GuestState& state);
+  Result<sys::JsonObject> handle(const sys::JsonObject& request) override;
+  sys::JsonObject status() const;
+  std::string vtpm_state() const;
+  void write_durable(uint64_t offset, ByteSpan data, Completion& done) override;
+  void on_timer() override;
+  Status stop();
+  Status close_journal();
+
+  template <typename Condition>
+  void turn_until(Condition condition) {
+    while (!condition()) reactor_->run_once(Micros(reactor_->now().value + 5'000));
+  }
+
+  const Config& config_;
+  vault::KeyClient& vault_;
+  crypto::SystemRng rng_;
+  sys::SystemClock clock_;
+  sys::UniqueFd lock_;
+  vault::FetchedKey key_;
+  std::unique_ptr<sys::Reactor> reactor_;
+  std::unique_ptr<sys::UringStorage> storage_;
+  std::unique_ptr<journal::Journal> journal_;
+  std::unique_ptr<volume::JournalFront> front_;
+  std::unique_ptr<FlashScratch> scratch_;
+  std::unique_ptr<volume::FlashVolume> flash_;
+  std::vector<std::unique_ptr<volume::JournalVolume>> disks_;
+  std::vector<std::unique_ptr<volume::NbdServer>> nbd_servers_;
+  std::unique_ptr<TpmStore> tpm_store_;
+  std::unique_ptr<vtpm::Engine> engine_;
+  std::unique_ptr<vtpm::BlobSealer> sealer_;
+  std::unique_ptr<vtpm::ControlServer> vtpm_server_;
+  std::unique_ptr<FeedServer> feed_;
+  std::unique_ptr<ControlServer> control_;
+  FreshnessReporter freshness_;
+  Sequence reported_durable_;
+  bool stop_requested_ = false;
+};
+
+}  // namespace hf::keeper

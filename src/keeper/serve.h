@@ -1,0 +1,18 @@
+// Mode `serve`: one VM's disks, variable store and vTPM, from its journal.
+//
+// Threads: the reactor's (journal, volumes, sockets), the vTPM's own (control_server.h), and one
+// that tells the vault how far the journal is durable. Start and stop run on the reactor's thread
+// and turn it while they wait for the others.
+#pragma once
+
+#include "keeper/config.h"
+#include "sys/inherited_fds.h"
+#include "vault/client.h"
+
+namespace hf::keeper {
+
+// Returns when a stop was asked for and all is durable and closed. Errors at the start leave the
+// journal as it was.
+Status serve_vm(const Config& config, sys::InheritedFds& fds, vault::KeyClient& vault);
+
+}  // namespace hf::keeper
