@@ -37,7 +37,9 @@ inline constexpr size_t kMaxPem = 16 * 1024;
 inline constexpr size_t kMaxBlob = 16 * 1024;
 inline constexpr size_t kMaxErrorText = 2048;
 inline constexpr size_t kMaxSubjectNames = 16;
-inline constexpr size_t kMaxRecipients = 32;
+inline constexpr size_t kMaxSubjectName = 253;
+inline constexpr size_t kMaxRecipients = 12;      // whose identities together fit a body
+inline constexpr size_t kMaxIdentity = 5 * 1024;  // encoded
 
 enum class Op : uint16_t {
   // Admin listener: the daemon.

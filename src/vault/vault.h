@@ -1,0 +1,107 @@
+// The vault proper: a site's keys and what may be done with them. No sockets here (service.h) and
+// no waiting but for the disk: the files are small and changed rarely.
+//
+// Owns its directory (locked) and all key bytes in clear. One thread. After an error nothing has
+// changed, unless the error says otherwise.
+//
+// Rules it keeps:
+//   - a key is never minted over existing state: not over a key, not over a freshness record;
+//   - at rest a key exists only sealed under the KEK; it leaves only to a keeper to whose uid it
+//   was
+//     released, or wrapped to a pinned recipient;
+//   - what changes keys or hands them on is in the audit log before it happens.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "vault/audit.h"
+#include "vault/directory.h"
+#include "vault/sealed_file.h"
+#include "vault/site_file.h"
+#include "vault/types.h"
+
+namespace hf::vault {
+
+// Who asks, as the kernel says (SO_PEERCRED).
+struct Caller {
+  uint32_t uid = 0;
+  int32_t pid = 0;
+};
+
+class Vault {
+ public:
+  struct Options {
+    std::string directory;
+    SiteSecret secret;
+  };
+
+  // Creates `directory` if it is missing (0700). kExists: there is a vault, or anything else, in
+  // it.
+  static Result<SiteIdentity> init(const Options& options, const std::string& name, Clock& clock,
+                                   Rng& rng);
+  static Result<std::unique_ptr<Vault>> open(const Options& options, Clock& clock, Rng& rng);
+
+  const SiteIdentity& identity() const { return site_.identity; }
+  UnlockKind unlock() const { return site_.unlock; }
+
+  // For the daemon; see AdminClient for what each promises.
+  Result<std::string> issue_tls(const TlsRequest& request, const Caller& caller);
+  Result<KeyInfo> create_key(const VmId& vm, const Caller& caller);
+  Result<KeyInfo> key_info(const VmId& vm) const;
+  Status release(const VmId& vm, uint32_t uid, const Caller& caller);
+  Status revoke(const VmId& vm, const Caller& caller);
+  Status delete_key(const VmId& vm, const Caller& caller);
+  Status add_recipient(const SiteIdentity& peer, const Caller& caller);
+  Status remove_recipient(const SiteId& site, const Caller& caller);
+  Result<std::vector<SiteIdentity>> recipients() const;
+  Result<Bytes> wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller);
+  Result<ImportOutcome> import_wrap(const VmId& vm, ByteSpan blob, const Caller& caller);
+  Result<Freshness> read_freshness(const VmId& vm) const;  // kNotFound
+
+  // For keepers: kPermission unless `vm` is released to the caller's uid.
+  Result<FetchedKey> fetch_key(const VmId& vm, const Caller& caller);
+  Status put_freshness(const VmId& vm, const Freshness& freshness, const Caller& caller);
+  Result<std::optional<Freshness>> get_freshness(const VmId& vm, const Caller& caller);
+  Result<Bytes> issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan public_key,
+                                     const Caller& caller);
+
+ private:
+  // A key with what its file says about it.
+  struct StoredKey {
+    crypto::Secret key;
+    KeyVersion version;
+    KeyId key_id;
+    SiteId minted_at;
+    Micros created;
+    crypto::PublicKey journal_public_key{};
+  };
+  // A running VM's key: cached, so that a keeper restarts without disk or passphrase.
+  struct Release {
+    uint32_t uid = 0;
+    StoredKey stored;
+  };
+
+  Vault(Directory directory, SiteKeys site, AuditLog audit, Clock& clock, Rng& rng);
+
+  Result<StoredKey> load_key(const VmId& vm) const;
+  Status store_key(const VmId& vm, const StoredKey& stored);
+  KeyInfo info_of(const VmId& vm, const StoredKey& stored) const;
+  Result<SiteIdentity> load_recipient(const SiteId& site) const;
+  Result<const Release*> released_to(const VmId& vm, const Caller& caller, std::string_view event);
+  Status refuse_over_existing(const VmId& vm) const;
+  void audit_refusal(const VmId& vm, const Caller& caller, std::string_view event);
+
+  Directory directory_;
+  SiteKeys site_;
+  AuditLog audit_;
+  Clock& clock_;
+  Rng& rng_;
+  std::map<VmId, Release> released_;
+  Micros last_refusal_;
+};
+
+}  // namespace hf::vault
