@@ -1,0 +1,60 @@
+// Starting one program with exactly what it may have, and watching it by pidfd.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "sys/fd.h"
+
+namespace hf::launcher {
+
+struct NamedFd {
+  std::string name;
+  int fd = -1;  // borrowed
+};
+
+struct ProcessSpec {
+  std::string program;  // absolute
+  std::vector<std::string> argv;
+  std::vector<std::string> environment;  // NAME=VALUE; LISTEN_* are added
+  std::vector<NamedFd> fds;              // numbered from 3 in this order
+  uid_t user = 0;
+  gid_t group = 0;
+  std::optional<gid_t> extra_group;  // QEMU: the group of /dev/kvm
+  bool change_user = false;          // only root can
+  bool empty_network = false;        // a network namespace with nothing in it
+  bool lock_memory = false;          // no limit on locked memory
+};
+
+struct Process {
+  pid_t pid = 0;
+  sys::UniqueFd pidfd;
+  sys::UniqueFd stderr_pipe;  // non-blocking
+};
+
+// The child: own session, stdin and stdout /dev/null, stderr to the pipe, all other descriptors
+// closed, default signals except SIGPIPE (ignored: the launcher's death must not kill it by a log
+// line), umask 077, no core files, no new privileges. Returns when the program runs; an error
+// names the step that failed. Only from a process with one thread or in tests: the child calls
+// nothing but system calls before exec.
+Result<Process> spawn(const ProcessSpec& spec);
+
+struct ExitStatus {
+  int status = 0;  // exit status, if signal is 0
+  int signal = 0;
+};
+// If the process has gone: how. For a process that is not our child (adopted): {-1, 0}.
+std::optional<ExitStatus> reap(int pidfd);
+
+Status send_signal(int pidfd, int signal);
+// Field 22 of /proc/PID/stat: with the pid it names a process for good. kNotFound: no such process.
+Result<uint64_t> start_time_of(pid_t pid);
+Result<sys::UniqueFd> open_pidfd(pid_t pid);
+// Whether this process may make network namespaces (a container may forbid it even to root).
+bool can_empty_network();
+
+}  // namespace hf::launcher

@@ -1,0 +1,76 @@
+// The state directory as the launcher touches it: checks, directories, sockets, adoption.
+//
+// Everything is reached from the state directory's descriptor without following symbolic links
+// (openat2, RESOLVE_NO_SYMLINKS), because parts of the tree belong to users the launcher does not
+// trust. A socket is made and given its owner in a directory only the launcher can write
+// (run/new), then renamed into place. Single thread: making a socket changes the umask for a
+// moment.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "launcher/protocol.h"
+#include "launcher/site_config.h"
+#include "sys/fd.h"
+
+namespace hf::launcher {
+
+class StateTree {
+ public:
+  // Reads site.json and checks owners and modes of what is there. Changes nothing. An error has
+  // cause, effect and the mending command. `self`: the effective user, injected for tests.
+  static Result<StateTree> open(const std::string& path);
+
+  const SiteConfig& site() const { return site_; }
+  const Users& users() const { return users_; }
+  const std::string& path() const { return path_; }  // absolute
+
+  // STATE/run/lock. kConflict names the holder's pid. Held until the descriptor is closed.
+  Result<sys::UniqueFd> lock();
+  // Makes run/, run/log, run/pids, run/new, run/vms, vms; removes what a dead launcher left.
+  Status prepare();
+
+  // vms/<vm> and vms/<vm>/journal for the keeper's user, run/vms/<vm> for the VM's group.
+  // kConflict if the directory, or the user, belongs to another VM.
+  Status prepare_vm(VmId vm, uint32_t vm_number);
+  // A listening socket at a checked path (check_socket_path) of that VM.
+  Result<sys::UniqueFd> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
+  void unlink_socket(VmId vm, const SocketSpec& socket);
+  // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
+  Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode);
+
+  // Renames daemon/replicas/<vm> to vms/<vm>/journal and gives it to the keeper. kExists if there
+  // is a journal. prepare_vm() comes first.
+  Status adopt(VmId vm, uint32_t vm_number, std::string_view from);
+  Status remove_vm(VmId vm);
+
+  // run/pids/<unit>, so that the next launcher finds what still runs.
+  Status write_pid_file(const std::string& unit, std::string_view text);
+  void remove_pid_file(const std::string& unit);
+  Result<std::vector<std::pair<std::string, std::string>>> read_pid_files();  // name, text
+  // run/log/<unit>.log for appending; renamed to .old once it is over `bytes_max`.
+  Result<sys::UniqueFd> open_log(const std::string& unit, size_t bytes_max);
+
+ private:
+  StateTree() = default;
+  Status check() const;
+  Result<sys::UniqueFd> open_dir(const std::string& relative) const;
+  Result<sys::UniqueFd> make_socket(int target_dir, const std::string& file, uid_t owner,
+                                    gid_t group, mode_t mode);
+  Status refuse_shared_user(uid_t keeper, VmId vm) const;
+
+  std::string path_;
+  sys::UniqueFd root_;
+  SiteConfig site_;
+  Users users_;
+};
+
+// Only run/vms/<vm>/<file>, <file> of [a-z0-9._-], not starting with a dot.
+Status check_socket_path(VmId vm, std::string_view path);
+// Only daemon/replicas/<vm>.
+Status check_adopt_path(VmId vm, std::string_view path);
+
+}  // namespace hf::launcher

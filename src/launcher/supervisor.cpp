@@ -1,0 +1,274 @@
+#include "launcher/supervisor.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+
+#include "sys/bounded_io.h"
+
+namespace hf::launcher {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr size_t kLogBytesMax = size_t{1} << 20;  // a file; the one before it is kept as .old
+constexpr milliseconds kSendLimit{500};
+
+TimePoint now() { return std::chrono::steady_clock::now(); }
+
+void note(const std::string& text) {
+  std::fprintf(stderr, "holdfast-launcher: %s\n", text.c_str());
+}
+
+}  // namespace
+
+Supervisor::Supervisor(StateTree tree, SupervisorOptions options, int stop_fd)
+    : tree_(std::move(tree)),
+      options_(std::move(options)),
+      stop_fd_(stop_fd),
+      root_(::geteuid() == 0),
+      empty_network_(root_ && can_empty_network()) {
+  if (root_ && !empty_network_) {
+    note("this host forbids network namespaces: keepers and QEMU keep the host's network");
+  }
+}
+
+Supervisor::~Supervisor() = default;
+
+Status Supervisor::launch(Unit& unit) {
+  unit.tail.clear();
+  if (!unit.log) {
+    auto log = tree_.open_log(unit.name, kLogBytesMax);
+    if (log.ok()) unit.log = std::move(*log);
+    unit.log_bytes = 0;
+  }
+  Process process = TRY(spawn(unit.spec));
+  unit.pid = process.pid;
+  unit.pidfd = std::move(process.pidfd);
+  unit.stderr_pipe = std::move(process.stderr_pipe);
+  unit.restart_at.reset();
+  auto started = start_time_of(unit.pid);
+  std::string record = std::to_string(unit.pid) + " " +
+                       std::to_string(started.ok() ? *started : 0) + " " +
+                       std::to_string(static_cast<int>(unit.role)) + " " +
+                       (unit.vm ? unit.vm->hex() : std::string("-")) + "\n";
+  if (Status written = tree_.write_pid_file(unit.name, record); !written.ok()) {
+    note("pid file of " + unit.name + ": " + written.error().describe());
+  }
+  return {};
+}
+
+Status Supervisor::run() {
+  while (stage_ != Stage::kDone) TRY(step(milliseconds(60'000)));
+  if (fatal_) return *fatal_;
+  return {};
+}
+
+Status Supervisor::step(milliseconds wait) {
+  std::vector<pollfd> polled;
+  polled.push_back({.fd = stage_ == Stage::kRunning ? stop_fd_ : -1, .events = POLLIN});
+  polled.push_back({.fd = daemon_socket_ ? daemon_socket_.get() : -1, .events = POLLIN});
+  // The units cannot change between building this list and walking it.
+  std::vector<Unit*> order;
+  for (auto& [name, unit] : units_) {
+    order.push_back(&unit);
+    polled.push_back({.fd = unit.pidfd ? unit.pidfd.get() : -1, .events = POLLIN});
+    polled.push_back({.fd = unit.stderr_pipe ? unit.stderr_pipe.get() : -1, .events = POLLIN});
+  }
+  int ready = ::poll(polled.data(), polled.size(), next_timeout(wait));
+  if (ready < 0 && errno != EINTR) return errno_error(errno, "wait for processes");
+  if (ready > 0) {
+    for (size_t i = 0; i < order.size(); ++i) {
+      if (polled[3 + 2 * i].revents != 0) read_stderr(*order[i]);
+      if (polled[2 + 2 * i].revents != 0) {
+        if (auto exit = reap(order[i]->pidfd.get())) on_exit(*order[i], *exit);
+      }
+    }
+    if (polled[0].revents != 0) {
+      note("stopping");
+      stage_ = Stage::kDaemon;
+    }
+    if (polled[1].revents != 0) on_daemon_message();
+  }
+  run_timers();
+  if (stage_ != Stage::kRunning) advance_shutdown();
+  return {};
+}
+
+int Supervisor::next_timeout(milliseconds wait) const {
+  TimePoint at = now() + wait;
+  for (const auto& [name, unit] : units_) {
+    if (unit.restart_at) at = std::min(at, *unit.restart_at);
+    if (unit.kill_at) at = std::min(at, *unit.kill_at);
+  }
+  auto left = std::chrono::ceil<milliseconds>(at - now()).count();
+  return static_cast<int>(std::clamp<int64_t>(left, 0, wait.count()));
+}
+
+void Supervisor::run_timers() {
+  for (auto& [name, unit] : units_) {
+    if (unit.kill_at && now() >= *unit.kill_at) {
+      unit.kill_at.reset();
+      note(name + " did not end in time: killed");
+      if (unit.running()) (void)send_signal(unit.pidfd.get(), SIGKILL);
+    }
+    if (unit.restart_at && now() >= *unit.restart_at) restart(unit);
+  }
+}
+
+void Supervisor::read_stderr(Unit& unit) {
+  std::array<char, 4096> buffer{};
+  // Bounded: a process that writes without end does not hold up the others.
+  for (int round = 0; round < 16; ++round) {
+    ssize_t got = ::read(unit.stderr_pipe.get(), buffer.data(), buffer.size());
+    if (got < 0) return;  // nothing more for now
+    if (got == 0) {
+      unit.stderr_pipe.reset();
+      return;
+    }
+    std::string_view text(buffer.data(), static_cast<size_t>(got));
+    unit.tail.append(text);
+    if (unit.log_bytes + text.size() > kLogBytesMax) {
+      auto log = tree_.open_log(unit.name, 0);
+      if (log.ok()) unit.log = std::move(*log);
+      unit.log_bytes = 0;
+    }
+    unit.log_bytes += text.size();
+    if (unit.log) (void)sys::write_all(unit.log.get(), as_bytes(text));
+  }
+}
+
+void Supervisor::on_exit(Unit& unit, ExitStatus exit) {
+  if (unit.stderr_pipe) read_stderr(unit);
+  unit.stderr_pipe.reset();
+  unit.pidfd.reset();
+  unit.kill_at.reset();
+  unit.last_exit = exit;
+  bool core = unit.role == Role::kVault || unit.role == Role::kDaemon;
+  bool again = stage_ == Stage::kRunning && wants_restart(unit, exit);
+  if (core && !again && !unit.stopping && stage_ == Stage::kRunning) {
+    auto failure = sys::find_start_failure(unit.tail.text());
+    if (!ready_) {
+      fatal_ =
+          failure ? *failure : Error{.code = ErrorCode::kInternal, .cause = unit.name + " ended"};
+      stage_ = Stage::kDaemon;
+    } else {
+      again = true;  // the guests go on; what it lacks may be mended meanwhile
+    }
+  }
+  if (unit.role == Role::kDaemon) daemon_socket_.reset();
+  std::string how = exit.signal != 0 ? "was ended by signal " + std::to_string(exit.signal)
+                                     : "ended with status " + std::to_string(exit.status);
+  if (core || exit.signal != 0 || exit.status != 0) {
+    note(unit.name + " (process " + std::to_string(unit.pid) + ") " + how +
+         (again ? ", restarting" : ""));
+  }
+  if (!core) {
+    announce(Event{.kind = Event::Kind::kExited,
+                   .unit = unit.name,
+                   .pid = unit.pid,
+                   .exit_status = exit.status,
+                   .signal = exit.signal,
+                   .will_restart = again,
+                   .stderr_tail = unit.tail.text()});
+  }
+  if (again) {
+    auto delay = unit.backoff.next_delay(now());
+    unit.restart_at = now() + delay;
+    if (delay.count() == 0) restart(unit);
+  } else {
+    finish(unit);
+  }
+}
+
+void Supervisor::restart(Unit& unit) {
+  unit.restart_at.reset();
+  Status launched = unit.role == Role::kDaemon ? start_daemon() : launch(unit);
+  if (!launched.ok()) {
+    note(unit.name + ": " + launched.error().describe());
+    unit.restart_at = now() + unit.backoff.next_delay(now()) + options_.restart_limits.delay_first;
+    return;
+  }
+  unit.restarts += 1;
+  if (unit.role == Role::kVault || unit.role == Role::kDaemon) return;
+  announce(Event{.kind = Event::Kind::kStarted, .unit = unit.name, .pid = unit.pid});
+}
+
+// It will not run again: its sockets and descriptors go, whoever waits is answered.
+void Supervisor::finish(Unit& unit) {
+  unit.restart_at.reset();
+  for (const SocketSpec& socket : unit.sockets) {
+    HF_ASSERT(unit.vm.has_value());
+    tree_.unlink_socket(*unit.vm, socket);
+  }
+  unit.sockets.clear();
+  unit.spec.fds.clear();
+  unit.fds.clear();
+  unit.log.reset();
+  tree_.remove_pid_file(unit.name);
+  Status removed;
+  if (unit.remove_vm) removed = tree_.remove_vm(*unit.remove_vm);
+  unit.remove_vm.reset();
+  for (uint64_t id : unit.stop_waiters) {
+    Reply reply{.id = id};
+    if (!removed.ok()) reply.error = removed.error();
+    answer(reply);
+  }
+  unit.stop_waiters.clear();
+}
+
+void Supervisor::begin_stop(Unit& unit, int signal, milliseconds limit) {
+  unit.stopping = true;
+  if (unit.restart_at) {
+    finish(unit);
+    return;
+  }
+  if (!unit.running()) return;
+  Status sent = send_signal(unit.pidfd.get(), signal);
+  if (!sent.ok()) note(unit.name + ": " + sent.error().describe());
+  TimePoint at = now() + limit;
+  unit.kill_at = unit.kill_at ? std::min(*unit.kill_at, at) : at;
+}
+
+bool Supervisor::any_left(Role role) const {
+  return std::ranges::any_of(
+      units_, [role](const auto& item) { return item.second.role == role && !item.second.over(); });
+}
+
+// Daemon, QEMUs, keepers, vault: each group is gone before the next is asked.
+void Supervisor::advance_shutdown() {
+  while (stage_ != Stage::kDone) {
+    Role role = stage_ == Stage::kDaemon    ? Role::kDaemon
+                : stage_ == Stage::kQemus   ? Role::kQemu
+                : stage_ == Stage::kKeepers ? Role::kKeeper
+                                            : Role::kVault;
+    for (auto& [name, unit] : units_) {
+      if (unit.role == role && !unit.over() && !unit.stopping) {
+        begin_stop(unit, SIGTERM, options_.shutdown_step_max);
+      }
+    }
+    if (any_left(role)) return;
+    stage_ = static_cast<Stage>(static_cast<int>(stage_) + 1);
+  }
+}
+
+void Supervisor::answer(const Reply& reply) {
+  if (!daemon_socket_) return;
+  std::string text = encode(reply);
+  Status sent = sys::send_message(daemon_socket_.get(), as_bytes(text), {}, kSendLimit);
+  if (!sent.ok()) note("an answer to the daemon was lost: " + sent.error().describe());
+}
+
+void Supervisor::announce(const Event& event) {
+  if (!daemon_socket_) return;
+  std::string text = encode(event);
+  Status sent = sys::send_message(daemon_socket_.get(), as_bytes(text), {}, kSendLimit);
+  if (!sent.ok()) note("an event for the daemon was lost: " + sent.error().describe());
+}
+
+}  // namespace hf::launcher

@@ -1,0 +1,314 @@
+#include <signal.h>
+
+#include "launcher/test_site.h"
+#include "sys/bounded_io.h"
+
+namespace hf::launcher {
+namespace {
+
+using std::chrono::milliseconds;
+constexpr milliseconds kLimit{5000};
+
+StartRequest keeper(VmId vm, const std::string& unit = "keeper-1") {
+  return StartRequest{.unit = unit, .kind = UnitKind::kKeeper, .vm = vm, .vm_number = 3};
+}
+
+StartRequest shell(VmId vm, const std::string& script, const std::string& unit = "qemu-1") {
+  return StartRequest{.unit = unit,
+                      .kind = UnitKind::kQemu,
+                      .vm = vm,
+                      .vm_number = 3,
+                      .argv = {"qemu-system-x86_64", "-c", script}};
+}
+
+TEST(Supervisor, starts_a_unit_and_tells_of_its_end_with_its_last_words) {
+  TestSite site;
+  RunningSupervisor running(site, "echo some words >&2; exit 3");
+  auto pid = running.client().start(keeper(test_vm(1)), {}, kLimit);
+  ASSERT_TRUE(pid.ok()) << pid.error().describe();
+  Event event = running.wait_for(Event::Kind::kExited, "keeper-1");
+  EXPECT_EQ(event.pid, *pid);
+  EXPECT_EQ(event.exit_status, 3);
+  EXPECT_EQ(event.stderr_tail, "some words\n");
+  EXPECT_FALSE(event.will_restart);
+  EXPECT_EQ(site.read("run/log/keeper-1.log"), "some words\n");
+  auto status = running.client().status(kLimit);
+  ASSERT_TRUE(status.ok());
+  ASSERT_EQ(status->size(), 1u);
+  EXPECT_FALSE(status->at(0).running);
+  EXPECT_EQ(status->at(0).exit_status, 3);
+}
+
+TEST(Supervisor, hands_down_sockets_config_and_files_by_number_and_nothing_else) {
+  TestSite site;
+  RunningSupervisor running(
+      site,
+      "echo \"$LISTEN_PID=$$ $LISTEN_FDS $LISTEN_FDNAMES\" >&2; cat <&4 >&2; cat <&5 >&2;"
+      "echo >&2; ls -C /proc/self/fd >&2;"
+      "env | grep -v -e ^LISTEN -e ^_ -e ^SHLVL -e ^PWD -e ^OLDPWD | cut -d= -f1 | sort >&2;"
+      "grep -e ^NoNewPrivs -e ^SigIgn -e ^SigBlk /proc/self/status >&2; ulimit -c >&2; umask >&2");
+  StartRequest request = keeper(test_vm(1));
+  std::string directory = "run/vms/" + test_vm(1).hex();
+  request.sockets = {{.name = "disk1", .path = directory + "/disk1.nbd"}};
+  request.config = sys::JsonObject{{"mode", "serve"}};
+  request.fd_names = {"image1"};
+  auto image = sys::sealed_memfd("image", as_bytes("IMAGE"));
+  ASSERT_TRUE(image.ok());
+  auto pid = running.client().start(request, {image->get()}, kLimit);
+  ASSERT_TRUE(pid.ok()) << pid.error().describe();
+  Event event = running.wait_for(Event::Kind::kExited, "keeper-1");
+  std::string number = std::to_string(*pid);
+  EXPECT_EQ(event.stderr_tail, number + "=" + number +
+                                   " 3 disk1:config:image1\n"
+                                   "{\"mode\":\"serve\"}IMAGE\n"
+                                   "0  1  2  3  4  5  6\n"
+                                   "HOLDFAST_DAEMON_UID\nHOLDFAST_STATE\nLANG\nPATH\n"
+                                   "SigBlk:\t0000000000000000\nSigIgn:\t0000000000001000\n"
+                                   "NoNewPrivs:\t1\n0\n0077\n")
+      << "6 is the directory that ls reads";
+}
+
+TEST(Supervisor, a_killed_unit_is_back_within_milliseconds_with_the_same_listener) {
+  TestSite site;
+  // What accepts is the test's business: the listener only has to stay.
+  RunningSupervisor running(site, "exec sleep 60");
+  StartRequest request = keeper(test_vm(1));
+  std::string path = "run/vms/" + test_vm(1).hex() + "/disk1.nbd";
+  request.sockets = {{.name = "disk1", .path = path}};
+  request.restart = RestartPolicy::kAlways;
+  auto pid = running.client().start(request, {}, kLimit);
+  ASSERT_TRUE(pid.ok()) << pid.error().describe();
+  struct stat before{};
+  ASSERT_EQ(::stat(site.file(path).c_str(), &before), 0);
+  auto killed = std::chrono::steady_clock::now();
+  ASSERT_EQ(::kill(static_cast<pid_t>(*pid), SIGKILL), 0);
+  auto connection = sys::connect_unix_within(site.file(path), milliseconds(100));
+  EXPECT_TRUE(connection.ok());
+  Event started = running.wait_for(Event::Kind::kStarted, "keeper-1");
+  EXPECT_LT(std::chrono::steady_clock::now() - killed, milliseconds(500));
+  EXPECT_GT(started.pid, 0);
+  EXPECT_NE(started.pid, *pid);
+  Event exited = running.wait_for(Event::Kind::kExited, "keeper-1");
+  EXPECT_EQ(exited.signal, SIGKILL);
+  EXPECT_TRUE(exited.will_restart);
+  struct stat after{};
+  ASSERT_EQ(::stat(site.file(path).c_str(), &after), 0);
+  EXPECT_EQ(before.st_ino, after.st_ino);
+  auto status = running.client().status(kLimit);
+  ASSERT_TRUE(status.ok());
+  EXPECT_EQ(status->at(0).restarts, 1u);
+  // Once it is stopped for good the socket goes.
+  ASSERT_TRUE(running.client().stop({.unit = "keeper-1"}, kLimit).ok());
+  EXPECT_NE(::stat(site.file(path).c_str(), &after), 0);
+}
+
+TEST(Supervisor, a_unit_that_says_why_it_cannot_start_is_not_tried_again) {
+  TestSite site;
+  RunningSupervisor running(
+      site,
+      R"(echo '{"error":{"code":"corrupt","cause":"c","effect":"e","mend":"m"}}' >&2; exit 1)");
+  StartRequest request = keeper(test_vm(1));
+  request.restart = RestartPolicy::kAlways;
+  ASSERT_TRUE(running.client().start(request, {}, kLimit).ok());
+  Event event = running.wait_for(Event::Kind::kExited, "keeper-1");
+  EXPECT_FALSE(event.will_restart);
+  auto reason = sys::find_start_failure(event.stderr_tail);
+  ASSERT_TRUE(reason.has_value());
+  EXPECT_EQ(reason->code, ErrorCode::kCorrupt);
+}
+
+TEST(Supervisor, stop_escalates_to_kill_and_answers_when_the_process_is_gone) {
+  TestSite site;
+  RunningSupervisor running(site, "true");
+  auto pid = running.client().start(
+      shell(test_vm(1), "trap '' TERM; echo up >&2; while :; do sleep 0.05; done"), {}, kLimit);
+  ASSERT_TRUE(pid.ok()) << pid.error().describe();
+  ASSERT_TRUE(eventually([&] { return site.read("run/log/qemu-1.log") == "up\n"; }));
+  auto start = std::chrono::steady_clock::now();
+  ASSERT_TRUE(running.client().stop({.unit = "qemu-1", .timeout_ms = 200}, kLimit).ok());
+  EXPECT_GE(std::chrono::steady_clock::now() - start, milliseconds(190));
+  EXPECT_NE(::kill(static_cast<pid_t>(*pid), 0), 0);
+  EXPECT_EQ(running.wait_for(Event::Kind::kExited, "qemu-1").signal, SIGKILL);
+  EXPECT_TRUE(running.client().stop({.unit = "qemu-1"}, kLimit).ok()) << "stopping twice is fine";
+}
+
+TEST(Supervisor, refuses_what_the_daemon_may_not_ask_and_leaves_nothing_behind) {
+  TestSite site;
+  RunningSupervisor running(site, "exec sleep 60");
+  auto code = [&](const StartRequest& request) {
+    auto started = running.client().start(request, {}, kLimit);
+    return started.ok() ? ErrorCode::kInternal : started.error().code;
+  };
+  std::string mine = "run/vms/" + test_vm(1).hex();
+  for (const std::string& path :
+       {std::string("/etc/x"), std::string("run/vault-admin.sock"), mine + "/../x", mine + "/a/b",
+        mine + "/.hidden", mine + "/", "run/vms/" + test_vm(2).hex() + "/disk1.nbd"}) {
+    StartRequest request = keeper(test_vm(1));
+    request.sockets = {{.name = "disk1", .path = path}};
+    EXPECT_EQ(code(request), ErrorCode::kInvalidArgument) << path;
+  }
+  StartRequest other = shell(test_vm(1), "true");
+  other.argv[0] = "/bin/sh";
+  EXPECT_EQ(code(other), ErrorCode::kPermission);
+  StartRequest arguments = keeper(test_vm(1));
+  arguments.argv = {"holdfast-keeper", "--debug"};
+  EXPECT_EQ(code(arguments), ErrorCode::kPermission);
+  StartRequest unnamed = keeper(test_vm(1));
+  unnamed.fd_names = {"image1"};
+  EXPECT_EQ(code(unnamed), ErrorCode::kInvalidArgument);
+  StartRequest adopt = keeper(test_vm(1));
+  adopt.adopt_dir = "daemon/replicas/../../vault";
+  EXPECT_EQ(code(adopt), ErrorCode::kInvalidArgument);
+  EXPECT_NE(::access(site.file("vms/" + test_vm(1).hex()).c_str(), F_OK), 0);
+  EXPECT_EQ(running.client().stop({.unit = "keeper-9"}, kLimit).error().code, ErrorCode::kNotFound);
+  ASSERT_TRUE(running.client().start(keeper(test_vm(1)), {}, kLimit).ok());
+  EXPECT_EQ(code(keeper(test_vm(1))), ErrorCode::kConflict);
+}
+
+TEST(Supervisor, does_not_follow_a_link_planted_in_its_way) {
+  TestSite site;
+  RunningSupervisor running(site, "exec sleep 60");
+  std::string victim = site.file("victim");
+  ::mkdir(victim.c_str(), 0700);
+  ASSERT_EQ(::symlink(victim.c_str(), site.file("vms/" + test_vm(1).hex()).c_str()), 0);
+  EXPECT_FALSE(running.client().start(keeper(test_vm(1)), {}, kLimit).ok());
+  ASSERT_EQ(::symlink(victim.c_str(), site.file("run/vms/" + test_vm(2).hex()).c_str()), 0);
+  EXPECT_FALSE(running.client().start(keeper(test_vm(2)), {}, kLimit).ok());
+  EXPECT_EQ(::rmdir(victim.c_str()), 0) << "nothing was put into it";
+}
+
+TEST(Supervisor, adopts_a_replica_once_and_never_over_a_journal) {
+  TestSite site;
+  RunningSupervisor running(site, "exec sleep 60");
+  std::string replica = "daemon/replicas/" + test_vm(1).hex();
+  ::mkdir(site.file("daemon/replicas").c_str(), 0700);
+  ::mkdir(site.file(replica).c_str(), 0700);
+  site.write(replica + "/MANIFEST", "m");
+  StartRequest request = keeper(test_vm(1));
+  request.adopt_dir = replica;
+  auto started = running.client().start(request, {}, kLimit);
+  ASSERT_TRUE(started.ok()) << started.error().describe();
+  EXPECT_EQ(site.read("vms/" + test_vm(1).hex() + "/journal/MANIFEST"), "m");
+  ASSERT_TRUE(running.client().stop({.unit = "keeper-1"}, kLimit).ok());
+  ::mkdir(site.file(replica).c_str(), 0700);
+  site.write(replica + "/MANIFEST", "second");
+  EXPECT_EQ(running.client().start(request, {}, kLimit).error().code, ErrorCode::kExists);
+  EXPECT_EQ(site.read(replica + "/MANIFEST"), "second");
+}
+
+TEST(Supervisor, removes_a_vm_only_when_nothing_of_it_runs) {
+  TestSite site;
+  RunningSupervisor running(site, "exec sleep 60");
+  ASSERT_TRUE(running.client().start(keeper(test_vm(1)), {}, kLimit).ok());
+  ASSERT_TRUE(running.client().start(shell(test_vm(1), "exec sleep 60"), {}, kLimit).ok());
+  site.write("vms/" + test_vm(1).hex() + "/journal/MANIFEST", "m");
+  StopRequest request{.unit = "keeper-1", .remove_vm = test_vm(1)};
+  EXPECT_EQ(running.client().stop(request, kLimit).error().code, ErrorCode::kConflict);
+  ASSERT_TRUE(running.client().stop({.unit = "qemu-1"}, kLimit).ok());
+  ASSERT_TRUE(running.client().stop(request, kLimit).ok());
+  EXPECT_NE(::access(site.file("vms/" + test_vm(1).hex()).c_str(), F_OK), 0);
+  EXPECT_NE(::access(site.file("run/vms/" + test_vm(1).hex()).c_str(), F_OK), 0);
+}
+
+TEST(Supervisor, shutdown_ends_qemu_before_the_keeper) {
+  TestSite site;
+  RunningSupervisor running(site,
+                            "trap 'test -e $HOLDFAST_STATE/qemu-gone && echo after >&2; exit 0' "
+                            "TERM; echo up >&2; while :; do sleep 0.02; done");
+  ASSERT_TRUE(running.client().start(keeper(test_vm(1)), {}, kLimit).ok());
+  ASSERT_TRUE(running.client()
+                  .start(shell(test_vm(1),
+                               "trap 'sleep 0.1; touch $HOLDFAST_STATE/qemu-gone; exit 0' TERM; "
+                               "echo up >&2; while :; do sleep 0.02; done"),
+                         {}, kLimit)
+                  .ok());
+  ASSERT_TRUE(eventually([&] {
+    return site.read("run/log/keeper-1.log") == "up\n" && site.read("run/log/qemu-1.log") == "up\n";
+  }));
+  running.stop();
+  EXPECT_EQ(site.read("run/log/keeper-1.log"), "up\nafter\n");
+}
+
+TEST(Supervisor, guests_outlive_a_dead_launcher_and_are_found_by_the_next) {
+  TestSite site;
+  // This process plays the dead launcher: its supervisor goes away without a shutdown.
+  sys::UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
+  auto tree = StateTree::open(site.path());
+  ASSERT_TRUE(tree.ok());
+  SupervisorOptions options;
+  options.programs = {.vault = "/bin/false",
+                      .daemon = "/bin/false",
+                      .keeper = "/bin/bash",
+                      .qemu = "/bin/bash",
+                      .keeper_arguments = {"-c", "exec sleep 60"}};
+  int64_t pid = 0;
+  {
+    Supervisor first(std::move(*tree), options, stop.get());
+    auto socket = first.connect_as_daemon();
+    ASSERT_TRUE(socket.ok());
+    std::atomic<bool> done = false;
+    std::thread loop([&] {
+      while (!done) (void)first.step(milliseconds(10));
+    });
+    Client client(std::move(*socket), nullptr, nullptr);
+    auto started = client.start(keeper(test_vm(1)), {}, kLimit);
+    done = true;
+    loop.join();
+    ASSERT_TRUE(started.ok());
+    pid = *started;
+  }
+  RunningSupervisor second(site, "exec sleep 60");
+  auto status = second.client().status(kLimit);
+  ASSERT_TRUE(status.ok());
+  ASSERT_EQ(status->size(), 1u);
+  EXPECT_EQ(status->at(0).pid, pid);
+  EXPECT_TRUE(status->at(0).running);
+  EXPECT_TRUE(second.client().stop({.unit = "keeper-1"}, kLimit).ok());
+}
+
+TEST(Supervisor, each_vm_runs_as_its_own_users) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr uint32_t kBase = 3'000'000;
+  TestSite site(kBase);
+  RunningSupervisor running(site, "id -u >&2; id -g >&2; id -G >&2; exec sleep 60");
+  StartRequest request = keeper(test_vm(1));
+  std::string directory = "run/vms/" + test_vm(1).hex();
+  request.sockets = {
+      {.name = "disk1", .path = directory + "/disk1.nbd"},
+      {.name = "control", .path = directory + "/control.sock", .access = SocketAccess::kDaemon}};
+  auto started = running.client().start(request, {}, kLimit);
+  ASSERT_TRUE(started.ok()) << started.error().describe();
+  std::string keeper_id = std::to_string(kBase + 16 + 6);
+  EXPECT_TRUE(eventually([&] {
+    return site.read("run/log/keeper-1.log") ==
+           keeper_id + "\n" + keeper_id + "\n" + keeper_id + "\n";
+  })) << site.read("run/log/keeper-1.log");
+  struct stat status{};
+  ASSERT_EQ(::stat(site.file(directory + "/disk1.nbd").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kBase + 16 + 6);
+  EXPECT_EQ(status.st_mode & 07777, 0660u);
+  ASSERT_EQ(::stat(site.file(directory + "/control.sock").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kBase + 1);
+  EXPECT_EQ(status.st_mode & 07777, 0600u);
+  ASSERT_EQ(::stat(site.file("vms/" + test_vm(1).hex() + "/journal").c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, kBase + 16 + 6);
+  EXPECT_EQ(status.st_mode & 07777, 0700u);
+  // QEMU reaches the disk's socket, not the control socket and not the journal.
+  auto qemu = running.client().start(
+      shell(test_vm(1), "id -u >&2; id -g >&2; cd " + site.file(directory) +
+                            "; test -w disk1.nbd && echo disk >&2; test -w control.sock || "
+                            "echo no-control >&2; ls ../../../vms/*/journal 2>/dev/null || "
+                            "echo no-journal >&2; ip -o link | grep -vc ' lo' >&2"),
+      {}, kLimit);
+  ASSERT_TRUE(qemu.ok()) << qemu.error().describe();
+  Event event = running.wait_for(Event::Kind::kExited, "qemu-1");
+  std::string expected =
+      std::to_string(kBase + 17 + 6) + "\n" + keeper_id + "\ndisk\nno-control\nno-journal\n";
+  EXPECT_TRUE(event.stderr_tail.starts_with(expected)) << event.stderr_tail;
+  // The same user for another VM is refused.
+  StartRequest other = keeper(test_vm(2), "keeper-2");
+  EXPECT_EQ(running.client().start(other, {}, kLimit).error().code, ErrorCode::kConflict);
+}
+
+}  // namespace
+}  // namespace hf::launcher

@@ -1,0 +1,35 @@
+// Walking directories of other users, by descriptors only, without following links.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "sys/fd.h"
+
+namespace hf::launcher {
+
+// openat2(2) with RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS; close-on-exec.
+Result<sys::UniqueFd> open_beneath(int directory, const std::string& path, int flags,
+                                   mode_t mode = 0);
+// Names in it without "." and "..", sorted.
+Result<std::vector<std::string>> list_directory(int directory);
+
+struct Ownership {
+  uid_t user;
+  gid_t group;
+  mode_t mode;
+};
+// Makes it, or takes what is there if it is a directory of the same user (kConflict otherwise),
+// and sets group and mode.
+Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Ownership ownership);
+
+// Gives a tree of plain files and directories owned by `from` to `to`. Anything else in it (other
+// owner, link, hard link, device) is kPermission; what came before it has changed hands then.
+Status give_tree(int directory, uid_t from, uid_t to, gid_t group);
+// Removes parent/name and all below. Nothing there is no error.
+Status remove_tree(int parent, const std::string& name);
+
+}  // namespace hf::launcher
