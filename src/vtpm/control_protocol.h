@@ -85,7 +85,6 @@ inline constexpr uint64_t kCaps =
     kCapStoreVolatile | kCapResetTpmEstablished | kCapsForMigration | kCapStop | kCapGetConfig |
     kCapSetDataFd | kCapSetBufferSize | kCapGetInfo | kCapLockStorage;
 
-inline constexpr uint32_t kInitDeleteVolatile = 1;       // INIT flags
 inline constexpr uint32_t kStateFlagEncrypted = 2;       // PTM_STATE_FLAG_ENCRYPTED, on a response
 inline constexpr uint32_t kConfigMigrationKey = 2;       // GET_CONFIG flags
 

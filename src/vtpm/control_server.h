@@ -73,7 +73,7 @@ class ControlServer {
   void check_deadlines();
   void remove_dropped();
   Bytes execute(Connection& connection, const ControlRequest& request);
-  Bytes init(const ControlRequest& request);
+  Bytes init();
   Bytes power_off();
   Bytes get_state_blob(const ControlRequest& request);
   Bytes set_state_blob(const ControlRequest& request);

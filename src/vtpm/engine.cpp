@@ -259,7 +259,7 @@ Status Engine::resume_incoming() {
   return {};
 }
 
-Status Engine::init(InitMode mode) {
+Status Engine::init() {
   MutexLock lock(mutex_);
   if (fatal_.load()) {
     return Error{.code = ErrorCode::kIo, .cause = "vTPM: its state could not be stored earlier"};
@@ -271,7 +271,6 @@ Status Engine::init(InitMode mode) {
     if (permanent_.empty()) {
       return Error{.code = ErrorCode::kConflict, .cause = "vTPM: powered on without any state"};
     }
-    if (mode == InitMode::kDeleteStoredVolatile) replace_secret(stored_volatile_, {});
     if (stored_volatile_.empty() && !disorderly_volatile_.empty()) {
       TRY(make_orderly(disorderly_volatile_));
     }

@@ -65,11 +65,6 @@ struct EngineOptions {
 
 enum class StateType : uint32_t { kPermanent = 1, kVolatile = 2, kSaveState = 3 };
 
-enum class InitMode {
-  kKeepStoredVolatile,    // resume volatile state that store_volatile() kept, if any
-  kDeleteStoredVolatile,  // INIT flag bit 0
-};
-
 // TPM_RESULT, the result code of libtpms and the control protocol (TPM 1.2 numbering).
 using TpmResult = uint32_t;
 inline constexpr TpmResult kTpmSuccess = 0;
@@ -98,9 +93,10 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Machine reset. A running TPM is powered off first. kConflict without any state: a TPM is never
+  // Machine reset. A running TPM is powered off first. Resumes incoming state, or volatile state that
+  // store_volatile() kept, once; starts cold otherwise. kConflict without any state: a TPM is never
   // manufactured over a missing one.
-  Status init(InitMode mode) HF_EXCLUDES(mutex_);
+  Status init() HF_EXCLUDES(mutex_);
   // Sends TPM2_Shutdown first if the guest did not. No effect if off.
   Status power_off() HF_EXCLUDES(mutex_);
   bool running() const { return running_.load(); }

@@ -21,7 +21,7 @@ std::unique_ptr<Engine> recover_engine(StateStore& store, ByteSpan blob) {
 }
 
 void power_on(Engine& engine) {
-  const Status done = engine.init(InitMode::kKeepStoredVolatile);
+  const Status done = engine.init();
   ASSERT_TRUE(done.ok()) << done.error().describe();
 }
 
@@ -43,7 +43,7 @@ TEST(Engine, answers_as_swtpm_does_before_it_is_powered_on) {
 TEST(Engine, never_manufactures_over_missing_state) {
   MemoryStateStore store;
   auto engine = std::move(Engine::await_incoming({.store = &store})).value();
-  const Status done = engine->init(InitMode::kKeepStoredVolatile);
+  const Status done = engine->init();
   ASSERT_FALSE(done.ok());
   EXPECT_EQ(done.error().code, ErrorCode::kConflict);
   EXPECT_EQ(store.commits, 0U);
@@ -130,7 +130,7 @@ DictionaryAttack boot_and_kill(int boots, AfterKill after) {
         after == AfterKill::kAsCommitted ? store.last : without_volatile(store.last);
     engine = recover_engine(store, blob);
     if (engine == nullptr) break;
-    EXPECT_TRUE(engine->init(InitMode::kKeepStoredVolatile).ok());
+    EXPECT_TRUE(engine->init().ok());
     GuestTpm guest(*engine);
     EXPECT_EQ(guest.startup(), kRcSuccess);
     const GuestTpm::Unsealed key = guest.unseal(sealed, "pw");
@@ -186,7 +186,7 @@ TEST(Engine, withholds_the_answer_when_the_commit_fails) {
   EXPECT_TRUE(engine->fatal());
   store.fail = false;
   EXPECT_FALSE(engine->process(shutdown_command(StartupType::kClear)).ok());
-  EXPECT_FALSE(engine->init(InitMode::kKeepStoredVolatile).ok());
+  EXPECT_FALSE(engine->init().ok());
   EXPECT_EQ(fatal_calls, 1);
   EXPECT_EQ(store.last, durable);
 }
@@ -234,7 +234,7 @@ TEST(Engine, migrates_a_running_tpm_with_its_pcrs) {
   EXPECT_FALSE(target->stage_incoming(StateType::kVolatile, volatile_state).ok());
   ASSERT_TRUE(target->stage_incoming(StateType::kPermanent, permanent).ok());
   ASSERT_TRUE(target->stage_incoming(StateType::kVolatile, volatile_state).ok());
-  ASSERT_TRUE(target->init(InitMode::kDeleteStoredVolatile).ok());
+  ASSERT_TRUE(target->init().ok());
   GuestTpm guest(*target);
   EXPECT_EQ(guest.startup(), kRcInitialize) << "it is running already";
   EXPECT_EQ(guest.read_pcr(10), pcr);
@@ -270,12 +270,11 @@ TEST(Engine, resumes_volatile_state_that_it_was_asked_to_store) {
   const Bytes pcr = guest.read_pcr(10);
   ASSERT_TRUE(engine->store_volatile().ok());
   ASSERT_TRUE(engine->power_off().ok());
-  ASSERT_TRUE(engine->init(InitMode::kKeepStoredVolatile).ok());
+  ASSERT_TRUE(engine->init().ok());
   EXPECT_EQ(guest.read_pcr(10), pcr);
-  ASSERT_TRUE(engine->store_volatile().ok());
   ASSERT_TRUE(engine->power_off().ok());
-  ASSERT_TRUE(engine->init(InitMode::kDeleteStoredVolatile).ok());
-  ASSERT_EQ(guest.startup(), kRcSuccess);
+  ASSERT_TRUE(engine->init().ok());
+  ASSERT_EQ(guest.startup(), kRcSuccess) << "resumed once only";
   EXPECT_NE(guest.read_pcr(10), pcr);
 }
 

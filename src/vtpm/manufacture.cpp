@@ -85,7 +85,7 @@ class Line {
   Line(Engine& engine, const ManufactureOptions& options) : engine_(engine), options_(options) {}
 
   Status run() {
-    TRY(engine_.init(InitMode::kDeleteStoredVolatile));
+    TRY(engine_.init());
     TRY(send(startup_command(StartupType::kClear), "start the new TPM up"));
     TRY(allocate_pcr_banks());
     TRY(make_primary(kHandleOwner, rsa_2048_template(kSrkAttributes, {}), kSrkHandle, "SRK"));

@@ -42,7 +42,7 @@ void make(Made& made, CertificateIssuer* issuer) {
   EXPECT_EQ(made.store.commits, 0U);
   ASSERT_TRUE(made.engine->set_commit_allowed(true).ok());
   EXPECT_EQ(made.store.commits, 1U);
-  ASSERT_TRUE(made.engine->init(InitMode::kKeepStoredVolatile).ok());
+  ASSERT_TRUE(made.engine->init().ok());
 }
 
 TEST(Manufacture, leaves_only_the_chosen_pcr_banks_active) {

@@ -113,7 +113,7 @@ Status serve(const Arguments& arguments) {
   options.on_error = [](const Error& error) { fmt::print(stderr, "{}\n", error.describe()); };
   if (arguments.exit_on_shutdown) options.on_shutdown = [] { ::kill(::getpid(), SIGTERM); };
   if (arguments.power_on) {
-    TRY(engine->init(InitMode::kKeepStoredVolatile));
+    TRY(engine->init());
     TRY(engine->process(startup_command(StartupType::kClear)));
   }
   ControlServer server(*engine, std::move(options));
