@@ -10,7 +10,8 @@ refused by a fresh TPM and with Secure Boot off. An unsigned kernel does not boo
 import shutil
 
 from lib import probe, secrets
-from lib.peer_machine import PeerMachine, VARS_NO_KEYS
+from lib.machine import VARS_NO_KEYS
+from lib.peer_machine import PeerMachine
 from lib.process import Failure, Processes, run
 from lib.report import check, main, step
 

@@ -7,7 +7,7 @@ import struct
 
 from .process import Failure, run
 
-REPOSITORY = pathlib.Path(__file__).resolve().parents[3]
+REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 DATA_DISK_BYTES = 16 << 20
 OPTIONS_OFFSET = 4096
 MARKER_OFFSET = 8192

@@ -91,6 +91,12 @@ class Processes(contextlib.AbstractContextManager):
 
         wait_until(there, timeout, f"{process.name}: socket {path}")
 
+    def forget(self, process):
+        """For one that has ended: many boots leave many."""
+        if process in self.all:
+            process.stop()
+            self.all.remove(process)
+
     def stop_all(self):
         while self.all:
             self.all.pop().stop()

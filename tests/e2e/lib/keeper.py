@@ -1,0 +1,190 @@
+"""A vault and a keeper without daemon or launcher: the test holds their listening sockets, as the launcher would.
+
+So a keeper can be killed and started again under its clients, and faults can be put where an operator has no command.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import struct
+import time
+
+from .process import Failure, run
+from .site import bin_dir
+
+_REPLY = 0x8000
+_CREATE_KEY, _RELEASE, _REVOKE = 0x0103, 0x0105, 0x0106
+_FD_FLOOR = 100
+
+
+def listen(path):
+    listener = socket.socket(socket.AF_UNIX)
+    if len(str(path)) >= 108:
+        raise Failure(f"socket path too long: {path}")
+    listener.bind(str(path))
+    listener.listen(64)
+    return listener
+
+
+def start_with_fds(processes, argv, named_fds, name):
+    """Starts argv with the descriptors handed down from number 3 on (sd_listen_fds). named_fds: [(name, fd)]."""
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FD_FLOOR) for _, fd in named_fds]
+    moves = " ".join(f"{3 + index}<&{fd} {fd}<&-" for index, fd in enumerate(high))
+    environment = dict(os.environ, LISTEN_FDS=str(len(high)), LISTEN_FDNAMES=":".join(n for n, _ in named_fds))
+    try:
+        return processes.start(["bash", "-c", f'exec {moves}; LISTEN_PID=$$ exec "$@"', "bash", *argv], name=name,
+                               env=environment, pass_fds=high)
+    finally:
+        for fd in high:
+            os.close(fd)
+
+
+def memfd(text):
+    fd = os.memfd_create("config", os.MFD_CLOEXEC)
+    os.write(fd, text.encode())
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+class Vault:
+    """holdfast-vault over `directory`/vault, with the few admin calls that a keeper's start needs."""
+
+    def __init__(self, processes, directory, name="bench"):
+        self.processes = processes
+        self.dir = pathlib.Path(directory) / "vault"
+        self.admin = pathlib.Path(directory) / "vault-admin.sock"
+        self.keys = pathlib.Path(directory) / "vault-keys.sock"
+        self._listeners = None
+        self._name = name
+        self._starts = 0
+
+    def init(self):
+        self.dir.mkdir(mode=0o700)
+        made = run([bin_dir() / "holdfast-vault", "--init", "--dir", self.dir, "--name", self._name])
+        return json.loads(made.stdout)
+
+    def start(self):
+        if self._listeners is None:
+            for path in (self.admin, self.keys):
+                path.unlink(missing_ok=True)
+            self._listeners = [("vault-admin", listen(self.admin)), ("vault-keys", listen(self.keys))]
+        self._starts += 1
+        self.process = start_with_fds(self.processes, [bin_dir() / "holdfast-vault", "--dir", self.dir],
+                                      [(name, sock.fileno()) for name, sock in self._listeners],
+                                      f"vault{self._starts}")
+
+    def call(self, operation, body, timeout=10):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(timeout)
+            link.connect(str(self.admin))
+            link.sendall(struct.pack("<4sHHII", b"HFVP", 1, operation, 1, len(body)) + body)
+            magic, version, answered, _, length = struct.unpack("<4sHHII", _read(link, 16))
+            reply = _read(link, length)
+        if (magic, version, answered) != (b"HFVP", 1, operation | _REPLY):
+            raise Failure(f"vault: an answer that is none: {magic} {version} {answered:#x}")
+        status = struct.unpack_from("<H", reply)[0]
+        if status:
+            raise Failure(f"vault refused {operation:#x}: {reply[2:].decode(errors='replace')}")
+        return reply[2:]
+
+    def create_key(self, vm):
+        return self.call(_CREATE_KEY, vm)
+
+    def release(self, vm, uid):
+        return self.call(_RELEASE, vm + struct.pack("<I", uid))
+
+
+def _read(link, size):
+    data = b""
+    while len(data) < size:
+        more = link.recv(size - len(data))
+        if not more:
+            raise Failure("the connection closed in the middle of an answer")
+        data += more
+    return data
+
+
+class Keeper:
+    """One VM's keeper. `volumes`: {"disk1": bytes, …}. Sockets: directory/DISK.nbd, vars.nbd, tpm.sock, control.sock."""
+
+    def __init__(self, processes, directory, vault, site_id, volumes, vtpm=True, vm=None, **config):
+        self.processes = processes
+        self.directory = pathlib.Path(directory)
+        self.vault = vault
+        self.vm = vm or os.urandom(16)
+        self.volumes = volumes
+        self.journal = self.directory / "journal"
+        self.config = {
+            "vm": self.vm.hex(), "site": site_id, "epoch": 1, "journal_dir": str(self.journal),
+            "vault_socket": str(vault.keys), "vmgs_path": str(self.journal / "guest.vmgs"),
+            "security": {"secure_boot": True, "vtpm": vtpm},
+            "volumes": [{"id": index + 1, "name": name, "size_bytes": size}
+                        for index, (name, size) in enumerate(volumes.items())], **config}
+        self.process = None
+        self._listeners = None
+        self._starts = 0
+
+    def _start(self, mode, named_fds, **config):
+        self._starts += 1
+        fd = memfd(json.dumps({**self.config, "mode": mode, **config}))
+        try:
+            return start_with_fds(self.processes, [bin_dir() / "holdfast-keeper"], [*named_fds, ("config", fd)],
+                                  f"keeper{self._starts}")
+        finally:
+            os.close(fd)
+
+    def create(self, images=None, uefi_template="/usr/share/OVMF/OVMF_VARS_4M.ms.fd", timeout=120):
+        """Makes the journal; images: {"image1": path}."""
+        self.journal.mkdir(mode=0o700, exist_ok=True)
+        with contextlib.suppress(Failure):  # the key of an earlier try is as good
+            self.vault.create_key(self.vm)
+        self.vault.release(self.vm, os.geteuid())
+        with contextlib.ExitStack() as stack:
+            fds = [(name, stack.enter_context(open(path, "rb")).fileno()) for name, path in (images or {}).items()]
+            process = self._start("create", fds, uefi_template=str(uefi_template))
+        if process.wait(timeout) != 0:
+            raise Failure(f"keeper create: {process.log_tail()}")
+
+    def socket_path(self, name):
+        return self.directory / (f"{name}.sock" if name in ("tpm", "control", "feed") else f"{name}.nbd")
+
+    def start(self):
+        """Serves; returns at once: the sockets accept from the first moment on."""
+        if self._listeners is None:
+            names = [*self.volumes, "vars", "tpm", "control", "feed"]
+            for name in names:
+                self.socket_path(name).unlink(missing_ok=True)
+            self._listeners = [(name, listen(self.socket_path(name))) for name in names]
+        self.process = self._start("serve", [(name, sock.fileno()) for name, sock in self._listeners])
+
+    def control(self, operation, timeout=30, **arguments):
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(timeout)
+            link.connect(str(self.socket_path("control")))
+            link.sendall(json.dumps({"op": operation, **arguments}).encode() + b"\n")
+            data = b""
+            while not data.endswith(b"\n"):
+                more = link.recv(65536)
+                if not more:
+                    raise Failure(f"keeper: no answer to {operation}; its log:\n{self.process.log_tail()}")
+                data += more
+        return json.loads(data)
+
+    def wait_serving(self, timeout=20):
+        """Until it answers on its control socket; seconds that took."""
+        start = time.monotonic()
+        status = self.control("status", timeout)
+        if status.get("state") != "serving":
+            raise Failure(f"keeper: {status}")
+        return time.monotonic() - start
+
+    def uri(self, disk="disk1"):
+        return f"nbd+unix:///{disk}?socket={self.socket_path(disk)}"
+
+    def stop(self, timeout=30):
+        self.control("stop")
+        if self.process.wait(timeout) != 0:
+            raise Failure(f"keeper: stopped with {self.process.child.returncode}: {self.process.log_tail()}")
