@@ -53,6 +53,7 @@ class SealedRead {
 
 enum class LineMatch : uint8_t {
   kOnLine,      // the position is ours, with this chain value
+  kAhead,       // of our last incarnation, but past our end: the peer has more than we do
   kForked,      // it is not on our lineage, or the chain value differs
   kMergedAway,  // on the lineage, but the records after it are merged: the tail can't serve it
 };

@@ -1,0 +1,93 @@
+#include "journal/replica.h"
+
+#include "journal/feed.h"
+#include "journal/wire.h"
+
+namespace hf::journal {
+
+struct ReplicaJournal::Impl {
+  Impl(Storage& storage, Clock& clock, const ReplicaOptions& options_in, Recovered recovered)
+      : options(options_in), log(storage, clock, options_in.log, std::move(recovered)), feed(storage, log) {}
+
+  // Everything that can be known of this record without the key.
+  Status check(const ScannedRecord& record) const {
+    TRY(log.line().check(record.header, record.payload, options.log.faults));
+    if (record.header.kind != RecordKind::kClose || options.log.faults.close_not_checked) return {};
+    return check_close(record, log.summary(), log.line().end(), log.previous_close(), options.public_key);
+  }
+
+  const ReplicaOptions options;
+  RecordLog log;
+  Feed feed;
+};
+
+ReplicaJournal::ReplicaJournal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+ReplicaJournal::~ReplicaJournal() = default;
+
+Result<std::unique_ptr<ReplicaJournal>> ReplicaJournal::create(Storage& storage, Clock& clock,
+                                                               const ReplicaOptions& options) {
+  Result<Manifest> found = load_manifest(storage);
+  if (found.ok()) {
+    return Error{.code = ErrorCode::kExists, .cause = "there is a journal in this directory"};
+  }
+  if (found.error().code != ErrorCode::kNotFound) return std::move(found).error();
+  Recovered recovered;
+  recovered.manifest = {.vm = options.vm, .public_key = options.public_key};
+  recovered.line = Line(options.vm, {}, {});
+  auto impl = std::make_unique<Impl>(storage, clock, options, std::move(recovered));
+  TRY_CONTEXT(impl->log.make_inherited_durable(), "create the replica's journal");
+  TRY_CONTEXT(impl->log.finish_opening(), "create the replica's journal");
+  return std::unique_ptr<ReplicaJournal>(new ReplicaJournal(std::move(impl)));
+}
+
+Result<std::unique_ptr<ReplicaJournal>> ReplicaJournal::open(Storage& storage, Clock& clock,
+                                                             const ReplicaOptions& options) {
+  Recovered recovered =
+      TRY_CONTEXT(recover(storage, options.vm, options.public_key, options.log, nullptr),
+                  "open the replica's journal");
+  auto impl = std::make_unique<Impl>(storage, clock, options, std::move(recovered));
+  TRY_CONTEXT(impl->log.make_inherited_durable(), "make the replica's journal durable");
+  TRY_CONTEXT(impl->log.finish_opening(), "open the replica's journal");
+  return std::unique_ptr<ReplicaJournal>(new ReplicaJournal(std::move(impl)));
+}
+
+Result<size_t> ReplicaJournal::append_sealed(ByteSpan records) {
+  size_t taken = 0;
+  while (taken < records.size() && accepting()) {
+    const ScannedRecord record = TRY(parse_record(records.subspan(taken)));
+    TRY(impl_->check(record));
+    const size_t stored = record.header.stored_size();
+    const MutableByteSpan space = TRY(impl_->log.reserve(record.header.kind, stored));
+    std::memcpy(space.data(), records.data() + taken, stored);
+    impl_->log.commit(record.header, space);
+    taken += stored;
+  }
+  if (impl_->log.failed() != nullptr) return *impl_->log.failed();
+  HF_ASSERT(taken <= records.size());
+  return taken;
+}
+
+bool ReplicaJournal::accepting() const { return impl_->log.accepting(); }
+
+void ReplicaJournal::flush(Completion& done) {
+  impl_->log.acknowledge_durable(impl_->log.line().last(), done);
+}
+
+void ReplicaJournal::read_sealed(const Position& after, size_t max_bytes, SealedRead& done) {
+  impl_->feed.read_sealed(after, max_bytes, done);
+}
+
+Result<LineMatch> ReplicaJournal::locate(const LineEnd& peer) { return impl_->feed.locate(peer); }
+
+void ReplicaJournal::tick() { impl_->log.tick(); }
+Micros ReplicaJournal::next_deadline() const { return impl_->log.next_deadline(); }
+
+LineEnd ReplicaJournal::end() const { return impl_->log.line().end(); }
+LineEnd ReplicaJournal::durable_end() const { return impl_->log.durable().end; }
+const Lineage& ReplicaJournal::lineage() const { return impl_->log.line().lineage(); }
+Epoch ReplicaJournal::epoch() const { return impl_->log.line().epoch(); }
+Micros ReplicaJournal::durable_time() const { return impl_->log.durable().time; }
+const Error* ReplicaJournal::failed() const { return impl_->log.failed(); }
+bool ReplicaJournal::idle() const { return impl_->log.idle() && !impl_->feed.busy(); }
+
+}  // namespace hf::journal
