@@ -275,7 +275,12 @@ Status Keeper::stop() {
 }
 
 Status Keeper::close_journal() {
-  if (flash_ != nullptr) flash_->append_held();
+  if (flash_ != nullptr) {
+    turn_until([this] {
+      flash_->append_held();
+      return flash_->settled() || journal_->failed() != nullptr;
+    });
+  }
   if (!config_.vmgs_path.empty()) {
     GuestState state = TRY(load_guest_state(*reactor_, *front_));
     TRY_CONTEXT(write_projection(config_.vmgs_path, config_.vm, key_.key, state, journal_->epoch(),

@@ -15,7 +15,7 @@ FlashVolume::FlashVolume(JournalFront& front, VolumeId volume, uint64_t base, By
 }
 
 FlashVolume::~FlashVolume() {
-  HF_ASSERT(waiting_.empty() && finished_.empty());
+  HF_ASSERT(idle());
   front_.set_held(nullptr);
   front_.scheduler().disarm(*this);
   front_.scheduler().cancel(*this);
@@ -34,9 +34,9 @@ void FlashVolume::submit(Request& request) {
       return front_.submit(volume_, request);  // appends what is held first
     case Operation::kWrite:
     case Operation::kWriteZeroes:
-      if (!waiting_.empty() || !apply(request)) {
+      if (appending_ || !waiting_.empty() || !apply(request)) {
         waiting_.push(request);
-        front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
+        if (!appending_) wait(kRetryUs);
       }
   }
 }
@@ -54,7 +54,11 @@ bool FlashVolume::apply(Request& request) {
   return true;
 }
 
-// False if what is held must go first and the journal does not accept now; nothing changed then.
+void FlashVolume::wait(uint64_t microseconds) {
+  front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + microseconds));
+}
+
+// False if what is held must go first; nothing changed then.
 bool FlashVolume::apply(uint64_t offset, ByteSpan bytes) {
   const auto place = image_.begin() + static_cast<std::ptrdiff_t>(offset);
   const auto [first, in_image] = std::mismatch(bytes.begin(), bytes.end(), place);
@@ -69,17 +73,15 @@ bool FlashVolume::apply(uint64_t offset, ByteSpan bytes) {
     const uint64_t joined_from = std::min(from, held_from_), joined_to = std::max(to, held_to_);
     const bool near = from <= held_to_ + kGapMax && held_from_ <= to + kGapMax;
     if (!near || joined_to - joined_from > kHeldBytesMax) {
-      if (front_.journal().failed() == nullptr && !front_.journal().accepting()) return false;
       append_held();
+      return false;
     }
   }
   std::copy(first, last, image_.begin() + static_cast<std::ptrdiff_t>(from));
   if (held_from_ == held_to_) {
     held_from_ = from;
     held_to_ = to;
-    if (waiting_.empty()) {
-      front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kHoldUs));
-    }
+    wait(kHoldUs);
   } else {
     held_from_ = std::min(from, held_from_);
     held_to_ = std::max(to, held_to_);
@@ -91,20 +93,25 @@ bool FlashVolume::apply(uint64_t offset, ByteSpan bytes) {
 }
 
 void FlashVolume::append_held() {
-  if (held_from_ == held_to_) return;
+  if (held_from_ == held_to_ || appending_) return;
   const ByteSpan bytes = ByteSpan(image_).subspan(held_from_, held_to_ - held_from_);
-  const uint64_t at = base_ + held_from_;
+  // If it is not taken, the bytes stay held: until the journal accepts, or for the next keeper.
+  if (!front_.try_write(volume_, base_ + held_from_, bytes, &appended_)) return wait(kRetryUs);
   held_from_ = held_to_ = 0;
-  // A failed journal takes nothing more; its failure reaches the guest through the disks.
-  if (front_.try_write(volume_, at, bytes) && scratch_ != nullptr) scratch_->clear();
+  appending_ = true;
+}
+
+void FlashVolume::on_appended(Status status) {
+  if (!status.ok()) return;  // the journal has failed: writes wait, the note stays
+  appending_ = false;
+  if (scratch_ != nullptr) scratch_->clear();
+  let_waiting_on();
+  front_.after_progress();
 }
 
 void FlashVolume::on_timer() {
+  if (appending_) return;
   if (!waiting_.empty()) return let_waiting_on();
-  if (front_.journal().failed() == nullptr && !front_.journal().accepting()) {
-    front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
-    return;
-  }
   append_held();
 }
 
@@ -112,15 +119,11 @@ void FlashVolume::let_waiting_on() {
   // Taken off first: a request that was applied may already stand in another queue.
   RequestQueue again;
   while (Request* request = waiting_.pop()) {
-    if (again.empty() && apply(*request)) continue;
+    if (again.empty() && !appending_ && apply(*request)) continue;
     again.push(*request);
   }
   waiting_ = again;
-  if (!waiting_.empty()) {
-    front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kRetryUs));
-  } else if (held_from_ != held_to_) {
-    front_.scheduler().arm(*this, Micros(front_.scheduler().now().value + kHoldUs));
-  }
+  if (!waiting_.empty() && !appending_) wait(kRetryUs);
 }
 
 void FlashVolume::finish_later(Request& request) {

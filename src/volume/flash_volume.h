@@ -13,7 +13,7 @@
 //
 // A write is acknowledged when its bytes are held, not appended: QEMU waits for each of them. What
 // is held is noted in a Scratch that outlives this process (not the host): a successor appends it
-// first.
+// first. The note stands until the append is done, hence writes wait while one is under way.
 #pragma once
 
 #include "volume/journal_front.h"
@@ -46,11 +46,25 @@ class FlashVolume final : public Volume, public HeldBytes, private sys::Timer, p
   const Bytes& image() const { return image_; }
   void submit(Request& request) override;
   void append_held() override;
-  bool idle() const { return waiting_.empty() && finished_.empty(); }
+  bool appending() const override { return appending_; }
+  // Nothing waits, nothing is held, nothing is under way.
+  bool settled() const { return idle() && held_from_ == held_to_; }
+  bool idle() const { return waiting_.empty() && finished_.empty() && !appending_; }
 
  private:
+  class Appended final : public Completion {
+   public:
+    explicit Appended(FlashVolume& flash) : flash_(flash) {}
+    void on_complete(Status status) override { flash_.on_appended(std::move(status)); }
+
+   private:
+    FlashVolume& flash_;
+  };
+
   void on_timer() override;
   void run() override;
+  void on_appended(Status status);
+  void wait(uint64_t microseconds);
   bool apply(uint64_t offset, ByteSpan bytes);
   bool apply(Request& request);
   void finish_later(Request& request);
@@ -62,8 +76,10 @@ class FlashVolume final : public Volume, public HeldBytes, private sys::Timer, p
   Bytes image_;
   Scratch* scratch_;
   uint64_t held_from_ = 0;
-  uint64_t held_to_ = 0;   // empty if equal
-  RequestQueue waiting_;   // until the journal accepts
+  uint64_t held_to_ = 0;  // empty if equal
+  Appended appended_{*this};
+  bool appending_ = false;
+  RequestQueue waiting_;   // until the append under way is done, or the journal accepts
   RequestQueue finished_;  // on_done from the loop
 };
 

@@ -22,28 +22,24 @@ void JournalFront::submit(VolumeId volume, Request& request) {
   after_progress();
 }
 
-// False if the journal does not accept now.
+// False if the request must wait: the journal does not accept now, or never will again.
 bool JournalFront::start(VolumeId volume, Request& request) {
   if (request.operation == Operation::kRead) {
-    journal_.read(volume, request.offset, request.span(), take(request));
+    journal_.read(volume, request.offset, request.span(), take(volume, request));
     return true;
   }
-  // A failed journal takes the request to answer it with its error, whatever accepting() says.
-  if (journal_.failed() == nullptr) {
-    if (journal_.accepting()) release_held();
-    if (!journal_.accepting()) return false;
-  }
-  Pending& pending = take(request);
+  if (journal_.failed() != nullptr || !journal_.accepting()) return false;
+  if (held_ != nullptr) held_->append_held();
   if (request.operation == Operation::kFlush) {
-    journal_.flush(pending);
+    // The journal's flush covers what is appended, not what is accepted only.
+    if (held_ != nullptr && held_->appending()) return false;
+    journal_.flush(take(volume, request));
     return true;
   }
-  auto taken = append(volume, request, pending);
-  if (taken.ok()) return true;
+  if (!journal_.accepting()) return false;
+  Pending& pending = take(volume, request);
+  if (append(volume, request, pending).ok()) return true;
   give_back(pending);
-  if (journal_.failed() == nullptr) return false;
-  // The journal can take nothing more. The guest is not given an error: its disk stands still until
-  // the operator acts (volume.h), with what it had acknowledged intact.
   return false;
 }
 
@@ -57,22 +53,19 @@ Result<Sequence> JournalFront::append(VolumeId volume, Request& request, Pending
   return journal_.zero(volume, request.offset, request.length, &pending, options);
 }
 
-bool JournalFront::try_write(VolumeId volume, uint64_t offset, ByteSpan data) {
-  if (!journal_.accepting()) return false;
-  const bool taken = journal_.write(volume, offset, data, nullptr).ok();
+bool JournalFront::try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done) {
+  if (journal_.failed() != nullptr || !journal_.accepting()) return false;
+  const bool taken = journal_.write(volume, offset, data, done).ok();
   after_progress();
   return taken;
 }
 
-void JournalFront::release_held() {
-  if (held_ != nullptr) held_->append_held();
-}
-
-JournalFront::Pending& JournalFront::take(Request& request) {
+JournalFront::Pending& JournalFront::take(VolumeId volume, Request& request) {
   if (free_ == nullptr) free_ = &pool_.emplace_back();
   Pending& pending = *free_;
   free_ = pending.next_free;
   pending.front = this;
+  pending.volume = volume;
   pending.request = &request;
   ++in_journal_;
   return pending;
@@ -85,15 +78,19 @@ void JournalFront::give_back(Pending& pending) {
 }
 
 void JournalFront::Pending::on_complete(Status status) {
-  Request* done = request;
-  JournalFront* owner = front;
-  owner->give_back(*this);
-  done->on_done(std::move(status));
-  owner->after_progress();
+  Request& done = *request;
+  JournalFront& owner = *front;
+  owner.give_back(*this);
+  if (!status.ok() && done.operation != Operation::kRead && owner.journal_.failed() != nullptr) {
+    owner.blocked_.push_back({volume, &done});
+  } else {
+    done.on_done(std::move(status));
+  }
+  owner.after_progress();
 }
 
 void JournalFront::after_progress() {
-  if (!blocked_.empty() && journal_.accepting()) run_soon();
+  if (!blocked_.empty() && journal_.failed() == nullptr && journal_.accepting()) run_soon();
   arm_tick();
 }
 

@@ -3,6 +3,10 @@
 //
 // It keeps the order (variable-store bytes that are still held back go before whatever is appended
 // next), holds requests back while the journal's staging is full, and gives the journal its ticks.
+//
+// When the journal fails, what it cannot take or could not write stays here, unanswered: the guest
+// stands still instead of seeing an error, and its client sends the request again to the next
+// keeper. Reads go on; their errors are for the guest.
 #pragma once
 
 #include <deque>
@@ -20,6 +24,8 @@ class HeldBytes {
  public:
   // Appends what is held. Called only while the journal accepts.
   virtual void append_held() = 0;
+  // What was held is on its way: a flush that is asked for now must cover it.
+  virtual bool appending() const = 0;
 
  protected:
   ~HeldBytes() = default;
@@ -33,8 +39,9 @@ class JournalFront final : private sys::Timer, private sys::Task {
   void submit(VolumeId volume, Request& request);
   void set_held(HeldBytes* held) { held_ = held; }
 
-  // Appends one record for the holder of held bytes. False if the journal does not accept now.
-  bool try_write(VolumeId volume, uint64_t offset, ByteSpan data);
+  // Appends one record for the holder of held bytes; `done` may be null. False if the journal does
+  // not accept now. The holder calls after_progress() when its append is done.
+  bool try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done = nullptr);
 
   journal::Journal& journal() { return journal_; }
   sys::Scheduler& scheduler() { return scheduler_; }
@@ -49,11 +56,12 @@ class JournalFront final : private sys::Timer, private sys::Task {
    public:
     void on_complete(Status status) override;
     JournalFront* front = nullptr;
+    VolumeId volume;
     Request* request = nullptr;
     Pending* next_free = nullptr;
   };
   struct Blocked {
-    VolumeId volume;
+    VolumeId volume{};
     Request* request;
   };
 
@@ -61,9 +69,8 @@ class JournalFront final : private sys::Timer, private sys::Task {
   void run() override;  // sys::Task: lets blocked requests on
   bool start(VolumeId volume, Request& request);
   Result<Sequence> append(VolumeId volume, Request& request, Pending& pending);
-  Pending& take(Request& request);
+  Pending& take(VolumeId volume, Request& request);
   void give_back(Pending& pending);
-  void release_held();
   void run_soon();
   void arm_tick();
 
