@@ -1,12 +1,11 @@
 // Seals the TPM state that leaves the process inside QEMU's migration stream, a savevm file or the
 // RAM of the target's QEMU. QEMU treats the blobs as opaque, so they need not be readable by it.
 //
-// Key: HKDF-SHA256(GSP key, salt = VM id, "holdfast vtpm migration blob v1"); used for nothing else.
-// Cipher: AES-256-GCM. Nonce: 96 random bits. A VM's key seals two blobs a migration; even after
-// 2^32 of them (NIST SP 800-38D's bound for random nonces) a repeat has a chance of 2^-33, and a
-// counter would need a durable home of its own at both ends.
-// Authenticated as well: format, VM, type and libtpms version, so a blob of another VM or of the
-// other type does not open.
+// Key: HKDF-SHA256(GSP key, salt = VM id, "holdfast vtpm migration blob v1"); used for nothing
+// else. Cipher: AES-256-GCM. Nonce: 96 random bits. A VM's key seals two blobs a migration; even
+// after 2^32 of them (NIST SP 800-38D's bound for random nonces) a repeat has a chance of 2^-33,
+// and a counter would need a durable home of its own at both ends. Authenticated as well: format,
+// VM, type and libtpms version, so a blob of another VM or of the other type does not open.
 //
 //   0  u32 magic "HFMB"   4 u16 version 1   6 u16 type   8 u32 libtpms version   12 u32 state level
 //   16 VM id [16]         32 nonce [12]     44 ciphertext, tag [16]               little-endian

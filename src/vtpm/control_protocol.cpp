@@ -23,16 +23,21 @@ size_t fixed_body_size(ControlCommand command) {
     case ControlCommand::kStoreVolatile:
     case ControlCommand::kStop:
     case ControlCommand::kGetConfig:
-    case ControlCommand::kSetDataFd: return 0;
+    case ControlCommand::kSetDataFd:
+      return 0;
     case ControlCommand::kInit:
     case ControlCommand::kSetBufferSize:
-    case ControlCommand::kLockStorage: return 4;
-    case ControlCommand::kGetStateBlob: return 12;
-    case ControlCommand::kGetInfo: return 16;
+    case ControlCommand::kLockStorage:
+      return 4;
+    case ControlCommand::kGetStateBlob:
+      return 12;
+    case ControlCommand::kGetInfo:
+      return 16;
     case ControlCommand::kSetLocality:
     case ControlCommand::kResetTpmEstablished:
     case ControlCommand::kHashData:
-    case ControlCommand::kSetStateBlob: break;
+    case ControlCommand::kSetStateBlob:
+      break;
   }
   return SIZE_MAX;
 }
@@ -76,11 +81,14 @@ FrameSize measure_frame(ByteSpan buffered) {
   if (body != SIZE_MAX) return fixed(buffered, kCommandSize + body);
   switch (command) {
     case ControlCommand::kSetLocality:
-    case ControlCommand::kResetTpmEstablished: return with_padding(buffered);
-    case ControlCommand::kHashData: return with_length(buffered, kHashDataHeader, kHashDataMax);
+    case ControlCommand::kResetTpmEstablished:
+      return with_padding(buffered);
+    case ControlCommand::kHashData:
+      return with_length(buffered, kHashDataHeader, kHashDataMax);
     case ControlCommand::kSetStateBlob:
       return with_length(buffered, kSetStateBlobHeader, kControlBlobMax);
-    default: return {.state = FrameState::kComplete, .size = buffered.size()};
+    default:
+      return {.state = FrameState::kComplete, .size = buffered.size()};
   }
 }
 
@@ -91,9 +99,13 @@ Result<ControlRequest> parse_frame(ByteSpan frame) {
   const size_t body = fixed_body_size(request.command);
   HF_ASSERT(body == SIZE_MAX || frame.size() == kCommandSize + body);
   switch (request.command) {
-    case ControlCommand::kInit: request.flags = word(0); return request;
+    case ControlCommand::kInit:
+      request.flags = word(0);
+      return request;
     case ControlCommand::kSetBufferSize:
-    case ControlCommand::kLockStorage: request.number = word(0); return request;
+    case ControlCommand::kLockStorage:
+      request.number = word(0);
+      return request;
     case ControlCommand::kGetInfo:
       request.flags = load_be<uint64_t>(frame.data() + kCommandSize);
       request.offset = word(8);
@@ -118,7 +130,8 @@ Result<ControlRequest> parse_frame(ByteSpan frame) {
       request.blob_type = word(4);
       request.data = frame.subspan(kSetStateBlobHeader);
       return request;
-    default: break;
+    default:
+      break;
   }
   if (body == 0) return request;
   return Error{.code = ErrorCode::kUnsupported, .cause = "unknown vTPM control command"};
@@ -153,8 +166,8 @@ Bytes info_answer(std::string_view text, uint32_t offset) {
   std::memcpy(whole.data(), text.data(), text.size());
   const ByteSpan rest = ByteSpan(whole).subspan(offset);
   const ByteSpan chunk = rest.first(std::min(rest.size(), kInfoChunkMax));
-  Bytes out = words({kTpmSuccess, static_cast<uint32_t>(whole.size()),
-                     static_cast<uint32_t>(chunk.size())});
+  Bytes out = words(
+      {kTpmSuccess, static_cast<uint32_t>(whole.size()), static_cast<uint32_t>(chunk.size())});
   out.insert(out.end(), chunk.begin(), chunk.end());
   return out;
 }

@@ -3,8 +3,8 @@
 // QEMU's backends/tpm/tpm_emulator.c.
 //
 // Request: u32 command, then a body of a fixed size per command; HASH_DATA and SET_STATEBLOB carry
-// a length of their own. Answer: the response half only. All integers big-endian. There is no framing
-// besides the command id; a client sends one request and waits.
+// a length of their own. Answer: the response half only. All integers big-endian. There is no
+// framing besides the command id; a client sends one request and waits.
 //
 //   1 GET_CAPABILITY       -                        u64 capabilities
 //   2 INIT                 u32 flags                u32 result
@@ -26,8 +26,8 @@
 //  18 GET_INFO             u64 flags, u32 offset, u32 pad  u32, u32 total, u32 length, text
 //  19 LOCK_STORAGE         u32 retries              u32
 //
-// An answer with an error is the u32 alone, as swtpm's; GET_STATEBLOB's is always whole, as QEMU 7.2
-// reads it whole.
+// An answer with an error is the u32 alone, as swtpm's; GET_STATEBLOB's is always whole, as
+// QEMU 7.2 reads it whole.
 #pragma once
 
 #include <string_view>
@@ -85,8 +85,8 @@ inline constexpr uint64_t kCaps =
     kCapStoreVolatile | kCapResetTpmEstablished | kCapsForMigration | kCapStop | kCapGetConfig |
     kCapSetDataFd | kCapSetBufferSize | kCapGetInfo | kCapLockStorage;
 
-inline constexpr uint32_t kStateFlagEncrypted = 2;       // PTM_STATE_FLAG_ENCRYPTED, on a response
-inline constexpr uint32_t kConfigMigrationKey = 2;       // GET_CONFIG flags
+inline constexpr uint32_t kStateFlagEncrypted = 2;  // PTM_STATE_FLAG_ENCRYPTED, on a response
+inline constexpr uint32_t kConfigMigrationKey = 2;  // GET_CONFIG flags
 
 inline constexpr size_t kHashDataMax = 4096;
 // What is sealed may be longer than the state itself (blob_sealer.h).
@@ -112,12 +112,12 @@ FrameSize measure_frame(ByteSpan buffered);
 
 struct ControlRequest {
   ControlCommand command{};
-  uint64_t flags = 0;       // INIT, GET/SET_STATEBLOB, GET_INFO
-  uint32_t number = 0;      // SET_BUFFERSIZE: size; LOCK_STORAGE: retries
-  uint32_t blob_type = 0;   // as sent; 1..3 are known
-  uint32_t offset = 0;      // GET_STATEBLOB, GET_INFO
+  uint64_t flags = 0;      // INIT, GET/SET_STATEBLOB, GET_INFO
+  uint32_t number = 0;     // SET_BUFFERSIZE: size; LOCK_STORAGE: retries
+  uint32_t blob_type = 0;  // as sent; 1..3 are known
+  uint32_t offset = 0;     // GET_STATEBLOB, GET_INFO
   uint8_t locality = 0;
-  ByteSpan data;            // HASH_DATA, SET_STATEBLOB; points into the frame
+  ByteSpan data;  // HASH_DATA, SET_STATEBLOB; points into the frame
 };
 // `frame` as measured. kUnsupported: unknown command.
 Result<ControlRequest> parse_frame(ByteSpan frame);

@@ -36,8 +36,8 @@ TEST(ControlProtocol, measures_each_command_whole_and_not_before_its_last_byte) 
     for (size_t size = 0; size < frame.size(); ++size) {
       const FrameSize part = measure_frame(ByteSpan(frame).first(size));
       const bool locality_without_padding = (command == 5 || command == 11) && size >= 5;
-      EXPECT_EQ(part.state, locality_without_padding ? FrameState::kPaddingMayFollow
-                                                     : FrameState::kIncomplete)
+      EXPECT_EQ(part.state,
+                locality_without_padding ? FrameState::kPaddingMayFollow : FrameState::kIncomplete)
           << command << " cut at " << size;
     }
     const FrameSize whole = measure_frame(frame);

@@ -36,10 +36,14 @@ Status send_answer(int fd, ByteSpan bytes) {
 
 std::string_view to_string(ControlState state) {
   switch (state) {
-    case ControlState::kReady: return "ready";
-    case ControlState::kConnected: return "connected";
-    case ControlState::kLost: return "lost";
-    case ControlState::kFailed: return "failed";
+    case ControlState::kReady:
+      return "ready";
+    case ControlState::kConnected:
+      return "connected";
+    case ControlState::kLost:
+      return "lost";
+    case ControlState::kFailed:
+      return "failed";
   }
   return "failed";
 }
@@ -47,10 +51,10 @@ std::string_view to_string(ControlState state) {
 struct ControlServer::Connection {
   sys::UniqueFd fd;
   Bytes buffered;
-  std::vector<sys::UniqueFd> passed;                   // descriptors that came with the frame
+  std::vector<sys::UniqueFd> passed;                     // descriptors that came with the frame
   std::optional<SteadyClock::time_point> padding_until;  // then the frame is taken as it is
   std::optional<SteadyClock::time_point> whole_until;    // then the connection is given up
-  bool owns_data = false;  // this is QEMU
+  bool owns_data = false;                                // this is QEMU
   bool dropped = false;
 };
 
@@ -91,11 +95,11 @@ TpmResult ControlServer::report(Status status, TpmResult otherwise) {
 
 void ControlServer::control_loop() {
   while (true) {
-    std::vector<pollfd> fds = {{.fd = stop_.fd(), .events = POLLIN, .revents = 0},
-                               {.fd = options_.listener.get(), .events = POLLIN, .revents = 0},
-                               // -1, which poll ignores, if there is none
-                               {.fd = options_.tcti_control_listener.get(), .events = POLLIN,
-                                .revents = 0}};
+    std::vector<pollfd> fds = {
+        {.fd = stop_.fd(), .events = POLLIN, .revents = 0},
+        {.fd = options_.listener.get(), .events = POLLIN, .revents = 0},
+        // -1, which poll ignores, if there is none
+        {.fd = options_.tcti_control_listener.get(), .events = POLLIN, .revents = 0}};
     const size_t first_connection = fds.size();
     std::optional<SteadyClock::time_point> wake;
     for (const auto& connection : connections_) {
@@ -184,7 +188,9 @@ void ControlServer::serve_frames(Connection& connection) {
         (void)send_answer(connection.fd.get(), result_answer(kTpmBadParameter));
         connection.dropped = true;
         break;
-      case FrameState::kPaddingMayFollow: connection.padding_until = now + kPaddingWait; return;
+      case FrameState::kPaddingMayFollow:
+        connection.padding_until = now + kPaddingWait;
+        return;
       case FrameState::kIncomplete:
         if (!connection.whole_until) connection.whole_until = now + kFrameLimit;
         return;
@@ -194,8 +200,7 @@ void ControlServer::serve_frames(Connection& connection) {
 
 void ControlServer::serve_frame(Connection& connection, size_t size) {
   const Result<ControlRequest> request = parse_frame(ByteSpan(connection.buffered).first(size));
-  const Bytes answer =
-      request.ok() ? execute(connection, *request) : result_answer(kTpmBadOrdinal);
+  const Bytes answer = request.ok() ? execute(connection, *request) : result_answer(kTpmBadOrdinal);
   connection.passed.clear();
   connection.buffered.erase(connection.buffered.begin(),
                             connection.buffered.begin() + static_cast<ptrdiff_t>(size));
@@ -233,36 +238,46 @@ void ControlServer::remove_dropped() {
 Bytes ControlServer::execute(Connection& connection, const ControlRequest& request) {
   switch (request.command) {
     case ControlCommand::kGetCapability:
-      return capability_answer(options_.sealer != nullptr ? kCaps
-                                                                   : kCaps & ~kCapsForMigration);
-    case ControlCommand::kInit: return init();
+      return capability_answer(options_.sealer != nullptr ? kCaps : kCaps & ~kCapsForMigration);
+    case ControlCommand::kInit:
+      return init();
     case ControlCommand::kStop:
-    case ControlCommand::kShutdown: return power_off();
+    case ControlCommand::kShutdown:
+      return power_off();
     case ControlCommand::kGetTpmEstablished: {
       const Engine::Established flag = engine_.established();
       if (flag.result != kTpmSuccess) return result_answer(flag.result);
       return established_answer(flag.bit);
     }
-    case ControlCommand::kSetLocality: return result_answer(engine_.set_locality(request.locality));
-    case ControlCommand::kHashStart: return result_answer(engine_.hash_start());
-    case ControlCommand::kHashData: return result_answer(engine_.hash_data(request.data));
-    case ControlCommand::kHashEnd: return result_answer(engine_.hash_end());
-    case ControlCommand::kCancelTpmCommand: return result_answer(engine_.cancel());
+    case ControlCommand::kSetLocality:
+      return result_answer(engine_.set_locality(request.locality));
+    case ControlCommand::kHashStart:
+      return result_answer(engine_.hash_start());
+    case ControlCommand::kHashData:
+      return result_answer(engine_.hash_data(request.data));
+    case ControlCommand::kHashEnd:
+      return result_answer(engine_.hash_end());
+    case ControlCommand::kCancelTpmCommand:
+      return result_answer(engine_.cancel());
     case ControlCommand::kStoreVolatile:
       return result_answer(report(engine_.store_volatile(), kTpmBadOrdinal));
     case ControlCommand::kResetTpmEstablished:
       return result_answer(engine_.reset_established(request.locality));
-    case ControlCommand::kGetStateBlob: return get_state_blob(request);
-    case ControlCommand::kSetStateBlob: return set_state_blob(request);
+    case ControlCommand::kGetStateBlob:
+      return get_state_blob(request);
+    case ControlCommand::kSetStateBlob:
+      return set_state_blob(request);
     case ControlCommand::kGetConfig:
       return config_answer(options_.sealer != nullptr ? kConfigMigrationKey : 0);
-    case ControlCommand::kSetDataFd: return set_data_fd(connection);
-    case ControlCommand::kSetBufferSize: return set_buffer_size(request);
+    case ControlCommand::kSetDataFd:
+      return set_data_fd(connection);
+    case ControlCommand::kSetBufferSize:
+      return set_buffer_size(request);
     case ControlCommand::kGetInfo:
-      return info_answer(engine_.info(static_cast<uint32_t>(request.flags & 7)),
-                                   request.offset);
+      return info_answer(engine_.info(static_cast<uint32_t>(request.flags & 7)), request.offset);
     // The storage is the owner's and was never let go.
-    case ControlCommand::kLockStorage: return result_answer(kTpmSuccess);
+    case ControlCommand::kLockStorage:
+      return result_answer(kTpmSuccess);
   }
   return result_answer(kTpmBadOrdinal);
 }

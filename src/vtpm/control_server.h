@@ -2,9 +2,9 @@
 // listeners.
 //
 // Threads: one control thread (all control connections), one data thread while a QEMU is connected,
-// one more if there is a TCTI data listener. TPM commands run on data threads, so CANCEL gets through
-// while one runs. INIT, STOP, SHUTDOWN and HASH_* commit on the control thread: QEMU waits for those
-// with its big lock held, so a StateStore that stalls stalls the whole VM there.
+// one more if there is a TCTI data listener. TPM commands run on data threads, so CANCEL gets
+// through while one runs. INIT, STOP, SHUTDOWN and HASH_* commit on the control thread: QEMU waits
+// for those with its big lock held, so a StateStore that stalls stalls the whole VM there.
 //
 // QEMU passes its data socket once and never reconnects: the end of its connection is the end of
 // its machine, and powers the TPM off in good order. The next connection is the next QEMU.
@@ -27,8 +27,8 @@ namespace hf::vtpm {
 enum class ControlState {
   kReady,      // no QEMU; the next one may come
   kConnected,  // a QEMU has passed its data socket
-  kLost,       // a QEMU runs whose connection ended with an earlier process: TPM gone until it restarts
-  kFailed,     // state could not be made durable: nothing is answered any more
+  kLost,  // a QEMU runs whose connection ended with an earlier process: TPM gone until it restarts
+  kFailed,  // state could not be made durable: nothing is answered any more
 };
 std::string_view to_string(ControlState state);  // "ready", "connected", "lost", "failed"
 
@@ -38,7 +38,8 @@ struct ControlServerOptions {
   // the TPM.
   sys::UniqueFd tcti_data_listener = {};
   sys::UniqueFd tcti_control_listener = {};
-  // Without one there is no migration: the capabilities say so and QEMU refuses. Outlives the server.
+  // Without one there is no migration: the capabilities say so and QEMU refuses. Outlives the
+  // server.
   BlobSealer* sealer = nullptr;
   // kLost for a process that took over under a running QEMU.
   ControlState initial = ControlState::kReady;
@@ -57,8 +58,8 @@ class ControlServer {
   ControlServer& operator=(const ControlServer&) = delete;
 
   void start();  // once
-  // Ends the connections and joins the threads; waits for a command that is being executed. Leaves the
-  // TPM as it is: power_off() is the owner's to call. Any thread but the server's own.
+  // Ends the connections and joins the threads; waits for a command that is being executed. Leaves
+  // the TPM as it is: power_off() is the owner's to call. Any thread but the server's own.
   void stop();
   ControlState state() const;
 

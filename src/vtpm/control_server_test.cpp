@@ -36,7 +36,8 @@ class Client {
     while (out.size() < size) {
       if (!readable(5000)) return "timeout";
       std::array<std::byte, 8192> buffer;
-      const ssize_t n = ::recv(fd_.get(), buffer.data(), std::min(buffer.size(), size - out.size()), 0);
+      const ssize_t n =
+          ::recv(fd_.get(), buffer.data(), std::min(buffer.size(), size - out.size()), 0);
       if (n <= 0) return "";
       out.insert(out.end(), buffer.begin(), buffer.begin() + n);
     }
@@ -176,9 +177,9 @@ TEST_F(ControlServerTest, serves_the_next_qemu_when_one_has_died_and_only_one_at
     ASSERT_TRUE(wait_states(2 * round + 2));
     EXPECT_FALSE(engine_->running()) << "powered off in good order";
   }
-  EXPECT_EQ(states_, (std::vector{ControlState::kConnected, ControlState::kReady,
-                                  ControlState::kConnected, ControlState::kReady,
-                                  ControlState::kConnected, ControlState::kReady}));
+  EXPECT_EQ(states_,
+            (std::vector{ControlState::kConnected, ControlState::kReady, ControlState::kConnected,
+                         ControlState::kReady, ControlState::kConnected, ControlState::kReady}));
 }
 
 TEST_F(ControlServerTest, takes_cancel_while_a_command_runs) {
@@ -190,12 +191,28 @@ TEST_F(ControlServerTest, takes_cancel_while_a_command_runs) {
   EXPECT_EQ(data.ask("80010000000c000001440000", 10), "80010000000a00000000");
   // CreatePrimary RSA-3072 takes long. Whether the cancel comes in time or not, both are answered.
   Bytes area = CommandBuilder(0, 0)
-                   .u16(kAlgRsa).u16(kAlgSha256).u32(0x00030472).u16(0)
-                   .u16(kAlgAes).u16(128).u16(kAlgCfb).u16(kAlgNull).u16(3072).u32(0).u16(0)
+                   .u16(kAlgRsa)
+                   .u16(kAlgSha256)
+                   .u32(0x00030472)
+                   .u16(0)
+                   .u16(kAlgAes)
+                   .u16(128)
+                   .u16(kAlgCfb)
+                   .u16(kAlgNull)
+                   .u16(3072)
+                   .u32(0)
+                   .u16(0)
                    .finish();
   data.send(CommandBuilder(kTagSessions, kCcCreatePrimary)
-                .u32(kHandleOwner).password().u16(4).u16(0).u16(0)
-                .sized(ByteSpan(area).subspan(kTpmHeaderSize)).u16(0).u32(0).finish());
+                .u32(kHandleOwner)
+                .password()
+                .u16(4)
+                .u16(0)
+                .u16(0)
+                .sized(ByteSpan(area).subspan(kTpmHeaderSize))
+                .u16(0)
+                .u32(0)
+                .finish());
   EXPECT_EQ(control.ask("00000009", 4), "00000000");
   const Bytes header = hex(data.receive(kTpmHeaderSize));
   ASSERT_EQ(header.size(), kTpmHeaderSize);
@@ -223,7 +240,8 @@ TEST_F(ControlServerTest, migrates_between_two_servers_sealed) {
     const uint32_t length = load_be<uint32_t>(hex(head).data() + 12);
     blobs[type - 1] = hex(control.receive(length));
   }
-  EXPECT_EQ(control.ask("0000000c000000010000000300000000", 16), "00000800000000000000000000000000");
+  EXPECT_EQ(control.ask("0000000c000000010000000300000000", 16),
+            "00000800000000000000000000000000");
   EXPECT_EQ(control.ask("0000000e", 4), "00000000");
 
   for (uint32_t type = 1; type <= 2; ++type) {

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "crypto/secret.h"
+#include "vtpm/engine_internal.h"
 
 namespace hf::vtpm {
 namespace {
@@ -20,37 +21,6 @@ static_assert(kTpmBadParameter == TPM_BAD_PARAMETER && kTpmFail == TPM_FAIL);
 static_assert(kTpmBadOrdinal == TPM_BAD_ORDINAL && kTpmSize == TPM_SIZE);
 static_assert(kTpmIoError == TPM_IOERROR && kTpmDecryptError == TPM_DECRYPT_ERROR);
 static_assert(kTpmBadLocality == TPM_BAD_LOCALITY && kTpmRetry == TPM_RETRY);
-
-void replace_secret(Bytes& slot, ByteSpan with) {
-  Bytes fresh(with.begin(), with.end());
-  crypto::wipe(slot);
-  slot = std::move(fresh);
-}
-
-// Takes over a malloc()ed secret buffer of libtpms.
-Bytes take_secret(unsigned char* buffer, uint32_t size) {
-  Bytes out;
-  if (buffer != nullptr) {
-    const MutableByteSpan from(reinterpret_cast<std::byte*>(buffer), size);
-    out.assign(from.begin(), from.end());
-    crypto::wipe(from);
-    std::free(buffer);
-  }
-  return out;
-}
-
-Error libtpms_error(std::string_view doing, TPM_RESULT result) {
-  return Error{.code = ErrorCode::kInternal,
-               .cause = fmt::format("vTPM: {}: libtpms {} answered 0x{:x}", doing,
-                                    libtpms_version_text(Engine::libtpms_version()), result)};
-}
-
-// Drops state given by TPMLIB_SetState and not used yet. SetState(nullptr) would not do: it stands
-// for "there is no state", and the next power-on would manufacture a new TPM.
-void forget_cached_state() {
-  TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_1_2);  // changing the version drops it
-  TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2);
-}
 
 }  // namespace
 
@@ -90,7 +60,8 @@ struct EngineCallbacks {
   static TPM_RESULT remove(uint32_t /*tpm_number*/, const char* name, TPM_BOOL /*must_exist*/)
       HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) {
     Engine& engine = *the_engine.load();
-    if (std::string_view(name) == TPM_VOLATILESTATE_NAME) replace_secret(engine.stored_volatile_, {});
+    if (std::string_view(name) == TPM_VOLATILESTATE_NAME)
+      replace_secret(engine.stored_volatile_, {});
     return TPM_SUCCESS;
   }
 
@@ -216,10 +187,10 @@ void Engine::terminate() {
 
 Status Engine::set_libtpms_state(StateType type, ByteSpan state) {
   HF_ASSERT(!running_.load());
-  const auto which =
-      type == StateType::kPermanent ? TPMLIB_STATE_PERMANENT : TPMLIB_STATE_VOLATILE;
-  const TPM_RESULT result = TPMLIB_SetState(which, reinterpret_cast<const unsigned char*>(state.data()),
-                                            static_cast<uint32_t>(state.size()));
+  const auto which = type == StateType::kPermanent ? TPMLIB_STATE_PERMANENT : TPMLIB_STATE_VOLATILE;
+  const TPM_RESULT result =
+      TPMLIB_SetState(which, reinterpret_cast<const unsigned char*>(state.data()),
+                      static_cast<uint32_t>(state.size()));
   if (result == TPM_SUCCESS) return {};
   Error error = libtpms_error(
       type == StateType::kPermanent ? "permanent state refused" : "volatile state refused", result);
@@ -230,8 +201,8 @@ Status Engine::set_libtpms_state(StateType type, ByteSpan state) {
 
 Status Engine::make_orderly(ByteSpan volatile_state) {
   if (volatile_state.empty()) {
-    // Powered off when it was committed: nothing to shut down. What libtpms cannot read is found out
-    // now rather than at the reset.
+    // Powered off when it was committed: nothing to shut down. What libtpms cannot read is found
+    // out now rather than at the reset.
     TRY(main_init());
     terminate();
     return {};
@@ -253,7 +224,8 @@ Status Engine::make_orderly(ByteSpan volatile_state) {
 
 Status Engine::resume_incoming() {
   incoming_ = false;  // libtpms uses it up
-  for (Bytes* old : {&permanent_, &stored_volatile_, &disorderly_volatile_}) replace_secret(*old, {});
+  for (Bytes* old : {&permanent_, &stored_volatile_, &disorderly_volatile_})
+    replace_secret(*old, {});
   TRY(main_init());  // stages the permanent state
   HF_ASSERT(!permanent_.empty());
   return {};
@@ -291,7 +263,8 @@ Status Engine::power_off_locked() {
   if (!running_.load()) return {};
   if (volatile_exported_ || !stored_volatile_.empty()) {
     // It lives on elsewhere, or will be resumed from here: shutting it down would change the
-    // permanent state under the volatile state. If it starts cold after all, init() makes up for it.
+    // permanent state under the volatile state. If it starts cold after all, init() makes up for
+    // it.
     replace_secret(disorderly_volatile_, volatile_snapshot());
   } else if (!guest_shut_down_) {
     TRY(execute(shutdown_command(StartupType::kClear)));
@@ -329,83 +302,11 @@ Result<Bytes> Engine::process(ByteSpan command) {
   Bytes response = TRY(execute(command));
   volatile_exported_ = false;
   replace_secret(stored_volatile_, {});  // of an older moment now
-  guest_shut_down_ = command_code(command) == kCcShutdown &&
-                     load_be<uint32_t>(response.data() + 6) == kRcSuccess;
+  guest_shut_down_ =
+      command_code(command) == kCcShutdown && load_be<uint32_t>(response.data() + 6) == kRcSuccess;
   TRY(settle());
   if (options_.observer != nullptr) options_.observer->on_command(locality_, command, response);
   return response;
-}
-
-TpmResult Engine::cancel() {
-  // Only sets a flag that the running command polls; without one running it is cleared by the next.
-  return running_.load() ? TPMLIB_CancelCommand() : kTpmBadOrdinal;
-}
-
-TpmResult Engine::set_locality(uint8_t locality) {
-  if (locality > 4) return kTpmBadLocality;
-  MutexLock lock(mutex_);
-  locality_ = locality;
-  return kTpmSuccess;
-}
-
-BufferSizes Engine::buffer_sizes() {
-  MutexLock lock(mutex_);
-  BufferSizes sizes{};
-  sizes.current = TPMLIB_SetBufferSize(0, &sizes.min, &sizes.max);
-  return sizes;
-}
-
-TpmResult Engine::set_buffer_size(uint32_t size) {
-  MutexLock lock(mutex_);
-  if (running_.load()) return kTpmBadOrdinal;
-  uint32_t min = 0;
-  uint32_t max = 0;
-  TPMLIB_SetBufferSize(size, &min, &max);
-  return kTpmSuccess;
-}
-
-TpmResult Engine::hash_step(TpmResult result) {
-  volatile_exported_ = false;
-  guest_shut_down_ = false;
-  replace_secret(stored_volatile_, {});
-  return settle().ok() ? result : kTpmIoError;
-}
-
-TpmResult Engine::hash_start() {
-  MutexLock lock(mutex_);
-  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  return hash_step(TPM_IO_Hash_Start());
-}
-
-TpmResult Engine::hash_data(ByteSpan data) {
-  MutexLock lock(mutex_);
-  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  return hash_step(TPM_IO_Hash_Data(reinterpret_cast<const unsigned char*>(data.data()),
-                                    static_cast<uint32_t>(data.size())));
-}
-
-TpmResult Engine::hash_end() {
-  MutexLock lock(mutex_);
-  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  return hash_step(TPM_IO_Hash_End());
-}
-
-Engine::Established Engine::established() {
-  MutexLock lock(mutex_);
-  if (!running_.load()) return {.result = kTpmBadOrdinal, .bit = false};
-  TPM_BOOL bit = FALSE;
-  const TpmResult result = TPM_IO_TpmEstablished_Get(&bit);
-  return {.result = result, .bit = bit != FALSE};
-}
-
-TpmResult Engine::reset_established(uint8_t locality) {
-  if (locality > 4) return kTpmBadLocality;
-  MutexLock lock(mutex_);
-  if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  const uint8_t before = std::exchange(locality_, locality);
-  const TpmResult result = TPM_IO_TpmEstablished_Reset();
-  locality_ = before;
-  return hash_step(result);
 }
 
 Bytes Engine::volatile_snapshot() {
@@ -415,60 +316,6 @@ Bytes Engine::volatile_snapshot() {
   const TPM_RESULT result = TPMLIB_VolatileAll_Store(&buffer, &size);
   HF_ASSERT(result == TPM_SUCCESS);  // fails only for want of memory
   return take_secret(buffer, size);
-}
-
-Result<Bytes> Engine::get_state(StateType type) {
-  MutexLock lock(mutex_);
-  if (!running_.load()) {
-    return Error{.code = ErrorCode::kUnavailable, .cause = "vTPM: powered off"};
-  }
-  switch (type) {
-    case StateType::kPermanent: {
-      unsigned char* buffer = nullptr;
-      uint32_t size = 0;
-      if (TPM_RESULT r = TPMLIB_GetState(TPMLIB_STATE_PERMANENT, &buffer, &size)) {
-        return libtpms_error("get permanent state", r);
-      }
-      return take_secret(buffer, size);
-    }
-    case StateType::kVolatile:
-      volatile_exported_ = true;
-      return volatile_snapshot();
-    case StateType::kSaveState: break;
-  }
-  return Error{.code = ErrorCode::kNotFound, .cause = "vTPM: TPM 2.0 has no such state"};
-}
-
-Status Engine::stage_incoming(StateType type, ByteSpan state) {
-  MutexLock lock(mutex_);
-  if (running_.load()) return Error{.code = ErrorCode::kConflict, .cause = "vTPM: it is running"};
-  if (type == StateType::kSaveState || state.empty() || state.size() > kStateBlobSizeMax) {
-    return Error{.code = ErrorCode::kInvalidArgument, .cause = "vTPM: not a state TPM 2.0 has"};
-  }
-  if (type == StateType::kVolatile && !incoming_) {
-    return Error{.code = ErrorCode::kConflict, .cause = "vTPM: permanent state must come first"};
-  }
-  if (type == StateType::kPermanent) forget_cached_state();
-  incoming_ = false;  // libtpms drops both parts when it refuses one
-  TRY(set_libtpms_state(type, state));
-  incoming_ = true;
-  return {};
-}
-
-Status Engine::store_volatile() {
-  MutexLock lock(mutex_);
-  if (!running_.load()) return Error{.code = ErrorCode::kUnavailable, .cause = "vTPM: powered off"};
-  Bytes snapshot = volatile_snapshot();
-  replace_secret(stored_volatile_, snapshot);
-  crypto::wipe(snapshot);
-  staged_ = true;
-  return settle();
-}
-
-Status Engine::set_commit_allowed(bool allowed) {
-  MutexLock lock(mutex_);
-  commit_allowed_ = allowed;
-  return settle();
 }
 
 Status Engine::settle() {
@@ -498,15 +345,6 @@ Status Engine::commit() {
   Status stored = options_.store->commit(*blob);
   crypto::wipe(*blob);
   return stored;
-}
-
-std::string Engine::info(uint32_t flags) {
-  MutexLock lock(mutex_);
-  char* text = TPMLIB_GetInfo(static_cast<TPMLIB_InfoFlags>(flags));
-  if (text == nullptr) return {};
-  std::string out(text);
-  std::free(text);
-  return out;
 }
 
 }  // namespace hf::vtpm

@@ -18,7 +18,8 @@
 //   start            from                     done by
 //   create()         nothing                  libtpms manufactures; only at VM creation
 //   recover()        a committed blob         resume, TPM2_Shutdown, power off; init() powers on
-//   await_incoming() nothing                  stage_incoming() twice, then init() resumes (migration)
+//   await_incoming() nothing                  stage_incoming() twice, then init() resumes
+//   (migration)
 //
 // The store must not fail for a passing reason. When it does fail, the change was not made durable:
 // the answer is withheld, the engine is fatal for good and says so to its owner. libtpms itself
@@ -45,8 +46,8 @@ class StateStore {
   virtual Status commit(ByteSpan state_blob) = 0;
 };
 
-// Sees each command that was executed and its answer, after the commit and before the answer leaves.
-// Called with the engine's mutex held: must be quick and must not call the engine.
+// Sees each command that was executed and its answer, after the commit and before the answer
+// leaves. Called with the engine's mutex held: must be quick and must not call the engine.
 class CommandObserver {
  public:
   virtual ~CommandObserver() = default;
@@ -93,9 +94,9 @@ class Engine {
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // Machine reset. A running TPM is powered off first. Resumes incoming state, or volatile state that
-  // store_volatile() kept, once; starts cold otherwise. kConflict without any state: a TPM is never
-  // manufactured over a missing one.
+  // Machine reset. A running TPM is powered off first. Resumes incoming state, or volatile state
+  // that store_volatile() kept, once; starts cold otherwise. kConflict without any state: a TPM is
+  // never manufactured over a missing one.
   Status init() HF_EXCLUDES(mutex_);
   // Sends TPM2_Shutdown first if the guest did not. No effect if off.
   Status power_off() HF_EXCLUDES(mutex_);
@@ -110,7 +111,8 @@ class Engine {
 
   TpmResult set_locality(uint8_t locality) HF_EXCLUDES(mutex_);  // 0..4
   BufferSizes buffer_sizes() HF_EXCLUDES(mutex_);
-  TpmResult set_buffer_size(uint32_t size) HF_EXCLUDES(mutex_);  // only while off; clamped by libtpms
+  TpmResult set_buffer_size(uint32_t size)
+      HF_EXCLUDES(mutex_);  // only while off; clamped by libtpms
 
   // Dynamic root of trust and the TPM_Established flag; kTpmBadOrdinal while off.
   TpmResult hash_start() HF_EXCLUDES(mutex_);
@@ -162,13 +164,13 @@ class Engine {
   std::atomic<bool> fatal_ = false;
   uint8_t locality_ HF_GUARDED_BY(mutex_) = 0;
   bool commit_allowed_ HF_GUARDED_BY(mutex_) = true;
-  bool manufacturing_ HF_GUARDED_BY(mutex_) = false;     // libtpms may make a new TPM
-  bool staged_ HF_GUARDED_BY(mutex_) = false;            // permanent_ differs from what is durable
-  bool incoming_ HF_GUARDED_BY(mutex_) = false;          // libtpms holds state for the next init()
-  bool guest_shut_down_ HF_GUARDED_BY(mutex_) = false;   // TPM2_Shutdown was the last command
-  bool volatile_exported_ HF_GUARDED_BY(mutex_) = false; // and no command since
+  bool manufacturing_ HF_GUARDED_BY(mutex_) = false;      // libtpms may make a new TPM
+  bool staged_ HF_GUARDED_BY(mutex_) = false;             // permanent_ differs from what is durable
+  bool incoming_ HF_GUARDED_BY(mutex_) = false;           // libtpms holds state for the next init()
+  bool guest_shut_down_ HF_GUARDED_BY(mutex_) = false;    // TPM2_Shutdown was the last command
+  bool volatile_exported_ HF_GUARDED_BY(mutex_) = false;  // and no command since
   Bytes permanent_ HF_GUARDED_BY(mutex_);
-  Bytes stored_volatile_ HF_GUARDED_BY(mutex_);    // by store_volatile()
+  Bytes stored_volatile_ HF_GUARDED_BY(mutex_);      // by store_volatile()
   Bytes disorderly_volatile_ HF_GUARDED_BY(mutex_);  // powered off without TPM2_Shutdown from this
 };
 

@@ -64,7 +64,11 @@ TEST(Engine, commits_once_for_each_command_that_changes_nv_and_never_for_others)
   EXPECT_EQ(commits_of([&] { return guest.increment_nv(kCounterIndex); }), 1U);
   EXPECT_EQ(commits_of([&] { return guest.increment_nv(kCounterIndex); }), 1U);
   EXPECT_EQ(commits_of([&] { return guest.extend_pcr(10, std::byte{1}); }), 0U);
-  EXPECT_EQ(commits_of([&] { guest.create_primary(); return kRcSuccess; }), 0U);
+  EXPECT_EQ(commits_of([&] {
+              guest.create_primary();
+              return kRcSuccess;
+            }),
+            0U);
   EXPECT_EQ(commits_of([&] { return guest.shutdown(); }), 1U);
 }
 
@@ -126,8 +130,7 @@ DictionaryAttack boot_and_kill(int boots, AfterKill after) {
 
   DictionaryAttack seen;
   for (int boot = 0; boot < boots; ++boot) {
-    const Bytes blob =
-        after == AfterKill::kAsCommitted ? store.last : without_volatile(store.last);
+    const Bytes blob = after == AfterKill::kAsCommitted ? store.last : without_volatile(store.last);
     engine = recover_engine(store, blob);
     if (engine == nullptr) break;
     EXPECT_TRUE(engine->init().ok());
@@ -172,10 +175,11 @@ TEST(Engine, withholds_the_answer_when_the_commit_fails) {
   MemoryStateStore store;
   int fatal_calls = 0;
   auto engine = std::move(Engine::create({.store = &store,
-                                          .on_fatal = [&](const Error& error) {
-                                            EXPECT_EQ(error.code, ErrorCode::kNoSpace);
-                                            ++fatal_calls;
-                                          }}))
+                                          .on_fatal =
+                                              [&](const Error& error) {
+                                                EXPECT_EQ(error.code, ErrorCode::kNoSpace);
+                                                ++fatal_calls;
+                                              }}))
                     .value();
   power_on(*engine);
   GuestTpm guest(*engine);
@@ -229,8 +233,8 @@ TEST(Engine, migrates_a_running_tpm_with_its_pcrs) {
   source.reset();
 
   MemoryStateStore target_store;
-  auto target = std::move(Engine::await_incoming({.store = &target_store, .commit_allowed = false}))
-                    .value();
+  auto target =
+      std::move(Engine::await_incoming({.store = &target_store, .commit_allowed = false})).value();
   EXPECT_FALSE(target->stage_incoming(StateType::kVolatile, volatile_state).ok());
   ASSERT_TRUE(target->stage_incoming(StateType::kPermanent, permanent).ok());
   ASSERT_TRUE(target->stage_incoming(StateType::kVolatile, volatile_state).ok());

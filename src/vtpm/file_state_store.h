@@ -1,6 +1,6 @@
 // A StateStore in one file of a directory: written beside, synced, renamed, directory synced. For
-// the stand-alone server and tests; the keeper commits to its journal instead. Not sealed: the TPM's
-// secrets stand in the file in clear.
+// the stand-alone server and tests; the keeper commits to its journal instead. Not sealed: the
+// TPM's secrets stand in the file in clear.
 #pragma once
 
 #include <optional>

@@ -18,7 +18,8 @@ constexpr std::string_view kEkLowPolicy =
     "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 // PolicyOR of that and PolicyAuthorizeNV, B.6.
 constexpr std::string_view kEkHighPolicy =
-    "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e12";
+    "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e"
+    "12";
 
 // TPMA_NV before writing: platformcreate, no_da, authread, ownerread, ppread, writedefine, ppwrite.
 // WRITTEN and WRITELOCKED come by themselves: 0x62072801 in the end.
@@ -47,24 +48,24 @@ class PublicArea {
 
 Bytes rsa_2048_template(uint32_t attributes, ByteSpan auth_policy) {
   PublicArea area(kAlgRsa, kAlgSha256, attributes, auth_policy);
-  area.fields().u16(kAlgAes).u16(128).u16(kAlgCfb);        // symmetric
-  area.fields().u16(kAlgNull).u16(2048).u32(0);            // scheme, key bits, exponent
-  area.fields().sized(Bytes(256));                         // unique
+  area.fields().u16(kAlgAes).u16(128).u16(kAlgCfb);  // symmetric
+  area.fields().u16(kAlgNull).u16(2048).u32(0);      // scheme, key bits, exponent
+  area.fields().sized(Bytes(256));                   // unique
   return area.finish();
 }
 
 Bytes ecc_p384_template(uint32_t attributes, ByteSpan auth_policy) {
   PublicArea area(kAlgEcc, kAlgSha384, attributes, auth_policy);
-  area.fields().u16(kAlgAes).u16(256).u16(kAlgCfb);        // symmetric
+  area.fields().u16(kAlgAes).u16(256).u16(kAlgCfb);           // symmetric
   area.fields().u16(kAlgNull).u16(kCurveP384).u16(kAlgNull);  // scheme, curve, kdf
-  area.fields().sized({}).sized({});                       // unique: x, y
+  area.fields().sized({}).sized({});                          // unique: x, y
   return area.finish();
 }
 
 Result<EkPublic> parse_ek_public(EkKind kind, ByteSpan area) {
   ResponseReader reader(area);
-  TRY(reader.raw(8));    // type, nameAlg, attributes
-  TRY(reader.sized());   // policy
+  TRY(reader.raw(8));   // type, nameAlg, attributes
+  TRY(reader.sized());  // policy
   EkPublic key{.kind = kind, .public_area = Bytes(area.begin(), area.end())};
   const auto copy = [](ByteSpan from) { return Bytes(from.begin(), from.end()); };
   if (kind == EkKind::kRsa2048) {
@@ -130,19 +131,26 @@ class Line {
     Bytes command = CommandBuilder(kTagSessions, kCcCreatePrimary)
                         .u32(hierarchy)
                         .password()
-                        .u16(4).u16(0).u16(0)  // sensitive: no authorization value, no data
+                        .u16(4)
+                        .u16(0)
+                        .u16(0)  // sensitive: no authorization value, no data
                         .sized(area)
-                        .u16(0)                // outside info
-                        .u32(0)                // creation PCRs
+                        .u16(0)  // outside info
+                        .u32(0)  // creation PCRs
                         .finish();
     const Bytes answer = TRY(send(std::move(command), fmt::format("create {}", what)));
     ResponseReader reader(answer);
     const uint32_t handle = TRY(reader.u32());
     TRY(reader.u32());  // parameter size
     const ByteSpan made = TRY(reader.sized());
-    // TPM2_EvictControl keeps a copy under the persistent handle; owner authorization for all three.
+    // TPM2_EvictControl keeps a copy under the persistent handle; owner authorization for all
+    // three.
     TRY(send(CommandBuilder(kTagSessions, kCcEvictControl)
-                 .u32(kHandleOwner).u32(handle).password().u32(persistent).finish(),
+                 .u32(kHandleOwner)
+                 .u32(handle)
+                 .password()
+                 .u32(persistent)
+                 .finish(),
              fmt::format("persist {}", what)));
     TRY(send(CommandBuilder(kTagNoSessions, kCcFlushContext).u32(handle).finish(),
              fmt::format("flush {}", what)));
@@ -169,21 +177,35 @@ class Line {
                                         der.size(), index, kCertificateSizeMax)};
     }
     Bytes public_info = CommandBuilder(0, 0)
-                            .u32(index).u16(kAlgSha256).u32(kCertificateAttributes).u16(0)
-                            .u16(static_cast<uint16_t>(der.size())).finish();
+                            .u32(index)
+                            .u16(kAlgSha256)
+                            .u32(kCertificateAttributes)
+                            .u16(0)
+                            .u16(static_cast<uint16_t>(der.size()))
+                            .finish();
     TRY(send(CommandBuilder(kTagSessions, kCcNvDefineSpace)
-                 .u32(kHandlePlatform).password().u16(0)
-                 .sized(ByteSpan(public_info).subspan(kTpmHeaderSize)).finish(),
+                 .u32(kHandlePlatform)
+                 .password()
+                 .u16(0)
+                 .sized(ByteSpan(public_info).subspan(kTpmHeaderSize))
+                 .finish(),
              "define a certificate's NV index"));
     for (size_t at = 0; at < der.size(); at += kNvChunk) {
       const ByteSpan chunk = ByteSpan(der).subspan(at, std::min(kNvChunk, der.size() - at));
       TRY(send(CommandBuilder(kTagSessions, kCcNvWrite)
-                   .u32(kHandlePlatform).u32(index).password().sized(chunk)
-                   .u16(static_cast<uint16_t>(at)).finish(),
+                   .u32(kHandlePlatform)
+                   .u32(index)
+                   .password()
+                   .sized(chunk)
+                   .u16(static_cast<uint16_t>(at))
+                   .finish(),
                "write a certificate"));
     }
     TRY(send(CommandBuilder(kTagSessions, kCcNvWriteLock)
-                 .u32(kHandlePlatform).u32(index).password().finish(),
+                 .u32(kHandlePlatform)
+                 .u32(index)
+                 .password()
+                 .finish(),
              "lock a certificate"));
     return {};
   }

@@ -29,9 +29,10 @@ enum class EkKind { kRsa2048, kEccP384 };
 
 struct EkPublic {
   EkKind kind;
-  Bytes public_area;  // TPMT_PUBLIC as the TPM marshals it; its SHA-256/384 with nameAlg is the Name
-  Bytes modulus;      // RSA: 256 bytes, big-endian; the exponent is 65537
-  Bytes x;            // ECC: 48 bytes each, big-endian
+  Bytes
+      public_area;  // TPMT_PUBLIC as the TPM marshals it; its SHA-256/384 with nameAlg is the Name
+  Bytes modulus;    // RSA: 256 bytes, big-endian; the exponent is 65537
+  Bytes x;          // ECC: 48 bytes each, big-endian
   Bytes y;
 };
 

@@ -35,8 +35,7 @@ struct Made {
   std::unique_ptr<Engine> engine;
 };
 void make(Made& made, CertificateIssuer* issuer) {
-  made.engine =
-      std::move(Engine::create({.store = &made.store, .commit_allowed = false})).value();
+  made.engine = std::move(Engine::create({.store = &made.store, .commit_allowed = false})).value();
   const Status done = manufacture(*made.engine, {.issuer = issuer});
   ASSERT_TRUE(done.ok()) << done.error().describe();
   EXPECT_EQ(made.store.commits, 0U);
@@ -62,7 +61,8 @@ TEST(Manufacture, puts_keys_at_the_standard_handles_without_an_issuer) {
   GuestTpm guest(*made.engine);
   ASSERT_EQ(guest.startup(), kRcSuccess);
   for (const uint32_t handle : {kEkRsaHandle, kEkEccHandle, kSrkHandle}) {
-    const auto answer = guest.send(CommandBuilder(kTagNoSessions, kCcReadPublic).u32(handle).finish());
+    const auto answer =
+        guest.send(CommandBuilder(kTagNoSessions, kCcReadPublic).u32(handle).finish());
     EXPECT_EQ(answer.code, kRcSuccess) << std::hex << handle;
   }
 }

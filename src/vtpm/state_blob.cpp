@@ -31,9 +31,9 @@ Result<Bytes> encode_state_blob(const StateBlob& state) {
   HF_ASSERT(!state.permanent.empty());
   const size_t size = kStateBlobHeaderSize + state.permanent.size() + state.volatile_state.size();
   if (size > kStateBlobSizeMax) {
-    return Error{.code = ErrorCode::kLimit,
-                 .cause = fmt::format("vTPM state of {} bytes, the limit is {}", size,
-                                      kStateBlobSizeMax)};
+    return Error{
+        .code = ErrorCode::kLimit,
+        .cause = fmt::format("vTPM state of {} bytes, the limit is {}", size, kStateBlobSizeMax)};
   }
   Bytes out(size);
   std::byte* at = out.data();
@@ -75,8 +75,8 @@ Result<StateBlob> decode_state_blob(ByteSpan bytes) {
         .mend = "upgrade libtpms and Holdfast on this host"};
   }
   if (header.header_size < kStateBlobHeaderSize) return corrupt("header size too small");
-  const uint64_t expected = uint64_t{header.header_size} + header.permanent_length +
-                            header.volatile_length;
+  const uint64_t expected =
+      uint64_t{header.header_size} + header.permanent_length + header.volatile_length;
   if (expected != bytes.size()) return corrupt("lengths do not add up to its size");
   if (header.permanent_length == 0) return corrupt("no permanent state");
   if (header.reserved != 0) return corrupt("reserved field is not zero");

@@ -19,15 +19,15 @@ inline constexpr size_t kStateBlobSizeMax = 512 * 1024;
 inline constexpr uint32_t kStateLevelSupported = 1;
 
 #pragma pack(push, 1)
-struct StateBlobHeader {          // little-endian
-  uint32_t magic;                 //  0
-  uint16_t version;               //  4
-  uint16_t header_size;           //  6  32; more is skipped by a reader of version 1
-  uint32_t libtpms_version;       //  8  major << 16 | minor << 8 | micro, of the writer
-  uint32_t state_level;           // 12
-  uint32_t permanent_length;      // 16  bytes, > 0
-  uint32_t volatile_length;       // 20  bytes, 0 if the TPM was powered off
-  uint64_t reserved;              // 24  0
+struct StateBlobHeader {      // little-endian
+  uint32_t magic;             //  0
+  uint16_t version;           //  4
+  uint16_t header_size;       //  6  32; more is skipped by a reader of version 1
+  uint32_t libtpms_version;   //  8  major << 16 | minor << 8 | micro, of the writer
+  uint32_t state_level;       // 12
+  uint32_t permanent_length;  // 16  bytes, > 0
+  uint32_t volatile_length;   // 20  bytes, 0 if the TPM was powered off
+  uint64_t reserved;          // 24  0
 };
 #pragma pack(pop)
 static_assert(sizeof(StateBlobHeader) == kStateBlobHeaderSize);
@@ -36,8 +36,8 @@ static_assert(offsetof(StateBlobHeader, permanent_length) == 16);
 struct StateBlob {
   uint32_t libtpms_version = 0;
   uint32_t state_level = kStateLevelSupported;
-  Bytes permanent;        // libtpms' "permall"
-  Bytes volatile_state;   // libtpms' VolatileAll; empty if the TPM was off
+  Bytes permanent;       // libtpms' "permall"
+  Bytes volatile_state;  // libtpms' VolatileAll; empty if the TPM was off
 };
 
 // kLimit beyond kStateBlobSizeMax; asserts a non-empty permanent part.

@@ -6,7 +6,8 @@ namespace hf::vtpm {
 namespace {
 
 Error short_response() {
-  return Error{.code = ErrorCode::kCorrupt, .cause = "a TPM response ends in the middle of a field"};
+  return Error{.code = ErrorCode::kCorrupt,
+               .cause = "a TPM response ends in the middle of a field"};
 }
 
 }  // namespace
@@ -16,7 +17,9 @@ CommandBuilder::CommandBuilder(uint16_t tag, uint32_t code) {
   u16(tag).u32(0).u32(code);
 }
 
-CommandBuilder& CommandBuilder::u8(uint8_t value) { return raw({reinterpret_cast<std::byte*>(&value), 1}); }
+CommandBuilder& CommandBuilder::u8(uint8_t value) {
+  return raw({reinterpret_cast<std::byte*>(&value), 1});
+}
 
 CommandBuilder& CommandBuilder::u16(uint16_t value) {
   std::array<std::byte, 2> out;

@@ -62,9 +62,9 @@ class CommandBuilder {
   CommandBuilder& u16(uint16_t value);
   CommandBuilder& u32(uint32_t value);
   CommandBuilder& raw(ByteSpan bytes);
-  CommandBuilder& sized(ByteSpan bytes);                 // TPM2B: u16 length, bytes
+  CommandBuilder& sized(ByteSpan bytes);                  // TPM2B: u16 length, bytes
   CommandBuilder& password(ByteSpan authorization = {});  // authorization area with one password
-  Bytes finish();  // fills in the size; the builder is spent
+  Bytes finish();                                         // fills in the size; the builder is spent
 
  private:
   Bytes bytes_;

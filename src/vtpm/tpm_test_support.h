@@ -17,7 +17,7 @@ class MemoryStateStore final : public StateStore {
   }
   Bytes last;
   uint64_t commits = 0;
-  bool fail = false;
+  std::atomic<bool> fail = false;  // set from the test's thread, read on the committing one
 };
 
 // Every helper asserts that the TPM answered at all; `code` is the TPM_RC.
@@ -50,14 +50,29 @@ class GuestTpm {
   // ECC P-256 storage key in the owner hierarchy: the same key each time.
   uint32_t create_primary() {
     Bytes area = CommandBuilder(0, 0)
-                     .u16(kAlgEcc).u16(kAlgSha256).u32(0x00030472).u16(0)
-                     .u16(kAlgAes).u16(128).u16(kAlgCfb)
-                     .u16(kAlgNull).u16(0x0003).u16(kAlgNull).u16(0).u16(0)
+                     .u16(kAlgEcc)
+                     .u16(kAlgSha256)
+                     .u32(0x00030472)
+                     .u16(0)
+                     .u16(kAlgAes)
+                     .u16(128)
+                     .u16(kAlgCfb)
+                     .u16(kAlgNull)
+                     .u16(0x0003)
+                     .u16(kAlgNull)
+                     .u16(0)
+                     .u16(0)
                      .finish();
     Answer answer = send(CommandBuilder(kTagSessions, kCcCreatePrimary)
-                             .u32(kHandleOwner).password()
-                             .u16(4).u16(0).u16(0)
-                             .sized(ByteSpan(area).subspan(kTpmHeaderSize)).u16(0).u32(0).finish());
+                             .u32(kHandleOwner)
+                             .password()
+                             .u16(4)
+                             .u16(0)
+                             .u16(0)
+                             .sized(ByteSpan(area).subspan(kTpmHeaderSize))
+                             .u16(0)
+                             .u32(0)
+                             .finish());
     EXPECT_EQ(answer.code, kRcSuccess);
     return answer.code == kRcSuccess ? load_be<uint32_t>(answer.body.data()) : 0;
   }
@@ -70,12 +85,23 @@ class GuestTpm {
   Sealed seal(uint32_t parent, std::string_view password, std::string_view data) {
     const auto sensitive_size = static_cast<uint16_t>(4 + password.size() + data.size());
     Bytes area = CommandBuilder(0, 0)
-                     .u16(kAlgKeyedHash).u16(kAlgSha256).u32(0x00000052).u16(0)
-                     .u16(kAlgNull).u16(0).finish();
+                     .u16(kAlgKeyedHash)
+                     .u16(kAlgSha256)
+                     .u32(0x00000052)
+                     .u16(0)
+                     .u16(kAlgNull)
+                     .u16(0)
+                     .finish();
     Answer answer = send(CommandBuilder(kTagSessions, kCcCreate)
-                             .u32(parent).password()
-                             .u16(sensitive_size).sized(as_bytes(password)).sized(as_bytes(data))
-                             .sized(ByteSpan(area).subspan(kTpmHeaderSize)).u16(0).u32(0).finish());
+                             .u32(parent)
+                             .password()
+                             .u16(sensitive_size)
+                             .sized(as_bytes(password))
+                             .sized(as_bytes(data))
+                             .sized(ByteSpan(area).subspan(kTpmHeaderSize))
+                             .u16(0)
+                             .u32(0)
+                             .finish());
     EXPECT_EQ(answer.code, kRcSuccess);
     if (answer.code != kRcSuccess) return {};
     ResponseReader reader(ByteSpan(answer.body).subspan(4));
@@ -93,13 +119,16 @@ class GuestTpm {
   Unsealed unseal(const Sealed& sealed, std::string_view password) {
     const uint32_t parent = create_primary();
     Answer loaded = send(CommandBuilder(kTagSessions, kCcLoad)
-                             .u32(parent).password()
-                             .sized(sealed.private_area).sized(sealed.public_area).finish());
+                             .u32(parent)
+                             .password()
+                             .sized(sealed.private_area)
+                             .sized(sealed.public_area)
+                             .finish());
     flush(parent);
     if (loaded.code != kRcSuccess) return {.code = loaded.code, .data = {}};
     const uint32_t handle = load_be<uint32_t>(loaded.body.data());
-    Answer answer = send(CommandBuilder(kTagSessions, kCcUnseal)
-                             .u32(handle).password(as_bytes(password)).finish());
+    Answer answer = send(
+        CommandBuilder(kTagSessions, kCcUnseal).u32(handle).password(as_bytes(password)).finish());
     flush(handle);
     if (answer.code != kRcSuccess) return {.code = answer.code, .data = {}};
     ResponseReader reader(ByteSpan(answer.body).subspan(4));
@@ -107,26 +136,43 @@ class GuestTpm {
   }
 
   uint32_t define_nv(uint32_t index, uint32_t attributes, uint16_t size) {
-    Bytes area = CommandBuilder(0, 0)
-                     .u32(index).u16(kAlgSha256).u32(attributes).u16(0).u16(size).finish();
+    Bytes area =
+        CommandBuilder(0, 0).u32(index).u16(kAlgSha256).u32(attributes).u16(0).u16(size).finish();
     return send(CommandBuilder(kTagSessions, kCcNvDefineSpace)
-                    .u32(kHandleOwner).password().u16(0)
-                    .sized(ByteSpan(area).subspan(kTpmHeaderSize)).finish())
+                    .u32(kHandleOwner)
+                    .password()
+                    .u16(0)
+                    .sized(ByteSpan(area).subspan(kTpmHeaderSize))
+                    .finish())
         .code;
   }
   uint32_t increment_nv(uint32_t index) {
-    return send(CommandBuilder(kTagSessions, kCcNvIncrement).u32(index).u32(index).password().finish())
+    return send(CommandBuilder(kTagSessions, kCcNvIncrement)
+                    .u32(index)
+                    .u32(index)
+                    .password()
+                    .finish())
         .code;
   }
   uint64_t read_counter(uint32_t index) {
     Answer answer = send(CommandBuilder(kTagSessions, kCcNvRead)
-                             .u32(index).u32(index).password().u16(8).u16(0).finish());
+                             .u32(index)
+                             .u32(index)
+                             .password()
+                             .u16(8)
+                             .u16(0)
+                             .finish());
     EXPECT_EQ(answer.code, kRcSuccess);
     return answer.code == kRcSuccess ? load_be<uint64_t>(answer.body.data() + 6) : ~0ULL;
   }
   uint32_t extend_pcr(uint32_t pcr, std::byte fill) {
     return send(CommandBuilder(kTagSessions, kCcPcrExtend)
-                    .u32(pcr).password().u32(1).u16(kAlgSha256).raw(Bytes(32, fill)).finish())
+                    .u32(pcr)
+                    .password()
+                    .u32(1)
+                    .u16(kAlgSha256)
+                    .raw(Bytes(32, fill))
+                    .finish())
         .code;
   }
   Bytes read_pcr(uint8_t pcr, uint16_t bank = kAlgSha256) {
@@ -134,7 +180,13 @@ class GuestTpm {
       return static_cast<uint8_t>(pcr / 8 == octet ? 1U << (pcr % 8) : 0U);
     };
     Answer answer = send(CommandBuilder(kTagNoSessions, kCcPcrRead)
-                             .u32(1).u16(bank).u8(3).u8(bit(0)).u8(bit(1)).u8(bit(2)).finish());
+                             .u32(1)
+                             .u16(bank)
+                             .u8(3)
+                             .u8(bit(0))
+                             .u8(bit(1))
+                             .u8(bit(2))
+                             .finish());
     EXPECT_EQ(answer.code, kRcSuccess);
     // update counter u32, selection (4 + 6), digest count u32, then one TPM2B unless not active
     if (answer.body.size() < 20) return {};

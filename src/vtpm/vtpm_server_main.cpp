@@ -59,7 +59,8 @@ Result<Arguments> parse(int argc, char** argv) {
       known = true;
       break;
     }
-    if (!known) return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown: " + std::string(name)};
+    if (!known)
+      return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown: " + std::string(name)};
   }
   if (out.state.empty() || out.control.empty()) {
     return Error{.code = ErrorCode::kInvalidArgument, .cause = "--state and --control are needed"};
@@ -68,8 +69,7 @@ Result<Arguments> parse(int argc, char** argv) {
 }
 
 Result<std::unique_ptr<Engine>> make_engine(const Arguments& arguments, FileStateStore& store) {
-  EngineOptions options{.store = &store,
-                        .on_fatal = [](const Error& error) {
+  EngineOptions options{.store = &store, .on_fatal = [](const Error& error) {
                           fmt::print(stderr, "fatal: {}\n", error.describe());
                         }};
   if (arguments.incoming) {
@@ -103,8 +103,9 @@ Status serve(const Arguments& arguments) {
   crypto::SystemRng rng;
   GspBlobSealer sealer(crypto::Secret::copy_of(key_bytes), vm, rng);
 
-  ControlServerOptions options{.listener = TRY(sys::listen_unix(arguments.control, sys::SocketType::kStream)),
-                               .sealer = &sealer};
+  ControlServerOptions options{
+      .listener = TRY(sys::listen_unix(arguments.control, sys::SocketType::kStream)),
+      .sealer = &sealer};
   if (!arguments.tcti.empty()) {
     options.tcti_data_listener = TRY(sys::listen_unix(arguments.tcti, sys::SocketType::kStream));
     options.tcti_control_listener =
