@@ -61,7 +61,6 @@ Status read_now(sys::Reactor& reactor, volume::JournalFront& front, VolumeId vol
                 uint64_t offset, MutableByteSpan to) {
   Waiter waiter;
   front.journal().read(volume, offset, to, waiter);
-  front.after_progress();
   while (!waiter.done) reactor.run_once(Micros(reactor.now().value + 10'000));
   return std::move(waiter.result);
 }

@@ -297,7 +297,6 @@ Status Keeper::close_journal() {
     Status result;
   } closed;
   journal_->close(closed);
-  front_->after_progress();
   turn_until([&] { return closed.done && journal_->idle(); });
   TRY(std::move(closed.result));
   freshness_.stop();

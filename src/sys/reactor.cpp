@@ -240,6 +240,7 @@ void Reactor::run_once(Micros until) {
   run_due_timers();
   bool more = run_ready();
   for (int again = 0; more && again < kReadyRounds; ++again) more = run_ready();
+  if (each_turn_ != nullptr) each_turn_->run();
   more = more || !deferred_.empty();
   Micros time = now();
   if (more) {

@@ -71,6 +71,7 @@ class Reactor final : public Scheduler {
   Micros now() override { return clock_.monotonic(); }
   void defer(Task& task) override { deferred_.push(task); }
   void cancel(Task& task) override { deferred_.remove(task); }
+  void each_turn(Task* task) override { each_turn_ = task; }
   void arm(Timer& timer, Micros at) override { timers_.arm(timer, at); }
   void disarm(Timer& timer) override { timers_.disarm(timer); }
 
@@ -115,6 +116,7 @@ class Reactor final : public Scheduler {
   UniqueFd wake_fd_;
   Waker waker_;
   TaskQueue deferred_;
+  Task* each_turn_ = nullptr;
   EndOfRound end_of_round_;
   TimerHeap timers_;
   size_t operations_in_flight_ = 0;

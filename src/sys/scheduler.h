@@ -86,6 +86,8 @@ class Scheduler {
   // Runs `task` from the loop, after the current callback has returned.
   virtual void defer(Task& task) = 0;
   virtual void cancel(Task& task) = 0;
+  // Runs `task` once in every turn of the loop, before it waits; null: none. There is one.
+  virtual void each_turn(Task* task) = 0;
   virtual void arm(Timer& timer, Micros at) = 0;  // moves it if it is armed
   virtual void disarm(Timer& timer) = 0;          // no effect if it is not armed
 };

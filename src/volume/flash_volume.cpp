@@ -106,7 +106,6 @@ void FlashVolume::on_appended(Status status) {
   appending_ = false;
   if (scratch_ != nullptr) scratch_->clear();
   let_waiting_on();
-  front_.after_progress();
 }
 
 void FlashVolume::on_timer() {

@@ -6,11 +6,12 @@ namespace hf::volume {
 
 JournalFront::JournalFront(journal::Journal& journal, sys::Scheduler& scheduler)
     : journal_(journal), scheduler_(scheduler) {
-  arm_tick();
+  scheduler_.each_turn(&turn_);
 }
 
 JournalFront::~JournalFront() {
   HF_ASSERT(idle());
+  scheduler_.each_turn(nullptr);
   scheduler_.disarm(*this);
   scheduler_.cancel(*this);
 }
@@ -19,7 +20,6 @@ void JournalFront::submit(VolumeId volume, Request& request) {
   // What waits is overtaken by reads only: a guest that cares for the order waits for its write.
   const bool behind = !blocked_.empty() && request.operation != Operation::kRead;
   if (behind || !start(volume, request)) blocked_.push_back({volume, &request});
-  after_progress();
 }
 
 // False if the request must wait: the journal does not accept now, or never will again.
@@ -55,9 +55,7 @@ Result<Sequence> JournalFront::append(VolumeId volume, Request& request, Pending
 
 bool JournalFront::try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done) {
   if (journal_.failed() != nullptr || !journal_.accepting()) return false;
-  const bool taken = journal_.write(volume, offset, data, done).ok();
-  after_progress();
-  return taken;
+  return journal_.write(volume, offset, data, done).ok();
 }
 
 JournalFront::Pending& JournalFront::take(VolumeId volume, Request& request) {
@@ -86,12 +84,6 @@ void JournalFront::Pending::on_complete(Status status) {
   } else {
     done.on_done(std::move(status));
   }
-  owner.after_progress();
-}
-
-void JournalFront::after_progress() {
-  if (!blocked_.empty() && journal_.failed() == nullptr && journal_.accepting()) run_soon();
-  arm_tick();
 }
 
 void JournalFront::run_soon() {
@@ -102,24 +94,21 @@ void JournalFront::run() {
   while (!blocked_.empty() && start(blocked_.front().volume, *blocked_.front().request)) {
     blocked_.pop_front();
   }
-  arm_tick();
 }
 
-void JournalFront::arm_tick() {
-  const Micros due = journal_.next_deadline();
-  if (due == tick_at_ && (armed() || due.value == UINT64_MAX)) return;
-  tick_at_ = due;
+void JournalFront::on_turn() {
+  Micros due = journal_.next_deadline();
+  if (due <= scheduler_.now()) {
+    journal_.tick();
+    due = journal_.next_deadline();
+  }
+  if (!blocked_.empty() && journal_.failed() == nullptr && journal_.accepting()) run_soon();
   if (due.value == UINT64_MAX) {
     scheduler_.disarm(*this);
-  } else {
+  } else if (due != tick_at_ || !armed()) {
     scheduler_.arm(*this, due);
   }
-}
-
-void JournalFront::on_timer() {
-  journal_.tick();
-  tick_at_ = Micros(UINT64_MAX);
-  after_progress();
+  tick_at_ = due;
 }
 
 }  // namespace hf::volume

@@ -2,7 +2,8 @@
 // thread.
 //
 // It keeps the order (variable-store bytes that are still held back go before whatever is appended
-// next), holds requests back while the journal's staging is full, and gives the journal its ticks.
+// next), holds requests back while the journal's staging is full, and gives the journal its ticks,
+// whoever else uses it.
 //
 // When the journal fails, what it cannot take or could not write stays here, unanswered: the guest
 // stands still instead of seeing an error, and its client sends the request again to the next
@@ -40,15 +41,13 @@ class JournalFront final : private sys::Timer, private sys::Task {
   void set_held(HeldBytes* held) { held_ = held; }
 
   // Appends one record for the holder of held bytes; `done` may be null. False if the journal does
-  // not accept now. The holder calls after_progress() when its append is done.
+  // not accept now.
   bool try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done = nullptr);
 
   journal::Journal& journal() { return journal_; }
   sys::Scheduler& scheduler() { return scheduler_; }
   // Nothing waits and nothing is in the journal's hands.
   bool idle() const { return blocked_.empty() && in_journal_ == 0; }
-  // To be called after the journal was used directly: its deadline may have changed.
-  void after_progress();
 
  private:
   // A request in the journal's hands.
@@ -65,14 +64,25 @@ class JournalFront final : private sys::Timer, private sys::Task {
     Request* request;
   };
 
-  void on_timer() override;
+  // The journal's own reads, writes and syncs complete without passing here; what they make due is
+  // seen before the loop waits.
+  class Turn final : public sys::Task {
+   public:
+    explicit Turn(JournalFront& front) : front_(front) {}
+    void run() override { front_.on_turn(); }
+
+   private:
+    JournalFront& front_;
+  };
+
+  void on_timer() override {}  // it only ends the loop's wait: on_turn() follows
+  void on_turn();
   void run() override;  // sys::Task: lets blocked requests on
   bool start(VolumeId volume, Request& request);
   Result<Sequence> append(VolumeId volume, Request& request, Pending& pending);
   Pending& take(VolumeId volume, Request& request);
   void give_back(Pending& pending);
   void run_soon();
-  void arm_tick();
 
   journal::Journal& journal_;
   sys::Scheduler& scheduler_;
@@ -82,6 +92,7 @@ class JournalFront final : private sys::Timer, private sys::Task {
   std::deque<Pending> pool_;  // grows to the most ever in flight, then is used again
   Pending* free_ = nullptr;
   size_t in_journal_ = 0;
+  Turn turn_{*this};
   Micros tick_at_{UINT64_MAX};
 };
 

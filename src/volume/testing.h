@@ -11,11 +11,24 @@ class ManualScheduler final : public sys::Scheduler {
   Micros now() override { return now_; }
   void defer(sys::Task& task) override { tasks_.push(task); }
   void cancel(sys::Task& task) override { tasks_.remove(task); }
+  void each_turn(sys::Task* task) override { each_turn_ = task; }
   void arm(sys::Timer& timer, Micros at) override { timers_.arm(timer, at); }
   void disarm(sys::Timer& timer) override { timers_.disarm(timer); }
 
   // Everything that is due, and what that defers in turn.
   void run_all() {
+    run_due();
+    if (each_turn_ == nullptr) return;
+    each_turn_->run();
+    run_due();
+  }
+  void advance(uint64_t microseconds) {
+    now_.value += microseconds;
+    run_all();
+  }
+
+ private:
+  void run_due() {
     for (;;) {
       if (sys::Task* task = tasks_.pop()) {
         task->run();
@@ -26,14 +39,10 @@ class ManualScheduler final : public sys::Scheduler {
       }
     }
   }
-  void advance(uint64_t microseconds) {
-    now_.value += microseconds;
-    run_all();
-  }
 
- private:
   Micros now_{1'000'000};
   sys::TaskQueue tasks_;
+  sys::Task* each_turn_ = nullptr;
   sys::TimerHeap timers_;
 };
 
