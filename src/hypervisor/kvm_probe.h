@@ -8,7 +8,9 @@
 namespace hf::hypervisor {
 
 struct KvmProbe {
-  bool usable = false;       // guests run, and trusted launch does too
+  // Guests run, and with SMM. Without SMM KVM is not used at all: hosts that hide it have been
+  // seen to run a few instructions and then fail in the firmware.
+  bool usable = false;
   bool runs_guests = false;  // a vCPU executed instructions, in real mode
   bool has_smm = false;      // KVM_CAP_X86_SMM
   std::string reason;        // for a person: "/dev/kvm does not exist", … ; "works" if usable

@@ -44,6 +44,7 @@ class QmpClient {
   Status power_button();         // system_powerdown: ACPI; the guest decides
   Status reset();                // system_reset
   Status quit();                 // QEMU ends, the guest is not asked
+  // Of disks. QEMU counts nothing for the flash.
   Result<std::vector<BlockStatistics>> block_statistics();
   Result<sys::JsonValue> execute(const std::string& command, const sys::JsonObject& arguments = {});
 
