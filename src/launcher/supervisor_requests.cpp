@@ -139,6 +139,7 @@ void Supervisor::set_users(ProcessSpec& spec, Role role, uint32_t vm_number) con
       break;
     case Role::kDaemon:
       spec.user = spec.group = users.daemon();
+      spec.extra_group = kvm_group();  // it finds out whether KVM works
       break;
     case Role::kKeeper:
       spec.user = spec.group = users.keeper(vm_number);
