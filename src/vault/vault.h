@@ -26,6 +26,15 @@
 
 namespace hf::vault {
 
+// What check() found; every file counted was read and authenticated.
+struct CheckSummary {
+  uint64_t keys = 0;
+  uint64_t recipients = 0;
+  uint64_t freshness_records = 0;
+  AuditSummary audit;
+  std::vector<std::string> problems;  // one line each: the file and what is wrong with it
+};
+
 // Who asks, as the kernel says (SO_PEERCRED).
 struct Caller {
   uint32_t uid = 0;
@@ -47,6 +56,9 @@ class Vault {
 
   const SiteIdentity& identity() const { return site_.identity; }
   UnlockKind unlock() const { return site_.unlock; }
+
+  // Reads every file of the directory and the whole audit log; changes nothing.
+  Result<CheckSummary> check() const;
 
   // For the daemon; see AdminClient for what each promises.
   Result<std::string> issue_tls(const TlsRequest& request, const Caller& caller);

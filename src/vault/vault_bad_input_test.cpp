@@ -201,6 +201,28 @@ TEST_F(BadInput, a_recipient_written_by_another_vault) {
             ErrorCode::kCorrupt);
 }
 
+TEST_F(BadInput, is_found_by_a_check_of_everything) {
+  make();
+  TestVault c("c");
+  const auto vault = *open();
+  ASSERT_TRUE(vault->create_key(vm_of(1), kDaemon).ok());
+  ASSERT_TRUE(vault->create_key(vm_of(2), kDaemon).ok());
+  ASSERT_TRUE(vault->add_recipient(c->identity(), kDaemon).ok());
+  ASSERT_TRUE(vault->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(vault->put_freshness(vm_of(1), {}, kKeeper).ok());
+  const CheckSummary good = *vault->check();
+  EXPECT_TRUE(good.problems.empty());
+  EXPECT_EQ(good.keys, 2u);
+  EXPECT_EQ(good.recipients, 1u);
+  EXPECT_EQ(good.freshness_records, 1u);
+  EXPECT_EQ(good.audit.lines, 5u);
+
+  flip(file("key-" + vm_of(1).hex() + ".hfv"), 60);
+  flip(file("audit.log"), 40);
+  write_file(file("key-nonsense"), as_bytes("x"));
+  EXPECT_EQ(vault->check()->problems.size(), 3u);
+}
+
 class SecretFile : public BadInput {
  protected:
   SecretFile() {

@@ -1,6 +1,7 @@
 #include "vaultd/sandbox.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/landlock.h>
 #include <seccomp.h>
 #include <sys/mman.h>
@@ -71,9 +72,18 @@ constexpr int kAllowedCalls[] = {
     SCMP_SYS(rt_sigaction),
     SCMP_SYS(restart_syscall),
     SCMP_SYS(tgkill),
+    SCMP_SYS(sysinfo),
     SCMP_SYS(exit),
     SCMP_SYS(exit_group),
 };
+
+// CAP_IPC_LOCK in force: RLIMIT_MEMLOCK is not looked at.
+bool may_lock_without_limit() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = {};
+  return ::syscall(SYS_capget, &header, data) == 0 &&
+         (data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) != 0;
+}
 
 struct FilterFree {
   void operator()(void* filter) const { seccomp_release(filter); }
@@ -94,8 +104,8 @@ constexpr uint64_t kOwnRights = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_
 MemoryLock lock_memory() {
   // Only without a limit: under one, MCL_FUTURE would turn a later malloc into a failure.
   rlimit unlimited{.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
-  const bool whole =
-      ::setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0 && ::mlockall(MCL_CURRENT | MCL_FUTURE) == 0;
+  const bool no_limit = ::setrlimit(RLIMIT_MEMLOCK, &unlimited) == 0 || may_lock_without_limit();
+  const bool whole = no_limit && ::mlockall(MCL_CURRENT | MCL_FUTURE) == 0;
   return whole ? MemoryLock::kWhole : MemoryLock::kSecrets;
 }
 

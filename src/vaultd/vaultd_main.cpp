@@ -1,5 +1,5 @@
 // holdfast-vault: a site's keys. Serves the listeners "vault-admin" and "vault-keys" that it
-// inherits, or with --init creates a vault and ends.
+// inherits; with --init creates a vault and ends, with --check reads and verifies all of one.
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -32,10 +32,12 @@ using hf::Status;
 
 constexpr std::string_view kUsage =
     "usage: holdfast-vault --init --dir DIR --name SITE [--secret-file FILE]\n"
-    "       holdfast-vault --dir DIR [--secret-file FILE] [--admin-uid UID]\n";
+    "       holdfast-vault --dir DIR [--secret-file FILE] [--admin-uid UID]\n"
+    "       holdfast-vault --check --dir DIR [--secret-file FILE]\n";
 
 struct Arguments {
   bool init = false;
+  bool check = false;
   bool help = false;
   std::string directory;
   std::string name;
@@ -65,6 +67,8 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
     const std::string_view flag = argv[i];
     if (flag == "--init") {
       out.init = true;
+    } else if (flag == "--check") {
+      out.check = true;
     } else if (flag == "--help") {
       out.help = true;
     } else if (i + 1 >= argc) {
@@ -109,6 +113,25 @@ Status init(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   return {};
 }
 
+// Not while the vault runs: it holds the directory's lock.
+Status check(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
+  const auto vault = TRY(hf::vault::Vault::open(
+      {.directory = arguments.directory, .secret = {.secret_file = arguments.secret_file}}, clock,
+      rng));
+  const hf::vault::CheckSummary found = TRY(vault->check());
+  for (const std::string& problem : found.problems) fmt::print(stderr, "{}\n", problem);
+  fmt::print(
+      "{{\"site_id\":\"{}\",\"name\":\"{}\",\"keys\":{},\"recipients\":{},"
+      "\"freshness_records\":{},\"audit_lines\":{},\"audit_head\":\"{}\",\"problems\":{}}}\n",
+      vault->identity().site.hex(), vault->identity().name, found.keys, found.recipients,
+      found.freshness_records, found.audit.lines, found.audit.head.hex(), found.problems.size());
+  if (found.problems.empty()) return {};
+  return Error{.code = ErrorCode::kCorrupt,
+               .cause = found.problems.front(),
+               .effect = "what that file holds cannot be used; nothing was changed",
+               .mend = "restore it from a copy of the vault's directory"};
+}
+
 Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   hf::sys::InheritedFds inherited = TRY(hf::sys::take_inherited_fds());
   hf::vaultd::Server::Listeners listeners{.admin = TRY(inherited.take("vault-admin")),
@@ -139,7 +162,8 @@ Status run(int argc, char** argv) {
   ::umask(077);
   hf::sys::SystemClock clock;
   hf::crypto::SystemRng rng;
-  return arguments.init ? init(arguments, clock, rng) : serve(arguments, clock, rng);
+  if (arguments.init) return init(arguments, clock, rng);
+  return arguments.check ? check(arguments, clock, rng) : serve(arguments, clock, rng);
 }
 
 }  // namespace
