@@ -125,13 +125,19 @@ Result<LineMatch> Journal::locate(const LineEnd& peer) { return impl_->feed->loc
 
 void Journal::pin(std::optional<Sequence> peer_durable) { impl_->pinned = peer_durable; }
 
-void Journal::tick() { impl_->log->tick(); }
+void Journal::tick() {
+  impl_->log->tick();
+  impl_->merger->tick(impl_->pinned);
+}
 
-Micros Journal::next_deadline() const { return impl_->log->next_deadline(); }
+Micros Journal::next_deadline() const {
+  return std::min(impl_->log->next_deadline(), impl_->merger->next_step_at(impl_->pinned));
+}
 
 void Journal::close(Completion& done) {
   HF_ASSERT(!impl_->closing);
   impl_->closing = true;
+  impl_->merger->stop();
   if (impl_->log->failed() == nullptr && impl_->log->open_has_records()) {
     Status closed = impl_->append_close();
     if (!closed.ok()) return impl_->log->complete_later(done, std::move(closed));
@@ -146,7 +152,7 @@ Epoch Journal::epoch() const { return impl_->log->line().epoch(); }
 const crypto::PublicKey& Journal::public_key() const { return impl_->sealer->keys().public_key(); }
 const Error* Journal::failed() const { return impl_->log->failed(); }
 bool Journal::idle() const {
-  return impl_->log->idle() && impl_->reader->in_flight() == 0 && !impl_->feed->busy();
+  return impl_->log->idle() && impl_->merger->idle() && impl_->reader->in_flight() == 0 && !impl_->feed->busy();
 }
 
 JournalStatus Journal::status() const {

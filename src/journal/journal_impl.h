@@ -3,6 +3,7 @@
 
 #include "journal/feed.h"
 #include "journal/journal.h"
+#include "journal/merge.h"
 #include "journal/reader.h"
 
 namespace hf::journal {
@@ -21,12 +22,15 @@ class KeyedRecovery final : public RecoveryVisitor {
     std::array<std::byte, 32> salt{};
   };
   const std::vector<BaseKey>& base_keys() const { return base_keys_; }
+  // What the newest base says the segments begin at; it is signed, MANIFEST is not.
+  const std::optional<Horizon>& through() const { return through_; }
 
  private:
   Storage& storage_;
   Index& index_;
   Sealer& sealer_;
   std::vector<BaseKey> base_keys_;
+  std::optional<Horizon> through_;
 };
 
 struct Journal::Impl {
@@ -52,6 +56,7 @@ struct Journal::Impl {
   std::unique_ptr<RecordLog> log;
   std::unique_ptr<Reader> reader;
   std::unique_ptr<Feed> feed;
+  std::unique_ptr<Merger> merger;
   std::optional<Sequence> pinned;
   bool closing = false;
 };

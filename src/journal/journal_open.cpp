@@ -40,6 +40,7 @@ Status KeyedRecovery::on_base(const BaseEntry& base, FileId file) {
                    .position = kBaseHeaderSize + entry.position,
                    .sequence = entry.sequence.value});
   }
+  through_ = footer.through;
   base_keys_.push_back({.number = base.number, .salt = footer.header.salt});
   return {};
 }
@@ -76,6 +77,15 @@ void Journal::Impl::start(Recovered recovered, const std::vector<KeyedRecovery::
   log = std::make_unique<RecordLog>(storage, clock, options.log, std::move(recovered));
   reader = std::make_unique<Reader>(storage, *log, files, index, *sealer);
   feed = std::make_unique<Feed>(storage, *log);
+  merger = std::make_unique<Merger>(Merger::Parts{.storage = storage,
+                                                  .clock = clock,
+                                                  .rng = rng,
+                                                  .log = *log,
+                                                  .reader = *reader,
+                                                  .index = index,
+                                                  .files = files,
+                                                  .keys = sealer->keys()},
+                                    options);
   for (const auto& base : base_keys) reader->add_base_key(base.number, sealer->keys().base_aead(base.salt));
 }
 
@@ -159,7 +169,11 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Clock& clock, R
   Recovered recovered = TRY_CONTEXT(
       recover(storage, options.vm, impl->sealer->keys().public_key(), options.log, &visitor),
       "open the journal");
-  if (Status may = check_line(recovered.line, options); !may.ok()) {
+  Status may = check_line(recovered.line, options);
+  if (may.ok() && visitor.through().value_or(Horizon{}) != recovered.manifest.horizon) {
+    may = corrupt("open the journal: MANIFEST: where the segments begin differs from the newest base");
+  }
+  if (!may.ok()) {
     close_files(storage, recovered);
     return std::move(may).error();
   }

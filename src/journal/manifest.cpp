@@ -184,6 +184,9 @@ Status store_manifest(Storage& storage, const Manifest& manifest) {
   Status closed = storage.close(file);
   if (!written.ok()) return std::move(written).error().context(kManifestNewName);
   TRY(std::move(closed));
+  // The names it lists must be durable before it can be: renames and creations may reach the disk
+  // in any order between two directory syncs.
+  TRY(storage.sync_directory());
   TRY_CONTEXT(storage.rename(kManifestNewName, kManifestName), kWhere);
   return storage.sync_directory();
 }

@@ -31,8 +31,9 @@ struct Options {
   LogOptions log = {};
   // Closed segments beyond the newest so many are merged into base files; 0: never.
   size_t merge_keep_segments = 0;
-  size_t merge_batch_segments = 4;         // how many are merged at once
-  size_t merge_step_bytes = 1u << 20;      // data moved in one step of tick()
+  size_t merge_batch_segments = 4;     // how many are merged at once
+  size_t merge_step_bytes = 1u << 20;  // data moved in one step; a run is at most so long
+  size_t merge_bases_max = 8;          // so many base files are merged into one
 };
 
 struct ReplicaOptions {

@@ -79,7 +79,7 @@ Status Recovery::walk(const VmId& vm) {
     return Error{.code = ErrorCode::kWrongKey,
                  .cause = "the journal was written under another key than this VM's"};
   }
-  out_.line = Line(vm, manifest.lineage, manifest.horizon.end);
+  out_.line = Line(vm, manifest.lineage, {});
   if (manifest.horizon.end.position.sequence.value > 0) {
     out_.line.jump(manifest.horizon.end, manifest.horizon.time);
   }
