@@ -212,13 +212,16 @@ void ControlServer::serve_frame(Connection& connection, size_t size) {
 
 void ControlServer::check_deadlines() {
   const auto now = SteadyClock::now();
+  const auto past = [&](const std::optional<SteadyClock::time_point>& deadline) {
+    return deadline.value_or(SteadyClock::time_point::max()) <= now;
+  };
   for (const auto& connection : connections_) {
     if (connection->dropped) continue;
-    if (connection->padding_until && *connection->padding_until <= now) {
+    if (past(connection->padding_until)) {
       connection->padding_until.reset();
       serve_frame(*connection, connection->buffered.size());
     }
-    if (connection->whole_until && *connection->whole_until <= now) connection->dropped = true;
+    if (past(connection->whole_until)) connection->dropped = true;
   }
 }
 

@@ -139,6 +139,10 @@ TEST_F(ControlServerTest, frames_by_command_and_not_by_read) {
   // HASH_START, HASH_DATA with three bytes, HASH_END in one write.
   control.send(hex("00000006000000070000000361626300000008"));
   EXPECT_EQ(control.receive(12), "000000000000000000000000");
+  EXPECT_EQ(control.ask("00000004", 8), "0000000001000000") << "a DRTM was established";
+  // libtpms keeps the flag for the process's life.
+  EXPECT_EQ(control.ask("0000000b03000000", 4), "00000000");
+  EXPECT_EQ(control.ask("00000004", 8), "0000000000000000");
 }
 
 TEST_F(ControlServerTest, waits_a_moment_for_padding_and_no_longer) {
