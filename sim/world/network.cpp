@@ -47,7 +47,11 @@ void SimNetwork::leave(ConnectionId id, End end) {
   const auto found = connections_.find(id);
   if (found == connections_.end()) return;
   found->second.ends[index_of(end)] = nullptr;
-  break_connection(id);
+  // As close() does: what this end has sent arrives, then the other hears of the end.
+  const Micros last = found->second.last_arrival[index_of(end)];
+  scheduler_.at(Micros(last.value + 1), [this, id] {
+    if (connections_.contains(id)) break_connection(id);
+  });
 }
 
 void SimNetwork::set_link_up(bool up) {

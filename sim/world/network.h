@@ -40,7 +40,8 @@ class SimNetwork {
   // on_closed and the listener nothing.
   ConnectionId connect(Endpoint& caller, Endpoint& listener);
   void send(ConnectionId connection, End from, Bytes message);
-  // This end is gone (closed or dead): it hears nothing more, the other hears on_closed.
+  // This end is gone (closed or dead): it hears nothing more; the other gets what was sent, then
+  // on_closed.
   void leave(ConnectionId connection, End end);
   void set_link_up(bool up);
   bool link_up() const { return up_; }

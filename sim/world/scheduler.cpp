@@ -24,6 +24,11 @@ void Scheduler::drop_cancelled() {
   }
 }
 
+Micros Scheduler::next_event() {
+  drop_cancelled();
+  return queue_.empty() ? Micros(UINT64_MAX) : queue_.top().when;
+}
+
 bool Scheduler::run_one() {
   drop_cancelled();
   if (queue_.empty()) return false;

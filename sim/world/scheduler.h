@@ -22,6 +22,7 @@ class Scheduler {
   void cancel(EventId event);  // unknown or already run: nothing happens
 
   bool idle() const { return queue_.size() == cancelled_.size(); }
+  Micros next_event();  // UINT64_MAX: none
   bool run_one();  // false if nothing was left
   void run_until(Micros when);
   void run_for(uint64_t duration_us) { run_until(Micros(now_.value + duration_us)); }

@@ -50,6 +50,7 @@ class SimStorage final : public Storage {
   // The `operations`-th call from now fails and all after it; `on_death` runs inside that call and
   // must not destroy the caller.
   void die_after(uint64_t operations, std::function<void()> on_death = {});
+  void never_die() { dies_at_.reset(); }
   void fail_next_syncs(uint64_t count) { failing_syncs_ = count; }
   void fail_next_writes(uint64_t count) { failing_writes_ = count; }
   void set_capacity(uint64_t bytes) { options_.capacity_bytes = bytes; }

@@ -13,8 +13,9 @@
 // and table are checked before the close is taken. One flush is in flight at a time; what arrives
 // meanwhile is covered by the next.
 //
-// The journal must outlive the receiver. Its completions reach the receiver: drive the journal's
-// tick() and then this one's, and take effects after each.
+// The journal holds a completion of the receiver while a flush is under way: once the receiver is
+// gone the journal may not be driven any more. Drive the journal's tick() and then this one's, and take
+// effects after each. `now` is monotonic time.
 #pragma once
 
 #include <optional>
@@ -38,7 +39,6 @@ class Receiver final {
   enum class State : uint8_t { kIdle, kWaiting, kStreaming };
 
   Receiver(ReceiverOptions options, journal::ReplicaJournal& journal);
-  ~Receiver();
   Receiver(const Receiver&) = delete;
   Receiver& operator=(const Receiver&) = delete;
 

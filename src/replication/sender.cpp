@@ -95,7 +95,8 @@ void Sender::on_hello_reply(const Frame& frame, Micros now) {
 void Sender::take_reply(const HelloReply& reply) {
   if (reply.epoch > options_.epoch) {
     effects_.push_back(PeerEpoch{reply.epoch});
-    return halt({.code = ErrorCode::kConflict,
+    return halt(Refusal::kStaleEpoch,
+                {.code = ErrorCode::kConflict,
                  .cause = "the peer knows epoch " + std::to_string(reply.epoch.value) +
                           ", this site runs under " + std::to_string(options_.epoch.value),
                  .effect = "the VM was taken over at the other site",
@@ -150,7 +151,7 @@ void Sender::on_error(const Frame& frame, Micros now) {
                .effect = error->effect,
                .mend = error->mend};
   if (error->epoch > options_.epoch) effects_.push_back(PeerEpoch{error->epoch});
-  if (is_final(error->refusal)) return halt(std::move(reason));
+  if (is_final(error->refusal)) return halt(error->refusal, std::move(reason));
   drop(std::move(reason), now);
 }
 
@@ -251,7 +252,7 @@ void Sender::refuse(Refusal refusal, Error error, Micros now) {
                                                               .cause = error.cause,
                                                               .effect = error.effect,
                                                               .mend = error.mend})});
-  if (is_final(refusal)) return halt(std::move(error));
+  if (is_final(refusal)) return halt(refusal, std::move(error));
   drop(std::move(error), now);
 }
 
@@ -264,8 +265,9 @@ void Sender::drop(Error error, Micros now) {
   effects_.push_back(Disconnect{std::move(error)});
 }
 
-void Sender::halt(Error error) {
+void Sender::halt(Refusal refusal, Error error) {
   forget_connection();
+  halted_as_ = refusal;
   state_ = State::kHalted;
   last_error_ = error;
   halted_for_ = error;
@@ -276,6 +278,7 @@ void Sender::reset() {
   HF_ASSERT(state_ == State::kHalted);
   state_ = State::kIdle;
   halted_for_.reset();
+  halted_as_.reset();
   acknowledged_.reset();
   reconnect_at_ = Micros(0);
   retry_us_ = options_.retry_us_min;
@@ -290,10 +293,10 @@ void Sender::forget_connection() {
   if (feed_asked_) feed_answer_is_stale_ = true;
 }
 
-uint64_t Sender::rpo_us(Micros now) const {
+uint64_t Sender::rpo_us(Micros wall_now) const {
   const Micros oldest = in_flight_.empty() ? oldest_unshipped_ : in_flight_.front().time;
-  if (oldest.value == 0 || oldest >= now) return 0;
-  return now.value - oldest.value;
+  if (oldest.value == 0 || oldest >= wall_now) return 0;
+  return wall_now.value - oldest.value;
 }
 
 uint64_t Sender::lag_records() const {

@@ -1,5 +1,5 @@
 // Sender: ships a VM's durable records to one replica. Pure: events in, effects out; no I/O, no
-// clock but the `now` it is given (wall time, as record times are).
+// clock: `now` is monotonic time, but for rpo_us(), whose `wall_now` is wall time as record times are.
 //
 //   state      event                                   next        effects
 //   idle       connected                               greeting    hello
@@ -74,6 +74,7 @@ class Sender {
 
   State state() const { return state_; }
   const Error* halt_reason() const { return halted_for_ ? &*halted_for_ : nullptr; }
+  std::optional<Refusal> halted_as() const { return halted_as_; }
   const Error* last_error() const { return last_error_ ? &*last_error_ : nullptr; }
   Micros deadline() const { return deadline_; }          // UINT64_MAX: none
   Micros reconnect_at() const { return reconnect_at_; }  // while idle
@@ -81,7 +82,7 @@ class Sender {
   // The replica's durable end, as it last said; nullopt before its first word.
   const std::optional<journal::LineEnd>& acknowledged() const { return acknowledged_; }
   // Age in microseconds of the oldest acknowledged record that the replica does not have durably.
-  uint64_t rpo_us(Micros now) const;
+  uint64_t rpo_us(Micros wall_now) const;
   uint64_t lag_records() const;  // durable at home and not at the replica
   uint64_t unacknowledged_bytes() const { return in_flight_bytes_; }
   bool caught_up() const;
@@ -101,13 +102,14 @@ class Sender {
   void want_more();
   void refuse(Refusal refusal, Error error, Micros now);
   void drop(Error error, Micros now);
-  void halt(Error error);
+  void halt(Refusal refusal, Error error);
   void forget_connection();
 
   SenderOptions options_;
   State state_ = State::kIdle;
   Effects effects_;
   std::optional<Error> halted_for_;
+  std::optional<Refusal> halted_as_;
   std::optional<Error> last_error_;
   Micros deadline_{UINT64_MAX};
   Micros reconnect_at_{0};

@@ -1,0 +1,244 @@
+#include "sim/link.h"
+
+#include "sim/world.h"
+
+namespace hf::sim {
+
+namespace {
+template <typename... Handlers>
+struct Overloaded : Handlers... {
+  using Handlers::operator()...;
+};
+}  // namespace
+
+// ---- Source -------------------------------------------------------------------------------------
+
+Source::Source(Site& home, Site& peer, replication::SenderOptions options)
+    : home_(home), peer_(peer), sender_(options) {}
+
+Source::~Source() {
+  hang_up();
+  HF_ASSERT(!reading_);  // keeper_gone() first, or the answer would come to nobody
+}
+
+template <typename What>
+void Source::later(uint64_t delay_us, What what) {
+  home_.world.scheduler.after(delay_us, [alive = std::weak_ptr<int>(alive_), what = std::move(what)] {
+    if (!alive.expired()) what();
+  });
+}
+
+void Source::hang_up() {
+  if (connection_) home_.world.network.leave(*connection_, End::kCaller);
+  connection_.reset();
+}
+
+void Source::poll() {
+  World& world = home_.world;
+  const Micros now = home_.clock.monotonic();
+  sender_.tick(now);
+  perform();
+  if (connection_ || sender_.state() != replication::Sender::State::kIdle) return;
+  if (now < sender_.reconnect_at() || !home_.running() || !world.network.link_up()) return;
+  if (connected_before_) world.judge.reached(Probe::sender_reconnected);
+  connected_before_ = true;
+  reader_ = {};
+  connection_ = world.network.connect(*this, peer_.target());
+  sender_.connected(now);
+  perform();
+}
+
+void Source::on_message(ConnectionId connection, ByteSpan message) {
+  if (connection_ != connection) return;
+  reader_.push(message);
+  for (;;) {
+    const auto frame = reader_.next();
+    HF_ASSERT(frame.ok());
+    if (!frame->has_value()) break;
+    sender_.received(**frame, home_.clock.monotonic());
+    perform();
+    if (connection_ != connection) return;
+  }
+  if (home_.journal() != nullptr && sender_.acknowledged()) {
+    home_.journal()->pin(sender_.acknowledged()->position.sequence);
+  }
+}
+
+void Source::on_closed(ConnectionId connection) {
+  if (connection_ != connection) return;
+  connection_.reset();
+  sender_.disconnected(home_.clock.monotonic());
+  perform();
+}
+
+void Source::perform() {
+  for (replication::Effect& effect : sender_.take_effects()) {
+    std::visit(Overloaded{[this](replication::SendFrame& send) {
+                            if (!connection_) return;
+                            home_.world.network.send(
+                                *connection_, End::kCaller,
+                                home_.world.attack.to_replica(std::move(send.frame)));
+                          },
+                          [this](replication::WantRecords& want) {
+                            later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
+                          },
+                          [this](replication::PeerEpoch& peer) {
+                            home_.world.judge.note("{}: learns epoch {}", home_.name, peer.epoch.value);
+                            // It may end this very object: from the event loop.
+                            home_.world.scheduler.after(
+                                0, [&site = home_, epoch = peer.epoch] { site.learn_epoch(epoch); });
+                          },
+                          [this](replication::Disconnect& disconnect) {
+                            home_.world.judge.note("{}: sender hangs up: {}", home_.name,
+                                                   disconnect.reason.cause);
+                            hang_up();
+                          }},
+               effect);
+  }
+}
+
+void Source::ask(const replication::WantRecords& want) {
+  journal::Journal* journal = home_.journal();
+  if (journal == nullptr || journal->failed() != nullptr) {
+    home_.world.judge.reached(Probe::feed_failed_under_sender);
+    sender_.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the keeper is not there"},
+                        home_.clock.monotonic());
+    return perform();
+  }
+  reading_ = true;
+  journal->read_sealed(want.after, want.bytes_max, *this);
+}
+
+void Source::on_sealed(Result<journal::SealedBatch> batch) {
+  HF_ASSERT(reading_);
+  reading_ = false;
+  if (!batch.ok()) {
+    sender_.feed_failed(batch.error(), home_.clock.monotonic());
+    return perform();
+  }
+  if (!batch->records.empty()) return answer(*batch);
+  later(home_.world.rng.between(200, 3'000), [this, batch = *batch] { answer(batch); });
+}
+
+void Source::answer(const journal::SealedBatch& batch) {
+  Micros oldest = batch.oldest_time;
+  if (batch.records.empty() && home_.journal() != nullptr) {
+    oldest = home_.journal()->status().oldest_unsynced_time;
+  }
+  sender_.feed_records({.records = batch.records, .durable = batch.durable, .oldest_unshipped = oldest},
+                       home_.clock.monotonic());
+  perform();
+}
+
+void Source::keeper_gone() {
+  if (!reading_) return;
+  reading_ = false;
+  home_.world.judge.reached(Probe::feed_failed_under_sender);
+  sender_.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the keeper is gone"},
+                      home_.clock.monotonic());
+  perform();
+}
+
+// ---- Target -------------------------------------------------------------------------------------
+
+Target::~Target() { hang_up(); }
+
+void Target::serve(journal::ReplicaJournal& replica, replication::ReceiverOptions options) {
+  HF_ASSERT(receiver_ == nullptr);
+  receiver_ = std::make_unique<replication::Receiver>(options, replica);
+}
+
+void Target::stop_serving() {
+  receiver_.reset();
+  hang_up();
+}
+
+void Target::hang_up() {
+  if (connection_) site_.world.network.leave(*connection_, End::kListener);
+  connection_.reset();
+}
+
+void Target::take_connection(ConnectionId connection) {
+  if (connection_ == connection) return;
+  hang_up();
+  if (receiver_ && receiver_->state() != replication::Receiver::State::kIdle) receiver_->disconnected();
+  connection_ = connection;
+  reader_ = {};
+  if (receiver_) {
+    receiver_->take_effects();
+    receiver_->connected(site_.clock.monotonic());
+  }
+}
+
+void Target::on_message(ConnectionId connection, ByteSpan message) {
+  if (!site_.up()) return;
+  if (connection_ && connection < *connection_) return;  // an older one, given up
+  take_connection(connection);
+  if (!receiver_) {
+    // As the daemon answers for a VM it holds no replica of.
+    const Epoch epoch = site_.state().epoch;
+    const bool not_yet = site_.state().role == recovery::Role::kReplica;  // its journal is not open
+    site_.world.network.send(
+        connection, End::kListener,
+        replication::encode(site_.world.vm, replication::ErrorFrame{
+                                                .refusal = not_yet ? replication::Refusal::kStorage
+                                                                   : replication::Refusal::kNotReplica,
+                                                .epoch = epoch,
+                                                .cause = "the VM's replica is not open here"}));
+    return hang_up();
+  }
+  reader_.push(message);
+  for (;;) {
+    const auto frame = reader_.next();
+    HF_ASSERT(frame.ok());
+    if (!frame->has_value()) break;
+    receiver_->received(**frame, site_.clock.monotonic());
+    perform();
+    if (connection_ != connection) return;
+  }
+}
+
+void Target::on_closed(ConnectionId connection) {
+  if (connection_ != connection) return;
+  connection_.reset();
+  if (receiver_) receiver_->disconnected();
+}
+
+void Target::poll() {
+  if (!receiver_) return;
+  receiver_->tick(site_.clock.monotonic());
+  perform();
+}
+
+void Target::perform() {
+  for (replication::Effect& effect : receiver_->take_effects()) {
+    if (auto* send = std::get_if<replication::SendFrame>(&effect); send && connection_) {
+      judge_outgoing(send->frame);
+      site_.world.network.send(*connection_, End::kListener,
+                               site_.world.attack.to_home(std::move(send->frame)));
+    } else if (auto* peer = std::get_if<replication::PeerEpoch>(&effect)) {
+      site_.learn_epoch(peer->epoch);
+    } else if (auto* disconnect = std::get_if<replication::Disconnect>(&effect)) {
+      site_.world.judge.note("{}: receiver hangs up: {}", site_.name, disconnect->reason.cause);
+      hang_up();
+    }
+  }
+}
+
+void Target::judge_outgoing(const Bytes& bytes) {
+  World& world = site_.world;
+  const replication::Frame frame = *replication::decode_frame(bytes);
+  if (frame.type == replication::FrameType::kHelloReply) {
+    const auto reply = *replication::decode_hello_reply(frame.body);
+    if (reply.durable.position.sequence.value > 0) world.judge.reached(Probe::replica_resumed_mid_line);
+  }
+  if (frame.type != replication::FrameType::kAck) return;
+  const Sequence to = replication::decode_ack(frame.body)->durable.position.sequence;
+  world.replica_acknowledged = std::max(world.replica_acknowledged, to);
+  if (world.attack.false_close() && to >= *world.attack.false_close()) {
+    world.judge.violated("{}: the replica took close {}, which does not cover its records", site_.name,
+                         world.attack.false_close()->value);
+  }
+}
+
+}  // namespace hf::sim

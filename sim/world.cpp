@@ -1,0 +1,258 @@
+#include "sim/world.h"
+
+namespace hf::sim {
+
+namespace {
+
+VmId vm_id() {
+  VmId id;
+  id.bytes.fill(std::byte{0x42});
+  return id;
+}
+
+crypto::Secret gsp_of(SimRng& rng) {
+  crypto::Secret secret(crypto::kKeySize);
+  rng.fill(secret.mutable_span());
+  return secret;
+}
+
+}  // namespace
+
+World::World(uint64_t seed, Fault planted, bool tracing)
+    : judge(scheduler, tracing),
+      fault(planted),
+      rng(seed),
+      plan(make_plan(rng)),
+      network(scheduler, rng.fork(), {.loss_one_in = plan.loss_one_in}),
+      attack(rng.fork()),
+      gsp(gsp_of(rng)),
+      vm(vm_id()),
+      a_(*this, "A", 0xaa, rng.fork()),
+      b_(*this, "B", 0xbb, rng.fork()) {}
+
+World::~World() = default;
+
+void World::run() {
+  judge.note("segments of {}, {} kept unmerged, sync after {} µs, think {} µs, {} in flight, horizon {} µs",
+             plan.segment_bytes, plan.merge_keep_segments, plan.auto_sync_us, plan.think_us_max,
+             plan.in_flight_max, plan.horizon_us);
+  a_.create_home();
+  b_.become_replica();
+  const uint64_t start = scheduler.now().value;
+  for (const PlannedEvent& event : plan.events) {
+    scheduler.at(Micros(start + event.at_us), [this, event] { happen(event.happening); });
+  }
+  run_until(Micros(start + plan.horizon_us));
+  settle();
+  if (!judge.verdict()) last_power_loss();
+  if (network.messages_lost() > 0) judge.reached(Probe::message_lost);
+}
+
+// ---- The loop -----------------------------------------------------------------------------------
+
+bool World::step() {
+  if (judge.verdict()) return false;
+  if (++steps_ > kStepsMax) {
+    judge.violated("the run does not come to rest");
+    return false;
+  }
+  const Micros due = std::min(a_.deadline(), b_.deadline());
+  const Micros next = scheduler.next_event();
+  if (due < next) {
+    scheduler.run_until(due);
+  } else if (!scheduler.run_one()) {
+    return false;
+  }
+  a_.poll();
+  b_.poll();
+  return true;
+}
+
+void World::run_until(Micros when) {
+  while (scheduler.now() < when) {
+    if (std::min({a_.deadline(), b_.deadline(), scheduler.next_event()}) > when) {
+      scheduler.run_until(when);
+      return;
+    }
+    if (!step()) return;
+  }
+}
+
+bool World::run_until_settled(uint64_t limit_us) {
+  const Micros limit(scheduler.now().value + limit_us);
+  while (!a_.settled() || !b_.settled()) {
+    if (scheduler.now() > limit || !step()) return false;
+  }
+  return true;
+}
+
+// ---- What happens -------------------------------------------------------------------------------
+
+void World::happen(Happening happening) {
+  judge.note("--- {}", to_string(happening));
+  Site& primary = promoted_ ? b_ : a_;
+  switch (happening) {
+    case Happening::kKillKeeper:
+      if (primary.running()) primary.crash(Loss::kProcess);
+      break;
+    case Happening::kKillReplica:
+      if (b_.up()) b_.crash(Loss::kProcess);
+      break;
+    case Happening::kPowerLossHome: primary.crash(Loss::kPower); break;
+    case Happening::kPowerLossReplica: b_.crash(Loss::kPower); break;
+    case Happening::kLinkCut:
+      judge.reached(Probe::link_cut);
+      network.set_link_up(false);
+      scheduler.after(rng.between(1'000, plan.horizon_us / 3), [this] { network.set_link_up(true); });
+      break;
+    case Happening::kRestartSender: a_.restart_sender(); break;
+    case Happening::kDiskFull: (rng.chance(2, 3) ? primary : b_).fill_disk(); break;
+    case Happening::kSyncFailure: (rng.chance(2, 3) ? primary : b_).fail_next_sync(); break;
+    case Happening::kDieInside:
+      (rng.chance(2, 3) ? primary : b_).die_inside(rng.chance(1, 2) ? Loss::kPower : Loss::kProcess);
+      break;
+    case Happening::kClockJump:
+      judge.reached(Probe::clock_jumped);
+      (rng.chance(1, 2) ? a_ : b_)
+          .clock.jump(static_cast<int64_t>(rng.below(7'200'000'000)) - 3'600'000'000);
+      break;
+    case Happening::kAttack:
+      if (promoted_) break;
+      judge.reached(Probe::attack_begun);
+      attack.begin();
+      break;
+    case Happening::kFailoverAfterStop:
+    case Happening::kFailoverAfterDeath:
+    case Happening::kFailoverSplit: fail_over(happening); break;
+  }
+}
+
+void World::fail_over(Happening how) {
+  if (replica_gone || failing_over_ || b_.replica() == nullptr || a_.lost()) return;
+  failing_over_ = true;
+  if (how == Happening::kFailoverAfterDeath) {
+    a_.stay_down(true);
+    a_.crash(Loss::kPower);
+    scheduler.after(rng.between(1'000, plan.horizon_us), [this] { a_.stay_down(false); });
+  } else if (how == Happening::kFailoverSplit) {
+    network.set_link_up(false);
+    scheduler.after(rng.between(5'000, plan.horizon_us), [this] { network.set_link_up(true); });
+  } else if (a_.running() && network.link_up()) {
+    a_.stop_for(b_.state().epoch.next());
+  }
+  promote_when_stopped(how == Happening::kFailoverAfterStop ? 20 : 1);
+}
+
+// The operator waits a while for the source to say that it stopped, then gives his word.
+void World::promote_when_stopped(uint64_t tries) {
+  scheduler.after(rng.between(500, 3'000), [this, tries] {
+    if (promoted_ || replica_gone) return;
+    if (a_.stopped() && mending) return;  // too late: nothing comes any more
+    const bool holds_something =
+        b_.replica() != nullptr && b_.replica()->durable_end().position.sequence.value > 0;
+    const bool ready = holds_something && (a_.stopped() || tries <= 1);
+    if (!ready) return promote_when_stopped(tries > 1 ? tries - 1 : 1);
+    if (a_.stopped()) {
+      judge.reached(Probe::failover_after_stop);
+      return b_.promote(recovery::SourceAnswer::kStopped, recovery::OperatorWord::kNone);
+    }
+    judge.reached(a_.running() ? Probe::failover_split : Probe::failover_after_death);
+    b_.promote(recovery::SourceAnswer::kNoAnswer, recovery::OperatorWord::kSourceIsDead);
+  });
+}
+
+void World::note_promotion() {
+  HF_ASSERT(!promoted_);
+  promoted_ = true;
+}
+
+// Home's sender will not go on by itself. Before a promotion only an attack and its aftermath excuse it.
+void World::sender_halted(const replication::Sender& sender) {
+  if (promoted_ || seeding_ || replica_gone) return;
+  judge.note("A: sender halted: {}", sender.halt_reason()->describe());
+  if (attack.altered()) {
+    const bool at_close = sender.halted_as() == replication::Refusal::kBadRecords;
+    judge.reached(at_close ? Probe::attack_found_at_close : Probe::attack_found_otherwise);
+    attack.end();
+    seeding_ = true;
+    return seed_again_when_up();
+  }
+  if (sender.halted_as() == replication::Refusal::kMergedAway && replica_acknowledged.value == 0) {
+    // Seeding from the beginning needs the records; catching up by extents is not built yet.
+    replica_gone = true;
+    return;
+  }
+  judge.violated("A: replication halted: {}", sender.halt_reason()->describe());
+}
+
+void World::seed_again_when_up() {
+  scheduler.after(rng.between(100, 2'000), [this] {
+    if (promoted_) return;
+    if (b_.replica() == nullptr || !b_.disk.alive()) return seed_again_when_up();
+    seeding_ = false;
+    b_.seed_again();
+    a_.restart_sender();
+  });
+}
+
+std::optional<recovery::PeerAnswer> World::ask_peer(Site& asker) {
+  Site& peer = other(asker);
+  if (!network.link_up() || !peer.up()) return std::nullopt;
+  // Through the frames, as the daemons would.
+  const Bytes query = replication::encode_epoch_query(vm, asker.epoch_info());
+  const auto asked = *replication::decode_epoch_info(replication::decode_frame(query)->body);
+  const Bytes reply = replication::encode_epoch_reply(vm, peer.epoch_info());
+  const auto told = *replication::decode_epoch_info(replication::decode_frame(reply)->body);
+  peer.learn({.epoch = asked.epoch, .role = asked.role, .running = asked.running});
+  return recovery::PeerAnswer{.epoch = told.epoch, .role = told.role, .running = told.running};
+}
+
+void World::note_incarnation(const journal::LineageEntry& entry) {
+  const auto [at, fresh] = epochs_.try_emplace(entry.body.epoch, entry.body.site);
+  if (!fresh && at->second != entry.body.site) {
+    judge.violated("epoch {} was used by both sites", entry.body.epoch.value);
+  }
+}
+
+// ---- The end ------------------------------------------------------------------------------------
+
+void World::settle() {
+  if (judge.verdict()) return;
+  judge.note("=== everything is mended");
+  mending = true;
+  network.set_link_up(true);
+  for (Site* site : {&a_, &b_}) {
+    site->mend();
+    site->rest();
+  }
+  // A replica that the attack spoiled is found out by now, or will be when it is opened.
+  if (!run_until_settled(20'000'000) && !judge.verdict()) {
+    judge.violated("A ({}) and B ({}) do not settle", a_.settled() ? "settled" : "not settled",
+                   b_.settled() ? "settled" : "not settled");
+  }
+  check_superseded();
+}
+
+void World::check_superseded() {
+  if (judge.verdict() || !promoted_ || b_.lost() || a_.stopped()) return;
+  // The link has been up for a while and both daemons run: A must have learned.
+  run_until(Micros(scheduler.now().value + 100'000));
+  if (a_.running()) {
+    judge.violated("A still runs under epoch {} although B was promoted to {}", a_.state().epoch.value,
+                   b_.state().epoch.value);
+  }
+}
+
+// Everything that was promised must be there after one last power loss at both sites, and the
+// guest that boots reads all of it.
+void World::last_power_loss() {
+  for (Site* site : {&a_, &b_}) {
+    if (!site->lost() && !site->stopped() && site->up()) site->crash(Loss::kPower);
+  }
+  if (!run_until_settled(20'000'000) && !judge.verdict()) {
+    judge.violated("A ({}) and B ({}) do not come back", a_.settled() ? "settled" : "not settled",
+                   b_.settled() ? "settled" : "not settled");
+  }
+}
+
+}  // namespace hf::sim
