@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cstdio>
 
 #include "keeper/items.h"
 
@@ -25,6 +26,11 @@ Result<sys::UniqueFd> lock_directory(const std::string& path) {
                  .mend = "holdfast vm stop NAME --force, then start it again"};
   }
   return directory;
+}
+
+// From the vTPM's threads. The launcher keeps what is written here.
+void report_vtpm_error(const Error& error) {
+  std::fputs(("holdfast-keeper: vTPM: " + error.describe() + "\n").c_str(), stderr);
 }
 
 }  // namespace
@@ -109,7 +115,8 @@ Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
   std::atomic<bool> done = false;
   Status started;
   std::thread starter([&] {
-    auto engine = vtpm::Engine::recover({.store = tpm_store_.get()}, state.tpm_state);
+    auto engine = vtpm::Engine::recover({.store = tpm_store_.get(), .on_fatal = report_vtpm_error},
+                                        state.tpm_state);
     if (engine.ok()) {
       engine_ = *std::move(engine);
     } else {
@@ -127,12 +134,14 @@ Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
                     .listener = TRY(fds.take("tpm")),
                     .sealer = sealer_.get(),
                     .initial = lost ? vtpm::ControlState::kLost : vtpm::ControlState::kReady,
-                    .on_state = [this](vtpm::ControlState now) {
-                      if (scratch_ != nullptr) {
-                        scratch_->note_vtpm_connected(now == vtpm::ControlState::kConnected ||
-                                                      now == vtpm::ControlState::kLost);
-                      }
-                    }});
+                    .on_state =
+                        [this](vtpm::ControlState now) {
+                          if (scratch_ != nullptr) {
+                            scratch_->note_vtpm_connected(now == vtpm::ControlState::kConnected ||
+                                                          now == vtpm::ControlState::kLost);
+                          }
+                        },
+                    .on_error = report_vtpm_error});
   vtpm_server_->start();
   return {};
 }
