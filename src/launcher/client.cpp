@@ -43,19 +43,15 @@ struct Client::Inner {
   std::thread reader;
 
   void read_loop();
-  void take(FromLauncher message);
+  void take(Reply reply);
   Result<Reply> call(Request request, const std::vector<int>& fds, milliseconds limit);
 };
 
-void Client::Inner::take(FromLauncher message) {
-  if (message.event) {
-    if (on_event) on_event(*message.event);
-    return;
-  }
+void Client::Inner::take(Reply reply) {
   std::lock_guard lock(mutex);
-  auto at = waiting.find(message.reply->id);
+  auto at = waiting.find(reply.id);
   if (at == waiting.end()) return;  // its caller gave up
-  at->second = std::move(*message.reply);
+  at->second = std::move(reply);
   answered.notify_all();
 }
 
@@ -77,7 +73,10 @@ void Client::Inner::read_loop() {
     }
     if (message->data.empty()) break;
     auto decoded = decode_from_launcher(as_text(message->data));
-    if (decoded.ok()) take(std::move(*decoded));
+    if (!decoded.ok()) continue;
+    FromLauncher from = std::move(*decoded);
+    if (from.event && on_event) on_event(*from.event);
+    if (from.reply) take(std::move(*from.reply));
   }
   {
     std::lock_guard lock(mutex);

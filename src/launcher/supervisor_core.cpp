@@ -70,10 +70,11 @@ Result<Programs> installed_programs() {
 Status Supervisor::adopt_survivors() {
   for (const auto& [name, text] : TRY(tree_.read_pid_files())) {
     auto record = parse_pid_record(text);
-    auto start_time = record ? start_time_of(record->pid) : Result<uint64_t>(uint64_t{0});
-    bool alive = record && start_time.ok() && *start_time == record->start_time;
-    auto pidfd = alive ? open_pidfd(record->pid) : Result<sys::UniqueFd>(sys::UniqueFd());
-    if (!alive || !pidfd.ok()) {
+    if (!record) continue;
+    auto pidfd = open_pidfd(record->pid);
+    // After the descriptor: if the start time is right now, the descriptor is of that process.
+    auto start_time = start_time_of(record->pid);
+    if (!pidfd.ok() || !start_time.ok() || *start_time != record->start_time) {
       tree_.remove_pid_file(name);
       continue;
     }

@@ -260,6 +260,7 @@ void Supervisor::handle_stop(uint64_t id, const StopRequest& request) {
 
 std::vector<UnitStatus> Supervisor::status() const {
   std::vector<UnitStatus> units;
+  units.reserve(units_.size());
   for (const auto& [name, unit] : units_) {
     units.push_back(UnitStatus{.unit = name,
                                .pid = unit.pid,
