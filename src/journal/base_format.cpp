@@ -48,7 +48,8 @@ void encode_base_header(const BaseHeader& header, MutableByteSpan to) {
 Result<BaseHeader> decode_base_header(ByteSpan from) {
   if (from.size() < kBaseHeaderSize) return corrupt("base header is cut short");
   FieldReader in(from.first(kBaseHeaderSize));
-  if (in.number<uint32_t>() != kBaseMagic || in.number<uint16_t>() != kBaseVersion || !in.zeroes(2)) {
+  if (in.number<uint32_t>() != kBaseMagic || in.number<uint16_t>() != kBaseVersion ||
+      !in.zeroes(2)) {
     return corrupt("not a base file of this version");
   }
   const BaseHeader header = get_header(in);

@@ -1,11 +1,11 @@
-// Base files: what the merge writes. Sealed runs of up to 1 MiB, sorted by (volume, offset), under a
-// key of the file's own, and a signed footer.
+// Base files: what the merge writes. Sealed runs of up to 1 MiB, sorted by (volume, offset), under
+// a key of the file's own, and a signed footer.
 //
 //   header (4 KiB) ‖ runs, each from a multiple of 64 ‖ table ‖ footer
 //
 // The table lists zeroed ranges first (they hide what older bases hold), then the runs; it has the
-// entries of an extent table, with the run's number for the sequence. A run's additional data is its
-// table entry; nonce = run number (64 bit, from 1) ‖ unit (32 bit).
+// entries of an extent table, with the run's number for the sequence. A run's additional data is
+// its table entry; nonce = run number (64 bit, from 1) ‖ unit (32 bit).
 #pragma once
 
 #include "journal/index.h"

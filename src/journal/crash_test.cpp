@@ -48,7 +48,8 @@ TEST_P(Crash, at_any_call_keeps_what_was_acknowledged) {
         const uint64_t value = chance.next();
         Waiter done;
         maybe[block].push_back(value);
-        if (!journal->write(VolumeId(1), block * 4096, TestSite::pattern(4096, value), &done).ok()) break;
+        if (!journal->write(VolumeId(1), block * 4096, TestSite::pattern(4096, value), &done).ok())
+          break;
         if (!site.run(*journal, [&] { return done.done || !site.storage.alive(); })) break;
         if (!done.done || !done.status.ok()) break;
         if (!power) safe[block] = value, maybe[block].clear();

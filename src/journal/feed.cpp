@@ -10,8 +10,8 @@
 namespace hf::journal {
 
 uint64_t Feed::floor_mark(const Segment& segment, Sequence sequence) {
-  const auto after = std::ranges::upper_bound(segment.marks, sequence, {},
-                                              [](const SequenceMark& mark) { return mark.sequence; });
+  const auto after = std::ranges::upper_bound(
+      segment.marks, sequence, {}, [](const SequenceMark& mark) { return mark.sequence; });
   return after == segment.marks.begin() ? kSegmentHeaderSize : std::prev(after)->offset;
 }
 
@@ -26,8 +26,9 @@ void Feed::read_sealed(const Position& after, size_t max_bytes, SealedRead& done
   const Line& line = log_.line();
   const Sequence from = after.sequence.next();
   if (!contains(line.lineage(), line.last(), after)) {
-    refusal_ = Error{.code = ErrorCode::kConflict,
-                     .cause = fmt::format("position {} is not on this journal's line", after.sequence.value)};
+    refusal_ = Error{
+        .code = ErrorCode::kConflict,
+        .cause = fmt::format("position {} is not on this journal's line", after.sequence.value)};
   } else if (from <= log_.shippable()) {
     if (Segment* segment = log_.segment_of(from)) {
       const bool known = cursor_.sequence == from && cursor_.segment == segment->number;
@@ -79,7 +80,8 @@ Result<SealedBatch> Feed::cut_batch() {
   size_t at = 0;
   size_t first = 0;
   while (at + kRecordHeaderSize <= bytes.size()) {
-    const RecordHeader header = TRY_CONTEXT(decode_header(bytes.subspan(at)), fmt::format("offset {}", offset_ + at));
+    const RecordHeader header =
+        TRY_CONTEXT(decode_header(bytes.subspan(at)), fmt::format("offset {}", offset_ + at));
     const size_t stored = header.stored_size();
     if (header.sequence > log_.shippable() || at + stored > bytes.size()) break;
     if (header.sequence > after_.sequence) {

@@ -60,18 +60,27 @@ bool all_zero(ByteSpan bytes) {
 
 const char* to_string(RecordKind kind) {
   switch (kind) {
-    case RecordKind::kWrite: return "write";
-    case RecordKind::kZero: return "zero";
-    case RecordKind::kFlush: return "flush";
-    case RecordKind::kMarker: return "marker";
-    case RecordKind::kIncarnation: return "incarnation";
-    case RecordKind::kClose: return "close";
-    case RecordKind::kHandover: return "handover";
+    case RecordKind::kWrite:
+      return "write";
+    case RecordKind::kZero:
+      return "zero";
+    case RecordKind::kFlush:
+      return "flush";
+    case RecordKind::kMarker:
+      return "marker";
+    case RecordKind::kIncarnation:
+      return "incarnation";
+    case RecordKind::kClose:
+      return "close";
+    case RecordKind::kHandover:
+      return "handover";
   }
   return "unknown";
 }
 
-size_t RecordHeader::stored_size() const { return align_record(kRecordHeaderSize + payload_length); }
+size_t RecordHeader::stored_size() const {
+  return align_record(kRecordHeaderSize + payload_length);
+}
 
 void encode_aad(const RecordHeader& header, RecordHeaderBytes to) {
   FieldWriter out(to);
@@ -144,7 +153,8 @@ Digest next_chain(const Digest& previous, const Digest& header_digest) {
   return crypto::sha256(previous.span(), header_digest.span());
 }
 
-void encode_incarnation(const IncarnationBody& body, std::span<std::byte, kIncarnationBodySize> to) {
+void encode_incarnation(const IncarnationBody& body,
+                        std::span<std::byte, kIncarnationBodySize> to) {
   FieldWriter out(to);
   out.number(kIncarnationMagic);
   out.number(kBodyVersion);
@@ -264,7 +274,8 @@ Result<ExtentEntry> decode_extent(ByteSpan from) {
   if (entry.kind == RecordKind::kWrite && entry.length > kRecordDataMax) {
     return corrupt("extent table's extent is longer than a record");
   }
-  if (entry.position % kRecordAlignment != 0) return corrupt("extent table's position is not aligned");
+  if (entry.position % kRecordAlignment != 0)
+    return corrupt("extent table's position is not aligned");
   return entry;
 }
 

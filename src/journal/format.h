@@ -1,5 +1,5 @@
-// The journal's record format: the header is the specification of its bytes (docs/formats/journal.md
-// says why). Pure encode and decode, bounds-checked; no key, no I/O.
+// The journal's record format: the header is the specification of its bytes
+// (docs/formats/journal.md says why). Pure encode and decode, bounds-checked; no key, no I/O.
 //
 //   record = header (192 bytes, cleartext) ‖ payload (payload_length bytes) ‖ zeroes up to 64
 //
@@ -24,8 +24,8 @@ inline constexpr uint16_t kRecordVersion = 1;
 inline constexpr size_t kRecordHeaderSize = 192;
 inline constexpr size_t kRecordAadSize = 112;
 inline constexpr size_t kRecordAlignment = 64;
-inline constexpr size_t kUnitSize = 16 * 1024;           // plaintext bytes in a full unit
-inline constexpr size_t kRecordDataMax = 1024 * 1024;    // plaintext bytes in a record
+inline constexpr size_t kUnitSize = 16 * 1024;         // plaintext bytes in a full unit
+inline constexpr size_t kRecordDataMax = 1024 * 1024;  // plaintext bytes in a record
 inline constexpr size_t kUnitsMax = kRecordDataMax / kUnitSize;
 inline constexpr size_t kStoredPayloadMax = kRecordDataMax + kUnitsMax * crypto::kTagSize;
 inline constexpr size_t kSealedUnitSize = kUnitSize + crypto::kTagSize;

@@ -73,10 +73,10 @@ std::optional<Index::Found> Index::next(const Cursor& from) const {
     const uint64_t offset = volume->first == from.volume.value ? from.offset : 0;
     const auto at = volume->second.lower_bound(offset);
     if (at == volume->second.end()) continue;
-    return Found{.volume = VolumeId(volume->first),
-                 .extent = {.offset = at->first,
-                            .length = at->second.end - at->first,
-                            .place = at->second.place}};
+    return Found{
+        .volume = VolumeId(volume->first),
+        .extent = {
+            .offset = at->first, .length = at->second.end - at->first, .place = at->second.place}};
   }
   return {};
 }

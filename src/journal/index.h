@@ -1,7 +1,8 @@
 // Index: which record holds each byte of a volume now. An ordered map of disjoint extents per
 // volume; a later insert or erase wins where it overlaps. What is not in it reads as zeroes.
 //
-// In memory, about 100 bytes an extent, from a pool that is reused: a steady state allocates nothing.
+// In memory, about 100 bytes an extent, from a pool that is reused: a steady state allocates
+// nothing.
 #pragma once
 
 #include <map>
@@ -17,7 +18,7 @@ enum class PlaceKind : uint8_t { kRecord, kRun };  // in a segment; in a base fi
 // Where a run of plaintext stands sealed. It covers [start, start + length) of its volume.
 struct Place {
   uint64_t start = 0;
-  uint32_t length = 0;    // of the whole record or run, at most kRecordDataMax
+  uint32_t length = 0;  // of the whole record or run, at most kRecordDataMax
   PlaceKind kind = PlaceKind::kRecord;
   uint64_t file = 0;      // number of the segment or base
   uint64_t position = 0;  // file offset of the record's header, or of the run's first unit

@@ -67,7 +67,8 @@ Result<Sequence> Journal::Impl::append(RecordHeader header, ByteSpan data, Compl
 }
 
 void Journal::Impl::index_record(const RecordHeader& header, uint64_t offset) {
-  if (header.kind == RecordKind::kZero) return index.erase(header.volume, header.offset, header.length);
+  if (header.kind == RecordKind::kZero)
+    return index.erase(header.volume, header.offset, header.length);
   if (header.kind != RecordKind::kWrite) return;
   const Segment* segment = log->open_segment();
   HF_ASSERT(segment != nullptr);
@@ -152,7 +153,8 @@ Epoch Journal::epoch() const { return impl_->log->line().epoch(); }
 const crypto::PublicKey& Journal::public_key() const { return impl_->sealer->keys().public_key(); }
 const Error* Journal::failed() const { return impl_->log->failed(); }
 bool Journal::idle() const {
-  return impl_->log->idle() && impl_->merger->idle() && impl_->reader->in_flight() == 0 && !impl_->feed->busy();
+  return impl_->log->idle() && impl_->merger->idle() && impl_->reader->in_flight() == 0 &&
+         !impl_->feed->busy();
 }
 
 JournalStatus Journal::status() const {

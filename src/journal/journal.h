@@ -1,4 +1,5 @@
-// Journal: every durable change of one VM, in one order, sealed with its key (DESIGN: "The journal").
+// Journal: every durable change of one VM, in one order, sealed with its key (DESIGN: "The
+// journal").
 //
 // Sans-I/O: files, time and entropy come through Storage, Clock and Rng; the simulator supplies its
 // own. One thread owns a Journal and its Storage. create() and open() block; everything else
@@ -72,7 +73,8 @@ struct JournalStatus {
 class Journal {
  public:
   // An empty directory only (kExists). Durable when it returns, first incarnation record included.
-  static Result<std::unique_ptr<Journal>> create(Storage&, Clock&, Rng&, JournalKeys, const Options&);
+  static Result<std::unique_ptr<Journal>> create(Storage&, Clock&, Rng&, JournalKeys,
+                                                 const Options&);
 
   // Recovers: finds the end of the chain, cuts a torn tail, checks closes, tables and (see
   // LogOptions::verify_bytes_max) records, and every tag after the last close; makes what it
@@ -90,18 +92,22 @@ class Journal {
   // ---- Appending. `data` is sealed (copied) before the call returns. `done` may be null. ----
   // Errors are immediate and leave nothing behind: kLimit when !accepting() or data exceeds
   // kRecordDataMax (split requests, RequestPart), or the journal's failure.
-  Result<Sequence> write(VolumeId, uint64_t offset, ByteSpan data, Completion* done, WriteOptions = {});
-  Result<Sequence> zero(VolumeId, uint64_t offset, uint64_t length, Completion* done, WriteOptions = {});
+  Result<Sequence> write(VolumeId, uint64_t offset, ByteSpan data, Completion* done,
+                         WriteOptions = {});
+  Result<Sequence> zero(VolumeId, uint64_t offset, uint64_t length, Completion* done,
+                        WriteOptions = {});
   Result<Sequence> marker(ByteSpan data, Completion* done, WriteOptions = {});
 
-  // True while a record of the largest size can be taken. It becomes true again as appends complete.
+  // True while a record of the largest size can be taken. It becomes true again as appends
+  // complete.
   bool accepting() const;
 
   // Completes when every record appended (not merely accepted) before this call is durable.
   void flush(Completion& done);
 
-  // ---- Reading. What was never written reads as zeroes; what was accepted reads back at once. ----
-  // `to` must stay valid until completion. kCorrupt if a unit's tag differs: nothing of it is given.
+  // ---- Reading. What was never written reads as zeroes; what was accepted reads back at once.
+  // ---- `to` must stay valid until completion. kCorrupt if a unit's tag differs: nothing of it is
+  // given.
   void read(VolumeId, uint64_t offset, MutableByteSpan to, Completion& done);
 
   // ---- The feed: durable records after `after`, for a peer. One at a time (asserted). ----
@@ -121,14 +127,14 @@ class Journal {
   void close(Completion& done);
 
   // ---- State. ----
-  LineEnd end() const;            // of what is appended
+  LineEnd end() const;  // of what is appended
   LineEnd durable_end() const;
   const Lineage& lineage() const;
   Epoch epoch() const;
   const crypto::PublicKey& public_key() const;
   JournalStatus status() const;
-  const Error* failed() const;    // nullptr while it works
-  bool idle() const;              // no write, sync or read in flight
+  const Error* failed() const;  // nullptr while it works
+  bool idle() const;            // no write, sync or read in flight
 
  private:
   struct Impl;

@@ -19,7 +19,8 @@ Status KeyedRecovery::on_base(const BaseEntry& base, FileId file) {
   TRY(storage_.read_now(file, base.table_offset, table));
   std::array<std::byte, kBaseFooterSize> foot;
   TRY(storage_.read_now(file, base.table_offset + table.size(), foot));
-  if (crypto::sha256(foot) != base.footer_digest) return corrupt("base footer differs from MANIFEST");
+  if (crypto::sha256(foot) != base.footer_digest)
+    return corrupt("base footer differs from MANIFEST");
   const BaseFooter footer = TRY(decode_base_footer(foot, sealer_.keys().public_key()));
   if (TRY(decode_base_header(head)) != footer.header) return corrupt("base header differs");
   if (footer.table_offset != base.table_offset || footer.table_entries != base.table_entries ||
@@ -65,7 +66,8 @@ Status KeyedRecovery::on_unlisted(const ScannedRecord& record) {
   return sealer_.check_record(record.header, record.raw_header, record.payload);
 }
 
-void Journal::Impl::start(Recovered recovered, const std::vector<KeyedRecovery::BaseKey>& base_keys) {
+void Journal::Impl::start(Recovered recovered,
+                          const std::vector<KeyedRecovery::BaseKey>& base_keys) {
   for (const Segment& segment : recovered.closed) {
     files.add(segment.number, segment.file, PlaceKind::kRecord);
   }
@@ -86,7 +88,8 @@ void Journal::Impl::start(Recovered recovered, const std::vector<KeyedRecovery::
                                                   .files = files,
                                                   .keys = sealer->keys()},
                                     options);
-  for (const auto& base : base_keys) reader->add_base_key(base.number, sealer->keys().base_aead(base.salt));
+  for (const auto& base : base_keys)
+    reader->add_base_key(base.number, sealer->keys().base_aead(base.salt));
 }
 
 // {incarnation} and, if it inherited records in an open segment, a close that signs those: what
@@ -152,11 +155,12 @@ Status check_line(const Line& line, const Options& options) {
   if (options.epoch > last.epoch) return {};
   const bool same = options.epoch == last.epoch;
   if (same && (last.site == options.site || options.log.faults.epoch_not_raised)) return {};
-  return Error{.code = ErrorCode::kConflict,
-               .cause = fmt::format("the journal is at epoch {}{}, and epoch {} was asked for",
-                                    last.epoch.value, same ? " of another site" : "", options.epoch.value),
-               .effect = "The VM is not started here: a newer promotion has the right to run it",
-               .mend = "see which site is current: holdfast protection show"};
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = fmt::format("the journal is at epoch {}{}, and epoch {} was asked for",
+                           last.epoch.value, same ? " of another site" : "", options.epoch.value),
+      .effect = "The VM is not started here: a newer promotion has the right to run it",
+      .mend = "see which site is current: holdfast protection show"};
 }
 }  // namespace
 
@@ -171,7 +175,8 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Clock& clock, R
       "open the journal");
   Status may = check_line(recovered.line, options);
   if (may.ok() && visitor.through().value_or(Horizon{}) != recovered.manifest.horizon) {
-    may = corrupt("open the journal: MANIFEST: where the segments begin differs from the newest base");
+    may = corrupt(
+        "open the journal: MANIFEST: where the segments begin differs from the newest base");
   }
   if (!may.ok()) {
     close_files(storage, recovered);

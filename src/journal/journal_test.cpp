@@ -15,9 +15,11 @@ TEST(Journal, reads_back_what_was_written_and_zeroes_elsewhere) {
   const Bytes data = TestSite::pattern(10'000, 1);
   ASSERT_TRUE(site.write(*journal, 5'000, data).ok());
   const Bytes all = *site.read(*journal, 0, 20'000);
-  EXPECT_TRUE(std::ranges::all_of(ByteSpan(all).first(5'000), [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(std::ranges::all_of(ByteSpan(all).first(5'000),
+                                  [](std::byte b) { return b == std::byte{0}; }));
   EXPECT_TRUE(std::ranges::equal(ByteSpan(all).subspan(5'000, 10'000), data));
-  EXPECT_TRUE(std::ranges::all_of(ByteSpan(all).subspan(15'000), [](std::byte b) { return b == std::byte{0}; }));
+  EXPECT_TRUE(std::ranges::all_of(ByteSpan(all).subspan(15'000),
+                                  [](std::byte b) { return b == std::byte{0}; }));
 }
 
 TEST(Journal, reads_its_writes_before_they_are_appended) {
@@ -142,7 +144,8 @@ TEST(Journal, keeps_what_was_flushed_through_100_power_losses) {
     journal = std::move(*opened);
     for (uint64_t block = 0; block < 16; ++block) {
       const Bytes found = *site.read(*journal, block * 4096, 4096);
-      const Bytes safe = flushed.contains(block) ? TestSite::pattern(4096, flushed[block]) : Bytes(4096);
+      const Bytes safe =
+          flushed.contains(block) ? TestSite::pattern(4096, flushed[block]) : Bytes(4096);
       bool known = found == safe;
       for (uint64_t seed : maybe[block]) {
         if (found != TestSite::pattern(4096, seed)) continue;
@@ -234,7 +237,9 @@ TEST(Journal, refuses_a_second_creation_another_key_and_an_older_epoch) {
   journal.reset();
   const auto before = site.snapshot();
   EXPECT_EQ(site.create().error().code, ErrorCode::kExists);
-  EXPECT_EQ(Journal::open(site.storage, site.clock, site.rng, site.keys_of(0x44), site.options()).error().code,
+  EXPECT_EQ(Journal::open(site.storage, site.clock, site.rng, site.keys_of(0x44), site.options())
+                .error()
+                .code,
             ErrorCode::kWrongKey);
   site.epoch = Epoch(4);
   const Error older = site.open().error();
@@ -252,7 +257,8 @@ TEST(Journal, refuses_a_second_creation_another_key_and_an_older_epoch) {
 TEST(Journal, names_file_and_difference_when_a_closed_segment_was_altered) {
   TestSite site(3);
   auto journal = *site.create();
-  for (int i = 0; i < 60; ++i) ASSERT_TRUE(site.write(*journal, i * 4096ull, TestSite::pattern(4096, i)).ok());
+  for (int i = 0; i < 60; ++i)
+    ASSERT_TRUE(site.write(*journal, i * 4096ull, TestSite::pattern(4096, i)).ok());
   ASSERT_TRUE(site.close(*journal).ok());
   journal.reset();
   const auto good = site.snapshot();

@@ -12,7 +12,8 @@ void SegmentSummary::start(Sequence first) {
   first_ = first;
 }
 
-void SegmentSummary::add(const RecordHeader& header, const Digest& header_digest, uint64_t position) {
+void SegmentSummary::add(const RecordHeader& header, const Digest& header_digest,
+                         uint64_t position) {
   HF_ASSERT(header.kind != RecordKind::kClose);
   HF_ASSERT(header.sequence.value == first_.value + records());
   tree_.add(header_digest);
@@ -47,7 +48,8 @@ Status Line::check(const RecordHeader& header, ByteSpan payload, const Faults& f
   HF_ASSERT(payload.size() == header.payload_length);
   if (header.vm != vm_) return corrupt("record of another VM");
   if (header.sequence != last().next()) {
-    return corrupt(fmt::format("record {} where {} follows", header.sequence.value, last().value + 1));
+    return corrupt(
+        fmt::format("record {} where {} follows", header.sequence.value, last().value + 1));
   }
   if (header.prev_chain != end_.chain) {
     return corrupt(fmt::format("record {}: chain differs", header.sequence.value));
@@ -65,7 +67,8 @@ Status Line::check(const RecordHeader& header, ByteSpan payload, const Faults& f
 Status Line::check_incarnation(const RecordHeader& header, ByteSpan payload,
                                const Faults& faults) const {
   const IncarnationBody body = TRY(decode_incarnation(payload));
-  if (body.salt != header.incarnation) return corrupt("incarnation record names another incarnation");
+  if (body.salt != header.incarnation)
+    return corrupt("incarnation record names another incarnation");
   if (body.parent != end_.position || body.parent_chain != end_.chain) {
     return corrupt("incarnation record names another parent");
   }
@@ -82,8 +85,8 @@ Status Line::check_incarnation(const RecordHeader& header, ByteSpan payload,
   const bool reused = body.epoch == before->body.epoch && !same_site && !faults.epoch_not_raised;
   if (body.epoch < before->body.epoch || reused) {
     return Error{.code = ErrorCode::kConflict,
-                 .cause = fmt::format("incarnation record has epoch {} after epoch {}", body.epoch.value,
-                                      before->body.epoch.value)};
+                 .cause = fmt::format("incarnation record has epoch {} after epoch {}",
+                                      body.epoch.value, before->body.epoch.value)};
   }
   return {};
 }

@@ -30,10 +30,11 @@ class SegmentSummary {
 class Line {
  public:
   Line() = default;
-  Line(const VmId& vm, Lineage lineage, const LineEnd& end) : vm_(vm), lineage_(std::move(lineage)), end_(end) {}
+  Line(const VmId& vm, Lineage lineage, const LineEnd& end)
+      : vm_(vm), lineage_(std::move(lineage)), end_(end) {}
 
-  // Does this record follow the last one? kCorrupt says what differs; kConflict: its epoch went back.
-  // Digests of payloads and closes are not looked at.
+  // Does this record follow the last one? kCorrupt says what differs; kConflict: its epoch went
+  // back. Digests of payloads and closes are not looked at.
   Status check(const RecordHeader& header, ByteSpan payload, const Faults& faults) const;
   // Takes a record that check() passed.
   void advance(const RecordHeader& header, const Digest& header_digest, ByteSpan payload);
@@ -49,7 +50,8 @@ class Line {
   Epoch epoch() const { return lineage_.empty() ? Epoch{} : lineage_.back().body.epoch; }
 
  private:
-  Status check_incarnation(const RecordHeader& header, ByteSpan payload, const Faults& faults) const;
+  Status check_incarnation(const RecordHeader& header, ByteSpan payload,
+                           const Faults& faults) const;
 
   VmId vm_;
   Lineage lineage_;  // may reach past end_ while recovery walks towards what a MANIFEST lists

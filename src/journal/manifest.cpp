@@ -15,11 +15,13 @@ constexpr size_t kLineageSize = kIncarnationBodySize + 16;
 constexpr size_t kSegmentSize = 160;
 constexpr size_t kBaseSize = 64;
 constexpr size_t kDigestSize = 32;
-constexpr size_t kManifestMax = 64u << 20;  // far beyond any journal; bounds what a bad file can ask for
+constexpr size_t kManifestMax =
+    64u << 20;  // far beyond any journal; bounds what a bad file can ask for
 constexpr std::string_view kWhere = "MANIFEST";
 
 size_t encoded_size(size_t lineage, size_t segments, size_t bases) {
-  return kFixedSize + lineage * kLineageSize + segments * kSegmentSize + bases * kBaseSize + kDigestSize;
+  return kFixedSize + lineage * kLineageSize + segments * kSegmentSize + bases * kBaseSize +
+         kDigestSize;
 }
 
 void put_segment(FieldWriter& out, const SegmentEntry& entry) {
@@ -127,7 +129,8 @@ Result<Manifest> decode_manifest(ByteSpan from) {
   const auto lineage = in.number<uint32_t>();
   const auto segments = in.number<uint32_t>();
   const auto bases = in.number<uint32_t>();
-  if (encoded_size(lineage, segments, bases) != from.size()) return corrupt("the counts do not fit");
+  if (encoded_size(lineage, segments, bases) != from.size())
+    return corrupt("the counts do not fit");
   in.bytes(kFixedSize - in.at());
   for (uint32_t i = 0; i < lineage; ++i) {
     LineageEntry entry;
@@ -178,7 +181,8 @@ Status store_manifest(Storage& storage, const Manifest& manifest) {
       !removed.ok() && removed.error().code != ErrorCode::kNotFound) {
     return std::move(removed).error().context(kManifestNewName);
   }
-  const FileId file = TRY_CONTEXT(storage.open(kManifestNewName, OpenMode::kCreate), kManifestNewName);
+  const FileId file =
+      TRY_CONTEXT(storage.open(kManifestNewName, OpenMode::kCreate), kManifestNewName);
   Status written = storage.write_now(file, 0, bytes);
   if (written.ok()) written = storage.sync_now(file);
   Status closed = storage.close(file);

@@ -22,7 +22,7 @@ inline constexpr std::string_view kManifestNewName = "MANIFEST.new";
 // What is known of a closed segment without reading it.
 struct ClosedSegment {
   Sequence first;
-  Sequence last;  // of the close record
+  Sequence last;              // of the close record
   IncarnationId incarnation;  // of the close record
   uint64_t close_offset = 0;  // in the file
   uint64_t table_entries = 0;
@@ -70,7 +70,7 @@ struct Manifest {
 Bytes encode_manifest(const Manifest& manifest);
 Result<Manifest> decode_manifest(ByteSpan from);
 
-Result<Manifest> load_manifest(Storage& storage);                  // kNotFound: no journal here
+Result<Manifest> load_manifest(Storage& storage);                   // kNotFound: no journal here
 Status store_manifest(Storage& storage, const Manifest& manifest);  // durable when it returns
 
 std::string segment_name(uint64_t number);

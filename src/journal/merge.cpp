@@ -39,11 +39,16 @@ void Merger::tick(std::optional<Sequence> pinned) {
     return;
   }
   switch (state_) {
-    case State::kZeroes: return read_zeroes();
-    case State::kCopying: return copy_step();
-    case State::kInstall: return install_step();
-    case State::kSwitch: return switch_over();
-    default: HF_ASSERT(false);
+    case State::kZeroes:
+      return read_zeroes();
+    case State::kCopying:
+      return copy_step();
+    case State::kInstall:
+      return install_step();
+    case State::kSwitch:
+      return switch_over();
+    default:
+      HF_ASSERT(false);
   }
 }
 
@@ -53,7 +58,8 @@ Status Merger::begin() {
   source_segments_ = std::max<size_t>(options_.merge_batch_segments, 1);
   with_bases_ = manifest.bases.size() >= options_.merge_bases_max;
   number_ = parts_.log.manifest().next_file_number++;
-  file_ = TRY_CONTEXT(parts_.storage.open(base_name(number_), OpenMode::kCreate), base_name(number_));
+  file_ =
+      TRY_CONTEXT(parts_.storage.open(base_name(number_), OpenMode::kCreate), base_name(number_));
   for (size_t i = 0; i < source_segments_; ++i) sources_.push_back(parts_.log.closed()[i].number);
   if (with_bases_) {
     for (const BaseEntry& base : manifest.bases) sources_.push_back(base.number);
@@ -95,7 +101,8 @@ void Merger::on_complete(Status status) {
     case State::kZeroes:
       if (Status taken = take_zeroes(); !taken.ok()) return abandon(std::move(taken).error());
       return;
-    case State::kCopying: return seal_run();
+    case State::kCopying:
+      return seal_run();
     case State::kTable:
       state_ = State::kSync;
       next_ = State::kInstall;
@@ -105,7 +112,8 @@ void Merger::on_complete(Status status) {
       parts_.files.add(number_, file_, PlaceKind::kRun);
       parts_.reader.add_base_key(number_, parts_.keys.base_aead(header_.salt));
       break;
-    default: break;
+    default:
+      break;
   }
   state_ = next_;
 }
@@ -123,7 +131,8 @@ void Merger::read_zeroes() {
     return;
   }
   in_flight_ = true;
-  parts_.storage.read(segment.file, segment.closed->close_offset + Segment::kCloseStoredSize, plain_, *this);
+  parts_.storage.read(segment.file, segment.closed->close_offset + Segment::kCloseStoredSize,
+                      plain_, *this);
 }
 
 Status Merger::take_zeroes() {
@@ -131,7 +140,11 @@ Status Merger::take_zeroes() {
     const ExtentEntry entry = TRY(decode_extent(ByteSpan(plain_).subspan(at, kExtentEntrySize)));
     if (entry.kind != RecordKind::kZero) continue;
     std::array<std::byte, kExtentEntrySize> zero;
-    encode_extent({.volume = entry.volume, .kind = RecordKind::kZero, .offset = entry.offset, .length = entry.length}, zero);
+    encode_extent({.volume = entry.volume,
+                   .kind = RecordKind::kZero,
+                   .offset = entry.offset,
+                   .length = entry.length},
+                  zero);
     table_.insert(table_.end(), zero.begin(), zero.end());
   }
   ++zero_segment_;
@@ -153,7 +166,8 @@ std::optional<Merger::Run> Merger::next_run() {
     const bool live = is_source(extent.place.file);
     if (run) {
       const bool joins = live && found->volume == run->volume &&
-                         extent.offset == run->offset + run->length && run->length + extent.length <= limit;
+                         extent.offset == run->offset + run->length &&
+                         run->length + extent.length <= limit;
       if (!joins) return run;
       run->length += extent.length;
     } else if (live) {
@@ -188,7 +202,8 @@ void Merger::seal_run() {
   MutableByteSpan to = out_;
   for (uint32_t unit = 0; !left.empty(); ++unit) {
     const ByteSpan part = left.first(std::min(left.size(), kUnitSize));
-    aead_->seal(unit_nonce(place.sequence, unit), aad, part, to.first(part.size() + crypto::kTagSize));
+    aead_->seal(unit_nonce(place.sequence, unit), aad, part,
+                to.first(part.size() + crypto::kTagSize));
     left = left.subspan(part.size());
     to = to.subspan(part.size() + crypto::kTagSize);
   }
@@ -283,8 +298,8 @@ void Merger::abandon(Error error) {
   drop_file();
 }
 
-// Before the install nothing names the file; after it, the index does: then it stays, unlisted, until
-// the process ends.
+// Before the install nothing names the file; after it, the index does: then it stays, unlisted,
+// until the process ends.
 void Merger::drop_file() {
   const bool installed = state_ == State::kInstall || state_ == State::kSwitch;
   if (!installed && !sources_.empty()) {

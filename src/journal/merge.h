@@ -7,10 +7,10 @@
 //      install: index extents that still name a source name the run instead
 //      switch: MANIFEST names the base and no source, durably; only then are sources recycled
 //
-// Sources are the oldest segments, and every base too once there are merge_bases_max of them. A write
-// that comes meanwhile wins: its extent names a newer segment, and after a crash that segment is
-// replayed over the base. A crash before the switch leaves an unlisted file, which the next start
-// removes.
+// Sources are the oldest segments, and every base too once there are merge_bases_max of them. A
+// write that comes meanwhile wins: its extent names a newer segment, and after a crash that segment
+// is replayed over the base. A crash before the switch leaves an unlisted file, which the next
+// start removes.
 #pragma once
 
 #include "journal/base_format.h"
@@ -45,7 +45,17 @@ class Merger final : private Completion {
   const Error* last_error() const { return error_ ? &*error_ : nullptr; }
 
  private:
-  enum class State : uint8_t { kIdle, kHeader, kZeroes, kCopying, kWriting, kTable, kSync, kInstall, kSwitch };
+  enum class State : uint8_t {
+    kIdle,
+    kHeader,
+    kZeroes,
+    kCopying,
+    kWriting,
+    kTable,
+    kSync,
+    kInstall,
+    kSwitch
+  };
   struct Run {
     VolumeId volume;
     uint64_t offset = 0;

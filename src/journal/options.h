@@ -10,13 +10,13 @@ namespace hf::journal {
 
 // Limits of the append path. Sizes in bytes, times in microseconds.
 struct LogOptions {
-  uint64_t segment_bytes = 64ull << 20;      // a segment is closed when the next record would pass it
-  size_t staging_bytes = 4u << 20;           // of each staging buffer; at least two largest records
-  uint64_t auto_sync_us = 20'000;            // an appended record is synced at the latest so much later
-  uint64_t auto_sync_bytes = 8ull << 20;     // or when so much is unsynced
-  bool prepare_next = true;                  // write the next segment with zeroes in the background
-  size_t prepare_step_bytes = 256u << 10;    // zeroes written in one step
-  size_t recycled_files_max = 2;             // kept for reuse
+  uint64_t segment_bytes = 64ull << 20;  // a segment is closed when the next record would pass it
+  size_t staging_bytes = 4u << 20;       // of each staging buffer; at least two largest records
+  uint64_t auto_sync_us = 20'000;        // an appended record is synced at the latest so much later
+  uint64_t auto_sync_bytes = 8ull << 20;   // or when so much is unsynced
+  bool prepare_next = true;                // write the next segment with zeroes in the background
+  size_t prepare_step_bytes = 256u << 10;  // zeroes written in one step
+  size_t recycled_files_max = 2;           // kept for reuse
   // When opening, newest closed segments are read and checked record by record up to so many bytes.
   // Older ones have close and table checked; their units are checked as they are read. A restart
   // under a running guest passes 0: the process died, the files did not change hands.

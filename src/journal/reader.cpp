@@ -6,7 +6,8 @@
 
 namespace hf::journal {
 
-Reader::Reader(Storage& storage, RecordLog& log, OpenFiles& files, const Index& index, Sealer& sealer)
+Reader::Reader(Storage& storage, RecordLog& log, OpenFiles& files, const Index& index,
+               Sealer& sealer)
     : storage_(storage), log_(log), files_(files), index_(index), sealer_(sealer) {
   spare_pieces_.reserve(kPooledPieces);
 }
@@ -66,8 +67,9 @@ bool Reader::advance(Read& read) {
 
 void Reader::start_piece(Read& read, const IndexExtent& extent) {
   const Place& place = extent.place;
-  const UnitRange units = units_covering(
-      place.length, static_cast<size_t>(extent.offset - place.start), static_cast<size_t>(extent.length));
+  const UnitRange units =
+      units_covering(place.length, static_cast<size_t>(extent.offset - place.start),
+                     static_cast<size_t>(extent.length));
   HF_ASSERT(units.count <= kUnitsPerPiece);
   if (open_from_memory(read, extent, units)) return;
   OpenFiles::Entry& file = files_.at(place.file);
@@ -89,7 +91,8 @@ void Reader::start_piece(Read& read, const IndexExtent& extent) {
     io.pending = 2;
     const MutableByteSpan header(io.buffer.get(), kRecordHeaderSize);
     storage_.read(file.file, place.position, header, io);
-    storage_.read(file.file, place.position + kRecordHeaderSize + units.stored_offset, io.sealed(), io);
+    storage_.read(file.file, place.position + kRecordHeaderSize + units.stored_offset, io.sealed(),
+                  io);
   }
 }
 
@@ -104,9 +107,10 @@ bool Reader::open_from_memory(Read& read, const IndexExtent& extent, const UnitR
     read.error = *log_.failed();
     return true;
   }
-  Status opened = open_units(read.volume, extent, units, record.first(kRecordHeaderSize),
-                             record.subspan(kRecordHeaderSize + units.stored_offset, units.stored_size),
-                             read.target(extent.offset, extent.length));
+  Status opened =
+      open_units(read.volume, extent, units, record.first(kRecordHeaderSize),
+                 record.subspan(kRecordHeaderSize + units.stored_offset, units.stored_size),
+                 read.target(extent.offset, extent.length));
   if (!opened.ok()) read.error = std::move(opened).error();
   return true;
 }
@@ -118,8 +122,9 @@ void Reader::on_piece(Piece& piece, Status status) {
   std::unique_ptr<Piece> owned(&piece);
   Read& read = *piece.read;
   if (!piece.error) {
-    Status opened = open_units(read.volume, piece.extent, piece.units, piece.header(), piece.sealed(),
-                               read.target(piece.extent.offset, piece.extent.length));
+    Status opened =
+        open_units(read.volume, piece.extent, piece.units, piece.header(), piece.sealed(),
+                   read.target(piece.extent.offset, piece.extent.length));
     if (!opened.ok()) piece.error = std::move(opened).error();
   }
   OpenFiles::Entry& file = files_.at(piece.extent.place.file);
@@ -153,7 +158,8 @@ Status Reader::open_units(VolumeId volume, const IndexExtent& extent, const Unit
   HF_ASSERT(end <= place.length);
   for (size_t unit = units.first; unit < units.first + units.count; ++unit) {
     const uint64_t unit_from = unit * kUnitSize;
-    const size_t plain_size = static_cast<size_t>(std::min<uint64_t>(place.length - unit_from, kUnitSize));
+    const size_t plain_size =
+        static_cast<size_t>(std::min<uint64_t>(place.length - unit_from, kUnitSize));
     const ByteSpan part = sealed.first(plain_size + crypto::kTagSize);
     sealed = sealed.subspan(part.size());
     const MutableByteSpan plain = MutableByteSpan(plain_).first(plain_size);
@@ -174,8 +180,8 @@ Status Reader::open_unit(VolumeId volume, const Place& place, ByteSpan header, s
     // The incarnation is the line's, not what the file says: no key is derived for bytes unchecked.
     const LineageEntry* entry = incarnation_at(log_.line().lineage(), Sequence(place.sequence));
     HF_ASSERT(entry != nullptr);
-    return sealer_.open_unit(header.first(kRecordAadSize), entry->body.salt, Sequence(place.sequence),
-                             unit, sealed, to);
+    return sealer_.open_unit(header.first(kRecordAadSize), entry->body.salt,
+                             Sequence(place.sequence), unit, sealed, to);
   }
   const auto key = base_keys_.find(place.file);
   HF_ASSERT(key != base_keys_.end());

@@ -25,7 +25,9 @@ class Reader {
   // `done` is called from a storage completion or, if all was at hand, from the next tick.
   void read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completion& done);
 
-  void add_base_key(uint64_t number, crypto::Aead aead) { base_keys_.insert_or_assign(number, std::move(aead)); }
+  void add_base_key(uint64_t number, crypto::Aead aead) {
+    base_keys_.insert_or_assign(number, std::move(aead));
+  }
   void remove_base_key(uint64_t number) { base_keys_.erase(number); }
   size_t in_flight() const { return in_flight_; }
 
@@ -70,8 +72,8 @@ class Reader {
   void on_piece(Piece& piece, Status status);
   Status open_units(VolumeId volume, const IndexExtent& extent, const UnitRange& units,
                     ByteSpan header, ByteSpan sealed, MutableByteSpan to);
-  Status open_unit(VolumeId volume, const Place& place, ByteSpan header, size_t unit, ByteSpan sealed,
-                   MutableByteSpan to);
+  Status open_unit(VolumeId volume, const Place& place, ByteSpan header, size_t unit,
+                   ByteSpan sealed, MutableByteSpan to);
   std::unique_ptr<Piece> take_piece();
   std::unique_ptr<Read> take_read();
   void finish(Read& read);

@@ -86,14 +86,15 @@ void RecordLog::commit(const RecordHeader& header, ByteSpan record) {
 
 void RecordLog::finish_segment(const RecordHeader& close, ByteSpan record, uint64_t offset) {
   const ByteSpan payload = record.subspan(kRecordHeaderSize, close.payload_length);
-  open_->closed = ClosedSegment{.first = open_->first,
-                                .last = close.sequence,
-                                .incarnation = close.incarnation,
-                                .close_offset = offset,
-                                .table_entries = summary_.table_entries(),
-                                .time = close.time,
-                                .close_digest = close_digest(record.first<kRecordHeaderSize>(), payload),
-                                .chain = line_.end().chain};
+  open_->closed =
+      ClosedSegment{.first = open_->first,
+                    .last = close.sequence,
+                    .incarnation = close.incarnation,
+                    .close_offset = offset,
+                    .table_entries = summary_.table_entries(),
+                    .time = close.time,
+                    .close_digest = close_digest(record.first<kRecordHeaderSize>(), payload),
+                    .chain = line_.end().chain};
   Bytes tail = staging_.take_spare_table();
   tail.assign(summary_.table().begin(), summary_.table().end());
   tail.resize(tail.size() + kSegmentFooterSize);

@@ -36,7 +36,9 @@ class RecordLog final : private StagingOwner {
   Result<MutableByteSpan> reserve(RecordKind kind, size_t stored);
   // The record now stands in the reserved space.
   void commit(const RecordHeader& header, ByteSpan record);
-  CloseBody close_body() const { return summary_.close_body(line_.epoch(), line_.end(), previous_close_); }
+  CloseBody close_body() const {
+    return summary_.close_body(line_.epoch(), line_.end(), previous_close_);
+  }
   bool open_has_records() const { return open_.has_value() && summary_.records() > 0; }
 
   // Told when the record of that number, the last committed, is appended / durable.
@@ -45,8 +47,8 @@ class RecordLog final : private StagingOwner {
   // Told from the next tick().
   void complete_later(Completion& done, Status status);
 
-  // Completes when all is written and durable and MANIFEST lists every closed segment. Nothing may be
-  // appended meanwhile or afterwards.
+  // Completes when all is written and durable and MANIFEST lists every closed segment. Nothing may
+  // be appended meanwhile or afterwards.
   void quiesce(Completion& done);
 
   // ---- Opening: blocking. Until finish_opening() nothing is issued on the data path. ----
@@ -71,7 +73,9 @@ class RecordLog final : private StagingOwner {
     return (options_.faults.shipped_before_durable ? appended_ : durable_).end.position.sequence;
   }
   uint64_t unsynced_bytes() const { return unsynced_bytes_; }
-  Micros oldest_unsynced_time() const { return first_times_.empty() ? Micros{} : first_times_.front().time; }
+  Micros oldest_unsynced_time() const {
+    return first_times_.empty() ? Micros{} : first_times_.front().time;
+  }
   const Error* failed() const { return failed_ ? &*failed_ : nullptr; }
   bool idle() const;
   void fail(Error error);
@@ -159,9 +163,9 @@ class RecordLog final : private StagingOwner {
   Digest previous_close_;
   std::deque<Segment> closed_;
   std::optional<Segment> open_;
-  uint64_t open_end_ = 0;          // with what is staged
-  uint64_t written_segment_ = 0;   // the segment last written to
-  uint64_t written_end_ = 0;       // and up to where its records are written
+  uint64_t open_end_ = 0;         // with what is staged
+  uint64_t written_segment_ = 0;  // the segment last written to
+  uint64_t written_end_ = 0;      // and up to where its records are written
   std::vector<Segment> prepared_;
   std::vector<Repair> repairs_;
   std::vector<FileId> inherited_;
@@ -181,8 +185,8 @@ class RecordLog final : private StagingOwner {
   Ring<Unsynced> unsynced_{8};
   bool sync_in_flight_ = false;
   Unsynced sync_covers_;
-  bool sync_pretended_ = false;  // Faults::sync_skipped
-  uint64_t unsynced_bytes_ = 0;  // appended since the last sync was issued
+  bool sync_pretended_ = false;     // Faults::sync_skipped
+  uint64_t unsynced_bytes_ = 0;     // appended since the last sync was issued
   Micros unsynced_since_ = kNever;  // monotonic
   SyncDone sync_done_{*this};
 

@@ -134,8 +134,8 @@ void RecordLog::remove_unlisted() {
 
 Segment* RecordLog::segment_of(Sequence sequence) {
   if (open_ && sequence >= open_->first) return sequence <= line_.last() ? &*open_ : nullptr;
-  const auto found = std::ranges::upper_bound(
-      closed_, sequence, {}, [](const Segment& segment) { return segment.first; });
+  const auto found = std::ranges::upper_bound(closed_, sequence, {},
+                                              [](const Segment& segment) { return segment.first; });
   if (found == closed_.begin()) return nullptr;
   Segment& segment = *std::prev(found);
   HF_ASSERT(segment.closed.has_value());
@@ -150,7 +150,8 @@ Segment* RecordLog::find_segment(uint64_t number) {
 
 uint64_t RecordLog::written_end(const Segment& segment) const {
   if (segment.number == written_segment_) return written_end_;
-  return segment.closed ? segment.closed->close_offset + Segment::kCloseStoredSize : kSegmentHeaderSize;
+  return segment.closed ? segment.closed->close_offset + Segment::kCloseStoredSize
+                        : kSegmentHeaderSize;
 }
 
 Status RecordLog::retire_oldest(size_t count) {

@@ -127,7 +127,8 @@ Micros RecordLog::next_deadline() const {
   if (unsynced_since_ != kNever && !sync_in_flight_) {
     next = Micros(unsynced_since_.value + options_.auto_sync_us);
   }
-  if (options_.prepare_next && prepared_.empty() && !prepare_in_flight_ && quiesce_done_ == nullptr) {
+  if (options_.prepare_next && prepared_.empty() && !prepare_in_flight_ &&
+      quiesce_done_ == nullptr) {
     next = std::min(next, prepare_retry_at_);
   }
   return next;

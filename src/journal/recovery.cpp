@@ -24,7 +24,8 @@ Status check_close(const ScannedRecord& record, const SegmentSummary& summary, c
   const CloseBody body = TRY(decode_close(record.payload));
   if (summary.records() == 0) return corrupt("close: it covers no record");
   const CloseBody expected = summary.close_body(body.epoch, end, previous_close);
-  if (body.previous_close != expected.previous_close) return corrupt("close: previous close differs");
+  if (body.previous_close != expected.previous_close)
+    return corrupt("close: previous close differs");
   if (body.merkle_root != expected.merkle_root) return corrupt("close: Merkle root differs");
   if (body.table_digest != expected.table_digest) return corrupt("close: extent table differs");
   if (body != expected) return corrupt("close: record count or chain differs");
@@ -176,7 +177,8 @@ Status Recovery::check_table(Segment& segment, const CloseBody& body) {
   const uint64_t table_offset = segment.closed->close_offset + Segment::kCloseStoredSize;
   Bytes table(static_cast<size_t>(body.table_entries) * kExtentEntrySize);
   TRY(storage_.read_now(segment.file, table_offset, table));
-  if (crypto::sha256(table) != body.table_digest) return corrupt("extent table differs from its close");
+  if (crypto::sha256(table) != body.table_digest)
+    return corrupt("extent table differs from its close");
   std::array<std::byte, kSegmentFooterSize> foot;
   TRY(storage_.read_now(segment.file, table_offset + table.size(), foot));
   const SegmentFooter footer{.close_offset = segment.closed->close_offset,
@@ -285,14 +287,15 @@ Status Recovery::take_close(Segment segment, const ScannedRecord& record, uint64
     TRY(check_close(record, out_.summary, out_.line.end(), out_.previous_close, key_));
   }
   out_.line.advance(record.header, header_digest(record.header_bytes()), record.payload);
-  segment.closed = ClosedSegment{.first = segment.first,
-                                 .last = record.header.sequence,
-                                 .incarnation = record.header.incarnation,
-                                 .close_offset = record.offset,
-                                 .table_entries = out_.summary.table_entries(),
-                                 .time = record.header.time,
-                                 .close_digest = close_digest(record.header_bytes(), record.payload),
-                                 .chain = out_.line.end().chain};
+  segment.closed =
+      ClosedSegment{.first = segment.first,
+                    .last = record.header.sequence,
+                    .incarnation = record.header.incarnation,
+                    .close_offset = record.offset,
+                    .table_entries = out_.summary.table_entries(),
+                    .time = record.header.time,
+                    .close_digest = close_digest(record.header_bytes(), record.payload),
+                    .chain = out_.line.end().chain};
   Bytes tail = out_.summary.table();
   tail.resize(tail.size() + kSegmentFooterSize);
   encode_footer({.close_offset = record.offset,
@@ -333,8 +336,9 @@ Result<Recovered> recover(Storage& storage, const VmId& vm, const crypto::Public
   if (error.code == ErrorCode::kCorrupt) {
     return std::move(error)
         .with_effect("The journal was not opened and nothing in it was changed")
-        .with_mend("put the file back from a copy, or recover the VM from its replica: "
-                   "holdfast failover unplanned");
+        .with_mend(
+            "put the file back from a copy, or recover the VM from its replica: "
+            "holdfast failover unplanned");
   }
   return error;
 }

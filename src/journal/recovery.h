@@ -2,7 +2,8 @@
 //
 //   1 MANIFEST names the files.           its digest must fit
 //   2 closed segments, oldest first       close signed and next in line, table, footer, header; the
-//                                         newest ones record by record (LogOptions::verify_bytes_max)
+//                                         newest ones record by record
+//                                         (LogOptions::verify_bytes_max)
 //   3 the other segments, record by record: while a record is whole and next in line it counts; the
 //     first that is not is the torn tail. A close found on the way is checked like any other.
 //

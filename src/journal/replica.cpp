@@ -7,13 +7,16 @@ namespace hf::journal {
 
 struct ReplicaJournal::Impl {
   Impl(Storage& storage, Clock& clock, const ReplicaOptions& options_in, Recovered recovered)
-      : options(options_in), log(storage, clock, options_in.log, std::move(recovered)), feed(storage, log) {}
+      : options(options_in),
+        log(storage, clock, options_in.log, std::move(recovered)),
+        feed(storage, log) {}
 
   // Everything that can be known of this record without the key.
   Status check(const ScannedRecord& record) const {
     TRY(log.line().check(record.header, record.payload, options.log.faults));
     if (record.header.kind != RecordKind::kClose || options.log.faults.close_not_checked) return {};
-    return check_close(record, log.summary(), log.line().end(), log.previous_close(), options.public_key);
+    return check_close(record, log.summary(), log.line().end(), log.previous_close(),
+                       options.public_key);
   }
 
   const ReplicaOptions options;

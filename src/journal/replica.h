@@ -21,7 +21,8 @@ namespace hf::journal {
 class ReplicaJournal {
  public:
   static Result<std::unique_ptr<ReplicaJournal>> create(Storage&, Clock&, const ReplicaOptions&);
-  // Recovers as Journal::open does, without tags. kCorrupt, kNotFound, kConflict (another public key).
+  // Recovers as Journal::open does, without tags. kCorrupt, kNotFound, kConflict (another public
+  // key).
   static Result<std::unique_ptr<ReplicaJournal>> open(Storage&, Clock&, const ReplicaOptions&);
 
   ~ReplicaJournal();
@@ -30,8 +31,8 @@ class ReplicaJournal {
 
   // Whole records that follow end(), as shipped. Returns the bytes taken: fewer than given when the
   // staging buffers are full (offer the rest again when accepting()). A record that does not check
-  // stops it with kCorrupt (or kConflict: epoch went back); those before it were taken. A record with
-  // a bad close is not taken.
+  // stops it with kCorrupt (or kConflict: epoch went back); those before it were taken. A record
+  // with a bad close is not taken.
   Result<size_t> append_sealed(ByteSpan records);
   bool accepting() const;
 
@@ -48,7 +49,7 @@ class ReplicaJournal {
   LineEnd end() const;  // of what was taken
   LineEnd durable_end() const;
   const Lineage& lineage() const;
-  Epoch epoch() const;        // of the last incarnation; 0 before the first record
+  Epoch epoch() const;          // of the last incarnation; 0 before the first record
   Micros durable_time() const;  // record time of the last durable record
   const Error* failed() const;
   bool idle() const;

@@ -76,7 +76,8 @@ TEST(Replica, takes_no_record_that_was_altered_left_out_or_exchanged) {
   TestSite a(5), b(6);
   auto journal = *a.create();
   auto replica = *ReplicaJournal::create(b.storage, b.clock, b.replica_options());
-  for (uint64_t i = 0; i < 3; ++i) ASSERT_TRUE(a.write(*journal, i * 512, TestSite::pattern(300, i)).ok());
+  for (uint64_t i = 0; i < 3; ++i)
+    ASSERT_TRUE(a.write(*journal, i * 512, TestSite::pattern(300, i)).ok());
   ASSERT_TRUE(a.flush(*journal).ok());
   const Bytes good = a.sealed(*journal, {}).records;
   ASSERT_GT(good.size(), 4 * kRecordHeaderSize);
@@ -108,7 +109,8 @@ TEST(Replica, takes_no_record_that_was_altered_left_out_or_exchanged) {
 TEST(Replica, finds_a_forged_record_at_the_close) {
   TestSite a(7), b(8);
   auto journal = *a.create();
-  for (uint64_t i = 0; i < 4; ++i) ASSERT_TRUE(a.write(*journal, i * 512, TestSite::pattern(300, i)).ok());
+  for (uint64_t i = 0; i < 4; ++i)
+    ASSERT_TRUE(a.write(*journal, i * 512, TestSite::pattern(300, i)).ok());
   ASSERT_TRUE(a.close(*journal).ok());
   Bytes stream = a.sealed(*journal, {}).records;
   Digest chain;
@@ -161,7 +163,8 @@ TEST(Feed, gives_durable_records_only) {
 TEST(Feed, finds_any_position_in_any_segment) {
   TestSite site(12);
   auto journal = *site.create();
-  for (uint64_t i = 0; i < 150; ++i) ASSERT_TRUE(site.write(*journal, i * 512, TestSite::pattern(1 + i * 40, i)).ok());
+  for (uint64_t i = 0; i < 150; ++i)
+    ASSERT_TRUE(site.write(*journal, i * 512, TestSite::pattern(1 + i * 40, i)).ok());
   ASSERT_TRUE(site.flush(*journal).ok());
   std::vector<LineEnd> ends;
   LineEnd at;
@@ -173,7 +176,9 @@ TEST(Feed, finds_any_position_in_any_segment) {
       const RecordHeader header = *decode_header(ByteSpan(batch.records).subspan(from));
       EXPECT_EQ(header.sequence, at.position.sequence.next());
       at.position = {.incarnation = header.incarnation, .sequence = header.sequence};
-      at.chain = next_chain(at.chain, header_digest(ByteSpan(batch.records).subspan(from).first<kRecordHeaderSize>()));
+      at.chain = next_chain(
+          at.chain,
+          header_digest(ByteSpan(batch.records).subspan(from).first<kRecordHeaderSize>()));
       ends.push_back(at);
       from += header.stored_size();
     }

@@ -44,8 +44,7 @@ Status SegmentScanner::need(size_t size) {
   window_from_ = offset_;
   const uint64_t read_from = window_from_ + window_used_;
   const uint64_t left = limit_ > read_from ? limit_ - read_from : 0;
-  const size_t take =
-      static_cast<size_t>(std::min<uint64_t>(left, window_.size() - window_used_));
+  const size_t take = static_cast<size_t>(std::min<uint64_t>(left, window_.size() - window_used_));
   if (take > 0) {
     TRY(storage_.read_now(file_, read_from, MutableByteSpan(window_).subspan(window_used_, take)));
     window_used_ += take;

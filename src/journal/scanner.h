@@ -37,8 +37,8 @@ class SegmentScanner {
   Storage& storage_;
   FileId file_;
   uint64_t limit_;
-  uint64_t offset_;          // of the next record
-  uint64_t window_from_;     // file offset of window_[0]
+  uint64_t offset_;       // of the next record
+  uint64_t window_from_;  // file offset of window_[0]
   size_t window_used_ = 0;
   Bytes window_;
 };

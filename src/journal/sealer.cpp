@@ -71,7 +71,8 @@ void Sealer::seal_record(RecordHeader& header, ByteSpan plaintext, MutableByteSp
   finish(header, to);
 }
 
-void Sealer::seal_incarnation(RecordHeader& header, const IncarnationBody& body, MutableByteSpan to) {
+void Sealer::seal_incarnation(RecordHeader& header, const IncarnationBody& body,
+                              MutableByteSpan to) {
   HF_ASSERT(header.kind == RecordKind::kIncarnation && header.incarnation == body.salt);
   header.payload_length = kIncarnationPayloadSize;
   HF_ASSERT(to.size() == header.stored_size());
@@ -93,8 +94,8 @@ void Sealer::sign_close(RecordHeader& header, const CloseBody& body, MutableByte
   HF_ASSERT(to.size() == header.stored_size());
   encode_aad(header, to.first<kRecordHeaderSize>());
   encode_close(body, to.subspan<kRecordHeaderSize, kCloseBodySize>());
-  const crypto::Signature signature = keys_.signing().sign(close_message(
-      to.first(kRecordAadSize), to.subspan(kRecordHeaderSize, kCloseBodySize)));
+  const crypto::Signature signature = keys_.signing().sign(
+      close_message(to.first(kRecordAadSize), to.subspan(kRecordHeaderSize, kCloseBodySize)));
   std::ranges::copy(signature, to.subspan(kRecordHeaderSize + kCloseBodySize).begin());
   finish(header, to);
 }
@@ -117,7 +118,9 @@ Status Sealer::check_record(const RecordHeader& header, ByteSpan raw_header, Byt
     out.bytes(aad);
     out.bytes(payload.first(kIncarnationBodySize));
     const auto nonce = unit_nonce(header.sequence.value, 0);
-    if (!aead_of(header.incarnation).open(nonce, both, payload.subspan(kIncarnationBodySize), {}).ok()) {
+    if (!aead_of(header.incarnation)
+             .open(nonce, both, payload.subspan(kIncarnationBodySize), {})
+             .ok()) {
       return bad_tag(header.sequence, 0);
     }
     return {};

@@ -26,8 +26,8 @@ class Sealer {
  public:
   explicit Sealer(JournalKeys keys) : keys_(std::move(keys)) {}
 
-  // Fills `to` (header.stored_size() bytes) with the whole record; sets payload_length and digest in
-  // `header`, whose other fields are given. The kind is a sealed one.
+  // Fills `to` (header.stored_size() bytes) with the whole record; sets payload_length and digest
+  // in `header`, whose other fields are given. The kind is a sealed one.
   void seal_record(RecordHeader& header, ByteSpan plaintext, MutableByteSpan to);
   void seal_incarnation(RecordHeader& header, const IncarnationBody& body, MutableByteSpan to);
   void sign_close(RecordHeader& header, const CloseBody& body, MutableByteSpan to);

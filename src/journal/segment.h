@@ -25,7 +25,8 @@ struct Segment {
 
   std::string name() const { return segment_name(number); }
   void mark(Sequence sequence, uint64_t offset) {
-    if (marks.empty() || offset >= marks.back().offset + kMarkEvery) marks.push_back({sequence, offset});
+    if (marks.empty() || offset >= marks.back().offset + kMarkEvery)
+      marks.push_back({sequence, offset});
   }
   // Bytes of the file that mean something, once closed.
   uint64_t closed_size() const {

@@ -22,8 +22,8 @@ bool StagingQueue::filling_fits(size_t size, size_t reserve) const {
 MutableByteSpan StagingQueue::extend(uint64_t segment, FileId file, uint64_t offset, size_t size,
                                      size_t reserve) {
   HF_ASSERT(size + reserve <= buffer_bytes_);
-  const bool continues = filling_fits(size, reserve) && queue_.back().file == file &&
-                         queue_.back().end() == offset;
+  const bool continues =
+      filling_fits(size, reserve) && queue_.back().file == file && queue_.back().end() == offset;
   if (!continues) {
     HF_ASSERT(!free_.empty());
     StagedWrite write{.segment = segment, .file = file, .offset = offset};
@@ -86,8 +86,12 @@ void StagingQueue::on_complete(Status status) {
   in_flight_ = false;
   // The record bytes go back to the pool before anyone is told: who is told may append again.
   StagedWrite write = queue_.pop_front();
-  StagedWrite done{.segment = write.segment, .file = write.file, .offset = write.offset,
-                   .used = write.bytes().size(), .reach = write.reach, .first_time = write.first_time};
+  StagedWrite done{.segment = write.segment,
+                   .file = write.file,
+                   .offset = write.offset,
+                   .used = write.bytes().size(),
+                   .reach = write.reach,
+                   .first_time = write.first_time};
   retire(std::move(write));
   owner_.on_written(done, std::move(status));
 }
@@ -98,8 +102,12 @@ Status StagingQueue::write_all_now() {
     const StagedWrite& front = queue_.front();
     TRY(storage_.write_now(front.file, front.offset, front.bytes()));
     StagedWrite write = queue_.pop_front();
-    StagedWrite done{.segment = write.segment, .file = write.file, .offset = write.offset,
-                     .used = write.bytes().size(), .reach = write.reach, .first_time = write.first_time};
+    StagedWrite done{.segment = write.segment,
+                     .file = write.file,
+                     .offset = write.offset,
+                     .used = write.bytes().size(),
+                     .reach = write.reach,
+                     .first_time = write.first_time};
     retire(std::move(write));
     owner_.on_written(done, {});
   }

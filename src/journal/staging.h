@@ -27,10 +27,10 @@ struct StagedWrite {
   uint64_t offset = 0;  // in the file
   size_t used = 0;
   std::unique_ptr<std::byte[]> buffer;
-  Bytes table;               // instead of `buffer`: a segment's table and footer, its last write
+  Bytes table;                 // instead of `buffer`: a segment's table and footer, its last write
   std::optional<Reach> reach;  // after its last record; none in a table
-  Micros first_time;         // record time of its first record
-  size_t last_record = 0;    // where the last two records start, for Faults::records_swapped
+  Micros first_time;           // record time of its first record
+  size_t last_record = 0;      // where the last two records start, for Faults::records_swapped
   size_t previous_record = 0;
 
   bool is_table() const { return buffer == nullptr; }
@@ -60,14 +60,15 @@ class StagingQueue final : private Completion {
 
   // `size` bytes for file offset `offset`: behind the filling buffer's if they continue it and fit
   // with `reserve`, else in a free buffer (asserted). The caller fills all of them.
-  MutableByteSpan extend(uint64_t segment, FileId file, uint64_t offset, size_t size, size_t reserve);
+  MutableByteSpan extend(uint64_t segment, FileId file, uint64_t offset, size_t size,
+                         size_t reserve);
   // The bytes last extended end a record that reaches so far.
   void note(const Reach& reach, size_t record_size);
   void add_table(uint64_t segment, FileId file, uint64_t offset, Bytes table);
   // A spent table buffer to build the next one in.
   Bytes take_spare_table() { return std::move(spare_table_); }
 
-  void pump();        // issues the front write unless one is in flight
+  void pump();             // issues the front write unless one is in flight
   Status write_all_now();  // blocking, in order; nothing may be in flight
 
   // The bytes at [offset, offset + size) of `file` if they are still here; empty if not.
@@ -78,7 +79,9 @@ class StagingQueue final : private Completion {
  private:
   void on_complete(Status status) override;
   void retire(StagedWrite write);
-  bool filling_open() const { return !queue_.empty() && !queue_.back().is_table() && !(in_flight_ && queue_.size() == 1); }
+  bool filling_open() const {
+    return !queue_.empty() && !queue_.back().is_table() && !(in_flight_ && queue_.size() == 1);
+  }
   static void swap_last_two(StagedWrite& write);
 
   static constexpr size_t kBuffers = 3;

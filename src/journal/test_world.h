@@ -60,9 +60,7 @@ class TestSite {
     std::ranges::fill(gsp.mutable_span(), std::byte{byte});
     return JournalKeys::derive(gsp, vm, KeyVersion(1));
   }
-  Options options() const {
-    return {.vm = vm, .site = site, .epoch = epoch, .log = log_options};
-  }
+  Options options() const { return {.vm = vm, .site = site, .epoch = epoch, .log = log_options}; }
   ReplicaOptions replica_options() const {
     return {.vm = vm, .public_key = keys().public_key(), .log = log_options};
   }
@@ -118,7 +116,8 @@ class TestSite {
     journal.close(done);
     return wait(journal, done);
   }
-  Result<Bytes> read(Journal& journal, uint64_t offset, size_t size, VolumeId volume = VolumeId(1)) {
+  Result<Bytes> read(Journal& journal, uint64_t offset, size_t size,
+                     VolumeId volume = VolumeId(1)) {
     Bytes bytes(size, std::byte{0xee});
     Waiter done;
     journal.read(volume, offset, bytes, done);
