@@ -45,9 +45,16 @@ Bytes encode_header(const SiteHeader& header) {
 Result<SiteHeader> decode_site_header(ByteSpan bytes) {
   Reader reader(bytes);
   SiteHeader header;
-  const uint8_t unlock = reader.u8();
-  if (unlock < 1 || unlock > 2) reader.fail();
-  header.unlock = static_cast<UnlockKind>(unlock);
+  switch (reader.u8()) {
+    case static_cast<uint8_t>(UnlockKind::kHostSecret):
+      header.unlock = UnlockKind::kHostSecret;
+      break;
+    case static_cast<uint8_t>(UnlockKind::kSecretFile):
+      header.unlock = UnlockKind::kSecretFile;
+      break;
+    default:
+      reader.fail();
+  }
   header.scrypt = {.n = reader.u64(), .r = reader.u32(), .p = reader.u32()};
   const ByteSpan salt = reader.raw(kKdfSaltSize);
   std::copy(salt.begin(), salt.end(), header.kdf_salt.begin());
