@@ -1,0 +1,36 @@
+// Calls to holdfastd over its unix socket.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "base/result.h"
+#include "sys/json.h"
+
+namespace hf::cli {
+
+class Client {
+ public:
+  explicit Client(std::string state) : state_(std::move(state)) {}
+
+  Result<sys::JsonValue> get(const std::string& target);
+  Result<sys::JsonValue> post(const std::string& target, const sys::JsonObject& body);
+  Result<sys::JsonValue> remove(const std::string& target);
+  // Raw bytes as the body.
+  Status post_bytes(const std::string& target, std::string_view bytes);
+  // Chunks as they come, until the end or until `take` returns false.
+  Status stream(const std::string& target, const std::function<bool(std::string_view)>& take);
+
+  const std::string& state() const { return state_; }
+
+ private:
+  struct Call;
+  Result<sys::JsonValue> call(const char* method, const std::string& target, const std::string* body);
+  Error unreachable(std::string_view why) const;
+
+  std::string state_;
+};
+
+std::string url_escape(std::string_view text);
+
+}  // namespace hf::cli

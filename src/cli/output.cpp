@@ -1,0 +1,162 @@
+#include "cli/output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+
+namespace hf::cli {
+namespace {
+
+std::string text_of(const sys::JsonValue& value) {
+  switch (value.kind()) {
+    case boost::json::kind::null: return "-";
+    case boost::json::kind::string: {
+      std::string text(value.as_string());
+      return text.empty() ? "-" : text;
+    }
+    case boost::json::kind::bool_: return value.as_bool() ? "yes" : "no";
+    default: return sys::to_text(value);
+  }
+}
+
+void print_line(const std::vector<std::string>& cells, const std::vector<size_t>& widths) {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    line += cells[i];
+    if (i + 1 < cells.size()) line += std::string(widths[i] - cells[i].size() + 2, ' ');
+  }
+  std::puts(line.c_str());
+}
+
+void flatten(const sys::JsonObject& object, const std::string& prefix,
+             std::vector<std::pair<std::string, std::string>>& into) {
+  for (const auto& member : object) {
+    std::string name = prefix + std::string(member.key());
+    if (member.value().is_object()) {
+      flatten(member.value().as_object(), name + ".", into);
+    } else if (member.value().is_array()) {
+      const sys::JsonArray& items = member.value().as_array();
+      if (items.empty()) into.emplace_back(name, "-");
+      for (size_t i = 0; i < items.size(); ++i) {
+        std::string indexed = fmt::format("{}[{}]", name, i);
+        if (items[i].is_object()) {
+          flatten(items[i].as_object(), indexed + ".", into);
+        } else {
+          into.emplace_back(indexed, text_of(items[i]));
+        }
+      }
+    } else {
+      into.emplace_back(name, text_of(member.value()));
+    }
+  }
+}
+
+}  // namespace
+
+std::string cell(const sys::JsonObject& row, const std::string& member) {
+  size_t dot = member.find('.');
+  const sys::JsonValue* value = row.if_contains(member.substr(0, dot));
+  if (value == nullptr) return "-";
+  if (dot == std::string::npos) return text_of(*value);
+  return value->is_object() ? cell(value->as_object(), member.substr(dot + 1)) : "-";
+}
+
+void print_rows(const Context& context, const sys::JsonArray& rows, const std::vector<Column>& columns) {
+  if (context.format == Format::kJson) {
+    std::puts(sys::to_text(sys::JsonValue(rows)).c_str());
+    return;
+  }
+  std::vector<std::vector<std::string>> lines(1);
+  std::vector<size_t> widths;
+  for (const Column& column : columns) {
+    lines[0].push_back(column.title);
+    widths.push_back(column.title.size());
+  }
+  for (const sys::JsonValue& row : rows) {
+    std::vector<std::string> cells;
+    for (size_t i = 0; i < columns.size(); ++i) {
+      cells.push_back(row.is_object() ? cell(row.as_object(), columns[i].member) : "-");
+      widths[i] = std::max(widths[i], cells.back().size());
+    }
+    lines.push_back(std::move(cells));
+  }
+  for (const auto& line : lines) print_line(line, widths);
+}
+
+void print_object(const Context& context, const sys::JsonObject& object) {
+  if (context.format == Format::kJson) {
+    std::puts(sys::to_text(object).c_str());
+    return;
+  }
+  std::vector<std::pair<std::string, std::string>> lines;
+  flatten(object, "", lines);
+  size_t width = 0;
+  for (const auto& [name, value] : lines) width = std::max(width, name.size());
+  for (const auto& [name, value] : lines) {
+    std::puts((name + std::string(width - name.size() + 2, ' ') + value).c_str());
+  }
+}
+
+void print_error(const Context& context, const Error& error) {
+  if (context.format == Format::kJson) {
+    std::fprintf(stderr, "%s\n", sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}).c_str());
+    return;
+  }
+  std::fprintf(stderr, "error:  %s\n", error.cause.c_str());
+  std::fprintf(stderr, "effect: %s\n", error.effect.empty() ? "the command failed" : error.effect.c_str());
+  std::fprintf(stderr, "mend:   %s\n",
+               error.mend.empty() ? "see the logs under STATE/run/log" : error.mend.c_str());
+}
+
+std::string human_size(uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  auto value = static_cast<double>(bytes);
+  size_t unit = 0;
+  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
+    value /= 1024;
+    ++unit;
+  }
+  return bytes % 1024 == 0 && value == static_cast<double>(static_cast<uint64_t>(value))
+             ? fmt::format("{} {}", static_cast<uint64_t>(value), kUnits[unit])
+             : fmt::format("{:.1f} {}", value, kUnits[unit]);
+}
+
+std::string human_time(uint64_t micros) {
+  auto seconds = static_cast<time_t>(micros / 1'000'000);
+  struct tm parts {};
+  ::localtime_r(&seconds, &parts);
+  char text[32];
+  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
+  return text;
+}
+
+Result<sys::JsonObject> follow_job(const Context& context, Client& client, const sys::JsonValue& started) {
+  if (!started.is_object()) return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
+  uint64_t id = TRY(sys::get_u64(started.as_object(), "id"));
+  uint64_t seen = 0;
+  size_t shown = 0;
+  for (;;) {
+    sys::JsonValue answer = TRY(client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen)));
+    if (!answer.is_object()) return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
+    const sys::JsonObject& job = answer.as_object();
+    seen = TRY(sys::get_u64_or(job, "version", 0));
+    const sys::JsonArray* steps = TRY(sys::get_array(job, "steps"));
+    for (; shown < steps->size() && !context.quiet; ++shown) {
+      const sys::JsonObject& step = (*steps)[shown].as_object();
+      auto at = static_cast<double>(TRY(sys::get_i64(step, "at_ms")));
+      std::fprintf(stderr, "%7.2f s  %s\n", at / 1000, TRY(sys::get_string(step, "text")).c_str());
+    }
+    std::string state = TRY(sys::get_string(job, "state"));
+    if (state == "running") continue;
+    if (state == "failed") return sys::error_from_json(*TRY(sys::get_object(job, "error")));
+    const sys::JsonObject* result = TRY(sys::get_object(job, "result"));
+    if (!context.quiet) {
+      std::fprintf(stderr, "%7.2f s  done\n", static_cast<double>(TRY(sys::get_i64(job, "elapsed_ms"))) / 1000);
+    }
+    return *result;
+  }
+}
+
+}  // namespace hf::cli

@@ -1,0 +1,14 @@
+#include "daemon/accelerator.h"
+
+namespace hf::daemon {
+
+const hypervisor::KvmProbe& kvm_probe() {
+  static const hypervisor::KvmProbe probe = hypervisor::probe_kvm();
+  return probe;
+}
+
+hypervisor::Accelerator accelerator() {
+  return kvm_probe().usable ? hypervisor::Accelerator::kKvm : hypervisor::Accelerator::kTcg;
+}
+
+}  // namespace hf::daemon

@@ -1,0 +1,236 @@
+#include "daemon/api.h"
+
+#include <algorithm>
+
+#include "daemon/accelerator.h"
+#include "daemon/console.h"
+#include "daemon/peer_service.h"
+#include "daemon/protections.h"
+#include "daemon/vm_operations.h"
+#include "daemon/version.h"
+#include "hypervisor/firmware.h"
+
+namespace hf::daemon {
+namespace {
+
+using Answer = Result<Response>;
+
+// 202 and the job; its subject is what no two jobs may work on at a time.
+Answer start_job(Services& services, std::string kind, std::string subject, JobWork work) {
+  uint64_t id = TRY(services.jobs->submit(std::move(kind), std::move(subject), std::move(work)));
+  return Response::json(TRY(services.jobs->view(id)), 202);
+}
+
+// ---- Site, host, jobs ----
+
+Answer show_site(Services& services, const Request&) {
+  return Response::json(sys::JsonObject{{"name", services.site.name},
+                                        {"site_id", services.site.site_id.hex()},
+                                        {"listen", services.site.listen},
+                                        {"uid_base", services.site.uid_base},
+                                        {"state", services.paths.state},
+                                        {"ca_fingerprint", services.peers->fingerprint()},
+                                        {"version", HOLDFAST_VERSION}});
+}
+
+sys::JsonObject show_firmware(hypervisor::FirmwareKind kind) {
+  Result<hypervisor::Firmware> firmware = hypervisor::find_firmware(kind);
+  if (!firmware.ok()) return {{"error", sys::error_to_json(firmware.error())}};
+  return {{"code", firmware->code_path}, {"vars_template", firmware->template_path}, {"build", firmware->build.hex()}};
+}
+
+Answer show_host(Services& services, const Request&) {
+  const hypervisor::KvmProbe& probe = kvm_probe();
+  std::string_view accelerator = probe.usable ? "kvm" : "tcg";
+  return Response::json(sys::JsonObject{
+      {"site", services.site.name},
+      {"accelerator", accelerator},
+      {"kvm",
+       {{"usable", probe.usable},
+        {"runs_guests", probe.runs_guests},
+        {"has_smm", probe.has_smm},
+        {"reason", probe.reason}}},
+      {"machine_type", hypervisor::default_machine_type()},
+      {"firmware",
+       {{"secure_boot", show_firmware(hypervisor::FirmwareKind::kSecureBoot)},
+        {"plain", show_firmware(hypervisor::FirmwareKind::kPlain)}}},
+      {"version", HOLDFAST_VERSION}});
+}
+
+Answer list_jobs(Services& services, const Request&) { return Response::json(TRY(services.jobs->list())); }
+
+Answer show_job(Services& services, const Request& request) {
+  Request parse;
+  parse.query["id"] = request.captures.at(0);
+  uint64_t id = TRY(parse.query_u64_or("id", 0));
+  uint64_t wait_ms = std::min<uint64_t>(TRY(request.query_u64_or("wait_ms", 0)), 20'000);
+  uint64_t seen = TRY(request.query_u64_or("seen", 0));
+  return Response::json(TRY(services.jobs->view(id, seen, std::chrono::milliseconds(wait_ms))));
+}
+
+// ---- VMs ----
+
+Answer list_vms(Services& services, const Request&) {
+  sys::JsonArray list;
+  for (const VmRow& row : TRY(services.catalog->vms())) list.push_back(TRY(vm_summary(services, row)));
+  return Response::json(std::move(list));
+}
+
+Answer show_vm(Services& services, const Request& request) {
+  return Response::json(TRY(vm_detail(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
+}
+
+Answer post_vm(Services& services, const Request& request) {
+  CreateRequest create = TRY(parse_create_request(TRY(request.json())));
+  std::string name = create.definition.name;
+  return start_job(services, "vm-create", name, [&services, create](Progress& progress) {
+    return create_vm(services, create, progress);
+  });
+}
+
+Answer post_start(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  StartOptions options{.without_peer = TRY(sys::get_bool_or(TRY(request.json()), "without_peer", false)),
+                       .actor = request.actor};
+  return start_job(services, "vm-start", row.name, [&services, vm = row.id, options](Progress& progress) {
+    return start_vm(services, vm, options, progress);
+  });
+}
+
+Answer post_stop(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  sys::JsonObject body = TRY(request.json());
+  uint64_t seconds = std::min<uint64_t>(TRY(sys::get_u64_or(body, "timeout_seconds", 60)), 3600);
+  StopOptions options{.force = TRY(sys::get_bool_or(body, "force", false)),
+                      .guest_limit = std::chrono::seconds(seconds)};
+  return start_job(services, "vm-stop", row.name, [&services, vm = row.id, options](Progress& progress) {
+    return stop_vm(services, vm, options, progress);
+  });
+}
+
+Answer remove_vm(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  return start_job(services, "vm-delete", row.name, [&services, vm = row.id, actor = request.actor](Progress& progress) {
+    return delete_vm(services, vm, actor, progress);
+  });
+}
+
+Answer read_console(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  Response response;
+  response.stream = TRY(services.consoles->read(row.id, request.query_or("follow", "0") == "1"));
+  return response;
+}
+
+Answer type_console(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  if (request.body.size() > kConsoleInputMax) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = "more than 64 KiB typed at once",
+                 .effect = "nothing was typed",
+                 .mend = "send less at a time"};
+  }
+  TRY(services.consoles->write(row.id, request.body));
+  return Response::json(sys::JsonObject{{"typed", request.body.size()}});
+}
+
+// ---- Peers and protection ----
+
+Answer list_peers(Services& services, const Request&) { return Response::json(services.peers->show_peers()); }
+
+Answer post_token(Services& services, const Request& request) {
+  sys::JsonObject body = TRY(request.json());
+  uint64_t seconds = TRY(sys::get_u64_or(body, "expires_seconds", 3600));
+  if (seconds < 1 || seconds > 7 * 86400) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a token cannot be valid for " + std::to_string(seconds) + " seconds",
+                 .effect = "no token was made",
+                 .mend = "use 1 second to 7 days"};
+  }
+  std::string address = TRY(sys::get_string_or(body, "address", ""));
+  TRY(services.catalog->audit(request.actor, "pairing token", "", ""));
+  return Response::json(TRY(services.peers->new_token(std::chrono::seconds(seconds), address)), 201);
+}
+
+Answer post_pairing(Services& services, const Request& request) {
+  sys::JsonObject body = TRY(request.json());
+  std::string token = TRY(sys::get_string(body, "token"));
+  std::string address = TRY(sys::get_string_or(body, "address", ""));
+  return start_job(services, "site-pair", "pairing", [&services, token, address](Progress& progress) {
+    return services.peers->pair(token, address, progress);
+  });
+}
+
+Answer list_protections(Services& services, const Request&) {
+  return Response::json(TRY(services.protections->show_all()));
+}
+
+Answer show_protection(Services& services, const Request& request) {
+  return Response::json(TRY(services.protections->show(TRY(services.catalog->vm_named(request.captures.at(0))))));
+}
+
+Answer post_protection(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  PeerRow peer = TRY(services.catalog->peer_named(TRY(sys::get_string(TRY(request.json()), "to"))));
+  return start_job(services, "protection-enable", row.name, [&services, row, peer](Progress& progress) {
+    return services.protections->enable(row, peer, progress);
+  });
+}
+
+Answer remove_protection(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  return start_job(services, "protection-disable", row.name, [&services, row](Progress& progress) {
+    return services.protections->disable(row, progress);
+  });
+}
+
+Answer post_failover(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  sys::JsonObject body = TRY(request.json());
+  std::string kind = TRY(sys::get_string(body, "kind"));
+  if (kind != "unplanned") {
+    return Error{.code = ErrorCode::kUnsupported,
+                 .cause = "a failover of kind \"" + kind + "\" is not known",
+                 .effect = "nothing was done",
+                 .mend = "use \"unplanned\""};
+  }
+  FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
+                           .actor = request.actor};
+  return start_job(services, "failover", row.name, [&services, vm = row.id, failover](Progress& progress) {
+    return fail_over(services, vm, failover, progress);
+  });
+}
+
+}  // namespace
+
+Router make_router(Services& services) {
+  auto on = [&services](Answer (*handler)(Services&, const Request&)) -> Handler {
+    return [&services, handler](const Request& request) { return handler(services, request); };
+  };
+  using enum Method;
+  using enum Role;
+  return Router({
+      {kGet, "/v1/site", kReader, on(show_site)},
+      {kGet, "/v1/host", kReader, on(show_host)},
+      {kGet, "/v1/jobs", kReader, on(list_jobs)},
+      {kGet, "/v1/jobs/{id}", kReader, on(show_job)},
+      {kGet, "/v1/vms", kReader, on(list_vms)},
+      {kPost, "/v1/vms", kContributor, on(post_vm)},
+      {kGet, "/v1/vms/{vm}", kReader, on(show_vm)},
+      {kDelete, "/v1/vms/{vm}", kContributor, on(remove_vm)},
+      {kPost, "/v1/vms/{vm}/start", kOperator, on(post_start)},
+      {kPost, "/v1/vms/{vm}/stop", kOperator, on(post_stop)},
+      {kGet, "/v1/vms/{vm}/console", kOperator, on(read_console)},
+      {kPost, "/v1/vms/{vm}/console", kOperator, on(type_console)},
+      {kGet, "/v1/vms/{vm}/protection", kReader, on(show_protection)},
+      {kPost, "/v1/vms/{vm}/protection", kContributor, on(post_protection)},
+      {kDelete, "/v1/vms/{vm}/protection", kContributor, on(remove_protection)},
+      {kPost, "/v1/vms/{vm}/failover", kOperator, on(post_failover)},
+      {kGet, "/v1/protections", kReader, on(list_protections)},
+      {kGet, "/v1/peers", kReader, on(list_peers)},
+      {kPost, "/v1/pairing/tokens", kOwner, on(post_token)},
+      {kPost, "/v1/pairing", kOwner, on(post_pairing)},
+  });
+}
+
+}  // namespace hf::daemon

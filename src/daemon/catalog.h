@@ -1,0 +1,129 @@
+// What the daemon remembers: VMs, peers, protections, tokens, jobs, audit. No key and no guest data.
+//
+// Thread-safe; every call is one transaction and durable when it returns.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "base/result.h"
+
+namespace hf::daemon {
+
+enum class VmRole {
+  kActive,      // this site's to run
+  kStandby,     // another site's; a replica journal is here
+  kSuperseded,  // was this site's; another one has a higher epoch
+};
+std::string_view to_string(VmRole role);
+
+struct VmRow {
+  VmId id;
+  uint32_t number = 0;
+  std::string name;
+  std::string definition;  // JSON (vm_definition.h)
+  Epoch epoch;
+  VmRole role = VmRole::kActive;
+  bool wanted_running = false;  // was started and not stopped since
+  Micros created;
+  std::string note;
+};
+
+struct PeerRow {
+  SiteId site;
+  std::string name;
+  std::string address;
+  std::string ca_pem;
+  std::string fingerprint;
+  std::string recipient_pem;
+  std::string signing_key;  // hex
+  Micros paired;
+};
+
+enum class Direction { kOut, kIn };
+
+struct ProtectionRow {
+  VmId vm;
+  SiteId peer;
+  Direction direction = Direction::kOut;
+  std::string journal_public_key;  // hex
+  SiteId minted_at;
+  Micros created;
+};
+
+struct TokenRow {
+  std::string hash;
+  std::string proof_key;  // hex
+  Micros created;
+  Micros expires;
+  std::optional<Micros> used;
+  std::string used_by;
+};
+
+struct JobRow {
+  uint64_t id = 0;
+  std::string kind;
+  std::string subject;
+  std::string state;   // running, done, failed
+  std::string detail;  // JSON
+  Micros created;
+  std::optional<Micros> finished;
+};
+
+class Catalog {
+ public:
+  // Applies the migrations that are missing. kUnsupported: written by a newer holdfastd.
+  static Result<std::unique_ptr<Catalog>> open(const std::string& path);
+  ~Catalog();
+
+  // VMs. A row's `number` is chosen here.
+  Result<VmRow> add_vm(VmRow row);  // kExists: the name or id is taken
+  Result<VmRow> vm(VmId id);
+  Result<VmRow> vm_named(std::string_view name_or_id);
+  Result<std::vector<VmRow>> vms();
+  Status remove_vm(VmId id);
+  Status set_wanted(VmId id, bool running);
+  // Changes role, epoch and note together. kConflict if the epoch would go back.
+  Status set_role(VmId id, VmRole role, Epoch epoch, std::string_view note);
+
+  // Peers.
+  Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
+  Result<PeerRow> peer(SiteId site);
+  Result<PeerRow> peer_named(std::string_view name_or_id);
+  Result<std::vector<PeerRow>> peers();
+  Status remove_peer(SiteId site);  // kExists: a protection needs it
+
+  // Pairing tokens.
+  Status add_token(const TokenRow& row);
+  Result<TokenRow> token(std::string_view hash);
+  // Marks it used, once: kConflict if it was already.
+  Status use_token(std::string_view hash, std::string_view by, Micros now);
+
+  // Protections.
+  Status put_protection(const ProtectionRow& row);
+  Result<ProtectionRow> protection(VmId vm);
+  Result<std::vector<ProtectionRow>> protections();
+  Status remove_protection(VmId vm);
+
+  // Jobs.
+  Result<uint64_t> add_job(std::string_view kind, std::string_view subject, Micros now);
+  Status finish_job(const JobRow& row);
+  Result<JobRow> job(uint64_t id);
+  Result<std::vector<JobRow>> jobs(size_t newest);
+  // Jobs that a previous holdfastd left running are failed now.
+  Status fail_left_over_jobs(std::string_view detail, Micros now);
+
+  Status audit(std::string_view actor, std::string_view act, std::string_view subject,
+               std::string_view detail);
+
+ private:
+  struct Inner;
+  explicit Catalog(std::unique_ptr<Inner> inner);
+  std::unique_ptr<Inner> inner_;
+};
+
+}  // namespace hf::daemon

@@ -1,0 +1,18 @@
+// Shared by the catalog's own files only.
+#pragma once
+
+#include "base/mutex.h"
+#include "daemon/catalog.h"
+#include "daemon/sqlite.h"
+
+namespace hf::daemon {
+
+struct Catalog::Inner {
+  explicit Inner(Database opened) : database(std::move(opened)) {}
+  Mutex mutex;
+  Database database HF_GUARDED_BY(mutex);
+};
+
+Micros catalog_now();
+
+}  // namespace hf::daemon

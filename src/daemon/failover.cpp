@@ -1,0 +1,82 @@
+// Unplanned failover: this site runs the VM from the newest state it received.
+#include "daemon/console.h"
+#include "daemon/log.h"
+#include "daemon/peer_service.h"
+#include "daemon/protections.h"
+#include "daemon/recovery_rules.h"
+#include "daemon/vm_operations.h"
+
+namespace hf::daemon {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+// On the way to running vCPUs in under 3 s a dead source may cost this much.
+constexpr Millis kReachSource = 700ms;
+constexpr Millis kSourceStops = 30s;
+
+int64_t ms_since(std::chrono::steady_clock::time_point begin) {
+  return std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - begin).count();
+}
+
+}  // namespace
+
+Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request, Progress& progress) {
+  auto begin = std::chrono::steady_clock::now();
+  VmRow row = TRY(services.catalog->vm(vm));
+  Result<ProtectionRow> protection = services.catalog->protection(vm);
+  if (row.role != VmRole::kStandby || !protection.ok() || protection->direction != Direction::kIn) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "this site has no replica of VM \"" + row.name + "\" to fail over to: its role here is " +
+                          std::string(to_string(row.role)),
+                 .effect = "nothing was changed",
+                 .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
+                                                     : "fail over at the site that holds the replica"};
+  }
+  recovery::RecoveryState state = recovery_state(row, true);
+  progress.step("ask the source to stop");
+  PeerService::StopAnswer source =
+      services.peers->ask_stop(vm, protection->peer, state.epoch.next(), kReachSource, kSourceStops);
+  int64_t asked_ms = ms_since(begin);
+  recovery::RecoveryState promoted =
+      TRY(recovery::promote(state, source.answer,
+                            request.source_is_dead ? recovery::OperatorWord::kSourceIsDead : recovery::OperatorWord::kNone));
+  std::string answer = source.answer == recovery::SourceAnswer::kStopped   ? "the source stopped"
+                       : source.answer == recovery::SourceAnswer::kRunning ? "the source answers and did not stop"
+                                                                            : "the source does not answer";
+  TRY(services.catalog->audit(request.actor, "failover unplanned", row.name,
+                              answer + (request.source_is_dead ? "; the operator says it is dead" : "")));
+
+  progress.step("close the replica and raise the epoch to " + std::to_string(promoted.epoch.value));
+  ReplicaView received = services.protections->desk().view(vm);
+  TRY(services.protections->desk().close(vm, 10s));
+  Status stored = store_recovery_state(services, promoted, answer);
+  if (!stored.ok()) {
+    services.protections->desk().reopen(vm);
+    return std::move(stored).error();
+  }
+  // From here on this site is the VM's home: what fails below is mended by `vm start`.
+  TRY(services.catalog->remove_protection(vm));
+  TRY(services.catalog->set_wanted(vm, true));
+  int64_t promoted_ms = ms_since(begin);
+  row = TRY(services.catalog->vm(vm));
+  Result<Launched> launched = launch_vm(services, row, {.adopt_replica = true}, progress);
+  if (!launched.ok()) {
+    return std::move(launched).error().with_effect("the VM is this site's now and does not run").with_mend(
+        "holdfast vm start " + row.name);
+  }
+  int64_t running_ms = ms_since(begin);
+  log_info("VM " + row.name + " was failed over to this site under epoch " + std::to_string(row.epoch.value) + " in " +
+           std::to_string(running_ms) + " ms");
+  sys::JsonObject result = TRY(vm_summary(services, row));
+  result["source"] = answer;
+  result["failover_ms"] = running_ms;
+  result["phases_ms"] = sys::JsonObject{{"source_asked", asked_ms}, {"promoted", promoted_ms}, {"vcpus_running", running_ms}};
+  result["received_sequence"] = received.durable.position.sequence.value;
+  result["received_time_us"] = received.durable_time.value;
+  result["accelerator"] = launched->accelerator;
+  return result;
+}
+
+}  // namespace hf::daemon

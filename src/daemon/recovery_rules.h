@@ -1,0 +1,13 @@
+// The catalog's row as the recovery rules see it. The catalog is the durable record: it is written
+// before anything acts on the new state.
+#pragma once
+
+#include "daemon/services.h"
+#include "recovery/state.h"
+
+namespace hf::daemon {
+
+recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer);
+Status store_recovery_state(Services& services, const recovery::RecoveryState& state, std::string_view note);
+
+}  // namespace hf::daemon

@@ -1,0 +1,60 @@
+// All of holdfastd, as its operations see it: one place that owns what they share.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "daemon/catalog.h"
+#include "daemon/jobs.h"
+#include "daemon/paths.h"
+#include "daemon/units.h"
+#include "launcher/site_config.h"
+#include "vault/client.h"
+
+namespace hf::daemon {
+
+class ConsoleHub;
+class PeerService;
+class Protections;
+
+struct Services {
+  Services(Paths where, launcher::SiteConfig config);
+  ~Services();
+
+  // Everything but the listeners: catalog, launcher, vault. Adopts what runs.
+  Status start(sys::UniqueFd launcher_socket);
+  void stop();  // streams and consoles; guests go on
+
+  Paths paths;
+  launcher::SiteConfig site;
+  launcher::Users users;
+  vault::AdminClient vault;
+  std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<JobEngine> jobs;
+  std::unique_ptr<ConsoleHub> consoles;
+  std::unique_ptr<PeerService> peers;
+  std::unique_ptr<Protections> protections;
+  std::unique_ptr<Units> units;
+  std::function<void()> on_launcher_lost;
+
+ private:
+  void on_event(const launcher::Event& event);
+};
+
+// Runs what was added, last first, unless dismissed: nothing half-done stays behind.
+class Undo {
+ public:
+  Undo() = default;
+  ~Undo() {
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) (*step)();
+  }
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  void add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void dismiss() { steps_.clear(); }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+};
+
+}  // namespace hf::daemon

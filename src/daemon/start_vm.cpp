@@ -1,0 +1,58 @@
+#include "daemon/log.h"
+#include "daemon/peer_service.h"
+#include "daemon/protections.h"
+#include "daemon/recovery_rules.h"
+#include "daemon/vm_operations.h"
+
+namespace hf::daemon {
+
+using namespace std::chrono_literals;
+
+Status check_may_start(Services& services, const VmRow& row, const StartOptions& options) {
+  bool is_protected = services.catalog->protection(row.id).ok();
+  recovery::RecoveryState state = recovery_state(row, is_protected);
+  std::optional<recovery::PeerAnswer> answer;
+  if (is_protected && row.role == VmRole::kActive) {
+    Result<recovery::PeerAnswer> asked = services.peers->ask_epoch(row.id, state, 3s);
+    if (asked.ok()) {
+      recovery::LearnOutcome learned = TRY(recovery::learn_peer(state, *asked));
+      if (learned.learned != recovery::Learned::kNothing) {
+        TRY(store_recovery_state(services, learned.state, "the peer has epoch " + std::to_string(asked->epoch.value)));
+      }
+      state = learned.state;
+      answer = *asked;
+    } else {
+      log_warning("VM " + row.name + ": the peer could not be asked: " + asked.error().describe());
+    }
+  }
+  if (options.without_peer && is_protected && !answer) {
+    TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
+  }
+  return recovery::may_start(
+      state, answer, options.without_peer ? recovery::StartWord::kWithoutPeer : recovery::StartWord::kNone);
+}
+
+Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options, Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  if (services.units->running(qemu_unit(vm))) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + row.name + "\" runs already",
+                 .effect = "nothing was started",
+                 .mend = "holdfast vm list"};
+  }
+  progress.step("check that this site may run the VM");
+  TRY(check_may_start(services, row, options));
+  // A keeper that outlived its QEMU: the next guest must not meet its state.
+  if (services.units->running(keeper_unit(vm))) TRY(finish_vm(services, row));
+  Launched launched = TRY(launch_vm(services, row, {}, progress));
+  TRY(services.catalog->set_wanted(vm, true));
+  services.protections->vm_started(vm);
+  log_info("VM " + row.name + " was started");
+  sys::JsonObject result = TRY(vm_summary(services, row));
+  result["accelerator"] = launched.accelerator;
+  result["qemu_pid"] = launched.qemu_pid;
+  result["keeper_pid"] = launched.keeper_pid;
+  return result;
+}
+
+}  // namespace hf::daemon

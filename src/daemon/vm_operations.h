@@ -1,0 +1,49 @@
+// What can be done with a VM: plain blocking functions, run as jobs. A step that fails undoes those
+// before it.
+#pragma once
+
+#include "daemon/services.h"
+#include "daemon/vm_definition.h"
+
+namespace hf::daemon {
+
+Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request, Progress& progress);
+
+struct StartOptions {
+  bool without_peer = false;
+  std::string actor;
+};
+Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options, Progress& progress);
+
+struct StopOptions {
+  bool force = false;
+  std::chrono::seconds guest_limit{60};
+};
+Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options, Progress& progress);
+
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor, Progress& progress);
+
+// Keeper and QEMU of a VM that may run here: releases the key, starts both, waits until vCPUs run.
+// On an error nothing of it runs any more.
+struct LaunchOptions {
+  bool adopt_replica = false;  // the received journal becomes the VM's
+};
+struct Launched {
+  int64_t keeper_pid = 0;
+  int64_t qemu_pid = 0;
+  std::string accelerator;
+};
+Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options, Progress& progress);
+
+// After QEMU has gone: stops the keeper (which writes the VMGS file) and takes the key back.
+Status finish_vm(Services& services, const VmRow& row);
+// Before any start from cold: asks the peer for its epoch, learns what it says, refuses where the
+// rules of recovery/state.h do.
+Status check_may_start(Services& services, const VmRow& row, const StartOptions& options);
+
+// "running", "stopped", "stopped (was running)", "standby", "superseded".
+std::string vm_state(Services& services, const VmRow& row);
+Result<sys::JsonObject> vm_summary(Services& services, const VmRow& row);
+Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row);
+
+}  // namespace hf::daemon

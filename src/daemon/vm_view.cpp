@@ -1,0 +1,61 @@
+// VMs as the API shows them.
+#include "daemon/keeper_client.h"
+#include "daemon/vm_operations.h"
+
+namespace hf::daemon {
+
+using namespace std::chrono_literals;
+
+std::string vm_state(Services& services, const VmRow& row) {
+  if (services.units->running(qemu_unit(row.id))) return "running";
+  if (row.role == VmRole::kStandby) return "standby";
+  if (row.role == VmRole::kSuperseded) return "superseded";
+  if (services.units->running(import_unit(row.id))) return "importing";
+  return row.wanted_running ? "stopped (was running)" : "stopped";
+}
+
+Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
+  VmRow row = TRY(services.catalog->vm(given.id));
+  VmDefinition definition = TRY(parse_definition(row.definition));
+  sys::JsonObject view{{"id", row.id.hex()},
+                       {"name", row.name},
+                       {"state", vm_state(services, row)},
+                       {"role", to_string(row.role)},
+                       {"epoch", row.epoch.value},
+                       {"security_type", security_type(definition)},
+                       {"secure_boot", definition.secure_boot},
+                       {"vtpm", definition.vtpm},
+                       {"cpus", definition.cpus},
+                       {"memory_mib", definition.memory_mib},
+                       {"protected", services.catalog->protection(row.id).ok()},
+                       {"created_us", row.created.value}};
+  if (!row.note.empty()) view["note"] = row.note;
+  return view;
+}
+
+Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row) {
+  sys::JsonObject view = TRY(vm_summary(services, row));
+  VmDefinition definition = TRY(parse_definition(row.definition));
+  view["definition"] = to_json(definition);
+  view["vm_number"] = row.number;
+  view["keeper_pid"] = services.units->pid(keeper_unit(row.id));
+  view["qemu_pid"] = services.units->pid(qemu_unit(row.id));
+  if (services.units->running(keeper_unit(row.id))) {
+    Result<sys::JsonObject> keeper =
+        ask_keeper(services.paths.run_file(row.id, "control.sock"), {{"op", "status"}}, 2s);
+    if (keeper.ok()) {
+      view["keeper"] = *keeper;
+    } else {
+      view["keeper"] = sys::JsonObject{{"error", sys::error_to_json(keeper.error())}};
+    }
+  }
+  Result<vault::KeyInfo> key = services.vault.key_info(row.id);
+  if (key.ok()) {
+    view["key"] = sys::JsonObject{{"id", key->key_id.hex()}, {"version", key->version.value}, {"released", key->released}};
+  } else {
+    view["key"] = sys::JsonObject{{"error", sys::error_to_json(key.error())}};
+  }
+  return view;
+}
+
+}  // namespace hf::daemon
