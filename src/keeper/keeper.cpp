@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -41,16 +42,23 @@ Status Keeper::start(sys::InheritedFds& fds) {
   lock_ = TRY(lock_directory(config_.journal_dir));
   key_ = TRY_CONTEXT(vault_.fetch_key(config_.vm), "fetch the VM's key");
   reactor_ = TRY(sys::Reactor::create());
+  if (fds.has("scratch")) scratch_memory_ = TRY(fds.take("scratch"));
   TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
   TRY(check_freshness());
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
-  TRY(take_over_held_bytes(fds, state));
+  TRY(take_over_held_bytes(state));
   TRY(start_vtpm(fds, state));
   TRY(start_front_ends(fds, state));
   freshness_.start();
   reactor_->arm(*this, Micros(reactor_->now().value + kHouseKeepingUs));
   return {};
+}
+
+// A predecessor has sized the scratch memory, which the host's end or the launcher's takes away.
+bool Keeper::succeeds_a_keeper() const {
+  struct stat info{};
+  return scratch_memory_ && ::fstat(scratch_memory_.get(), &info) == 0 && info.st_size > 0;
 }
 
 Status Keeper::open_journal() {
@@ -60,7 +68,11 @@ Status Keeper::open_journal() {
       {.vm = config_.vm,
        .site = config_.site,
        .epoch = config_.epoch,
-       .log = {.segment_bytes = config_.segment_bytes},
+       // A guest waits for its disk: what its own keeper wrote moments ago is not read once more.
+       // Closes, tables and the tail are checked all the same, and each unit as it is read.
+       .log = {.segment_bytes = config_.segment_bytes,
+               .verify_bytes_max =
+                   succeeds_a_keeper() ? 0 : journal::LogOptions{}.verify_bytes_max},
        .merge_keep_segments = config_.merge_keep_segments}));
   // Until the daemon says how far the peer is, nothing may be merged away from under it.
   if (config_.is_protected) journal_->pin(Sequence(0));
@@ -88,10 +100,11 @@ Status Keeper::check_freshness() {
 }
 
 // A predecessor may have died with variable-store bytes that QEMU had been told were written.
-Status Keeper::take_over_held_bytes(sys::InheritedFds& fds, GuestState& state) {
-  if (!fds.has("scratch") || state.uefi_store.empty()) return {};
+Status Keeper::take_over_held_bytes(GuestState& state) {
+  if (!scratch_memory_ || state.uefi_store.empty()) return {};
   const journal::Lineage& lineage = journal_->lineage();
-  scratch_ = TRY(FlashScratch::open(TRY(fds.take("scratch")), key_.key, lineage.back().body.salt));
+  scratch_ =
+      TRY(FlashScratch::open(std::move(scratch_memory_), key_.key, lineage.back().body.salt));
   if (lineage.size() < 2) return {};
   auto held = scratch_->left_by(lineage[lineage.size() - 2].body.salt);
   if (!held.has_value()) return {};

@@ -43,7 +43,8 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
 
   Status open_journal();
   Status check_freshness();
-  Status take_over_held_bytes(sys::InheritedFds& fds, GuestState& state);
+  Status take_over_held_bytes(GuestState& state);
+  bool succeeds_a_keeper() const;
   Status start_vtpm(sys::InheritedFds& fds, const GuestState& state);
   Status start_front_ends(sys::InheritedFds& fds, GuestState& state);
   Result<sys::JsonObject> handle(const sys::JsonObject& request) override;
@@ -64,6 +65,7 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   crypto::SystemRng rng_;
   sys::SystemClock clock_;
   sys::UniqueFd lock_;
+  sys::UniqueFd scratch_memory_;
   vault::FetchedKey key_;
   std::unique_ptr<sys::Reactor> reactor_;
   std::unique_ptr<sys::UringStorage> storage_;
