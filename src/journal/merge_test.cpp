@@ -141,6 +141,7 @@ TEST(Merge, names_a_base_file_that_was_altered) {
         } else {
           EXPECT_EQ(*read, site.model);  // padding, or a unit that a later write hides
         }
+        site.storage.tamper(name, at, ByteSpan(&bytes[at], 1));
         site.storage.kill_process();
         site.storage.reopen();
         break;  // opening wrote an incarnation: the snapshot is past

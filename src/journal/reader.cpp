@@ -8,42 +8,39 @@ namespace hf::journal {
 
 Reader::Reader(Storage& storage, RecordLog& log, OpenFiles& files, const Index& index,
                Sealer& sealer)
-    : storage_(storage), log_(log), files_(files), index_(index), sealer_(sealer) {
-  spare_pieces_.reserve(kPooledPieces);
-}
+    : storage_(storage), log_(log), files_(files), index_(index), sealer_(sealer) {}
 
-std::unique_ptr<Reader::Piece> Reader::take_piece() {
-  if (spare_pieces_.empty()) return std::make_unique<Piece>(*this);
-  std::unique_ptr<Piece> piece = std::move(spare_pieces_.back());
+Reader::Piece& Reader::take_piece() {
+  if (spare_pieces_.empty()) return *pieces_.emplace_back(std::make_unique<Piece>(*this));
+  Piece& piece = *spare_pieces_.back();
   spare_pieces_.pop_back();
-  piece->error.reset();
+  piece.error.reset();
   return piece;
 }
 
-std::unique_ptr<Reader::Read> Reader::take_read() {
-  if (spare_reads_.empty()) return std::make_unique<Read>();
-  std::unique_ptr<Read> read = std::move(spare_reads_.back());
+Reader::Read& Reader::take_read() {
+  if (spare_reads_.empty()) return *reads_.emplace_back(std::make_unique<Read>());
+  Read& read = *spare_reads_.back();
   spare_reads_.pop_back();
   return read;
 }
 
 void Reader::read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completion& done) {
   HF_ASSERT(to.size() <= ~uint64_t{0} - offset);
-  std::unique_ptr<Read> read = take_read();
-  *read = {.volume = volume,
-           .start = offset,
-           .cursor = offset,
-           .end = offset + to.size(),
-           .to = to.data(),
-           .done = &done};
-  if (advance(*read)) {
-    Status status = read->error ? Status(*read->error) : Status();
+  Read& read = take_read();
+  read = {.volume = volume,
+          .start = offset,
+          .cursor = offset,
+          .end = offset + to.size(),
+          .to = to.data(),
+          .done = &done};
+  if (advance(read)) {
+    Status status = read.error ? Status(*read.error) : Status();
     log_.complete_later(done, std::move(status));
-    spare_reads_.push_back(std::move(read));
+    spare_reads_.push_back(&read);
     return;
   }
   ++in_flight_;
-  static_cast<void>(read.release());  // finish() takes it back
 }
 
 bool Reader::advance(Read& read) {
@@ -73,13 +70,12 @@ void Reader::start_piece(Read& read, const IndexExtent& extent) {
   HF_ASSERT(units.count <= kUnitsPerPiece);
   if (open_from_memory(read, extent, units)) return;
   OpenFiles::Entry& file = files_.at(place.file);
-  std::unique_ptr<Piece> piece = take_piece();
-  piece->read = &read;
-  piece->extent = extent;
-  piece->units = units;
+  Piece& io = take_piece();
+  io.read = &read;
+  io.extent = extent;
+  io.units = units;
   ++file.readers;
   ++read.pieces;
-  Piece& io = *piece.release();  // on_piece() takes it back
   if (place.kind == PlaceKind::kRun) {
     io.pending = 1;
     storage_.read(file.file, place.position + units.stored_offset, io.sealed(), io);
@@ -119,7 +115,6 @@ void Reader::on_piece(Piece& piece, Status status) {
   HF_ASSERT(piece.pending > 0);
   if (!status.ok() && !piece.error) piece.error = std::move(status).error();
   if (--piece.pending > 0) return;
-  std::unique_ptr<Piece> owned(&piece);
   Read& read = *piece.read;
   if (!piece.error) {
     Status opened =
@@ -136,17 +131,16 @@ void Reader::on_piece(Piece& piece, Status status) {
     const bool run = piece.extent.place.kind == PlaceKind::kRun;
     read.error = std::move(*piece.error).context(run ? base_name(number) : segment_name(number));
   }
-  if (spare_pieces_.size() < kPooledPieces) spare_pieces_.push_back(std::move(owned));
+  spare_pieces_.push_back(&piece);
   if (advance(read)) finish(read);
 }
 
 void Reader::finish(Read& read) {
-  std::unique_ptr<Read> owned(&read);
   HF_ASSERT(in_flight_ > 0);
   --in_flight_;
   Status status = read.error ? Status(std::move(*read.error)) : Status();
   Completion* done = read.done;
-  spare_reads_.push_back(std::move(owned));
+  spare_reads_.push_back(&read);
   done->on_complete(std::move(status));
 }
 

@@ -33,8 +33,7 @@ class Reader {
 
  private:
   static constexpr size_t kUnitsPerPiece = 8;
-  static constexpr size_t kPiecesInFlight = 16;  // of one read
-  static constexpr size_t kPooledPieces = 64;
+  static constexpr size_t kPiecesInFlight = 8;  // of one read
   static constexpr size_t kPieceBuffer = kRecordHeaderSize + kUnitsPerPiece * kSealedUnitSize;
 
   struct Read {
@@ -74,8 +73,8 @@ class Reader {
                     ByteSpan header, ByteSpan sealed, MutableByteSpan to);
   Status open_unit(VolumeId volume, const Place& place, ByteSpan header, size_t unit,
                    ByteSpan sealed, MutableByteSpan to);
-  std::unique_ptr<Piece> take_piece();
-  std::unique_ptr<Read> take_read();
+  Piece& take_piece();
+  Read& take_read();
   void finish(Read& read);
 
   Storage& storage_;
@@ -84,8 +83,11 @@ class Reader {
   const Index& index_;
   Sealer& sealer_;
   std::map<uint64_t, crypto::Aead> base_keys_;
-  std::vector<std::unique_ptr<Piece>> spare_pieces_;
-  std::vector<std::unique_ptr<Read>> spare_reads_;
+  // All there are, and those not in use. As many as were ever in flight at once.
+  std::vector<std::unique_ptr<Piece>> pieces_;
+  std::vector<std::unique_ptr<Read>> reads_;
+  std::vector<Piece*> spare_pieces_;
+  std::vector<Read*> spare_reads_;
   size_t in_flight_ = 0;
   std::array<std::byte, kUnitSize> plain_;
 };

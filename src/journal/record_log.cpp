@@ -170,9 +170,13 @@ bool RecordLog::idle() const {
 
 void RecordLog::fail(Error error) {
   if (failed_) return;
-  failed_ = std::move(error)
-                .with_effect("The journal takes nothing more; the VM must be paused or stopped")
-                .with_mend("mend the storage, then start the VM again: holdfast vm start");
+  const bool full = error.code == ErrorCode::kNoSpace;
+  failed_ =
+      std::move(error)
+          .with_effect("The journal takes nothing more; the VM must be paused or stopped")
+          .with_mend(full ? "free space on the state directory's file system, then start the VM "
+                            "again: holdfast vm start"
+                          : "mend the storage, then start the VM again: holdfast vm start");
   // From tick(): whoever caused it may be inside a call.
   while (!acks_.empty()) complete_later(*acks_.pop_front().done, *failed_);
   for (const PendingAck& ack : durable_acks_) complete_later(*ack.done, *failed_);

@@ -180,6 +180,7 @@ class RecordLog final : private StagingOwner {
   Ring<FirstTime> first_times_;
   std::optional<Error> failed_;
   bool opening_ = true;
+  bool quiescing_ = false;  // for good
   Completion* quiesce_done_ = nullptr;
 
   Ring<Unsynced> unsynced_{8};

@@ -101,7 +101,8 @@ Status RecordLog::finish_opening() {
   unsynced_bytes_ = 0;
   unsynced_since_ = kNever;
   TRY(store_manifest_now());
-  TRY(cut_short_segments());
+  // Giving pages back takes tens of milliseconds; an opening in a hurry leaves it to the next one.
+  if (options_.verify_bytes_max > 0) TRY(cut_short_segments());
   opening_ = false;
   HF_ASSERT(durable_.end == line_.end());
   return {};
@@ -112,7 +113,9 @@ Status RecordLog::cut_short_segments() {
   for (const Segment& segment : closed_) {
     HF_ASSERT(segment.synced);
     const uint64_t size = TRY(storage_.size(segment.file));
-    if (size > segment.closed_size()) TRY(storage_.truncate(segment.file, segment.closed_size()));
+    // A full segment keeps its length: recycled, it need not be written with zeroes again.
+    if (size <= segment.closed_size() + options_.segment_bytes / 4) continue;
+    TRY(storage_.truncate(segment.file, segment.closed_size()));
   }
   return {};
 }

@@ -13,7 +13,7 @@ constexpr uint64_t kPrepareRetryUs = 1'000'000;
 
 bool RecordLog::sync_wanted() const {
   if (unsynced_.empty() || opening_) return false;
-  if (quiesce_done_ != nullptr) return true;
+  if (quiescing_) return true;
   if (unsynced_bytes_ >= options_.auto_sync_bytes) return true;
   if (unsynced_since_ != kNever &&
       clock_.monotonic().value >= unsynced_since_.value + options_.auto_sync_us) {
@@ -68,7 +68,8 @@ void RecordLog::note_segment_synced(uint64_t number) {
 }
 
 void RecordLog::quiesce(Completion& done) {
-  HF_ASSERT(quiesce_done_ == nullptr);
+  HF_ASSERT(!quiescing_);
+  quiescing_ = true;
   if (failed_) return complete_later(done, *failed_);
   quiesce_done_ = &done;
   start_sync();
@@ -127,8 +128,7 @@ Micros RecordLog::next_deadline() const {
   if (unsynced_since_ != kNever && !sync_in_flight_) {
     next = Micros(unsynced_since_.value + options_.auto_sync_us);
   }
-  if (options_.prepare_next && prepared_.empty() && !prepare_in_flight_ &&
-      quiesce_done_ == nullptr) {
+  if (options_.prepare_next && prepared_.empty() && !prepare_in_flight_ && !quiescing_) {
     next = std::min(next, prepare_retry_at_);
   }
   return next;
@@ -136,7 +136,7 @@ Micros RecordLog::next_deadline() const {
 
 void RecordLog::prepare_step() {
   if (failed_ || !options_.prepare_next || !prepared_.empty() || prepare_in_flight_) return;
-  if (quiesce_done_ != nullptr || opening_) return;
+  if (quiescing_ || opening_) return;
   if (clock_.monotonic() < prepare_retry_at_) return;
   if (prepare_ == Prepare::kIdle) {
     if (!spare_.empty()) return reuse_spare();
@@ -174,7 +174,7 @@ void RecordLog::on_prepare_step(Status status) {
   HF_ASSERT(prepare_in_flight_ && preparing_.has_value());
   prepare_in_flight_ = false;
   if (failed_) return;
-  if (quiesce_done_ != nullptr) return finish_quiesce();
+  if (quiescing_) return finish_quiesce();
   if (!status.ok()) return abandon_preparation();
   if (prepare_ == Prepare::kZeroing) {
     prepared_bytes_ = std::min<uint64_t>(prepared_bytes_ + zeroes_.size(), options_.segment_bytes);

@@ -149,6 +149,7 @@ Status Recovery::take_closed(const SegmentEntry& entry, bool read_records) {
   TRY(storage_.read_now(segment.file, closed.close_offset, raw));
   const ScannedRecord close = TRY_CONTEXT(parse_record(raw), "close");
   if (close.header.kind != RecordKind::kClose || close.header.sequence != closed.last ||
+      close.header.incarnation != closed.incarnation || close.header.time != closed.time ||
       close_digest(close.header_bytes(), close.payload) != closed.close_digest) {
     return corrupt("close: differs from the one in MANIFEST");
   }
@@ -159,6 +160,11 @@ Status Recovery::take_closed(const SegmentEntry& entry, bool read_records) {
       body.last_sequence.next() != closed.last || body.first_sequence != expected.first_sequence ||
       next_chain(body.chain, header_digest(close.header_bytes())) != closed.chain) {
     return corrupt("close: sequence or chain differs");
+  }
+  const LineageEntry* writer = incarnation_at(out_.line.lineage(), closed.last);
+  if (writer == nullptr || writer->body.salt != closed.incarnation ||
+      writer->body.epoch != body.epoch) {
+    return corrupt("close: incarnation or epoch differs from MANIFEST's lineage");
   }
   TRY(check_table(segment, body));
   if (read_records) TRY(read_closed_records(segment));
