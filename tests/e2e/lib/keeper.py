@@ -31,19 +31,28 @@ def listen(path):
 
 def start_with_fds(processes, argv, named_fds, name):
     """Starts argv with the descriptors handed down from number 3 on (sd_listen_fds). named_fds: [(name, fd)]."""
+    count = len(named_fds)
     high = [fcntl.fcntl(fd, fcntl.F_DUPFD, _FD_FLOOR) for _, fd in named_fds]
-    moves = " ".join(f"{3 + index}<&{fd} {fd}<&-" for index, fd in enumerate(high))
-    environment = dict(os.environ, LISTEN_FDS=str(len(high)), LISTEN_FDNAMES=":".join(n for n, _ in named_fds))
+    # The places from 3 on are kept taken, so that nothing subprocess opens for itself lies where they go.
+    placeholders = [os.dup(high[0])]
+    while placeholders[-1] < 3 + count:
+        placeholders.append(os.dup(high[0]))
+
+    def place():
+        for index, fd in enumerate(high):
+            os.dup2(fd, 3 + index, inheritable=True)
+
+    environment = dict(os.environ, LISTEN_FDS=str(count), LISTEN_FDNAMES=":".join(name for name, _ in named_fds))
     try:
-        return processes.start(["bash", "-c", f'exec {moves}; LISTEN_PID=$$ exec "$@"', "bash", *argv], name=name,
-                               env=environment, pass_fds=high)
+        return processes.start(["sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh", *argv], name=name, env=environment,
+                               preexec_fn=place, pass_fds=range(3, 3 + count))
     finally:
-        for fd in high:
+        for fd in high + placeholders:
             os.close(fd)
 
 
-def memfd(text):
-    fd = os.memfd_create("config", os.MFD_CLOEXEC)
+def memfd(name, text=""):
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
     os.write(fd, text.encode())
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
@@ -125,11 +134,12 @@ class Keeper:
                         for index, (name, size) in enumerate(volumes.items())], **config}
         self.process = None
         self._listeners = None
+        self._scratch = None
         self._starts = 0
 
     def _start(self, mode, named_fds, **config):
         self._starts += 1
-        fd = memfd(json.dumps({**self.config, "mode": mode, **config}))
+        fd = memfd("config", json.dumps({**self.config, "mode": mode, **config}))
         try:
             return start_with_fds(self.processes, [bin_dir() / "holdfast-keeper"], [*named_fds, ("config", fd)],
                                   f"keeper{self._starts}")
@@ -151,14 +161,22 @@ class Keeper:
     def socket_path(self, name):
         return self.directory / (f"{name}.sock" if name in ("tpm", "control", "feed") else f"{name}.nbd")
 
-    def start(self):
-        """Serves; returns at once: the sockets accept from the first moment on."""
+    def start(self, successor=False):
+        """Serves; returns at once: the sockets accept from the first moment on.
+
+        successor: of a keeper that died under a running QEMU; it gets the memory that the other one left.
+        """
         if self._listeners is None:
             names = [*self.volumes, "vars", "tpm", "control", "feed"]
             for name in names:
                 self.socket_path(name).unlink(missing_ok=True)
             self._listeners = [(name, listen(self.socket_path(name))) for name in names]
-        self.process = self._start("serve", [(name, sock.fileno()) for name, sock in self._listeners])
+        if not successor:
+            if self._scratch is not None:
+                os.close(self._scratch)
+            self._scratch = memfd("scratch")
+        self.process = self._start("serve", [(name, sock.fileno()) for name, sock in self._listeners] +
+                                   [("scratch", self._scratch)])
 
     def control(self, operation, timeout=30, **arguments):
         with socket.socket(socket.AF_UNIX) as link:
@@ -180,6 +198,33 @@ class Keeper:
         if status.get("state") != "serving":
             raise Failure(f"keeper: {status}")
         return time.monotonic() - start
+
+    def position(self):
+        """(incarnation, sequence) of the newest durable record."""
+        status = self.control("status")
+        return bytes.fromhex(status["durable_incarnation"]), status["durable"]
+
+    def sealed_bytes_after(self, position):
+        """How many bytes of records, headers included, the journal has durably after a position (the feed's)."""
+        total, (incarnation, sequence) = 0, position
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(30)
+            link.connect(str(self.socket_path("feed")))
+            while True:
+                link.sendall(struct.pack("<4sI32sQII", b"HFFD", 1, incarnation, sequence, 4 << 20, 0))
+                magic, status, _, _, length, _ = struct.unpack("<4sIQQII", _read(link, 32))
+                records = _read(link, length)
+                if magic != b"HFFD" or status != 0:
+                    raise Failure(f"feed: status {status} after {sequence}")
+                if not records:
+                    return total
+                total += length
+                at = 0
+                while at < length:  # to the newest record, whose position is asked for next
+                    sequence, = struct.unpack_from("<Q", records, at + 8)
+                    incarnation = records[at + 32:at + 64]
+                    payload, = struct.unpack_from("<I", records, at + 88)
+                    at = (at + 192 + payload + 63) // 64 * 64
 
     def uri(self, disk="disk1"):
         return f"nbd+unix:///{disk}?socket={self.socket_path(disk)}"

@@ -152,20 +152,14 @@ class Site:
         return self.state / "run/vms" / self.vm_id(name)
 
     def qemu_pid(self, name):
-        """The VM's QEMU by its console socket's path or VM id on the command line."""
-        return self._pid_by_id(name, "qemu-system-x86")
+        return self.json("vm", "show", name)["qemu_pid"]
 
-    def _pid_by_id(self, name, program):
-        vm_id = self.vm_id(name)
-        pids = [pid for pid in self.pids_of(program)
-                if vm_id in pathlib.Path(f"/proc/{pid}/cmdline").read_text(errors="replace")]
-        if len(pids) != 1:
-            raise Failure(f"{len(pids)} processes {program} of VM {name} where one is expected")
-        return pids[0]
+    def keeper_pid(self, name):
+        return self.json("vm", "show", name)["keeper_pid"]
 
     def vm_console(self, name, log=None):
-        """The VM's console as `holdfast vm console` shows it, from now on."""
-        viewer = subprocess.Popen([str(word) for word in self.argv("vm", "console", name)], stdin=subprocess.PIPE,
+        """The VM's console as `holdfast vm console --follow` shows it."""
+        viewer = subprocess.Popen([str(word) for word in self.argv("vm", "console", name, "--follow")], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
         self._consoles.append(viewer)
         return Console(viewer.stdout.fileno(), log, own=viewer)
@@ -194,9 +188,9 @@ def pair(first, second):
     token = first.json("site", "pair", "--new-token")
     second.json("site", "pair", token["token"])
     for site, other in ((first, second), (second, first)):
-        peers = site.json("site", "peers")["peers"]
-        mine = other.json("site", "show")["fingerprint"]
-        if [peer["fingerprint"] for peer in peers if peer["name"] == other.name] != [mine]:
+        peers = site.json("site", "peers")
+        mine = other.json("site", "show")["ca_fingerprint"]
+        if [peer["ca_fingerprint"] for peer in peers if peer["name"] == other.name] != [mine]:
             raise Failure(f"site {site.name} shows another fingerprint for {other.name} than that site itself")
     return token
 
@@ -207,7 +201,7 @@ def wait_protected(site, vm, timeout=60):
 
     def caught_up():
         shown = site.json("protection", "show", vm)
-        return shown.get("state") == "replicating" and shown.get("caught_up") and shown
+        return shown.get("state") == "streaming" and shown.get("caught_up") and shown
 
     wait_until(caught_up, timeout, f"{vm} is replicated", interval=0.1)
     return time.monotonic() - start
