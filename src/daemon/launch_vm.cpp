@@ -10,6 +10,7 @@
 #include "hypervisor/firmware.h"
 #include "hypervisor/qemu_command.h"
 #include "hypervisor/qmp_client.h"
+#include "sys/fd.h"
 
 namespace hf::daemon {
 namespace {
@@ -146,6 +147,22 @@ void ignore_but_log(const Status& status) {
 
 }  // namespace
 
+namespace {
+
+// In order: it closes the journal and writes the VMGS file. One that does not answer is ended; the
+// journal then recovers at the next start.
+Status stop_keeper(Services& services, const VmRow& row) {
+  std::string unit = keeper_unit(row.id);
+  if (services.units->running(unit)) {
+    Result<sys::JsonObject> told = ask_keeper(services.paths.run_file(row.id, "control.sock"), {{"op", "stop"}}, 5s);
+    if (!told.ok()) log_warning("the keeper of " + row.name + " could not be told to stop: " + told.error().cause);
+    if (told.ok() && !services.units->wait_end(unit, 60s).ok()) log_warning(unit + " did not stop within a minute");
+  }
+  return services.units->stop(unit, 15, 10s);
+}
+
+}  // namespace
+
 Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options, Progress& progress) {
   VmDefinition definition = TRY(parse_definition(row.definition));
   hypervisor::Accelerator chosen = accelerator();
@@ -157,9 +174,13 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   undo.add([&] { ignore_but_log(services.vault.revoke(row.id)); });
 
   progress.step("start the keeper");
-  undo.add([&] { ignore_but_log(services.units->stop(keeper_unit(row.id), 15, 20s)); });
+  undo.add([&] { ignore_but_log(stop_keeper(services, row)); });
   Launched launched;
-  launched.keeper_pid = TRY(services.units->start(keeper_request(services, row, definition, options), {}));
+  // The launcher keeps it for the keeper's successors; what they note in it is sealed (keeper/scratch.h).
+  sys::UniqueFd scratch = TRY(sys::memory_file("scratch"));
+  launcher::StartRequest keeper = keeper_request(services, row, definition, options);
+  keeper.fd_names = {"scratch"};
+  launched.keeper_pid = TRY(services.units->start(keeper, {scratch.get()}));
   TRY(wait_keeper(services, row));
 
   progress.step("start QEMU");
@@ -176,7 +197,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
 
 Status finish_vm(Services& services, const VmRow& row) {
   services.consoles->detach(row.id);
-  Status stopped = services.units->stop(keeper_unit(row.id), 15, 60s);
+  Status stopped = stop_keeper(services, row);
   Status revoked = services.vault.revoke(row.id);
   TRY(std::move(stopped));
   return revoked;

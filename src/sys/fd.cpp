@@ -25,6 +25,12 @@ Result<UniqueFd> sealed_memfd(const char* name, ByteSpan content) {
   return fd;
 }
 
+Result<UniqueFd> memory_file(const char* name) {
+  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC));
+  if (!fd) return errno_error(errno, "create a file in memory");
+  return fd;
+}
+
 Result<Bytes> read_all(int fd, size_t limit) {
   struct stat info{};
   if (::fstat(fd, &info) != 0) return errno_error(errno, "stat a file");
