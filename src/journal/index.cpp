@@ -44,6 +44,12 @@ void Index::insert(VolumeId volume, uint64_t offset, uint64_t length, const Plac
   HF_ASSERT(length > 0 && length <= place.length);
   HF_ASSERT(offset >= place.start && offset + length <= place.start + place.length);
   Extents& extents = volume_map(volume);
+  // The common case of a block written again: nothing around it changes.
+  if (const auto same = extents.find(offset);
+      same != extents.end() && same->second.end == offset + length) {
+    same->second.place = place;
+    return;
+  }
   carve(extents, offset, offset + length);
   const auto [at, inserted] = extents.emplace(offset, Node{.end = offset + length, .place = place});
   HF_ASSERT(inserted && at->second.end > at->first);

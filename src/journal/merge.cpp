@@ -213,6 +213,8 @@ void Merger::seal_run() {
 }
 
 void Merger::write_table() {
+  // What later records had overwritten was left out: those must be durable before the sources go.
+  overwritten_by_ = parts_.log.line().last();
   const ClosedSegment& last = *parts_.log.closed()[source_segments_ - 1].closed;
   const BaseFooter footer{
       .header = header_,
@@ -256,6 +258,11 @@ void Merger::install_step() {
 }
 
 void Merger::switch_over() {
+  // A power loss now would take back records whose predecessors only the sources still hold.
+  if (parts_.log.durable().end.position.sequence < overwritten_by_) {
+    retry_at_ = Micros(parts_.clock.monotonic().value + kBusyRetryUs);
+    return;
+  }
   // Reads that began before the install, and the feed, keep their files.
   for (uint64_t source : sources_) {
     if (!parts_.files.busy(source)) continue;

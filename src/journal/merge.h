@@ -5,7 +5,8 @@
 //      run by run: read (tags checked), seal under the base's key, write
 //      table: zeroed ranges of the sources (if older bases stay), then the runs; signed footer
 //      install: index extents that still name a source name the run instead
-//      switch: MANIFEST names the base and no source, durably; only then are sources recycled
+//      switch: once every record that had overwritten something of the sources is durable, MANIFEST
+//              names the base and no source, durably; only then are sources recycled
 //
 // Sources are the oldest segments, and every base too once there are merge_bases_max of them. A
 // write that comes meanwhile wins: its extent names a newer segment, and after a crash that segment
@@ -99,6 +100,7 @@ class Merger final : private Completion {
   size_t zero_segment_ = 0;
   size_t installed_ = 0;  // bytes of table_
   uint64_t runs_ = 0;
+  Sequence overwritten_by_;  // the last record that can have hidden something from this merge
   Index::Cursor cursor_;
   Run run_;
   Bytes plain_;

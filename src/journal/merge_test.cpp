@@ -94,6 +94,34 @@ TEST(Merge, loses_nothing_flushed_when_power_goes_at_any_step) {
   EXPECT_GT(merged, 20u);
 }
 
+TEST(Merge, leaves_an_exact_prefix_when_power_goes_with_writes_unsynced) {
+  size_t merged = 0;
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    MergingSite site(seed);
+    site.log_options.auto_sync_us = seed % 2 == 0 ? 4'000 : 60'000;
+    auto journal = site.make();
+    sim::SimRng chance(seed + 2000);
+    site.work(*journal, 80, chance);
+    ASSERT_TRUE(site.flush(*journal).ok());
+    std::vector<Bytes> states{site.model};
+    // The merge goes on while these overwrite what it copies; none of them is flushed.
+    for (uint64_t i = chance.between(10, 60); i > 0; --i) {
+      site.work(*journal, 1, chance);
+      states.push_back(site.model);
+    }
+    site.run(*journal, [] { return false; }, chance.between(0, 60'000));
+    merged += journal->status().bases;
+    site.storage.power_loss();
+    site.storage.reopen();
+    journal.reset();
+    auto opened = site.reopen();
+    ASSERT_TRUE(opened.ok()) << "seed " << seed << ": " << opened.error().describe();
+    const Bytes found = *site.read(**opened, 0, site.model.size());
+    ASSERT_NE(std::ranges::find(states, found), states.end()) << "seed " << seed;
+  }
+  EXPECT_GT(merged, 20u);
+}
+
 TEST(Merge, keeps_what_a_peer_still_needs) {
   MergingSite site(5);
   auto journal = site.make();
