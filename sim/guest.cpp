@@ -175,6 +175,8 @@ bool Guest::submit(const Op& op, journal::AckAt ack, Done done) {
   }
   if (!taken.ok()) return false;
   operations_++;
+  judge_.note("{}: operation {} is record {}: {} region {}, cells {}..{}", name_, stamp, taken->value,
+              op.kind == OpKind::kZero ? "zero" : "write", op.region, op.cell, op.cell + op.cells - 1);
   request->sequence = *taken;
   history_.add(*taken, stamp);
   image_.apply(op, stamp);
@@ -233,6 +235,15 @@ void Guest::finished(Request& request, Status status) {
   request.done();
 }
 
+std::string Guest::whose(size_t index, uint32_t cell, ByteSpan bytes) const {
+  std::array<std::byte, kCellSize> candidate;
+  for (Stamp stamp = 0; stamp <= ledger_.last(); stamp++) {
+    fill_cells(stamp, index, cell, candidate);
+    if (std::ranges::equal(bytes, candidate)) return stamp == 0 ? "zero" : fmt::format("operation {}'s", stamp);
+  }
+  return "nobody's";
+}
+
 void Guest::judge_read(const Request& request) {
   std::array<std::byte, kCellSize> expected;
   for (size_t i = 0; i < request.before.size(); i++) {
@@ -241,9 +252,9 @@ void Guest::judge_read(const Request& request) {
     if (image_.at(request.region, cell) != request.before[i]) continue;
     fill_cells(request.before[i], request.region, cell, expected);
     if (std::memcmp(expected.data(), request.bytes.data() + i * kCellSize, kCellSize) != 0) {
-      judge_.violated("{}: content: volume {} cell {} of region {} is not what operation {} wrote", name_,
-                      region(request.region).volume.value, cell, request.region, request.before[i]);
-      return;
+      judge_.violated("{}: content: volume {}, cell {} of region {} should be operation {}'s, it is {}", name_,
+                      region(request.region).volume.value, cell, request.region, request.before[i],
+                      whose(request.region, cell, ByteSpan(request.bytes).subspan(i * kCellSize, kCellSize)));
     }
   }
 }

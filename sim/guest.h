@@ -67,6 +67,7 @@ class Guest {
   void read(size_t region, uint32_t cell, uint32_t cells, Done done);
   void finished(Request& request, Status status);
   void judge_read(const Request& request);
+  std::string whose(size_t region, uint32_t cell, ByteSpan bytes) const;
 
   std::string name_;
   Judge& judge_;

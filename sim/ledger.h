@@ -46,6 +46,7 @@ class Ledger {
     return ops_.size();
   }
   const Op& op(Stamp stamp) const { return ops_.at(stamp - 1); }
+  Stamp last() const { return ops_.size(); }
   uint64_t counter(Stamp stamp) const { return stamp == 0 ? 0 : op(stamp).counter; }
 
  private:

@@ -115,6 +115,9 @@ void Site::take_down() {
 
 void Site::crash(Loss loss) {
   Judge& judge = world.judge;
+  // After a failed sync the page cache may hold what the medium never got, marked clean: the owner's
+  // rule is that only a reboot, which reads the medium, starts the journal again.
+  if (sync_fails_) loss = Loss::kPower;
   judge.note("{}: {}", name, loss == Loss::kPower ? "power lost" : "process killed");
   if (loss == Loss::kPower) {
     judge.reached(world.promoted() || state_.role != recovery::Role::kReplica
@@ -153,11 +156,12 @@ void Site::come_back_later(uint64_t delay_us) {
 
 void Site::come_back() {
   if (held_down_) return come_back_later(2'000);
-  if (lost_ || stopped_) return;
+  if (lost_) return;
   if (!disk.alive()) disk.reopen();
   if (!catalog.alive()) catalog.reopen();
   if (!up_) load_state();
   up_ = true;
+  if (stopped_) return;
   if (cold_ && !world.mending && rng_.chance(1, 6)) try_decay();
   if (lost_) return;
   if (!world.mending && rng_.chance(1, 8)) {
@@ -173,7 +177,8 @@ void Site::start_keeper_cold() {
   if (peer) learn(*peer);
   recovery::StartWord word = recovery::StartWord::kNone;
   // The operator vouches only where it is true.
-  if (!peer && !world.promoted() && (world.mending || rng_.chance(1, 3))) {
+  const bool true_home = world.promoted() == (this != &world.home());
+  if (!peer && true_home && (world.mending || rng_.chance(1, 3))) {
     word = recovery::StartWord::kWithoutPeer;
   }
   const Status start = recovery::may_start(state_, peer, word);
@@ -203,7 +208,13 @@ void Site::start_keeper() {
   auto opened = journal::Journal::open(disk, clock, rng_, keys(), options());
   if (!opened.ok()) return keeper_refused(opened.error());
   journal_ = std::move(opened).value();
-  keeper_opened(journal_->lineage().back().body.parent.sequence);
+  // An opening that died half-way may have left an incarnation that never served the guest: what
+  // counts is where the first unknown one branched off.
+  Sequence inherited = journal_->lineage().back().body.parent.sequence;
+  for (const journal::LineageEntry& entry : journal_->lineage()) {
+    if (!world.knows(entry)) inherited = std::min(inherited, entry.body.parent.sequence);
+  }
+  keeper_opened(inherited);
 }
 
 void Site::keeper_refused(const Error& error) {
@@ -213,7 +224,7 @@ void Site::keeper_refused(const Error& error) {
     disk.set_capacity(UINT64_MAX);
     return crash(sync_fails_ ? Loss::kPower : Loss::kProcess);
   }
-  if (world.attack.altered()) {
+  if (world.attack.altered() || world.replica_spoiled) {
     world.judge.reached(Probe::attack_found_otherwise);
     lost_ = true;
     return;
@@ -238,6 +249,12 @@ void Site::keeper_opened(Sequence inherited) {
   cold_ = false;
   guest.renew_promises(inherited);
   check_lineage();
+  const journal::JournalStatus status = journal_->status();
+  judge.note("{}: {} segments, {} bases, {} extents", name, status.segments, status.bases, status.index_extents);
+  for (const journal::LineageEntry& entry : journal_->lineage()) {
+    judge.note("{}: lineage: {} from {}, epoch {}", name, entry.body.salt.hex().substr(0, 8),
+               entry.first.value, entry.body.epoch.value);
+  }
   if (this == &world.home() && world.judging_replica()) {
     world.home_durable = std::max(inherited, journal_->durable_end().position.sequence);
     Site& peer = world.other(*this);
@@ -262,6 +279,7 @@ void Site::check_lineage() {
       world.judge.violated("{}: lineage: an incarnation does not follow its parent", name);
     }
     last = entry.first;
+    world.note_known(entry);
   }
   world.note_incarnation(own);
 }
@@ -316,6 +334,7 @@ void Site::seed_again() {
   HF_ASSERT(disk.sync_directory().ok());
   replica_made_ = false;
   world.replica_acknowledged = Sequence(0);
+  world.replica_spoiled = false;
   world.judge.note("{}: the replica is thrown away and seeded again", name);
   world.judge.reached(Probe::replica_seeded_again);
   start_replica();

@@ -89,6 +89,7 @@ void Site::mend() {
 void Site::try_decay() {
   const std::optional<Bytes> bytes = disk.contents(journal::kManifestName);
   if (!bytes) return;
+  disk.never_die();
   const auto manifest = journal::decode_manifest(*bytes);
   HF_ASSERT(manifest.ok());
   std::vector<journal::SegmentEntry> closed;
@@ -108,6 +109,7 @@ void Site::try_decay() {
   const std::array<std::byte, 1> bad{good[0] ^ static_cast<std::byte>(1u << rng_.below(8))};
   disk.tamper(file, at, bad);
   const uint64_t used = disk.used_bytes();
+  world.judge.note("{}: decay: byte {} of {}", name, at, file);
   std::optional<Error> error;
   if (state_.role == recovery::Role::kReplica) {
     auto opened = journal::ReplicaJournal::open(disk, clock, replica_options());

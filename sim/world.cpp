@@ -43,8 +43,10 @@ void World::run() {
     scheduler.at(Micros(start + event.at_us), [this, event] { happen(event.happening); });
   }
   run_until(Micros(start + plan.horizon_us));
-  settle();
-  if (!judge.verdict()) last_power_loss();
+  // A replica that the attack spoiled cannot be run, and nobody vouches for the source: the end.
+  const auto lost = [this] { return a_.lost() || b_.lost(); };
+  if (!lost()) settle();
+  if (!judge.verdict() && !lost()) last_power_loss();
   if (network.messages_lost() > 0) judge.reached(Probe::message_lost);
 }
 
@@ -81,6 +83,7 @@ void World::run_until(Micros when) {
 bool World::run_until_settled(uint64_t limit_us) {
   const Micros limit(scheduler.now().value + limit_us);
   while (!a_.settled() || !b_.settled()) {
+    if (a_.lost() || b_.lost()) return true;
     if (scheduler.now() > limit || !step()) return false;
   }
   return true;
@@ -171,9 +174,10 @@ void World::sender_halted(const replication::Sender& sender) {
   if (promoted_ || seeding_ || replica_gone) return;
   judge.note("A: sender halted: {}", sender.halt_reason()->describe());
   if (attack.altered()) {
-    const bool at_close = sender.halted_as() == replication::Refusal::kBadRecords;
+    const bool at_close = sender.halt_reason()->cause.contains("close: ");
     judge.reached(at_close ? Probe::attack_found_at_close : Probe::attack_found_otherwise);
     attack.end();
+    replica_spoiled = true;
     seeding_ = true;
     return seed_again_when_up();
   }
@@ -189,10 +193,18 @@ void World::seed_again_when_up() {
   scheduler.after(rng.between(100, 2'000), [this] {
     if (promoted_) return;
     if (b_.replica() == nullptr || !b_.disk.alive()) return seed_again_when_up();
-    seeding_ = false;
     b_.seed_again();
-    a_.restart_sender();
+    restart_halted_sender();
   });
+}
+
+void World::restart_halted_sender() {
+  if (promoted_) return;
+  a_.restart_sender();
+  const Source* source = a_.source();
+  seeding_ = source != nullptr && source->sender().halt_reason() != nullptr;
+  if (!seeding_) return;
+  scheduler.after(1'000, [this] { restart_halted_sender(); });
 }
 
 std::optional<recovery::PeerAnswer> World::ask_peer(Site& asker) {
@@ -225,7 +237,6 @@ void World::settle() {
     site->mend();
     site->rest();
   }
-  // A replica that the attack spoiled is found out by now, or will be when it is opened.
   if (!run_until_settled(20'000'000) && !judge.verdict()) {
     judge.violated("A ({}) and B ({}) do not settle", a_.settled() ? "settled" : "not settled",
                    b_.settled() ? "settled" : "not settled");

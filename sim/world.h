@@ -2,6 +2,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 
 #include "sim/attack.h"
 #include "sim/link.h"
@@ -45,15 +46,21 @@ class World {
   Sequence replica_acknowledged;
   bool mending = false;      // no more faults from here on
   bool replica_gone = false;  // seeding again is not possible: no failover any more
+  bool replica_spoiled = false;  // the attack was found and what it left is still there
   bool judging_replica() const { return !promoted_ && !replica_gone; }
 
   // Every incarnation ever opened: an epoch belongs to one site.
   void note_incarnation(const journal::LineageEntry& entry);
+  void note_known(const journal::LineageEntry& entry) { incarnations_.insert(entry.body.salt); }
+  bool knows(const journal::LineageEntry& entry) const {
+    return incarnations_.contains(entry.body.salt);
+  }
 
  private:
   void happen(Happening happening);
   void fail_over(Happening how);
   void seed_again_when_up();
+  void restart_halted_sender();
   void promote_when_stopped(uint64_t tries);
   bool step();
   void run_until(Micros when);
@@ -69,6 +76,7 @@ class World {
   bool seeding_ = false;
   uint64_t steps_ = 0;
   std::map<Epoch, SiteId> epochs_;
+  std::set<IncarnationId> incarnations_;  // of lines that served the guest
 };
 
 }  // namespace hf::sim
