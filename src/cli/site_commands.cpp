@@ -35,8 +35,8 @@ Status site_pair(const Context& context, const SitePairOptions& options) {
     if (made.is_object()) print_object(context, made.as_object());
     return {};
   }
-  sys::JsonValue job = TRY(client.post("/v1/pairing", {{"token", options.token}, {"address", options.address}}));
-  print_object(context, TRY(follow_job(context, client, job)));
+  sys::JsonValue paired = TRY(client.post("/v1/pairing", {{"token", options.token}, {"address", options.address}}));
+  if (paired.is_object()) print_object(context, paired.as_object());
   return {};
 }
 

@@ -82,6 +82,8 @@ Answer show_vm(Services& services, const Request& request) {
 
 Answer post_vm(Services& services, const Request& request) {
   CreateRequest create = TRY(parse_create_request(TRY(request.json())));
+  // A mistake is told at once and leaves no trace, not even a failed job.
+  TRY(check_create(services, create));
   std::string name = create.definition.name;
   return start_job(services, "vm-create", name, [&services, create](Progress& progress) {
     return create_vm(services, create, progress);
@@ -156,9 +158,8 @@ Answer post_pairing(Services& services, const Request& request) {
   sys::JsonObject body = TRY(request.json());
   std::string token = TRY(sys::get_string(body, "token"));
   std::string address = TRY(sys::get_string_or(body, "address", ""));
-  return start_job(services, "site-pair", "pairing", [&services, token, address](Progress& progress) {
-    return services.peers->pair(token, address, progress);
-  });
+  // Seconds at most, and a refused token leaves no trace: no job.
+  return Response::json(TRY(services.peers->pair(token, address)));
 }
 
 Answer list_protections(Services& services, const Request&) {

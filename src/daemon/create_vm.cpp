@@ -104,6 +104,18 @@ void undo(std::string_view what, const Status& status) {
 
 }  // namespace
 
+Status check_create(Services& services, const CreateRequest& request) {
+  VmDefinition definition = request.definition;
+  if (services.catalog->vm_named(definition.name).ok()) {
+    return Error{.code = ErrorCode::kExists,
+                 .cause = "a VM \"" + definition.name + "\" is there already",
+                 .effect = "nothing was created",
+                 .mend = "choose another name, or holdfast vm delete " + definition.name};
+  }
+  TRY(settle_disks(request, definition));
+  return settle_platform(VmId(), definition);
+}
+
 Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request, Progress& progress) {
   VmRow row;
   crypto::SystemRng().fill(row.id.bytes);

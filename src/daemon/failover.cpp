@@ -51,7 +51,7 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   progress.step("close the replica and raise the epoch to " + std::to_string(promoted.epoch.value));
   ReplicaView received = services.protections->desk().view(vm);
   TRY(services.protections->desk().close(vm, 10s));
-  Status stored = store_recovery_state(services, promoted, answer);
+  Status stored = store_recovery_state(services, promoted, "failed over to this site: " + answer);
   if (!stored.ok()) {
     services.protections->desk().reopen(vm);
     return std::move(stored).error();

@@ -150,12 +150,11 @@ Result<sys::JsonObject> PeerService::answer_pairing(TlsStream& stream) {
 
 // ---- The bearer ----
 
-Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string address, Progress& progress) {
+Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string address) {
   PairingToken token = TRY(decode_token(text));
   if (token.site == identity_.site) {
     return not_paired(ErrorCode::kInvalidArgument, "the token was made by this very site");
   }
-  progress.step("connect to " + token.address);
   std::unique_ptr<TlsStream> stream = TRY(TlsStream::connect(*tls_, token.address, kAlpnPairing, kAnswerLimit));
   std::vector<crypto::Certificate> chain = TRY(stream->peer_chain());
   const crypto::Certificate* ca = nullptr;
@@ -168,7 +167,6 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   }
   TRY_CONTEXT(verify_peer(chain, *ca, token.site), "who answers at " + token.address);
 
-  progress.step("prove the token to each other");
   crypto::Secret key = token_proof_key(token.secret);
   std::string our_text = encode_introduction(
       {.identity = identity_, .address = address.empty() ? services_.site.listen : std::move(address)});
@@ -189,7 +187,6 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
     return not_paired(ErrorCode::kWrongKey, "the other site introduced itself as another than the token names");
   }
 
-  progress.step("pin each other");
   bool known_before = services_.catalog->peer(them.identity.site).ok();
   Undo undo;
   undo.add([&] {

@@ -43,7 +43,7 @@ class PeerService {
 
   // Pairing, at the site that issues a token and at the one that bears it.
   Result<sys::JsonObject> new_token(std::chrono::seconds lifetime, std::string address);
-  Result<sys::JsonObject> pair(std::string_view token, std::string address, Progress& progress);
+  Result<sys::JsonObject> pair(std::string_view token, std::string address);
 
   // Connects and makes sure that it is that peer.
   Result<std::unique_ptr<TlsStream>> connect(const PeerRow& peer, std::string_view alpn, Millis limit);

@@ -268,7 +268,7 @@ sys::JsonObject OutgoingStream::show() {
   if (view_.acknowledged) {
     show["acknowledged"] = view_.acknowledged->position.sequence.value;
     show["acknowledged_incarnation"] = view_.acknowledged->position.incarnation.hex();
-    show["rpo_ms"] = static_cast<double>(view_.rpo_us) / 1000;
+    show["rpo_ms"] = (view_.rpo_us + 999) / 1000;
   } else {
     show["rpo_ms"] = nullptr;  // the replica has nothing yet
   }

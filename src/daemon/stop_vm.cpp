@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "daemon/console.h"
 #include "daemon/log.h"
 #include "daemon/vm_operations.h"
@@ -10,13 +12,19 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// The guest's own shutdown, asked for by the ACPI power button.
+// The guest's own shutdown, asked for by the ACPI power button: again and again, because firmware
+// and a booting system do not hear it.
 Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limit) {
-  hypervisor::QmpClient qmp(services.paths.run_file(row.id, "qmp.sock"), 5s);
-  TRY(qmp.power_button());
-  qmp.disconnect();
-  Result<UnitEnd> end = services.units->wait_end(qemu_unit(row.id), limit);
-  if (end.ok()) return {};
+  constexpr auto kAgain = std::chrono::milliseconds(5000);
+  auto end = std::chrono::steady_clock::now() + limit;
+  while (std::chrono::steady_clock::now() < end) {
+    hypervisor::QmpClient qmp(services.paths.run_file(row.id, "qmp.sock"), 5s);
+    Status pressed = qmp.power_button();
+    qmp.disconnect();
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    if (services.units->wait_end(qemu_unit(row.id), std::clamp(left, 0ms, kAgain)).ok()) return {};
+    TRY(std::move(pressed));
+  }
   return Error{.code = ErrorCode::kTimeout,
                .cause = fmt::format("the guest did not shut down within {} s", limit.count()),
                .effect = "the VM still runs",

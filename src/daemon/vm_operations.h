@@ -7,6 +7,8 @@
 
 namespace hf::daemon {
 
+// What can be said about a request without doing anything: images, sizes, firmware, the name.
+Status check_create(Services& services, const CreateRequest& request);
 Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request, Progress& progress);
 
 struct StartOptions {
