@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "keeper/items.h"
+#include "keeper/sandbox.h"
 
 namespace hf::keeper {
 namespace {
@@ -44,6 +45,7 @@ Status Keeper::start(sys::InheritedFds& fds) {
   reactor_ = TRY(sys::Reactor::create());
   if (fds.has("scratch")) scratch_memory_ = TRY(fds.take("scratch"));
   TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
+  TRY_CONTEXT(confine_to_own_files(config_), "give up other files");
   TRY(check_freshness());
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
@@ -52,6 +54,7 @@ Status Keeper::start(sys::InheritedFds& fds) {
   TRY(start_front_ends(fds, state));
   freshness_.start();
   reactor_->arm(*this, Micros(reactor_->now().value + kHouseKeepingUs));
+  TRY_CONTEXT(confine_to_serving(), "give up system calls");
   return {};
 }
 

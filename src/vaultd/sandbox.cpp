@@ -1,19 +1,13 @@
 #include "vaultd/sandbox.h"
 
-#include <fcntl.h>
 #include <linux/capability.h>
-#include <linux/landlock.h>
 #include <seccomp.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <memory>
-
-#include "sys/fd.h"
+#include "sys/sandbox.h"
 
 namespace hf::vaultd {
 namespace {
@@ -85,20 +79,6 @@ bool may_lock_without_limit() {
          (data[CAP_TO_INDEX(CAP_IPC_LOCK)].effective & CAP_TO_MASK(CAP_IPC_LOCK)) != 0;
 }
 
-struct FilterFree {
-  void operator()(void* filter) const { seccomp_release(filter); }
-};
-
-constexpr uint64_t kFileRights =
-    LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |
-    LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-    LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
-    LANDLOCK_ACCESS_FS_MAKE_SOCK | LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-    LANDLOCK_ACCESS_FS_MAKE_SYM;
-constexpr uint64_t kOwnRights = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_READ_FILE |
-                                LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                                LANDLOCK_ACCESS_FS_MAKE_REG;
-
 }  // namespace
 
 MemoryLock lock_memory() {
@@ -110,42 +90,11 @@ MemoryLock lock_memory() {
 }
 
 Status restrict_files(const std::string& directory) {
-  const landlock_ruleset_attr attributes{.handled_access_fs = kFileRights};
-  const sys::UniqueFd ruleset(
-      static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
-  if (!ruleset.valid()) {
-    return errno == ENOSYS || errno == EOPNOTSUPP ? Status()
-                                                  : errno_error(errno, "create a landlock ruleset");
-  }
-  const sys::UniqueFd below(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!below.valid()) return errno_error(errno, "open " + directory);
-  const landlock_path_beneath_attr rule{.allowed_access = kOwnRights, .parent_fd = below.get()};
-  if (::syscall(SYS_landlock_add_rule, ruleset.get(), LANDLOCK_RULE_PATH_BENEATH, &rule, 0) != 0) {
-    return errno_error(errno, "add a landlock rule");
-  }
-  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-      ::syscall(SYS_landlock_restrict_self, ruleset.get(), 0) != 0) {
-    return errno_error(errno, "restrict files by landlock");
-  }
-  return {};
+  return sys::confine_files(std::span(&directory, 1));
 }
 
 Status restrict_system_calls() {
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-    __has_feature(memory_sanitizer)
-  return {};  // the sanitizers' own runtime calls are not on the list
-#endif
-#endif
-  const std::unique_ptr<void, FilterFree> filter(seccomp_init(SCMP_ACT_KILL_PROCESS));
-  HF_ASSERT(filter != nullptr);
-  for (const int call : kAllowedCalls) {
-    const int failure = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0);
-    if (failure != 0) return errno_error(-failure, "add a seccomp rule");
-  }
-  const int failure = seccomp_load(filter.get());
-  if (failure != 0) return errno_error(-failure, "load the seccomp filter");
-  return {};
+  return sys::allow_system_calls(kAllowedCalls, sys::OnOtherCall::kKill);
 }
 
 }  // namespace hf::vaultd
