@@ -35,7 +35,7 @@ TEST_P(Crash, during_creation_leaves_a_journal_or_a_directory_to_create_in) {
 
 TEST_P(Crash, at_any_call_keeps_what_was_acknowledged) {
   const bool power = GetParam();
-  for (uint64_t seed = 0; seed < 150; ++seed) {
+  for (uint64_t seed = 0; seed < 80; ++seed) {
     TestSite site(seed);
     sim::SimRng chance(seed + 77);
     auto journal = *site.create();

@@ -82,7 +82,8 @@ class Journal {
   // Nothing is written before all checks have passed.
   //   kNotFound  no journal here        kWrongKey  not this VM's key
   //   kCorrupt   names file and what differs
-  //   kConflict  options.epoch is below the lineage's last, or equal to another site's
+  //   kConflict  options.epoch is below the lineage's last, or equal to another site's; or the line
+  //              does not hold options.known_durable
   static Result<std::unique_ptr<Journal>> open(Storage&, Clock&, Rng&, JournalKeys, const Options&);
 
   ~Journal();

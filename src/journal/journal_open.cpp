@@ -162,6 +162,20 @@ Status check_line(const Line& line, const Options& options) {
       .effect = "The VM is not started here: a newer promotion has the right to run it",
       .mend = "see which site is current: holdfast protection show"};
 }
+
+// A position that is merged away lies before what a signed base says, on this lineage.
+Status check_fresh(Feed& feed, const LineEnd& known) {
+  const LineMatch match = TRY(feed.locate(known));
+  if (match == LineMatch::kOnLine || match == LineMatch::kMergedAway) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = fmt::format("the journal is older than, or forked from, what the vault saw "
+                                    "durable (record {})",
+                                    known.position.sequence.value),
+               .effect = "The VM is not started: old state is never taken for current",
+               .mend =
+                   "put back the journal that belongs to this site, or recover the VM from its "
+                   "replica: holdfast failover unplanned"};
+}
 }  // namespace
 
 Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Clock& clock, Rng& rng,
@@ -183,6 +197,7 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Clock& clock, R
     return std::move(may).error();
   }
   impl->start(std::move(recovered), visitor.base_keys());
+  if (options.known_durable) TRY(check_fresh(*impl->feed, *options.known_durable));
   TRY_CONTEXT(impl->log->make_inherited_durable(), "make the inherited journal durable");
   TRY_CONTEXT(impl->begin_incarnation(), "open an incarnation");
   return std::unique_ptr<Journal>(new Journal(std::move(impl)));

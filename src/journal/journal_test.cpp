@@ -254,6 +254,36 @@ TEST(Journal, refuses_a_second_creation_another_key_and_an_older_epoch) {
   EXPECT_TRUE(promoted.ok()) << promoted.error().describe();
 }
 
+TEST(Journal, refuses_a_line_that_lacks_what_the_vault_saw_durable) {
+  TestSite site;
+  auto journal = *site.create();
+  ASSERT_TRUE(site.write(*journal, 0, TestSite::pattern(512, 1), AckAt::kDurable).ok());
+  ASSERT_TRUE(site.close(*journal).ok());
+  journal.reset();
+  const auto old = site.snapshot();
+  journal = *site.open();
+  ASSERT_TRUE(site.write(*journal, 0, TestSite::pattern(512, 2), AckAt::kDurable).ok());
+  const LineEnd seen = journal->durable_end();
+  ASSERT_TRUE(site.close(*journal).ok());
+  journal.reset();
+  Options options = site.options();
+  options.known_durable = seen;
+  // The right one, also with more than was seen.
+  ASSERT_TRUE(Journal::open(site.storage, site.clock, site.rng, site.keys(), options).ok());
+  // An older copy of the whole directory.
+  const std::vector<std::string> names = *site.storage.list();
+  for (const std::string& name : names) ASSERT_TRUE(site.storage.remove(name).ok());
+  for (const auto& [name, bytes] : old) {
+    const FileId file = *site.storage.open(name, OpenMode::kCreate);
+    ASSERT_TRUE(site.storage.write_now(file, 0, bytes).ok());
+  }
+  const auto opened = Journal::open(site.storage, site.clock, site.rng, site.keys(), options);
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code, ErrorCode::kConflict);
+  EXPECT_FALSE(opened.error().effect.empty() || opened.error().mend.empty());
+  EXPECT_EQ(site.snapshot(), old);
+}
+
 TEST(Journal, names_file_and_difference_when_a_closed_segment_was_altered) {
   TestSite site(3);
   auto journal = *site.create();

@@ -1,10 +1,13 @@
 // What the owner of a journal chooses; the defaults are production's.
 #pragma once
 
+#include <optional>
+
 #include "base/ids.h"
 #include "crypto/crypto.h"
 #include "journal/faults.h"
 #include "journal/format.h"
+#include "journal/lineage.h"
 
 namespace hf::journal {
 
@@ -29,6 +32,9 @@ struct Options {
   SiteId site;
   Epoch epoch;  // at least the lineage's last; above it if that was another site's
   LogOptions log = {};
+  // What the vault saw durable last: open() refuses (kConflict, nothing written) a journal whose
+  // line does not hold it, which is an older copy or a fork. Not given: not compared.
+  std::optional<LineEnd> known_durable = {};
   // Closed segments beyond the newest so many are merged into base files; 0: never.
   size_t merge_keep_segments = 0;
   size_t merge_batch_segments = 4;     // how many are merged at once
