@@ -250,6 +250,8 @@ void Site::keeper_opened(Sequence inherited) {
   guest.renew_promises(inherited);
   check_lineage();
   const journal::JournalStatus status = journal_->status();
+  if (status.segments > 0) judge.reached(Probe::segments_closed);
+  if (status.bases > 0) judge.reached(Probe::segments_merged);
   judge.note("{}: {} segments, {} bases, {} extents", name, status.segments, status.bases, status.index_extents);
   for (const journal::LineageEntry& entry : journal_->lineage()) {
     judge.note("{}: lineage: {} from {}, epoch {}", name, entry.body.salt.hex().substr(0, 8),
@@ -380,6 +382,9 @@ void Site::learn(const recovery::PeerAnswer& peer) {
   world.judge.note("{}: superseded under epoch {}", name, state_.epoch.value);
   if (!running()) return;
   world.judge.reached(Probe::stale_source_superseded);
+  if (guest.promised_to_host() > world.replica_acknowledged) {
+    world.judge.reached(Probe::fork_branch_written);
+  }
   disk.kill_process();
   take_down();
   source_.reset();
