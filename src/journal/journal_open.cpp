@@ -133,6 +133,7 @@ Result<std::unique_ptr<Journal>> Journal::create(Storage& storage, Clock& clock,
       return Error{.code = ErrorCode::kExists, .cause = "there is a journal in this directory"};
     }
   } else {
+    TRY(check_nothing_orphaned(storage));
     recovered.manifest = {.vm = options.vm, .public_key = keys.public_key()};
     recovered.line = Line(options.vm, {}, {});
   }

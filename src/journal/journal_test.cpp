@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "journal/manifest.h"
 #include "journal/test_world.h"
 
 namespace hf::journal {
@@ -252,6 +253,30 @@ TEST(Journal, refuses_a_second_creation_another_key_and_an_older_epoch) {
   site.epoch = Epoch(6);
   auto promoted = site.open();
   EXPECT_TRUE(promoted.ok()) << promoted.error().describe();
+}
+
+TEST(Journal, neither_opens_nor_creates_where_the_manifest_was_lost_or_altered) {
+  TestSite site;
+  auto journal = *site.create();
+  ASSERT_TRUE(site.write(*journal, 0, TestSite::pattern(512, 1)).ok());
+  ASSERT_TRUE(site.close(*journal).ok());
+  journal.reset();
+  const Bytes manifest = *site.storage.contents(kManifestName);
+  for (size_t at = 0; at < manifest.size(); at += 13) {
+    const std::byte flipped = manifest[at] ^ std::byte{1};
+    site.storage.tamper(kManifestName, at, ByteSpan(&flipped, 1));
+    const auto opened = site.open();
+    ASSERT_FALSE(opened.ok());
+    EXPECT_NE(opened.error().cause.find("MANIFEST"), std::string::npos);
+    site.storage.tamper(kManifestName, at, ByteSpan(&manifest[at], 1));
+  }
+  ASSERT_TRUE(site.storage.remove(kManifestName).ok());
+  const auto before = site.snapshot();
+  EXPECT_EQ(site.open().error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(site.create().error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(ReplicaJournal::create(site.storage, site.clock, site.replica_options()).error().code,
+            ErrorCode::kCorrupt);
+  EXPECT_EQ(site.snapshot(), before);
 }
 
 TEST(Journal, refuses_a_line_that_lacks_what_the_vault_saw_durable) {

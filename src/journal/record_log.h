@@ -20,6 +20,11 @@ namespace hf::journal {
 
 inline constexpr Micros kNever{UINT64_MAX};
 
+// Stands in the page cache from a failed sync until what it may have lost was written again. After
+// a failure the kernel may hold pages as clean that the medium never got: a successor in the same
+// boot reads them, syncs nothing, and would take them for durable. A reboot needs no mark.
+inline constexpr std::string_view kSyncFailedName = "SYNC-FAILED";
+
 class RecordLog final : private StagingOwner {
  public:
   RecordLog(Storage& storage, Clock& clock, const LogOptions& options, Recovered recovered);
@@ -153,6 +158,8 @@ class RecordLog final : private StagingOwner {
   void recycle(Segment segment);
   Status cut_short_segments();
   void remove_unlisted();
+  void note_failed_sync();
+  Status sync_inherited(FileId file, bool rewrite);
 
   Storage& storage_;
   Clock& clock_;

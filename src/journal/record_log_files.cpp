@@ -73,6 +73,10 @@ Status RecordLog::store_manifest_now() {
   return store_manifest(storage_, current_manifest());
 }
 
+namespace {
+constexpr uint64_t kRewriteStep = 1u << 20;
+}  // namespace
+
 Status RecordLog::make_inherited_durable() {
   HF_ASSERT(opening_);
   // First of all: a file that a crash left may have the number of the next one.
@@ -81,12 +85,36 @@ Status RecordLog::make_inherited_durable() {
     TRY(storage_.write_now(repair.file, repair.offset, repair.bytes));
   }
   repairs_.clear();
-  for (FileId file : inherited_) {
-    if (!options_.faults.sync_skipped) TRY(storage_.sync_now(file));
-  }
+  const Result<FileId> mark = storage_.open(kSyncFailedName, OpenMode::kRead);
+  if (mark.ok()) TRY(storage_.close(*mark));
+  for (FileId file : inherited_) TRY(sync_inherited(file, mark.ok()));
+  if (mark.ok()) TRY(storage_.remove(kSyncFailedName));
   inherited_.clear();
   for (Segment& segment : closed_) segment.synced = true;
   return {};
+}
+
+Status RecordLog::sync_inherited(FileId file, bool rewrite) {
+  if (rewrite) {
+    // The same bytes again, so that they are dirty and this sync carries them.
+    const uint64_t size = TRY(storage_.size(file));
+    Bytes bytes;
+    for (uint64_t at = 0; at < size; at += bytes.size()) {
+      bytes.resize(static_cast<size_t>(std::min<uint64_t>(size - at, kRewriteStep)));
+      TRY(storage_.read_now(file, at, bytes));
+      TRY(storage_.write_now(file, at, bytes));
+    }
+  }
+  if (options_.faults.sync_skipped) return {};
+  Status synced = storage_.sync_now(file);
+  if (!synced.ok()) note_failed_sync();
+  return synced;
+}
+
+// Best effort: a disk that takes no new name either is one that a reboot has to mend.
+void RecordLog::note_failed_sync() {
+  const Result<FileId> mark = storage_.open(kSyncFailedName, OpenMode::kCreate);
+  if (mark.ok()) static_cast<void>(storage_.close(*mark).ok());
 }
 
 Status RecordLog::finish_opening() {
@@ -94,7 +122,7 @@ Status RecordLog::finish_opening() {
   TRY(staging_.write_all_now());
   while (!unsynced_.empty()) {
     const Unsynced file = unsynced_.pop_front();
-    if (!options_.faults.sync_skipped) TRY(storage_.sync_now(file.file));
+    TRY(sync_inherited(file.file, false));
     if (file.finished) note_segment_synced(file.segment);
     reached_durable(file.reach);
   }

@@ -46,6 +46,7 @@ void RecordLog::on_synced(Status status) {
   HF_ASSERT(sync_in_flight_ || sync_pretended_);
   sync_in_flight_ = false;
   sync_pretended_ = false;
+  if (!status.ok()) note_failed_sync();
   if (failed_) return;
   if (!status.ok()) return fail(std::move(status).error().context("sync the journal"));
   HF_ASSERT(!unsynced_.empty() && unsynced_.front().segment == sync_covers_.segment);

@@ -326,6 +326,22 @@ void Recovery::plan_repair(FileId file, uint64_t offset, Bytes expected, uint64_
 
 }  // namespace
 
+Status check_nothing_orphaned(Storage& storage) {
+  for (const std::string& name : TRY(storage.list())) {
+    if (!name.starts_with("segment-") && !name.starts_with("base-")) continue;
+    bool empty = false;
+    if (name == segment_name(1)) {
+      const FileId file = TRY_CONTEXT(storage.open(name, OpenMode::kRead), name);
+      std::array<std::byte, kSegmentHeaderSize> head{};
+      const bool whole = TRY(storage.size(file)) >= head.size();
+      empty = !whole || (storage.read_now(file, 0, head).ok() && all_zero(head));
+      TRY(storage.close(file));
+    }
+    if (!empty) return corrupt("MANIFEST: the file is missing, and " + name + " is there");
+  }
+  return {};
+}
+
 void close_files(Storage& storage, const Recovered& recovered) {
   const auto give_back = [&](FileId file) { static_cast<void>(storage.close(file).ok()); };
   for (const Segment& segment : recovered.closed) give_back(segment.file);
@@ -337,8 +353,13 @@ void close_files(Storage& storage, const Recovered& recovered) {
 Result<Recovered> recover(Storage& storage, const VmId& vm, const crypto::PublicKey& key,
                           const LogOptions& options, RecoveryVisitor* visitor) {
   Result<Recovered> recovered = Recovery(storage, key, options, visitor).run(vm);
-  if (recovered.ok() || recovered.error().code == ErrorCode::kNotFound) return recovered;
+  if (recovered.ok()) return recovered;
   Error error = std::move(recovered).error();
+  if (error.code == ErrorCode::kNotFound) {
+    Status orphaned = check_nothing_orphaned(storage);
+    if (orphaned.ok()) return error;
+    error = std::move(orphaned).error();
+  }
   if (error.code == ErrorCode::kCorrupt) {
     return std::move(error)
         .with_effect("The journal was not opened and nothing in it was changed")

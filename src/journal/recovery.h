@@ -55,6 +55,11 @@ struct Recovered {
 Result<Recovered> recover(Storage& storage, const VmId& vm, const crypto::PublicKey& key,
                           const LogOptions& options, RecoveryVisitor* visitor);
 
+// kCorrupt if there are segments or bases that held something but no MANIFEST: it was lost, and
+// nothing may be created over what is left. (A creation that a crash cut off leaves an empty
+// file 1.)
+Status check_nothing_orphaned(Storage& storage);
+
 // Gives back the files of a result that is not used.
 void close_files(Storage& storage, const Recovered& recovered);
 

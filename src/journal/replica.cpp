@@ -34,6 +34,7 @@ Result<std::unique_ptr<ReplicaJournal>> ReplicaJournal::create(Storage& storage,
     return Error{.code = ErrorCode::kExists, .cause = "there is a journal in this directory"};
   }
   if (found.error().code != ErrorCode::kNotFound) return std::move(found).error();
+  TRY(check_nothing_orphaned(storage));
   Recovered recovered;
   recovered.manifest = {.vm = options.vm, .public_key = options.public_key};
   recovered.line = Line(options.vm, {}, {});
