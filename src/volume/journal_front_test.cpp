@@ -289,10 +289,9 @@ TEST_F(JournalVolumeTest, a_failed_journal_leaves_the_guest_waiting_not_failing)
   turn();
   ASSERT_TRUE(read.done && read.status.ok());
   EXPECT_EQ(read.bytes, Bytes(4096, std::byte{9}));
-  (void)front_.release();
-  (void)journal_.release();
-  (void)storage_.release();
-  (void)posix_.release();
+  static std::vector<void*> left_alone;
+  left_alone.insert(left_alone.end(), {&disk, &requests, front_.release(), journal_.release(),
+                                       storage_.release(), posix_.release()});
 }
 
 TEST_F(FlashVolumeTest, holds_neighbouring_bytes_for_one_record_of_what_changed) {
