@@ -155,7 +155,14 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   if (token.site == identity_.site) {
     return not_paired(ErrorCode::kInvalidArgument, "the token was made by this very site");
   }
-  std::unique_ptr<TlsStream> stream = TRY(TlsStream::connect(*tls_, token.address, kAlpnPairing, kAnswerLimit));
+  Result<std::unique_ptr<TlsStream>> reached = TlsStream::connect(*tls_, token.address, kAlpnPairing, kAnswerLimit);
+  if (!reached.ok()) {
+    return std::move(reached)
+        .error()
+        .with_effect("the sites are not paired; the token can still be used")
+        .with_mend("see that the other site runs (holdfast site start) and can be reached at " + token.address);
+  }
+  std::unique_ptr<TlsStream> stream = *std::move(reached);
   std::vector<crypto::Certificate> chain = TRY(stream->peer_chain());
   const crypto::Certificate* ca = nullptr;
   for (const crypto::Certificate& one : chain) {

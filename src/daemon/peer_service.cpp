@@ -240,7 +240,15 @@ void PeerService::note_refused(SiteId site, const Error& error) {
 }
 
 Result<std::unique_ptr<TlsStream>> PeerService::connect(const PeerRow& peer, std::string_view alpn, Millis limit) {
-  std::unique_ptr<TlsStream> stream = TRY(TlsStream::connect(*tls_, peer.address, alpn, limit));
+  Result<std::unique_ptr<TlsStream>> reached = TlsStream::connect(*tls_, peer.address, alpn, limit);
+  if (!reached.ok()) {
+    return std::move(reached)
+        .error()
+        .context("site " + peer.name)
+        .with_effect("it was not reached, and nothing was changed")
+        .with_mend("start it: holdfast site start there; holdfast site peers shows its address");
+  }
+  std::unique_ptr<TlsStream> stream = *std::move(reached);
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(peer.ca_pem));
   Status verified = verify_peer(TRY(stream->peer_chain()), ca, peer.site);
   if (!verified.ok()) {
