@@ -93,9 +93,13 @@ Status import_into_journal(Services& services, const VmRow& row, const VmDefinit
     return end.error();
   }
   if (end->exit_status == 0 && end->signal == 0) return {};
-  return error_of_end("the keeper that imports the disks", *end)
-      .with_effect("nothing was created")
-      .with_mend("look at " + services.paths.state + "/run/log/" + request.unit + ".log");
+  Error error = error_of_end("the keeper that imports the disks", *end);
+  // The keeper speaks of its journal, which is undone; what it means for who asked is another thing.
+  error.effect = "nothing was created";
+  if (error.code == ErrorCode::kNoSpace) {
+    error.mend = "free space on the file system of " + services.paths.state + ", then create the VM again";
+  }
+  return std::move(error).with_mend("look at " + services.paths.state + "/run/log/" + request.unit + ".log");
 }
 
 void undo(std::string_view what, const Status& status) {

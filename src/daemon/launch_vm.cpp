@@ -163,6 +163,31 @@ Status stop_keeper(Services& services, const VmRow& row) {
 
 }  // namespace
 
+namespace {
+
+// Its pid, once it serves.
+Result<int64_t> start_keeper(Services& services, const VmRow& row, const VmDefinition& definition,
+                             const LaunchOptions& options) {
+  // The launcher keeps it for the keeper's successors; what they note in it is sealed (keeper/scratch.h).
+  sys::UniqueFd scratch = TRY(sys::memory_file("scratch"));
+  launcher::StartRequest request = keeper_request(services, row, definition, options);
+  request.fd_names = {"scratch"};
+  int64_t pid = TRY(services.units->start(request, {scratch.get()}));
+  TRY(wait_keeper(services, row));
+  return pid;
+}
+
+}  // namespace
+
+Status revive_keeper(Services& services, const VmRow& row) {
+  VmDefinition definition = TRY(parse_definition(row.definition));
+  TRY(services.vault.release(row.id, services.users.keeper(row.number)));
+  // The launcher forgets the unit that gave up.
+  TRY(services.units->stop(keeper_unit(row.id), 9, 5s));
+  TRY(start_keeper(services, row, definition, {}));
+  return {};
+}
+
 Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options, Progress& progress) {
   VmDefinition definition = TRY(parse_definition(row.definition));
   hypervisor::Accelerator chosen = accelerator();
@@ -176,12 +201,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   progress.step("start the keeper");
   undo.add([&] { ignore_but_log(stop_keeper(services, row)); });
   Launched launched;
-  // The launcher keeps it for the keeper's successors; what they note in it is sealed (keeper/scratch.h).
-  sys::UniqueFd scratch = TRY(sys::memory_file("scratch"));
-  launcher::StartRequest keeper = keeper_request(services, row, definition, options);
-  keeper.fd_names = {"scratch"};
-  launched.keeper_pid = TRY(services.units->start(keeper, {scratch.get()}));
-  TRY(wait_keeper(services, row));
+  launched.keeper_pid = TRY(start_keeper(services, row, definition, options));
 
   progress.step("start QEMU");
   undo.add([&] { ignore_but_log(services.units->stop(qemu_unit(row.id), 9, 5s)); });

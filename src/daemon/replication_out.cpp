@@ -111,6 +111,10 @@ void OutgoingStream::serve_connection(replication::Sender& sender) {
     publish_error("connecting", ended.error());
   }
   sender.disconnected(catalog_now());
+  // The feed's connection went with pump(): what was asked on it is not answered any more.
+  if (sender.awaits_feed()) {
+    sender.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the connection ended"}, catalog_now());
+  }
   static_cast<void>(sender.take_effects());
 }
 

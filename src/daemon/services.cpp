@@ -40,10 +40,16 @@ Status Services::start(sys::UniqueFd launcher_socket) {
     consoles->attach(row.id, paths.run_file(row.id, "console.sock"), ConsoleStart::kGoingOn);
   }
   protections->start();
+  std::lock_guard lock(event_mutex_);
+  serving_ = true;
   return {};
 }
 
 void Services::stop() {
+  {
+    std::lock_guard lock(event_mutex_);
+    serving_ = false;
+  }
   jobs.reset();
   if (protections) protections->stop();
   if (peers) peers->stop();
@@ -51,34 +57,59 @@ void Services::stop() {
   units.reset();
 }
 
-// On the launcher client's thread: what takes time becomes a job.
+// The vault forgot which VMs are released; their keepers could not come back after a death.
+void Services::release_running() {
+  Result<std::vector<VmRow>> rows = catalog->vms();
+  if (!rows.ok()) return log_error(rows.error().describe());
+  for (const VmRow& row : *rows) {
+    if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
+    Status released = vault.release(row.id, users.keeper(row.number));
+    if (!released.ok()) log_error(released.error().describe());
+  }
+}
+
+// On the launcher client's thread: what takes time becomes a job. A job that starts or stops the VM
+// right now does all this itself: then this one is refused.
 void Services::on_event(const launcher::Event& event) {
+  std::lock_guard lock(event_mutex_);
+  if (!serving_) return;
   if (event.kind == launcher::Event::Kind::kStarted) {
-    if (event.unit != "vault") return;
-    // It forgot which VMs are released; their keepers could not come back after a death.
-    Result<std::vector<VmRow>> rows = catalog->vms();
-    for (const VmRow& row : rows.ok() ? *rows : std::vector<VmRow>()) {
-      if (units && units->running(keeper_unit(row.id))) {
-        static_cast<void>(vault.release(row.id, users.keeper(row.number)));
-      }
-    }
+    if (event.unit == "vault") release_running();
     return;
   }
   if (event.exit_status != 0 || event.signal != 0) {
     log_warning(event.unit + " ended: status " + std::to_string(event.exit_status) + ", signal " +
                 std::to_string(event.signal) + (event.will_restart ? ", it is started again" : ""));
   }
-  std::optional<VmId> vm = vm_of_qemu_unit(event.unit);
-  if (!vm || !jobs) return;
-  Result<VmRow> row = catalog->vm(*vm);
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "qemu-")) return on_qemu_ended(*vm, event);
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-")) return on_keeper_ended(*vm, event);
+}
+
+void Services::on_qemu_ended(VmId vm, const launcher::Event& event) {
+  Result<VmRow> row = catalog->vm(vm);
   if (!row.ok()) return;
   bool by_itself = event.exit_status == 0 && event.signal == 0;
-  // A job that stops or starts the VM right now does all this itself: then this one is refused.
-  static_cast<void>(jobs->submit("vm-ended", row->name, [this, vm = *vm, by_itself](Progress&) -> Result<sys::JsonObject> {
+  static_cast<void>(jobs->submit("vm-ended", row->name, [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
     VmRow ended = TRY(catalog->vm(vm));
     if (units->running(qemu_unit(vm))) return sys::JsonObject{};
     if (by_itself) TRY(catalog->set_wanted(vm, false));  // the guest shut itself down
     TRY(finish_vm(*this, ended));
+    return sys::JsonObject{{"vm", ended.name}};
+  }));
+}
+
+void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {
+  if (event.will_restart || !units->running(qemu_unit(vm))) return;
+  Result<VmRow> row = catalog->vm(vm);
+  if (!row.ok()) return;
+  log_error("the keeper of VM " + row->name + " gave up under the running guest: " +
+            error_of_end("it", {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail})
+                .cause);
+  static_cast<void>(jobs->submit("keeper-revive", row->name, [this, vm](Progress& progress) -> Result<sys::JsonObject> {
+    VmRow ended = TRY(catalog->vm(vm));
+    if (ended.role != VmRole::kActive || !units->running(qemu_unit(vm))) return sys::JsonObject{};
+    progress.step("start the keeper again");
+    TRY(revive_keeper(*this, ended));
     return sys::JsonObject{{"vm", ended.name}};
   }));
 }

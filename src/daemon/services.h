@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 
 #include "daemon/catalog.h"
 #include "daemon/jobs.h"
@@ -39,6 +40,12 @@ struct Services {
 
  private:
   void on_event(const launcher::Event& event);
+  void on_qemu_ended(VmId vm, const launcher::Event& event);
+  void on_keeper_ended(VmId vm, const launcher::Event& event);
+  void release_running();
+
+  std::mutex event_mutex_;  // held while an event is dealt with
+  bool serving_ = false;    // all parts are there; under the mutex
 };
 
 // Runs what was added, last first, unless dismissed: nothing half-done stays behind.

@@ -12,10 +12,9 @@ namespace {
 constexpr std::chrono::milliseconds kCallLimit = 15s;
 }
 
-std::optional<VmId> vm_of_qemu_unit(std::string_view unit) {
-  constexpr std::string_view kPrefix = "qemu-";
-  if (!unit.starts_with(kPrefix)) return std::nullopt;
-  Result<VmId> vm = VmId::parse_hex(unit.substr(kPrefix.size()));
+std::optional<VmId> vm_of_unit(std::string_view unit, std::string_view prefix) {
+  if (!unit.starts_with(prefix)) return std::nullopt;
+  Result<VmId> vm = VmId::parse_hex(unit.substr(prefix.size()));
   return vm.ok() ? std::optional<VmId>(*vm) : std::nullopt;
 }
 

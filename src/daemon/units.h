@@ -18,8 +18,8 @@ namespace hf::daemon {
 inline std::string keeper_unit(VmId vm) { return "keeper-" + vm.hex(); }
 inline std::string qemu_unit(VmId vm) { return "qemu-" + vm.hex(); }
 inline std::string import_unit(VmId vm) { return "import-" + vm.hex(); }
-// "qemu-<vm>" → the VM; nullopt for any other unit.
-std::optional<VmId> vm_of_qemu_unit(std::string_view unit);
+// "qemu-<vm>" and "qemu-" → the VM; nullopt for a unit of another kind.
+std::optional<VmId> vm_of_unit(std::string_view unit, std::string_view prefix);
 
 struct UnitEnd {
   int exit_status = 0;

@@ -37,6 +37,8 @@ struct Launched {
 };
 Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options, Progress& progress);
 
+// A keeper that gave up under a running guest, because the vault was away, say: starts it once more.
+Status revive_keeper(Services& services, const VmRow& row);
 // After QEMU has gone: stops the keeper (which writes the VMGS file) and takes the key back.
 Status finish_vm(Services& services, const VmRow& row);
 // Before any start from cold: asks the peer for its epoch, learns what it says, refuses where the

@@ -195,7 +195,8 @@ void Supervisor::restart(Unit& unit) {
     return;
   }
   unit.restarts += 1;
-  if (unit.role == Role::kVault || unit.role == Role::kDaemon) return;
+  // The vault's too: it forgot what was released.
+  if (unit.role == Role::kDaemon) return;
   announce(Event{.kind = Event::Kind::kStarted, .unit = unit.name, .pid = unit.pid});
 }
 
