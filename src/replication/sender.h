@@ -63,6 +63,9 @@ class Sender {
   void feed_records(const FeedBatch& batch, Micros now);
   // kConflict: the position is not on home's line; kNotFound: merged away; else a passing failure.
   void feed_failed(const Error& error, Micros now);
+  // A WantRecords is out and unanswered. It stays so over a connection's end: whoever drops the
+  // question with the connection says so with feed_failed(), or none is ever asked again.
+  bool awaits_feed() const { return feed_asked_; }
   // Of home, learned some other way while not streaming: keeps the RPO honest. 0: nothing newer
   // than what the replica acknowledged.
   void note_backlog(Micros oldest_unshipped) { oldest_unshipped_ = oldest_unshipped; }

@@ -225,6 +225,20 @@ TEST(Sender, ignores_the_feeds_answer_to_an_earlier_connection) {
   EXPECT_EQ(find<WantRecords>(effects)->after, home.ends[1].position);
 }
 
+TEST(Sender, asks_again_after_a_link_that_broke_with_a_question_out) {
+  const Home home(5);
+  Sender sender(options());
+  ASSERT_NE(find<WantRecords>(greet(sender, home.ends[2])), nullptr);
+  sender.disconnected(kNow);
+  EXPECT_TRUE(sender.awaits_feed());  // also where the question itself was dropped, unasked
+  sender.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the connection ended"}, kNow);
+  EXPECT_FALSE(sender.awaits_feed());
+  EXPECT_EQ(sender.state(), Sender::State::kIdle);
+  const Effects again = greet(sender, home.ends[3]);
+  ASSERT_NE(find<WantRecords>(again), nullptr);
+  EXPECT_EQ(find<WantRecords>(again)->after, home.ends[3].position);
+}
+
 TEST(Sender, refuses_an_acknowledgement_of_what_was_not_sent) {
   const Home home(3);
   Sender sender(options());
