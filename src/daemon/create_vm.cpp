@@ -16,7 +16,8 @@ using namespace std::chrono_literals;
 constexpr std::chrono::milliseconds kImportLimit = 6h;
 
 hypervisor::FirmwareKind firmware_kind(const VmDefinition& definition) {
-  return definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot : hypervisor::FirmwareKind::kPlain;
+  return definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot
+                                : hypervisor::FirmwareKind::kPlain;
 }
 
 struct Images {
@@ -37,8 +38,8 @@ Result<Images> settle_disks(const CreateRequest& request, VmDefinition& definiti
       if (disk.size_bytes == 0) disk.size_bytes = image.size_bytes;
       if (image.size_bytes > disk.size_bytes) {
         return Error{.code = ErrorCode::kInvalidArgument,
-                     .cause = fmt::format("the disk image {} has {} bytes and the disk only {}", wish.image,
-                                          image.size_bytes, disk.size_bytes),
+                     .cause = fmt::format("the disk image {} has {} bytes and the disk only {}",
+                                          wish.image, image.size_bytes, disk.size_bytes),
                      .effect = "nothing was created",
                      .mend = "leave the size out, or give one that holds the image"};
       }
@@ -60,10 +61,12 @@ Status settle_platform(VmId vm, VmDefinition& definition) {
   return {};
 }
 
-sys::JsonObject keeper_config(const Services& services, const VmRow& row, const VmDefinition& definition) {
+sys::JsonObject keeper_config(const Services& services, const VmRow& row,
+                              const VmDefinition& definition) {
   sys::JsonArray volumes;
   for (const DiskDefinition& disk : definition.disks) {
-    volumes.push_back(sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
+    volumes.push_back(
+        sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
   }
   return {{"mode", "create"},
           {"vm", row.id.hex()},
@@ -77,7 +80,8 @@ sys::JsonObject keeper_config(const Services& services, const VmRow& row, const 
 }
 
 // The keeper makes the journal, imports images and variables, manufactures the TPM, and ends.
-Status import_into_journal(Services& services, const VmRow& row, const VmDefinition& definition, const Images& images) {
+Status import_into_journal(Services& services, const VmRow& row, const VmDefinition& definition,
+                           const Images& images) {
   launcher::StartRequest request{.unit = import_unit(row.id),
                                  .kind = launcher::UnitKind::kKeeper,
                                  .vm = row.id,
@@ -94,16 +98,21 @@ Status import_into_journal(Services& services, const VmRow& row, const VmDefinit
   }
   if (end->exit_status == 0 && end->signal == 0) return {};
   Error error = error_of_end("the keeper that imports the disks", *end);
-  // The keeper speaks of its journal, which is undone; what it means for who asked is another thing.
+  // The keeper speaks of its journal, which is undone; what it means for who asked is another
+  // thing.
   error.effect = "nothing was created";
   if (error.code == ErrorCode::kNoSpace) {
-    error.mend = "free space on the file system of " + services.paths.state + ", then create the VM again";
+    error.mend =
+        "free space on the file system of " + services.paths.state + ", then create the VM again";
   }
-  return std::move(error).with_mend("look at " + services.paths.state + "/run/log/" + request.unit + ".log");
+  return std::move(error).with_mend("look at " + services.paths.state + "/run/log/" + request.unit +
+                                    ".log");
 }
 
 void undo(std::string_view what, const Status& status) {
-  if (!status.ok()) log_error(std::string("while undoing, ") + std::string(what) + ": " + status.error().describe());
+  if (!status.ok())
+    log_error(std::string("while undoing, ") + std::string(what) + ": " +
+              status.error().describe());
 }
 
 }  // namespace
@@ -120,7 +129,8 @@ Status check_create(Services& services, const CreateRequest& request) {
   return settle_platform(VmId(), definition);
 }
 
-Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request, Progress& progress) {
+Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request,
+                                  Progress& progress) {
   VmRow row;
   crypto::SystemRng().fill(row.id.bytes);
   VmDefinition definition = request.definition;
@@ -135,7 +145,8 @@ Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& reque
   row.epoch = Epoch(1);
   row.created = catalog_now();
   row = TRY(services.catalog->add_vm(std::move(row)));
-  undo_all.add([&] { undo("remove the VM from the catalog", services.catalog->remove_vm(row.id)); });
+  undo_all.add(
+      [&] { undo("remove the VM from the catalog", services.catalog->remove_vm(row.id)); });
 
   progress.step("create the VM's key in the vault");
   vault::KeyInfo key = TRY(services.vault.create_key(row.id));

@@ -32,6 +32,20 @@ class CliError(Failure):
         self.status = status
         self.stderr = stderr
 
+    def parts(self):
+        """{"cause": …, "effect": …, "mend": …} as printed; "" for one that is missing."""
+        return message_parts(self.stderr)
+
+
+def message_parts(stderr):
+    parts = {"cause": "", "effect": "", "mend": ""}
+    for line in stderr.splitlines():
+        name, _, text = line.partition(":")
+        name = "cause" if name == "error" else name
+        if name in parts and not parts[name]:
+            parts[name] = text.strip()
+    return parts
+
 
 class Site:
     """STATE lies at directory/NAME. As root each site's processes run under users of their own (uid_base)."""
@@ -80,6 +94,10 @@ class Site:
         self.launcher = self.processes.start(self.argv("site", "start", "--foreground"),
                                              name=f"site-{self.name}-{self._starts}")
 
+        self.wait_answers(timeout)
+
+    def wait_answers(self, timeout=20):
+        """Until the daemon answers. Failure at once when the launcher is gone."""
         def answers():
             if not self.launcher.running():
                 raise Failure(f"site {self.name} ended with status {self.launcher.child.returncode}:\n"
@@ -156,6 +174,16 @@ class Site:
 
     def keeper_pid(self, name):
         return self.json("vm", "show", name)["keeper_pid"]
+
+    def wait_idle(self, name, timeout=30):
+        """Until no job works on the VM, and QEMU and keeper are gone."""
+        def idle():
+            jobs = self.json("job", "list")
+            shown = self.json("vm", "show", name)
+            return not (shown["qemu_pid"] or shown["keeper_pid"]) and not any(
+                job["subject"] == name and job["state"] == "running" for job in jobs)
+
+        wait_until(idle, timeout, f"{name} at {self.name} is at rest", interval=0.1)
 
     def vm_console(self, name, log=None):
         """The VM's console as `holdfast vm console --follow` shows it."""
