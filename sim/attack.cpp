@@ -25,8 +25,8 @@ Bytes Attack::alter_records(const replication::Frame& frame) {
     Result<journal::RecordHeader> header = journal::decode_header(left);
     HF_ASSERT(header.ok());
     const MutableByteSpan record = left.first(header->stored_size());
-    const auto raw = std::span<std::byte, journal::kRecordHeaderSize>(record.data(),
-                                                                      journal::kRecordHeaderSize);
+    const auto raw =
+        std::span<std::byte, journal::kRecordHeaderSize>(record.data(), journal::kRecordHeaderSize);
     left = left.subspan(record.size());
     const Digest truth = journal::next_chain(header->prev_chain, journal::header_digest(raw));
     const auto before = chains_.find(Sequence(header->sequence.value - 1));
@@ -39,10 +39,11 @@ Bytes Attack::alter_records(const replication::Frame& frame) {
     chains_[header->sequence] = {
         .truth = truth,
         .lie = journal::next_chain(header->prev_chain, journal::header_digest(raw))};
-    if (header->kind == journal::RecordKind::kClose && !false_close_) false_close_ = header->sequence;
+    if (header->kind == journal::RecordKind::kClose && !false_close_)
+      false_close_ = header->sequence;
   }
-  return replication::encode(frame.vm, replication::Records{.home_durable = records->home_durable,
-                                                            .records = copy});
+  return replication::encode(
+      frame.vm, replication::Records{.home_durable = records->home_durable, .records = copy});
 }
 
 bool Attack::alter_payload(journal::RecordHeader& header, MutableByteSpan record) {

@@ -1,6 +1,6 @@
-// Attack: somebody between the sites (a daemon taken over, say) alters one record's payload and mends
-// everything that needs no key: its digest, and the chain of every record and every answer from
-// there on. Only a close, signed over the true headers, tells.
+// Attack: somebody between the sites (a daemon taken over, say) alters one record's payload and
+// mends everything that needs no key: its digest, and the chain of every record and every answer
+// from there on. Only a close, signed over the true headers, tells.
 #pragma once
 
 #include <map>

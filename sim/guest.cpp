@@ -39,7 +39,8 @@ void Guest::boot(journal::Journal& journal, Sequence inherited) {
   const size_t lost = history_.cut_after(inherited);
   if (lost > 0) judge_.reached(Probe::requests_lost_in_flight);
   image_ = history_.image(ledger_);
-  judge_.note("{}: guest boots on the prefix up to {}, {} operations lost", name_, inherited.value, lost);
+  judge_.note("{}: guest boots on the prefix up to {}, {} operations lost", name_, inherited.value,
+              lost);
   check_counters();
   read_everything();
 }
@@ -83,7 +84,8 @@ void Guest::read_everything() {
   for (size_t index = 0; index < kRegionCount; index++) {
     const uint32_t total = region(index).cells;
     for (uint32_t cell = 0; cell < total;) {
-      const auto cells = static_cast<uint32_t>(std::min<uint64_t>(total - cell, rng_.between(128, 512)));
+      const auto cells =
+          static_cast<uint32_t>(std::min<uint64_t>(total - cell, rng_.between(128, 512)));
       checks_left_++;
       read(index, cell, cells, [this] {
         if (--checks_left_ == 0) schedule();
@@ -122,10 +124,13 @@ void Guest::probe_step() {
       taken = submit({.region = kRegionDisk1, .cell = 0, .cells = 1, .counter = counter_},
                      journal::AckAt::kAppended, next(Step::kDiskFlush));
       break;
-    case Step::kDiskFlush: flush(next(Step::kTpm)); break;
+    case Step::kDiskFlush:
+      flush(next(Step::kTpm));
+      break;
     case Step::kTpm:
-      taken = submit({.region = kRegionTpm, .cell = 0, .cells = region(kRegionTpm).cells, .counter = counter_},
-                     journal::AckAt::kDurable, next(Step::kUefi));
+      taken = submit(
+          {.region = kRegionTpm, .cell = 0, .cells = region(kRegionTpm).cells, .counter = counter_},
+          journal::AckAt::kDurable, next(Step::kUefi));
       break;
     case Step::kUefi:
       taken = submit({.region = kRegionUefi, .cell = 0, .cells = 1, .counter = counter_},
@@ -135,7 +140,8 @@ void Guest::probe_step() {
                        step_busy_ = false;
                      });
       break;
-    case Step::kStopped: break;
+    case Step::kStopped:
+      break;
   }
   if (!taken) step_busy_ = false;
 }
@@ -148,10 +154,14 @@ void Guest::background() {
   const uint32_t total = region(index).cells;
   const auto cell = static_cast<uint32_t>(rng_.between(1, total - 1));
   const uint32_t room = std::min(total - cell, options_.cells_max);
-  const auto cells = static_cast<uint32_t>(rng_.between(1, rng_.chance(1, 2) ? std::min(room, 8u) : room));
+  const auto cells =
+      static_cast<uint32_t>(rng_.between(1, rng_.chance(1, 2) ? std::min(room, 8u) : room));
   if (dice < 5) return read(index, cell, cells, [] {});
   const bool durable = rng_.chance(1, 12);
-  submit({.kind = dice == 5 ? OpKind::kZero : OpKind::kWrite, .region = index, .cell = cell, .cells = cells},
+  submit({.kind = dice == 5 ? OpKind::kZero : OpKind::kWrite,
+          .region = index,
+          .cell = cell,
+          .cells = cells},
          durable ? journal::AckAt::kDurable : journal::AckAt::kAppended, [] {});
 }
 
@@ -169,14 +179,16 @@ bool Guest::submit(const Op& op, journal::AckAt ack, Done done) {
   } else {
     Bytes bytes(op.cells * kCellSize);
     for (uint32_t i = 0; i < op.cells; i++) {
-      fill_cells(stamp, op.region, op.cell + i, MutableByteSpan(bytes).subspan(i * kCellSize, kCellSize));
+      fill_cells(stamp, op.region, op.cell + i,
+                 MutableByteSpan(bytes).subspan(i * kCellSize, kCellSize));
     }
     taken = journal_->write(at.volume, offset, bytes, request.get(), {.ack = ack});
   }
   if (!taken.ok()) return false;
   operations_++;
-  judge_.note("{}: operation {} is record {}: {} region {}, cells {}..{}", name_, stamp, taken->value,
-              op.kind == OpKind::kZero ? "zero" : "write", op.region, op.cell, op.cell + op.cells - 1);
+  judge_.note("{}: operation {} is record {}: {} region {}, cells {}..{}", name_, stamp,
+              taken->value, op.kind == OpKind::kZero ? "zero" : "write", op.region, op.cell,
+              op.cell + op.cells - 1);
   request->sequence = *taken;
   history_.add(*taken, stamp);
   image_.apply(op, stamp);
@@ -220,7 +232,8 @@ void Guest::finished(Request& request, Status status) {
     if (request.kind == RequestKind::kRead) {
       judge_.violated("{}: read failed: {}", name_, status.error().describe());
     } else if (journal_->failed() == nullptr) {
-      judge_.violated("{}: a request failed in a working journal: {}", name_, status.error().describe());
+      judge_.violated("{}: a request failed in a working journal: {}", name_,
+                      status.error().describe());
     }
     return;
   }
@@ -229,8 +242,12 @@ void Guest::finished(Request& request, Status status) {
       acknowledged_ = std::max(acknowledged_, request.sequence);
       if (request.ack == journal::AckAt::kDurable) flushed_ = std::max(flushed_, request.sequence);
       break;
-    case RequestKind::kFlush: flushed_ = std::max(flushed_, request.sequence); break;
-    case RequestKind::kRead: judge_read(request); break;
+    case RequestKind::kFlush:
+      flushed_ = std::max(flushed_, request.sequence);
+      break;
+    case RequestKind::kRead:
+      judge_read(request);
+      break;
   }
   request.done();
 }
@@ -239,7 +256,8 @@ std::string Guest::whose(size_t index, uint32_t cell, ByteSpan bytes) const {
   std::array<std::byte, kCellSize> candidate;
   for (Stamp stamp = 0; stamp <= ledger_.last(); stamp++) {
     fill_cells(stamp, index, cell, candidate);
-    if (std::ranges::equal(bytes, candidate)) return stamp == 0 ? "zero" : fmt::format("operation {}'s", stamp);
+    if (std::ranges::equal(bytes, candidate))
+      return stamp == 0 ? "zero" : fmt::format("operation {}'s", stamp);
   }
   return "nobody's";
 }
@@ -252,9 +270,10 @@ void Guest::judge_read(const Request& request) {
     if (image_.at(request.region, cell) != request.before[i]) continue;
     fill_cells(request.before[i], request.region, cell, expected);
     if (std::memcmp(expected.data(), request.bytes.data() + i * kCellSize, kCellSize) != 0) {
-      judge_.violated("{}: content: volume {}, cell {} of region {} should be operation {}'s, it is {}", name_,
-                      region(request.region).volume.value, cell, request.region, request.before[i],
-                      whose(request.region, cell, ByteSpan(request.bytes).subspan(i * kCellSize, kCellSize)));
+      judge_.violated(
+          "{}: content: volume {}, cell {} of region {} should be operation {}'s, it is {}", name_,
+          region(request.region).volume.value, cell, request.region, request.before[i],
+          whose(request.region, cell, ByteSpan(request.bytes).subspan(i * kCellSize, kCellSize)));
     }
   }
 }

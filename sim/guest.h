@@ -1,12 +1,12 @@
 // Guest: a VM's work on its journal, and the first judge of it.
 //
-// Two loads at once. The probe loop, as the probe guest does it: counter N to disk and flush, N to the
-// TPM's state (durable), N to a UEFI variable, N + 1. And a background of writes, zeroes, flushes
-// and reads of random places, several in flight. At boot everything is read and compared with the
-// oracle's image of the inherited prefix, and the counters with each other.
+// Two loads at once. The probe loop, as the probe guest does it: counter N to disk and flush, N to
+// the TPM's state (durable), N to a UEFI variable, N + 1. And a background of writes, zeroes,
+// flushes and reads of random places, several in flight. At boot everything is read and compared
+// with the oracle's image of the inherited prefix, and the counters with each other.
 //
-// What it was promised, it holds the journal to: `promised_to_process()` is the last acknowledged record,
-// `promised_to_host()` the last one that a completed flush covered.
+// What it was promised, it holds the journal to: `promised_to_process()` is the last acknowledged
+// record, `promised_to_host()` the last one that a completed flush covered.
 #pragma once
 
 #include <functional>
@@ -37,7 +37,7 @@ class Guest {
   void boot(journal::Journal& journal, Sequence inherited);
   // The journal is gone. Call after it was destroyed (it held completions of this).
   void crash();
-  void rest() { resting_ = true; }       // finish what is in flight, begin nothing
+  void rest() { resting_ = true; }  // finish what is in flight, begin nothing
   bool quiet() const { return requests_.empty(); }
   bool working() const { return journal_ != nullptr && checks_left_ == 0; }
 
@@ -81,7 +81,7 @@ class Guest {
   bool resting_ = false;
   size_t checks_left_ = 0;
   History history_;
-  Image image_;       // of everything accepted
+  Image image_;  // of everything accepted
   Sequence acknowledged_;
   Sequence flushed_;
   std::list<std::unique_ptr<Request>> requests_;

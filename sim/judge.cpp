@@ -5,10 +5,12 @@ namespace hf::sim {
 const char* to_string(Probe probe) {
   switch (probe) {
 #define HF_SIM_PROBE(name) \
-  case Probe::name: return #name;
+  case Probe::name:        \
+    return #name;
     HF_SIM_PROBES(HF_SIM_PROBE)
 #undef HF_SIM_PROBE
-    case Probe::kCount: break;
+    case Probe::kCount:
+      break;
   }
   return "";
 }

@@ -23,9 +23,10 @@ Source::~Source() {
 
 template <typename What>
 void Source::later(uint64_t delay_us, What what) {
-  home_.world.scheduler.after(delay_us, [alive = std::weak_ptr<int>(alive_), what = std::move(what)] {
-    if (!alive.expired()) what();
-  });
+  home_.world.scheduler.after(delay_us,
+                              [alive = std::weak_ptr<int>(alive_), what = std::move(what)] {
+                                if (!alive.expired()) what();
+                              });
 }
 
 void Source::hang_up() {
@@ -73,27 +74,27 @@ void Source::on_closed(ConnectionId connection) {
 
 void Source::perform() {
   for (replication::Effect& effect : sender_.take_effects()) {
-    std::visit(Overloaded{[this](replication::SendFrame& send) {
-                            if (!connection_) return;
-                            home_.world.network.send(
-                                *connection_, End::kCaller,
-                                home_.world.attack.to_replica(std::move(send.frame)));
-                          },
-                          [this](replication::WantRecords& want) {
-                            later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
-                          },
-                          [this](replication::PeerEpoch& peer) {
-                            home_.world.judge.note("{}: learns epoch {}", home_.name, peer.epoch.value);
-                            // It may end this very object: from the event loop.
-                            home_.world.scheduler.after(
-                                0, [&site = home_, epoch = peer.epoch] { site.learn_epoch(epoch); });
-                          },
-                          [this](replication::Disconnect& disconnect) {
-                            home_.world.judge.note("{}: sender hangs up: {}", home_.name,
-                                                   disconnect.reason.cause);
-                            hang_up();
-                          }},
-               effect);
+    std::visit(
+        Overloaded{[this](replication::SendFrame& send) {
+                     if (!connection_) return;
+                     home_.world.network.send(*connection_, End::kCaller,
+                                              home_.world.attack.to_replica(std::move(send.frame)));
+                   },
+                   [this](replication::WantRecords& want) {
+                     later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
+                   },
+                   [this](replication::PeerEpoch& peer) {
+                     home_.world.judge.note("{}: learns epoch {}", home_.name, peer.epoch.value);
+                     // It may end this very object: from the event loop.
+                     home_.world.scheduler.after(
+                         0, [&site = home_, epoch = peer.epoch] { site.learn_epoch(epoch); });
+                   },
+                   [this](replication::Disconnect& disconnect) {
+                     home_.world.judge.note("{}: sender hangs up: {}", home_.name,
+                                            disconnect.reason.cause);
+                     hang_up();
+                   }},
+        effect);
   }
 }
 
@@ -125,8 +126,9 @@ void Source::answer(const journal::SealedBatch& batch) {
   if (batch.records.empty() && home_.journal() != nullptr) {
     oldest = home_.journal()->status().oldest_unsynced_time;
   }
-  sender_.feed_records({.records = batch.records, .durable = batch.durable, .oldest_unshipped = oldest},
-                       home_.clock.monotonic());
+  sender_.feed_records(
+      {.records = batch.records, .durable = batch.durable, .oldest_unshipped = oldest},
+      home_.clock.monotonic());
   perform();
 }
 
@@ -161,7 +163,8 @@ void Target::hang_up() {
 void Target::take_connection(ConnectionId connection) {
   if (connection_ == connection) return;
   hang_up();
-  if (receiver_ && receiver_->state() != replication::Receiver::State::kIdle) receiver_->disconnected();
+  if (receiver_ && receiver_->state() != replication::Receiver::State::kIdle)
+    receiver_->disconnected();
   connection_ = connection;
   reader_ = {};
   if (receiver_) {
@@ -180,11 +183,12 @@ void Target::on_message(ConnectionId connection, ByteSpan message) {
     const bool not_yet = site_.state().role == recovery::Role::kReplica;  // its journal is not open
     site_.world.network.send(
         connection, End::kListener,
-        replication::encode(site_.world.vm, replication::ErrorFrame{
-                                                .refusal = not_yet ? replication::Refusal::kStorage
-                                                                   : replication::Refusal::kNotReplica,
-                                                .epoch = epoch,
-                                                .cause = "the VM's replica is not open here"}));
+        replication::encode(
+            site_.world.vm,
+            replication::ErrorFrame{.refusal = not_yet ? replication::Refusal::kStorage
+                                                       : replication::Refusal::kNotReplica,
+                                    .epoch = epoch,
+                                    .cause = "the VM's replica is not open here"}));
     return hang_up();
   }
   reader_.push(message);
@@ -230,14 +234,15 @@ void Target::judge_outgoing(const Bytes& bytes) {
   const replication::Frame frame = *replication::decode_frame(bytes);
   if (frame.type == replication::FrameType::kHelloReply) {
     const auto reply = *replication::decode_hello_reply(frame.body);
-    if (reply.durable.position.sequence.value > 0) world.judge.reached(Probe::replica_resumed_mid_line);
+    if (reply.durable.position.sequence.value > 0)
+      world.judge.reached(Probe::replica_resumed_mid_line);
   }
   if (frame.type != replication::FrameType::kAck) return;
   const Sequence to = replication::decode_ack(frame.body)->durable.position.sequence;
   world.replica_acknowledged = std::max(world.replica_acknowledged, to);
   if (world.attack.false_close() && to >= *world.attack.false_close()) {
-    world.judge.violated("{}: the replica took close {}, which does not cover its records", site_.name,
-                         world.attack.false_close()->value);
+    world.judge.violated("{}: the replica took close {}, which does not cover its records",
+                         site_.name, world.attack.false_close()->value);
   }
 }
 

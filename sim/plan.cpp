@@ -31,20 +31,34 @@ recovery::Faults recovery_faults(Fault fault) {
 
 const char* to_string(Happening happening) {
   switch (happening) {
-    case Happening::kKillKeeper: return "kill keeper";
-    case Happening::kKillReplica: return "kill replica";
-    case Happening::kPowerLossHome: return "power loss at home";
-    case Happening::kPowerLossReplica: return "power loss at the replica";
-    case Happening::kLinkCut: return "link cut";
-    case Happening::kRestartSender: return "restart sender";
-    case Happening::kDiskFull: return "disk full";
-    case Happening::kSyncFailure: return "sync failure";
-    case Happening::kDieInside: return "die inside an operation";
-    case Happening::kClockJump: return "clock jump";
-    case Happening::kAttack: return "attack on the link";
-    case Happening::kFailoverAfterStop: return "failover, source stops";
-    case Happening::kFailoverAfterDeath: return "failover, source dead";
-    case Happening::kFailoverSplit: return "failover, source cut off";
+    case Happening::kKillKeeper:
+      return "kill keeper";
+    case Happening::kKillReplica:
+      return "kill replica";
+    case Happening::kPowerLossHome:
+      return "power loss at home";
+    case Happening::kPowerLossReplica:
+      return "power loss at the replica";
+    case Happening::kLinkCut:
+      return "link cut";
+    case Happening::kRestartSender:
+      return "restart sender";
+    case Happening::kDiskFull:
+      return "disk full";
+    case Happening::kSyncFailure:
+      return "sync failure";
+    case Happening::kDieInside:
+      return "die inside an operation";
+    case Happening::kClockJump:
+      return "clock jump";
+    case Happening::kAttack:
+      return "attack on the link";
+    case Happening::kFailoverAfterStop:
+      return "failover, source stops";
+    case Happening::kFailoverAfterDeath:
+      return "failover, source dead";
+    case Happening::kFailoverSplit:
+      return "failover, source cut off";
   }
   return "";
 }
@@ -61,11 +75,11 @@ Plan make_plan(SimRng& rng) {
   plan.horizon_us = std::max<uint64_t>(acts * plan.think_us_max / 2, 20'000);
 
   constexpr std::array kCommon{
-      Happening::kKillKeeper,       Happening::kKillKeeper,   Happening::kPowerLossHome,
-      Happening::kPowerLossHome,    Happening::kKillReplica,  Happening::kPowerLossReplica,
-      Happening::kLinkCut,          Happening::kLinkCut,      Happening::kRestartSender,
-      Happening::kDiskFull,         Happening::kSyncFailure,  Happening::kDieInside,
-      Happening::kDieInside,        Happening::kClockJump,
+      Happening::kKillKeeper,    Happening::kKillKeeper,  Happening::kPowerLossHome,
+      Happening::kPowerLossHome, Happening::kKillReplica, Happening::kPowerLossReplica,
+      Happening::kLinkCut,       Happening::kLinkCut,     Happening::kRestartSender,
+      Happening::kDiskFull,      Happening::kSyncFailure, Happening::kDieInside,
+      Happening::kDieInside,     Happening::kClockJump,
   };
   const uint64_t count = rng.between(1, 6);
   for (uint64_t i = 0; i < count; i++) {

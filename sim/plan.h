@@ -22,9 +22,13 @@ enum class Fault : uint8_t {
   kCloseNotChecked,
   kEpochNotRaised,
 };
-inline constexpr std::array<std::string_view, 7> kFaultNames{
-    "none",           "sync-skipped",      "acked-before-appended", "shipped-before-durable",
-    "records-swapped", "close-not-checked", "epoch-not-raised"};
+inline constexpr std::array<std::string_view, 7> kFaultNames{"none",
+                                                             "sync-skipped",
+                                                             "acked-before-appended",
+                                                             "shipped-before-durable",
+                                                             "records-swapped",
+                                                             "close-not-checked",
+                                                             "epoch-not-raised"};
 std::string_view to_string(Fault fault);
 std::optional<Fault> parse_fault(std::string_view name);
 journal::Faults journal_faults(Fault fault);
@@ -61,7 +65,7 @@ struct Plan {
   uint64_t think_us_max = 0;
   size_t in_flight_max = 0;
   uint64_t loss_one_in = 0;
-  uint64_t horizon_us = 0;  // until the guest rests and everything is mended
+  uint64_t horizon_us = 0;           // until the guest rests and everything is mended
   std::vector<PlannedEvent> events;  // by time
 };
 Plan make_plan(SimRng& rng);

@@ -1,11 +1,11 @@
 // holdfast-sim: runs seeds, prints what failed and how to replay it.
 #include <fmt/format.h>
 
+#include <unistd.h>
 #include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <unistd.h>
 
 #include "sim/world.h"
 
@@ -25,7 +25,8 @@ constexpr std::string_view kUsage =
     "usage: holdfast-sim [--seeds FROM..TO | --seed N] [--fault NAME] [--must-find] [--quiet]\n"
     "  --seeds FROM..TO  run these seeds (TO not included) and stop at the first that fails\n"
     "  --seed N          replay one seed; its trace is printed if it fails\n"
-    "  --fault NAME      plant a fault: sync-skipped, acked-before-appended, shipped-before-durable,\n"
+    "  --fault NAME      plant a fault: sync-skipped, acked-before-appended, "
+    "shipped-before-durable,\n"
     "                    records-swapped, close-not-checked, epoch-not-raised\n"
     "  --must-find       exit 0 only if some seed failed\n";
 
@@ -102,8 +103,10 @@ void print_probes(const ProbeCounts& counts) {
   std::string never;
   for (size_t i = 0; i < kProbeCount; i++) {
     const char* name = to_string(static_cast<Probe>(i));
-    if (counts[i] == 0) never += fmt::format("{}{}", never.empty() ? "" : ", ", name);
-    else fmt::print("  {:>8}  {}\n", counts[i], name);
+    if (counts[i] == 0)
+      never += fmt::format("{}{}", never.empty() ? "" : ", ", name);
+    else
+      fmt::print("  {:>8}  {}\n", counts[i], name);
   }
   if (!never.empty()) fmt::print("  never reached: {}\n", never);
 }

@@ -115,13 +115,11 @@ void Site::take_down() {
 
 void Site::crash(Loss loss) {
   Judge& judge = world.judge;
-  // After a failed sync the page cache may hold what the medium never got, marked clean: the owner's
-  // rule is that only a reboot, which reads the medium, starts the journal again.
-  if (sync_fails_) loss = Loss::kPower;
   judge.note("{}: {}", name, loss == Loss::kPower ? "power lost" : "process killed");
   if (loss == Loss::kPower) {
     judge.reached(world.promoted() || state_.role != recovery::Role::kReplica
-                      ? Probe::power_lost_home : Probe::power_lost_replica);
+                      ? Probe::power_lost_home
+                      : Probe::power_lost_replica);
     disk.power_loss();
     catalog.power_loss();
     cold_ = true;
@@ -222,7 +220,7 @@ void Site::keeper_refused(const Error& error) {
   if (!disk.alive()) return world.judge.reached(Probe::died_while_opening);
   if (error.code == ErrorCode::kNoSpace || sync_fails_) {
     disk.set_capacity(UINT64_MAX);
-    return crash(sync_fails_ ? Loss::kPower : Loss::kProcess);
+    return crash(rng_.chance(1, 2) ? Loss::kPower : Loss::kProcess);
   }
   if (world.attack.altered() || world.replica_spoiled) {
     world.judge.reached(Probe::attack_found_otherwise);
@@ -234,11 +232,11 @@ void Site::keeper_refused(const Error& error) {
 
 void Site::keeper_opened(Sequence inherited) {
   Judge& judge = world.judge;
-  judge.note("{}: journal open, inherited up to {} ({} acknowledged, {} flushed)", name, inherited.value,
-             guest.promised_to_process().value, guest.promised_to_host().value);
+  judge.note("{}: journal open, inherited up to {} ({} acknowledged, {} flushed)", name,
+             inherited.value, guest.promised_to_process().value, guest.promised_to_host().value);
   if (guest.promised_to_host() > inherited) {
-    judge.violated("{}: durability: {} was flushed, {} is left", name, guest.promised_to_host().value,
-                   inherited.value);
+    judge.violated("{}: durability: {} was flushed, {} is left", name,
+                   guest.promised_to_host().value, inherited.value);
   }
   if (worst_loss_ != Loss::kPower && guest.promised_to_process() > inherited) {
     judge.violated("{}: {} was acknowledged, {} is left after a process kill", name,
@@ -252,7 +250,8 @@ void Site::keeper_opened(Sequence inherited) {
   const journal::JournalStatus status = journal_->status();
   if (status.segments > 0) judge.reached(Probe::segments_closed);
   if (status.bases > 0) judge.reached(Probe::segments_merged);
-  judge.note("{}: {} segments, {} bases, {} extents", name, status.segments, status.bases, status.index_extents);
+  judge.note("{}: {} segments, {} bases, {} extents", name, status.segments, status.bases,
+             status.index_extents);
   for (const journal::LineageEntry& entry : journal_->lineage()) {
     judge.note("{}: lineage: {} from {}, epoch {}", name, entry.body.salt.hex().substr(0, 8),
                entry.first.value, entry.body.epoch.value);
@@ -302,9 +301,10 @@ void Site::start_replica() {
     if (!disk.alive()) return world.judge.reached(Probe::died_while_opening);
     if (opened.error().code == ErrorCode::kNoSpace || sync_fails_) {
       disk.set_capacity(UINT64_MAX);
-      return crash(sync_fails_ ? Loss::kPower : Loss::kProcess);
+      return crash(rng_.chance(1, 2) ? Loss::kPower : Loss::kProcess);
     }
-    return world.judge.violated("{}: its replica does not open: {}", name, opened.error().describe());
+    return world.judge.violated("{}: its replica does not open: {}", name,
+                                opened.error().describe());
   }
   replica_made_ = true;
   replica_ = std::move(opened).value();

@@ -46,7 +46,7 @@ class Site {
   void stop_for(Epoch epoch);
   void seed_again();  // throw the replica away and take it from the beginning
   void rest() { guest.rest(); }
-  void mend();        // space back, nothing fails on purpose any more
+  void mend();  // space back, nothing fails on purpose any more
   void stay_down(bool down) { held_down_ = down; }
 
   bool up() const { return up_; }
@@ -107,12 +107,12 @@ class Site {
   Closed closed_{*this};
 
   bool up_ = true;
-  bool cold_ = false;        // the next keeper start is one from cold
+  bool cold_ = false;  // the next keeper start is one from cold
   bool held_down_ = false;
   bool stopping_ = false;
   bool stopped_ = false;
   bool lost_ = false;
-  bool failing_ = false;     // the journal failed and its end is on the way
+  bool failing_ = false;  // the journal failed and its end is on the way
   bool sync_fails_ = false;
   bool replica_made_ = false;
   Loss worst_loss_ = Loss::kNothing;  // since the last opening

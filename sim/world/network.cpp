@@ -76,8 +76,7 @@ void SimNetwork::tell(ConnectionId id, End end) {
     if (found == connections_.end()) return;
     Endpoint* to = found->second.ends[index_of(end)];
     found->second.ends[index_of(end)] = nullptr;
-    const bool forgotten =
-        found->second.ends[0] == nullptr && found->second.ends[1] == nullptr;
+    const bool forgotten = found->second.ends[0] == nullptr && found->second.ends[1] == nullptr;
     if (forgotten) connections_.erase(found);
     if (to != nullptr) to->on_closed(id);
   });

@@ -49,7 +49,7 @@ class SimNetwork {
 
  private:
   struct Connection {
-    std::array<Endpoint*, 2> ends{};      // null once that end left or has been told
+    std::array<Endpoint*, 2> ends{};       // null once that end left or has been told
     std::array<Micros, 2> last_arrival{};  // in the direction from that end; keeps the order
     bool broken = false;
   };

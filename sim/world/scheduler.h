@@ -23,7 +23,7 @@ class Scheduler {
 
   bool idle() const { return queue_.size() == cancelled_.size(); }
   Micros next_event();  // UINT64_MAX: none
-  bool run_one();  // false if nothing was left
+  bool run_one();       // false if nothing was left
   void run_until(Micros when);
   void run_for(uint64_t duration_us) { run_until(Micros(now_.value + duration_us)); }
   // Until nothing is left; asserts after `events_max` (a run that never comes to rest is a bug).

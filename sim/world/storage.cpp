@@ -119,7 +119,8 @@ Result<FileId> SimStorage::open(std::string_view name, OpenMode mode) {
   const auto found = names_.find(name);
   InodePtr inode = found == names_.end() ? nullptr : found->second;
   if (mode == OpenMode::kCreate) {
-    if (inode) return Error{.code = ErrorCode::kExists, .cause = "file exists: " + std::string(name)};
+    if (inode)
+      return Error{.code = ErrorCode::kExists, .cause = "file exists: " + std::string(name)};
     inode = std::make_shared<Inode>();
     change_names({{std::string(name), inode}});
   }
@@ -230,8 +231,7 @@ void SimStorage::write(FileId file, uint64_t offset, ByteSpan from, Completion& 
   HF_ASSERT(inode.ok());  // writing through a closed or read-only handle is a bug of the caller
   const uint64_t id = next_in_flight_++;
   in_flight_[id] = {.inode = *inode, .offset = offset, .bytes = Bytes(from.begin(), from.end())};
-  complete_after(
-      data_delay(), [this, id, from] { return finish_write(id, from); }, done);
+  complete_after(data_delay(), [this, id, from] { return finish_write(id, from); }, done);
 }
 
 Status SimStorage::finish_write(uint64_t id, ByteSpan original) {

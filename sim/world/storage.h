@@ -1,9 +1,9 @@
 // SimStorage: a disk that keeps exactly the promises of base/storage.h and breaks every other one.
 //
-// Two layers. The *page cache* is what reads see and what survives the death of a process. The *medium*
-// is what survives a power loss: it has what a sync covered; of everything newer each 512-byte
-// sector ends at any of the states it went through, each file at any length it had, and each
-// creation, removal or rename since the last sync_directory has happened or not.
+// Two layers. The *page cache* is what reads see and what survives the death of a process. The
+// *medium* is what survives a power loss: it has what a sync covered; of everything newer each
+// 512-byte sector ends at any of the states it went through, each file at any length it had, and
+// each creation, removal or rename since the last sync_directory has happened or not.
 //
 //   running ── kill_process() ──▶ dead ── reopen() ──▶ running        the page cache survives
 //   running ── power_loss() ────▶ dead ── reopen() ──▶ running        the medium survives

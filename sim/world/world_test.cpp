@@ -209,7 +209,8 @@ TEST(SimNetwork, delivers_in_order_and_loses_only_a_tail) {
     scheduler.run_for(2'000);
     network.set_link_up(false);
     scheduler.run_until_idle();
-    for (size_t i = 0; i < listener.got.size(); i++) EXPECT_EQ(listener.got[i], static_cast<int>(i));
+    for (size_t i = 0; i < listener.got.size(); i++)
+      EXPECT_EQ(listener.got[i], static_cast<int>(i));
     tails += listener.got.size() < 20;
     EXPECT_EQ(caller.closed, 1);
     EXPECT_EQ(listener.closed, 1);

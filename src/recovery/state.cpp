@@ -49,7 +49,8 @@ Result<RecoveryState> decode_state(ByteSpan bytes) {
   }
   RecoveryState state;
   const auto role = reader.number<uint8_t>();
-  if (role < static_cast<uint8_t>(Role::kPrimary) || role > static_cast<uint8_t>(Role::kSuperseded)) {
+  if (role < static_cast<uint8_t>(Role::kPrimary) ||
+      role > static_cast<uint8_t>(Role::kSuperseded)) {
     return journal::corrupt("recovery state with an unknown role");
   }
   state.role = static_cast<Role>(role);
@@ -59,7 +60,8 @@ Result<RecoveryState> decode_state(ByteSpan bytes) {
   state.vm = reader.id<VmId>();
   state.epoch = Epoch(reader.number<uint64_t>());
   state.incarnation = reader.id<IncarnationId>();
-  if (!reader.zeroes_to(kStateSize - 4)) return journal::corrupt("recovery state with reserved bytes");
+  if (!reader.zeroes_to(kStateSize - 4))
+    return journal::corrupt("recovery state with reserved bytes");
   if (state.epoch.value == 0) return journal::corrupt("recovery state with epoch 0");
   return state;
 }
@@ -117,7 +119,8 @@ Result<RecoveryState> promote(const RecoveryState& state, SourceAnswer source, O
   return next;
 }
 
-Status may_start(const RecoveryState& state, const std::optional<PeerAnswer>& peer, StartWord word) {
+Status may_start(const RecoveryState& state, const std::optional<PeerAnswer>& peer,
+                 StartWord word) {
   if (state.role == Role::kReplica) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "this site holds the VM's replica",
@@ -134,11 +137,11 @@ Status may_start(const RecoveryState& state, const std::optional<PeerAnswer>& pe
   if (!state.has_peer) return {};
   if (!peer) {
     if (word == StartWord::kWithoutPeer) return {};
-    return Error{.code = ErrorCode::kUnavailable,
-                 .cause = "the peer site does not answer, so nobody confirms epoch " +
-                          number(state.epoch),
-                 .effect = "the VM does not start: it might have been taken over there",
-                 .mend = "bring the link back, or start with --without-peer if it was not"};
+    return Error{
+        .code = ErrorCode::kUnavailable,
+        .cause = "the peer site does not answer, so nobody confirms epoch " + number(state.epoch),
+        .effect = "the VM does not start: it might have been taken over there",
+        .mend = "bring the link back, or start with --without-peer if it was not"};
   }
   if (peer->role == Role::kPrimary && peer->epoch == state.epoch) return two_primaries(state);
   return {};

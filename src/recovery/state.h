@@ -11,7 +11,8 @@
 // learns from the other that it is not. A superseded site never starts the VM: what it wrote after
 // the divergence stays as it is.
 //
-// Pure: the daemon stores the record durably *before* it acts on it, and calls these from one thread.
+// Pure: the daemon stores the record durably *before* it acts on it, and calls these from one
+// thread.
 #pragma once
 
 #include <cstddef>
@@ -60,7 +61,7 @@ static_assert(offsetof(StateLayout, crc32c) == 92);
 Bytes encode_state(const RecoveryState& state);
 Result<RecoveryState> decode_state(ByteSpan bytes);
 
-RecoveryState new_primary(const VmId& vm);             // a VM created here: epoch 1, no peer
+RecoveryState new_primary(const VmId& vm);               // a VM created here: epoch 1, no peer
 RecoveryState new_replica(const VmId& vm, Epoch epoch);  // told so by its source
 
 // What the peer said when asked.
@@ -88,9 +89,9 @@ Result<LearnOutcome> learn_peer(const RecoveryState& state, const PeerAnswer& pe
 // ---- Unplanned failover ----
 
 enum class SourceAnswer : uint8_t {
-  kStopped,   // it said so
+  kStopped,  // it said so
   kNoAnswer,
-  kRunning,   // it answers and did not stop
+  kRunning,  // it answers and did not stop
 };
 enum class OperatorWord : uint8_t { kNone, kSourceIsDead };
 

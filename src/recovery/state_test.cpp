@@ -36,11 +36,17 @@ TEST(RecoveryState, comes_back_as_it_was_and_not_with_a_flipped_bit) {
 
 TEST(RecoveryState, golden_bytes) {
   EXPECT_EQ(to_hex(ByteSpan(encode_state(state_of(Role::kReplica, 2))).first(32)),
-            "48465243" "0100" "02" "01" "11111111111111111111111111111111" "0200000000000000");
+            "48465243"
+            "0100"
+            "02"
+            "01"
+            "11111111111111111111111111111111"
+            "0200000000000000");
 }
 
 TEST(Promote, raises_the_epoch) {
-  const auto next = promote(state_of(Role::kReplica, 4), SourceAnswer::kStopped, OperatorWord::kNone);
+  const auto next =
+      promote(state_of(Role::kReplica, 4), SourceAnswer::kStopped, OperatorWord::kNone);
   ASSERT_TRUE(next.ok());
   EXPECT_EQ(next->epoch, Epoch(5));
   EXPECT_EQ(next->role, Role::kPrimary);
@@ -57,7 +63,8 @@ TEST(Promote, needs_the_operators_word_unless_the_source_stopped) {
 
 TEST(Promote, is_for_replicas_only) {
   for (const Role role : {Role::kPrimary, Role::kSuperseded}) {
-    const auto refused = promote(state_of(role, 4), SourceAnswer::kStopped, OperatorWord::kSourceIsDead);
+    const auto refused =
+        promote(state_of(role, 4), SourceAnswer::kStopped, OperatorWord::kSourceIsDead);
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
     expect_three_parts(refused.error());

@@ -11,9 +11,12 @@ constexpr Micros kNever{UINT64_MAX};
 Refusal refusal_of(const Error& error) {
   switch (error.code) {
     case ErrorCode::kCorrupt:
-    case ErrorCode::kWrongKey: return Refusal::kBadRecords;
-    case ErrorCode::kConflict: return Refusal::kDiverged;
-    default: return Refusal::kStorage;
+    case ErrorCode::kWrongKey:
+      return Refusal::kBadRecords;
+    case ErrorCode::kConflict:
+      return Refusal::kDiverged;
+    default:
+      return Refusal::kStorage;
   }
 }
 
@@ -40,8 +43,8 @@ void Receiver::disconnected() {
 void Receiver::received(const Frame& frame, Micros) {
   if (state_ == State::kIdle) return;  // of a connection given up
   if (frame.vm != options_.vm) {
-    return refuse(Refusal::kUnknownVm, {.code = ErrorCode::kNotFound,
-                                        .cause = "this connection carries another VM"});
+    return refuse(Refusal::kUnknownVm,
+                  {.code = ErrorCode::kNotFound, .cause = "this connection carries another VM"});
   }
   if (frame.type == FrameType::kHello && state_ == State::kWaiting) return on_hello(frame);
   if (frame.type == FrameType::kRecords && state_ == State::kStreaming) return on_records(frame);
@@ -104,9 +107,10 @@ void Receiver::reply() {
   reply_due_ = false;
   const journal::LineEnd durable = journal_.durable_end();
   acknowledged_ = durable.position.sequence;
-  effects_.push_back(SendFrame{encode(options_.vm, HelloReply{.epoch = options_.epoch,
-                                                              .durable = durable,
-                                                              .window_bytes = options_.window_bytes})});
+  effects_.push_back(
+      SendFrame{encode(options_.vm, HelloReply{.epoch = options_.epoch,
+                                               .durable = durable,
+                                               .window_bytes = options_.window_bytes})});
 }
 
 void Receiver::on_records(const Frame& frame) {

@@ -14,8 +14,8 @@
 // meanwhile is covered by the next.
 //
 // The journal holds a completion of the receiver while a flush is under way: once the receiver is
-// gone the journal may not be driven any more. Drive the journal's tick() and then this one's, and take
-// effects after each. `now` is monotonic time.
+// gone the journal may not be driven any more. Drive the journal's tick() and then this one's, and
+// take effects after each. `now` is monotonic time.
 #pragma once
 
 #include <optional>
@@ -27,8 +27,8 @@ namespace hf::replication {
 
 struct ReceiverOptions {
   VmId vm;
-  SiteId site;   // this one
-  Epoch epoch;   // the highest this site knows: a source below it is stale
+  SiteId site;                            // this one
+  Epoch epoch;                            // the highest this site knows: a source below it is stale
   crypto::PublicKey public_key{};         // pinned at protection
   uint32_t window_bytes = 16u << 20;      // taken over the wire and not yet acknowledged, at most
   uint64_t silence_us_max = 120'000'000;  // for a hello after connecting

@@ -13,7 +13,8 @@ using journal::TestSite;
 struct TwoSites {
   explicit TwoSites(Epoch known = Epoch(1)) {
     home_journal = *home.create();
-    replica_journal = *journal::ReplicaJournal::create(other.storage, other.clock, other.replica_options());
+    replica_journal =
+        *journal::ReplicaJournal::create(other.storage, other.clock, other.replica_options());
     receiver.emplace(
         ReceiverOptions{.vm = home.vm, .epoch = known, .public_key = home.keys().public_key()},
         *replica_journal);
@@ -22,14 +23,17 @@ struct TwoSites {
   Hello hello(Epoch epoch = Epoch(1)) const {
     return {.epoch = epoch, .site = home.site, .public_key = home.keys().public_key()};
   }
-  void give(const Bytes& frame) { receiver->received(*decode_frame(frame), other.clock.monotonic()); }
+  void give(const Bytes& frame) {
+    receiver->received(*decode_frame(frame), other.clock.monotonic());
+  }
   void greet(Epoch epoch = Epoch(1)) {
     receiver->connected(other.clock.monotonic());
     give(encode(home.vm, hello(epoch)));
   }
   void write(int records) {
     for (int i = 0; i < records; i++) {
-      ASSERT_TRUE(home.write(*home_journal, static_cast<uint64_t>(i) * 512, Bytes(512, std::byte{7})).ok());
+      ASSERT_TRUE(
+          home.write(*home_journal, static_cast<uint64_t>(i) * 512, Bytes(512, std::byte{7})).ok());
     }
     ASSERT_TRUE(home.flush(*home_journal).ok());
   }
@@ -93,7 +97,8 @@ TEST(Receiver, goes_on_where_it_was_after_the_link_broke) {
   sites.settle();
   const auto reply = sites.sent(FrameType::kHelloReply);
   ASSERT_TRUE(reply.has_value());
-  EXPECT_EQ(decode_hello_reply(decode_frame(*reply)->body)->durable, sites.home_journal->durable_end());
+  EXPECT_EQ(decode_hello_reply(decode_frame(*reply)->body)->durable,
+            sites.home_journal->durable_end());
 }
 
 TEST(Receiver, refuses_a_stale_source_and_tells_it_the_epoch) {

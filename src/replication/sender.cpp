@@ -13,24 +13,31 @@ Error protocol_error(std::string cause) {
 }
 
 Error diverged(std::string cause) {
-  return Error{.code = ErrorCode::kConflict,
-               .cause = std::move(cause),
-               .effect = "this site and its replica are on different lines; nothing was overwritten",
-               .mend = "decide which side's data counts, then protect the VM again from there"};
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = std::move(cause),
+      .effect = "this site and its replica are on different lines; nothing was overwritten",
+      .mend = "decide which side's data counts, then protect the VM again from there"};
 }
 
 ErrorCode code_of(Refusal refusal) {
   switch (refusal) {
-    case Refusal::kUnknownVm: return ErrorCode::kNotFound;
-    case Refusal::kWrongKey: return ErrorCode::kWrongKey;
+    case Refusal::kUnknownVm:
+      return ErrorCode::kNotFound;
+    case Refusal::kWrongKey:
+      return ErrorCode::kWrongKey;
     case Refusal::kStaleEpoch:
     case Refusal::kDiverged:
     case Refusal::kMergedAway:
     case Refusal::kBusy:
-    case Refusal::kNotReplica: return ErrorCode::kConflict;
-    case Refusal::kBadRecords: return ErrorCode::kCorrupt;
-    case Refusal::kProtocol: return ErrorCode::kUnsupported;
-    case Refusal::kStorage: return ErrorCode::kUnavailable;
+    case Refusal::kNotReplica:
+      return ErrorCode::kConflict;
+    case Refusal::kBadRecords:
+      return ErrorCode::kCorrupt;
+    case Refusal::kProtocol:
+      return ErrorCode::kUnsupported;
+    case Refusal::kStorage:
+      return ErrorCode::kUnavailable;
   }
   return ErrorCode::kInternal;
 }
@@ -55,15 +62,16 @@ void Sender::connected(Micros now) {
   }
   state_ = State::kGreeting;
   deadline_ = Micros(now.value + options_.answer_us_max);
-  effects_.push_back(SendFrame{encode(options_.vm, Hello{.epoch = options_.epoch,
-                                                         .site = options_.site,
-                                                         .public_key = options_.public_key})});
+  effects_.push_back(SendFrame{encode(
+      options_.vm,
+      Hello{.epoch = options_.epoch, .site = options_.site, .public_key = options_.public_key})});
 }
 
 void Sender::disconnected(Micros now) {
   forget_connection();
   if (state_ == State::kHalted) return;
-  if (state_ != State::kIdle) drop({.code = ErrorCode::kUnavailable, .cause = "the link broke"}, now);
+  if (state_ != State::kIdle)
+    drop({.code = ErrorCode::kUnavailable, .cause = "the link broke"}, now);
   // Whoever reports the end of the connection needs no order to close it.
   std::erase_if(effects_, [](const Effect& e) { return std::holds_alternative<Disconnect>(e); });
 }
@@ -74,9 +82,12 @@ void Sender::received(const Frame& frame, Micros now) {
     return refuse(Refusal::kProtocol, protocol_error("a frame of another VM"), now);
   }
   switch (frame.type) {
-    case FrameType::kHelloReply: return on_hello_reply(frame, now);
-    case FrameType::kAck: return on_ack(frame, now);
-    case FrameType::kError: return on_error(frame, now);
+    case FrameType::kHelloReply:
+      return on_hello_reply(frame, now);
+    case FrameType::kAck:
+      return on_ack(frame, now);
+    case FrameType::kError:
+      return on_error(frame, now);
     default:
       return refuse(Refusal::kProtocol,
                     protocol_error(std::string("unexpected frame: ") + to_string(frame.type)), now);
@@ -214,9 +225,10 @@ void Sender::feed_failed(const Error& error, Micros now) {
     return want_more();
   }
   if (error.code == ErrorCode::kConflict) {
-    return refuse(Refusal::kDiverged, diverged("the replica's last record, number " +
-                                               std::to_string(shipped_.position.sequence.value) +
-                                               ", is not on this site's line: " + error.cause),
+    return refuse(Refusal::kDiverged,
+                  diverged("the replica's last record, number " +
+                           std::to_string(shipped_.position.sequence.value) +
+                           ", is not on this site's line: " + error.cause),
                   now);
   }
   if (error.code == ErrorCode::kNotFound) {

@@ -1,5 +1,6 @@
 // Sender: ships a VM's durable records to one replica. Pure: events in, effects out; no I/O, no
-// clock: `now` is monotonic time, but for rpo_us(), whose `wall_now` is wall time as record times are.
+// clock: `now` is monotonic time, but for rpo_us(), whose `wall_now` is wall time as record times
+// are.
 //
 //   state      event                                   next        effects
 //   idle       connected                               greeting    hello
@@ -33,9 +34,10 @@ struct SenderOptions {
   SiteId site;  // this one
   Epoch epoch;  // under which the VM runs here
   crypto::PublicKey public_key{};
-  uint64_t window_bytes_max = 16u << 20;  // sent and not acknowledged; the receiver's may be smaller
-  size_t batch_bytes_max = 2u << 20;      // in one frame; at least journal::kRecordSizeMax
-  uint64_t answer_us_max = 30'000'000;    // to wait for a hello reply or an acknowledgement
+  uint64_t window_bytes_max =
+      16u << 20;                        // sent and not acknowledged; the receiver's may be smaller
+  size_t batch_bytes_max = 2u << 20;    // in one frame; at least journal::kRecordSizeMax
+  uint64_t answer_us_max = 30'000'000;  // to wait for a hello reply or an acknowledgement
   uint64_t retry_us_min = 100'000;
   uint64_t retry_us_max = 10'000'000;
   Faults faults = {};
@@ -43,8 +45,8 @@ struct SenderOptions {
 
 // What the feed gives.
 struct FeedBatch {
-  ByteSpan records;     // whole, in order, after the position asked for; may be empty
-  Sequence durable;     // of home, now
+  ByteSpan records;  // whole, in order, after the position asked for; may be empty
+  Sequence durable;  // of home, now
   // Record time of the oldest record after the position asked for that home has acknowledged,
   // durable or not; 0 if there is none.
   Micros oldest_unshipped;

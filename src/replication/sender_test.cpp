@@ -45,8 +45,8 @@ struct Home {
     }
     return bytes;
   }
-  std::vector<Bytes> records;            // [0] is number 1
-  std::vector<journal::LineEnd> ends;    // after so many records
+  std::vector<Bytes> records;          // [0] is number 1
+  std::vector<journal::LineEnd> ends;  // after so many records
 };
 
 SenderOptions options() {
@@ -186,10 +186,10 @@ TEST(Sender, hands_a_higher_epoch_to_recovery_and_halts) {
   Sender refused(options());
   refused.connected(kNow);
   refused.take_effects();
-  refused.received(frame_of(encode(kVm, ErrorFrame{.refusal = Refusal::kStaleEpoch,
-                                                   .epoch = Epoch(9),
-                                                   .cause = "stale"})),
-                   kNow);
+  refused.received(
+      frame_of(encode(
+          kVm, ErrorFrame{.refusal = Refusal::kStaleEpoch, .epoch = Epoch(9), .cause = "stale"})),
+      kNow);
   EXPECT_EQ(find<PeerEpoch>(refused.take_effects())->epoch, Epoch(9));
   EXPECT_EQ(refused.state(), Sender::State::kHalted);
 }

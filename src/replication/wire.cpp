@@ -80,31 +80,50 @@ static_assert(kEpochInfoSize == 32 + kLineEndSize);
 
 const char* to_string(FrameType type) {
   switch (type) {
-    case FrameType::kHello: return "hello";
-    case FrameType::kHelloReply: return "hello reply";
-    case FrameType::kRecords: return "records";
-    case FrameType::kAck: return "ack";
-    case FrameType::kError: return "error";
-    case FrameType::kEpochQuery: return "epoch query";
-    case FrameType::kEpochReply: return "epoch reply";
-    case FrameType::kStop: return "stop";
-    case FrameType::kStopped: return "stopped";
+    case FrameType::kHello:
+      return "hello";
+    case FrameType::kHelloReply:
+      return "hello reply";
+    case FrameType::kRecords:
+      return "records";
+    case FrameType::kAck:
+      return "ack";
+    case FrameType::kError:
+      return "error";
+    case FrameType::kEpochQuery:
+      return "epoch query";
+    case FrameType::kEpochReply:
+      return "epoch reply";
+    case FrameType::kStop:
+      return "stop";
+    case FrameType::kStopped:
+      return "stopped";
   }
   return "unknown";
 }
 
 const char* to_string(Refusal refusal) {
   switch (refusal) {
-    case Refusal::kUnknownVm: return "unknown VM";
-    case Refusal::kWrongKey: return "wrong journal key";
-    case Refusal::kStaleEpoch: return "stale epoch";
-    case Refusal::kDiverged: return "diverged";
-    case Refusal::kMergedAway: return "merged away";
-    case Refusal::kBadRecords: return "records do not check";
-    case Refusal::kProtocol: return "protocol error";
-    case Refusal::kStorage: return "replica storage failed";
-    case Refusal::kBusy: return "already connected";
-    case Refusal::kNotReplica: return "not a replica";
+    case Refusal::kUnknownVm:
+      return "unknown VM";
+    case Refusal::kWrongKey:
+      return "wrong journal key";
+    case Refusal::kStaleEpoch:
+      return "stale epoch";
+    case Refusal::kDiverged:
+      return "diverged";
+    case Refusal::kMergedAway:
+      return "merged away";
+    case Refusal::kBadRecords:
+      return "records do not check";
+    case Refusal::kProtocol:
+      return "protocol error";
+    case Refusal::kStorage:
+      return "replica storage failed";
+    case Refusal::kBusy:
+      return "already connected";
+    case Refusal::kNotReplica:
+      return "not a replica";
   }
   return "unknown";
 }
@@ -117,19 +136,24 @@ bool is_final(Refusal refusal) {
     case Refusal::kDiverged:
     case Refusal::kMergedAway:
     case Refusal::kBadRecords:
-    case Refusal::kNotReplica: return true;
+    case Refusal::kNotReplica:
+      return true;
     case Refusal::kProtocol:
     case Refusal::kStorage:
-    case Refusal::kBusy: return false;
+    case Refusal::kBusy:
+      return false;
   }
   return true;
 }
 
 const char* to_string(SiteRole role) {
   switch (role) {
-    case SiteRole::kPrimary: return "primary";
-    case SiteRole::kReplica: return "replica";
-    case SiteRole::kSuperseded: return "superseded";
+    case SiteRole::kPrimary:
+      return "primary";
+    case SiteRole::kReplica:
+      return "replica";
+    case SiteRole::kSuperseded:
+      return "superseded";
   }
   return "unknown";
 }
@@ -154,8 +178,9 @@ Result<FrameHeader> decode_frame_header(ByteSpan from) {
   const auto version = reader.number<uint16_t>();
   if (version != kFrameVersion) {
     return Error{.code = ErrorCode::kUnsupported,
-                 .cause = "the peer speaks replication protocol version " + std::to_string(version) +
-                          ", this site version " + std::to_string(kFrameVersion)};
+                 .cause = "the peer speaks replication protocol version " +
+                          std::to_string(version) + ", this site version " +
+                          std::to_string(kFrameVersion)};
   }
   FrameHeader header;
   const auto type = reader.number<uint8_t>();
@@ -255,9 +280,9 @@ Result<Ack> decode_ack(ByteSpan body) {
 
 Bytes encode(const VmId& vm, const ErrorFrame& error) {
   const auto cut = [](std::string_view text) { return text.substr(0, kErrorTextMax); };
-  const std::string_view cause = cut(error.cause), effect = cut(error.effect), mend = cut(error.mend);
-  Draft draft(FrameType::kError, vm,
-              kErrorPrefixSize + cause.size() + effect.size() + mend.size());
+  const std::string_view cause = cut(error.cause), effect = cut(error.effect),
+                         mend = cut(error.mend);
+  Draft draft(FrameType::kError, vm, kErrorPrefixSize + cause.size() + effect.size() + mend.size());
   draft.body.number(static_cast<uint32_t>(error.refusal));
   draft.body.number(error.epoch.value);
   for (const std::string_view text : {cause, effect, mend}) {
@@ -343,9 +368,8 @@ Result<Stop> decode_stop(ByteSpan body) {
 Result<Frame> decode_frame(ByteSpan bytes) {
   const FrameHeader header = TRY(decode_frame_header(bytes));
   if (bytes.size() - kFrameHeaderSize < header.length) return corrupt("frame cut short");
-  return Frame{.type = header.type,
-               .vm = header.vm,
-               .body = bytes.subspan(kFrameHeaderSize, header.length)};
+  return Frame{
+      .type = header.type, .vm = header.vm, .body = bytes.subspan(kFrameHeaderSize, header.length)};
 }
 
 void FrameReader::push(ByteSpan bytes) {

@@ -1,6 +1,6 @@
 // Frames between two sites (docs/formats/replication.md). This header is the specification of
-// their bytes; every number is little-endian. They travel inside mutual TLS 1.3, which gives them integrity and
-// names the peer; records prove themselves (chain, digests, closes).
+// their bytes; every number is little-endian. They travel inside mutual TLS 1.3, which gives them
+// integrity and names the peer; records prove themselves (chain, digests, closes).
 //
 //   frame = header (32 bytes) ‖ body (length bytes)
 //
@@ -75,7 +75,8 @@ Result<FrameHeader> decode_frame_header(ByteSpan from);
 struct Hello {
   Epoch epoch;
   SiteId site;
-  crypto::PublicKey public_key{};  // the VM's journal key; the receiver compares with its pinned one
+  crypto::PublicKey
+      public_key{};  // the VM's journal key; the receiver compares with its pinned one
   bool operator==(const Hello&) const = default;
 };
 inline constexpr size_t kHelloSize = 56;
@@ -134,8 +135,8 @@ struct EpochInfo {
   Epoch epoch;
   SiteId site;
   SiteRole role = SiteRole::kReplica;
-  bool running = false;       // a keeper has the VM open there
-  journal::LineEnd durable;   // zeroes where there is none or it is not known
+  bool running = false;      // a keeper has the VM open there
+  journal::LineEnd durable;  // zeroes where there is none or it is not known
   bool operator==(const EpochInfo&) const = default;
 };
 inline constexpr size_t kEpochInfoSize = 104;

@@ -14,8 +14,9 @@ Id id_of(uint8_t value) {
 const VmId kVm = id_of<VmId>(0x11);
 
 journal::LineEnd some_end() {
-  return {.position = {.incarnation = id_of<IncarnationId>(0x22), .sequence = Sequence(0x0102030405)},
-          .chain = id_of<Digest>(0x33)};
+  return {
+      .position = {.incarnation = id_of<IncarnationId>(0x22), .sequence = Sequence(0x0102030405)},
+      .chain = id_of<Digest>(0x33)};
 }
 
 template <typename Body, typename Decoder>
@@ -57,15 +58,29 @@ TEST(Wire, every_frame_comes_back_as_it_was) {
   expect_round_trip(encode_stop(kVm, stop), FrameType::kStop, stop, decode_stop);
 }
 
-// The bytes on the wire are a promise to the other site's release: they change only with the version.
+// The bytes on the wire are a promise to the other site's release: they change only with the
+// version.
 TEST(Wire, golden_bytes_of_hello_and_ack) {
   const Hello hello{.epoch = Epoch(7), .site = id_of<SiteId>(4), .public_key = {std::byte{9}}};
   EXPECT_EQ(to_hex(encode(kVm, hello)),
-            "48465250" "0100" "01" "00" "38000000" "00000000" "11111111111111111111111111111111"
-            "0700000000000000" "04040404040404040404040404040404"
+            "48465250"
+            "0100"
+            "01"
+            "00"
+            "38000000"
+            "00000000"
+            "11111111111111111111111111111111"
+            "0700000000000000"
+            "04040404040404040404040404040404"
             "0900000000000000000000000000000000000000000000000000000000000000");
   EXPECT_EQ(to_hex(encode(kVm, Ack{.durable = some_end()})),
-            "48465250" "0100" "04" "00" "48000000" "00000000" "11111111111111111111111111111111"
+            "48465250"
+            "0100"
+            "04"
+            "00"
+            "48000000"
+            "00000000"
+            "11111111111111111111111111111111"
             "2222222222222222222222222222222222222222222222222222222222222222"
             "0504030201000000"
             "3333333333333333333333333333333333333333333333333333333333333333");
@@ -75,15 +90,34 @@ TEST(Wire, golden_bytes_of_records_and_error) {
   const Bytes records(journal::kRecordAlignment, std::byte{0xaa});
   const Bytes bytes = encode(kVm, Records{.home_durable = Sequence(5), .records = records});
   EXPECT_EQ(to_hex(ByteSpan(bytes).first(kFrameHeaderSize + kRecordsPrefixSize)),
-            "48465250" "0100" "03" "00" "50000000" "00000000" "11111111111111111111111111111111"
-            "0500000000000000" "0000000000000000");
+            "48465250"
+            "0100"
+            "03"
+            "00"
+            "50000000"
+            "00000000"
+            "11111111111111111111111111111111"
+            "0500000000000000"
+            "0000000000000000");
   EXPECT_EQ(to_hex(encode(kVm, ErrorFrame{.refusal = Refusal::kDiverged,
                                           .epoch = Epoch(2),
                                           .cause = "c",
                                           .effect = "ef",
                                           .mend = ""})),
-            "48465250" "0100" "05" "00" "1b000000" "00000000" "11111111111111111111111111111111"
-            "04000000" "0200000000000000" "01000000" "02000000" "00000000" "63" "6566");
+            "48465250"
+            "0100"
+            "05"
+            "00"
+            "1b000000"
+            "00000000"
+            "11111111111111111111111111111111"
+            "04000000"
+            "0200000000000000"
+            "01000000"
+            "02000000"
+            "00000000"
+            "63"
+            "6566");
 }
 
 TEST(Wire, refuses_headers_it_could_not_have_written) {
@@ -102,8 +136,8 @@ TEST(Wire, refuses_headers_it_could_not_have_written) {
 }
 
 TEST(Wire, error_texts_are_bounded_and_without_control_characters) {
-  const Bytes bytes = encode(kVm, ErrorFrame{.cause = std::string(5000, 'x') + "\x1b[2J",
-                                             .effect = "a\x1b[31mb\n"});
+  const Bytes bytes = encode(
+      kVm, ErrorFrame{.cause = std::string(5000, 'x') + "\x1b[2J", .effect = "a\x1b[31mb\n"});
   const auto error = decode_error(decode_frame(bytes)->body);
   ASSERT_TRUE(error.ok());
   EXPECT_EQ(error->cause.size(), kErrorTextMax);
