@@ -124,7 +124,8 @@ class Journal {
   void tick();
   Micros next_deadline() const;  // monotonic; UINT64_MAX when nothing is due
 
-  // Appends a signed close, makes all durable, completes; nothing may be appended afterwards.
+  // Appends a signed close, makes all durable, completes; nothing may be appended afterwards. Destroy
+  // a Journal when idle(), or when its Storage completes nothing more.
   void close(Completion& done);
 
   // ---- State. ----
