@@ -88,8 +88,10 @@ Bytes PeerService::answer_epoch_query(const replication::Frame& frame, const Pee
   if (!asked.ok()) return refusal(frame.vm, replication::Refusal::kProtocol, {}, asked.error());
   if (!row.ok()) return refusal(frame.vm, replication::Refusal::kUnknownVm, {}, row.error());
   recovery::RecoveryState state = recovery_state(*row, true);
-  // The question tells the asker's epoch: a source that comes back may be the one to learn.
-  if (asked->epoch > row->epoch) {
+  // The question tells the asker's epoch: a source that comes back may be the one to learn. Only from
+  // the site it is protected by or protects: no other's word ends a VM.
+  bool may_teach = is_counterpart(services_.catalog->protection(frame.vm), peer.site);
+  if (may_teach && asked->epoch > row->epoch) {
     recovery::LearnOutcome learned = recovery::learn_peer_epoch(state, asked->epoch);
     Status stored = store_recovery_state(services_, learned.state, "site " + peer.name + " has a higher epoch");
     if (!stored.ok()) return refusal(frame.vm, replication::Refusal::kStorage, row->epoch, stored.error());

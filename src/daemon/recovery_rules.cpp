@@ -27,6 +27,10 @@ recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer) {
   return {.vm = row.id, .epoch = row.epoch, .role = role_of(row.role), .incarnation = {}, .has_peer = has_peer};
 }
 
+bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site) {
+  return protection.ok() && protection->peer == site;
+}
+
 Status store_recovery_state(Services& services, const recovery::RecoveryState& state, std::string_view note) {
   return services.catalog->set_role(state.vm, role_of(state.role), state.epoch, note);
 }
