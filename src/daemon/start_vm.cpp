@@ -1,3 +1,5 @@
+#include <filesystem>
+
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
 #include "daemon/protections.h"
@@ -44,7 +46,9 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
   TRY(check_may_start(services, row, options));
   // A keeper that outlived its QEMU: the next guest must not meet its state.
   if (services.units->running(keeper_unit(vm))) TRY(finish_vm(services, row));
-  Launched launched = TRY(launch_vm(services, row, {}, progress));
+  // A failover that broke off after the epoch was raised left the received journal where it was.
+  bool replica_waits = std::filesystem::exists(services.paths.replica(vm));
+  Launched launched = TRY(launch_vm(services, row, {.adopt_replica = replica_waits}, progress));
   TRY(services.catalog->set_wanted(vm, true));
   services.protections->vm_started(vm);
   log_info("VM " + row.name + " was started");
