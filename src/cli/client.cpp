@@ -64,13 +64,15 @@ Error Client::unreachable(std::string_view why) const {
           .mend = "holdfast --state " + state_ + " site start"};
 }
 
-Result<sys::JsonValue> Client::call(const char* method, const std::string& target, const std::string* body) {
+Result<sys::JsonValue> Client::call(const char* method, const std::string& target,
+                                    const std::string* body) {
   std::unique_ptr<CURL, EasyFree> easy(curl_easy_init());
   HF_ASSERT(easy != nullptr);
   std::string socket = state_ + "/run/api.sock";
   std::string url = "http://localhost" + target;
   std::string reply;
-  std::unique_ptr<curl_slist, ListFree> headers(curl_slist_append(nullptr, "Content-Type: application/json"));
+  std::unique_ptr<curl_slist, ListFree> headers(
+      curl_slist_append(nullptr, "Content-Type: application/json"));
   headers.reset(curl_slist_append(headers.release(), "Expect:"));
   curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());
@@ -83,7 +85,8 @@ Result<sys::JsonValue> Client::call(const char* method, const std::string& targe
   curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, append_reply);
   curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &reply);
   if (body != nullptr) {
-    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body->size()));
+    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE,
+                     static_cast<curl_off_t>(body->size()));
     curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, body->data());
   }
   CURLcode code = curl_easy_perform(easy.get());
@@ -94,14 +97,18 @@ Result<sys::JsonValue> Client::call(const char* method, const std::string& targe
   return sys::parse_json(reply, {.bytes_max = kReplyBytesMax, .depth_max = 16});
 }
 
-Result<sys::JsonValue> Client::get(const std::string& target) { return call("GET", target, nullptr); }
+Result<sys::JsonValue> Client::get(const std::string& target) {
+  return call("GET", target, nullptr);
+}
 
 Result<sys::JsonValue> Client::post(const std::string& target, const sys::JsonObject& body) {
   std::string text = sys::to_text(body);
   return call("POST", target, &text);
 }
 
-Result<sys::JsonValue> Client::remove(const std::string& target) { return call("DELETE", target, nullptr); }
+Result<sys::JsonValue> Client::remove(const std::string& target) {
+  return call("DELETE", target, nullptr);
+}
 
 Status Client::post_bytes(const std::string& target, std::string_view bytes) {
   std::string text(bytes);
@@ -110,7 +117,8 @@ Status Client::post_bytes(const std::string& target, std::string_view bytes) {
   return {};
 }
 
-Status Client::stream(const std::string& target, const std::function<bool(std::string_view)>& take) {
+Status Client::stream(const std::string& target,
+                      const std::function<bool(std::string_view)>& take) {
   std::unique_ptr<CURL, EasyFree> easy(curl_easy_init());
   HF_ASSERT(easy != nullptr);
   StreamState state{.easy = easy.get(), .take = &take, .error_body = {}};
@@ -136,8 +144,8 @@ std::string url_escape(std::string_view text) {
   static constexpr char kDigits[] = "0123456789ABCDEF";
   std::string out;
   for (char c : text) {
-    bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                 c == '_' || c == '.' || c == '~';
+    bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                 c == '-' || c == '_' || c == '.' || c == '~';
     if (plain) {
       out += c;
       continue;

@@ -25,7 +25,8 @@ class Client {
 
  private:
   struct Call;
-  Result<sys::JsonValue> call(const char* method, const std::string& target, const std::string* body);
+  Result<sys::JsonValue> call(const char* method, const std::string& target,
+                              const std::string* body);
   Error unreachable(std::string_view why) const;
 
   std::string state_;

@@ -42,11 +42,13 @@ struct VmCreateOptions {
 };
 Status vm_create(const Context& context, const VmCreateOptions& options);
 Status vm_start(const Context& context, const std::string& name, bool without_peer);
-Status vm_stop(const Context& context, const std::string& name, bool force, uint64_t timeout_seconds);
+Status vm_stop(const Context& context, const std::string& name, bool force,
+               uint64_t timeout_seconds);
 Status vm_list(const Context& context);
 Status vm_show(const Context& context, const std::string& name);
 Status vm_delete(const Context& context, const std::string& name, bool yes);
-Status vm_console(const Context& context, const std::string& name, bool follow, const std::string& send);
+Status vm_console(const Context& context, const std::string& name, bool follow,
+                  const std::string& send);
 
 Status protection_enable(const Context& context, const std::string& vm, const std::string& peer);
 Status protection_disable(const Context& context, const std::string& vm);

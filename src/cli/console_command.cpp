@@ -74,7 +74,8 @@ void pass_keys(Client client, const std::string& where, std::atomic<bool>& over)
 
 }  // namespace
 
-Status vm_console(const Context& context, const std::string& name, bool follow, const std::string& send) {
+Status vm_console(const Context& context, const std::string& name, bool follow,
+                  const std::string& send) {
   Client client = context.client();
   std::string where = "/v1/vms/" + url_escape(name) + "/console";
   if (!send.empty()) return client.post_bytes(where, unescape(send));
@@ -86,7 +87,8 @@ Status vm_console(const Context& context, const std::string& name, bool follow, 
   {
     RawTerminal raw;
     std::thread keys([&] { pass_keys(context.client(), where, over); });
-    streamed = client.stream(where + "?follow=1", [&](std::string_view chunk) { return !over && write_out(chunk); });
+    streamed = client.stream(where + "?follow=1",
+                             [&](std::string_view chunk) { return !over && write_out(chunk); });
     over = true;
     keys.join();
   }

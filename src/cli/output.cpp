@@ -4,20 +4,22 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <ctime>
 
 namespace hf::cli {
 namespace {
 
 std::string text_of(const sys::JsonValue& value) {
   switch (value.kind()) {
-    case boost::json::kind::null: return "-";
+    case boost::json::kind::null:
+      return "-";
     case boost::json::kind::string: {
       std::string text(value.as_string());
       return text.empty() ? "-" : text;
     }
-    case boost::json::kind::bool_: return value.as_bool() ? "yes" : "no";
-    default: return sys::to_text(value);
+    case boost::json::kind::bool_:
+      return value.as_bool() ? "yes" : "no";
+    default:
+      return sys::to_text(value);
   }
 }
 
@@ -63,7 +65,8 @@ std::string cell(const sys::JsonObject& row, const std::string& member) {
   return value->is_object() ? cell(value->as_object(), member.substr(dot + 1)) : "-";
 }
 
-void print_rows(const Context& context, const sys::JsonArray& rows, const std::vector<Column>& columns) {
+void print_rows(const Context& context, const sys::JsonArray& rows,
+                const std::vector<Column>& columns) {
   if (context.format == Format::kJson) {
     std::puts(sys::to_text(sys::JsonValue(rows)).c_str());
     return;
@@ -101,45 +104,29 @@ void print_object(const Context& context, const sys::JsonObject& object) {
 
 void print_error(const Context& context, const Error& error) {
   if (context.format == Format::kJson) {
-    std::fprintf(stderr, "%s\n", sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}).c_str());
+    std::fprintf(stderr, "%s\n",
+                 sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}).c_str());
     return;
   }
   std::fprintf(stderr, "error:  %s\n", error.cause.c_str());
-  std::fprintf(stderr, "effect: %s\n", error.effect.empty() ? "the command failed" : error.effect.c_str());
+  std::fprintf(stderr, "effect: %s\n",
+               error.effect.empty() ? "the command failed" : error.effect.c_str());
   std::fprintf(stderr, "mend:   %s\n",
                error.mend.empty() ? "see the logs under STATE/run/log" : error.mend.c_str());
 }
 
-std::string human_size(uint64_t bytes) {
-  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
-  auto value = static_cast<double>(bytes);
-  size_t unit = 0;
-  while (value >= 1024 && unit + 1 < std::size(kUnits)) {
-    value /= 1024;
-    ++unit;
-  }
-  return bytes % 1024 == 0 && value == static_cast<double>(static_cast<uint64_t>(value))
-             ? fmt::format("{} {}", static_cast<uint64_t>(value), kUnits[unit])
-             : fmt::format("{:.1f} {}", value, kUnits[unit]);
-}
-
-std::string human_time(uint64_t micros) {
-  auto seconds = static_cast<time_t>(micros / 1'000'000);
-  struct tm parts {};
-  ::localtime_r(&seconds, &parts);
-  char text[32];
-  std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts);
-  return text;
-}
-
-Result<sys::JsonObject> follow_job(const Context& context, Client& client, const sys::JsonValue& started) {
-  if (!started.is_object()) return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
+Result<sys::JsonObject> follow_job(const Context& context, Client& client,
+                                   const sys::JsonValue& started) {
+  if (!started.is_object())
+    return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
   uint64_t id = TRY(sys::get_u64(started.as_object(), "id"));
   uint64_t seen = 0;
   size_t shown = 0;
   for (;;) {
-    sys::JsonValue answer = TRY(client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen)));
-    if (!answer.is_object()) return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
+    sys::JsonValue answer =
+        TRY(client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen)));
+    if (!answer.is_object())
+      return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
     const sys::JsonObject& job = answer.as_object();
     seen = TRY(sys::get_u64_or(job, "version", 0));
     const sys::JsonArray* steps = TRY(sys::get_array(job, "steps"));
@@ -153,7 +140,8 @@ Result<sys::JsonObject> follow_job(const Context& context, Client& client, const
     if (state == "failed") return sys::error_from_json(*TRY(sys::get_object(job, "error")));
     const sys::JsonObject* result = TRY(sys::get_object(job, "result"));
     if (!context.quiet) {
-      std::fprintf(stderr, "%7.2f s  done\n", static_cast<double>(TRY(sys::get_i64(job, "elapsed_ms"))) / 1000);
+      std::fprintf(stderr, "%7.2f s  done\n",
+                   static_cast<double>(TRY(sys::get_i64(job, "elapsed_ms"))) / 1000);
     }
     return *result;
   }

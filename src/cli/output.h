@@ -25,17 +25,16 @@ struct Context {
   Client client() const { return Client(state); }
 };
 
-void print_rows(const Context& context, const sys::JsonArray& rows, const std::vector<Column>& columns);
+void print_rows(const Context& context, const sys::JsonArray& rows,
+                const std::vector<Column>& columns);
 void print_object(const Context& context, const sys::JsonObject& object);  // "name  value" lines
 void print_error(const Context& context, const Error& error);              // on stderr
 
-// 14.2 GiB, 512 MiB.
-std::string human_size(uint64_t bytes);
-std::string human_time(uint64_t micros);  // local, to the second
 // The text of a JSON value as a table shows it.
 std::string cell(const sys::JsonObject& row, const std::string& member);
 
 // Follows a job to its end, its steps on stderr; its result.
-Result<sys::JsonObject> follow_job(const Context& context, Client& client, const sys::JsonValue& started);
+Result<sys::JsonObject> follow_job(const Context& context, Client& client,
+                                   const sys::JsonValue& started);
 
 }  // namespace hf::cli

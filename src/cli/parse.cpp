@@ -15,11 +15,13 @@ struct Unit {
   uint64_t factor;
 };
 
-Result<uint64_t> parse_with(std::string_view text, std::span<const Unit> units, std::string_view what) {
-  Error bad{.code = ErrorCode::kInvalidArgument,
-            .cause = "\"" + std::string(text) + "\" is not a " + std::string(what),
-            .effect = "nothing was done",
-            .mend = what == "size" ? "write it as 512M, 4G or 1T" : "write it as 30s, 15m, 2h or 1d"};
+Result<uint64_t> parse_with(std::string_view text, std::span<const Unit> units,
+                            std::string_view what) {
+  Error bad{
+      .code = ErrorCode::kInvalidArgument,
+      .cause = "\"" + std::string(text) + "\" is not a " + std::string(what),
+      .effect = "nothing was done",
+      .mend = what == "size" ? "write it as 512M, 4G or 1T" : "write it as 30s, 15m, 2h or 1d"};
   uint64_t value = 0;
   auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failed != std::errc{}) return bad;
@@ -36,10 +38,15 @@ Result<uint64_t> parse_with(std::string_view text, std::span<const Unit> units, 
 
 Result<uint64_t> parse_size(std::string_view text) {
   static constexpr uint64_t kKi = 1024;
-  static constexpr Unit kUnits[] = {
-      {"", 1},          {"K", kKi},         {"KiB", kKi},         {"M", kKi* kKi},
-      {"MiB", kKi* kKi}, {"G", kKi* kKi* kKi}, {"GiB", kKi* kKi* kKi}, {"T", kKi* kKi* kKi* kKi},
-      {"TiB", kKi* kKi* kKi* kKi}};
+  static constexpr Unit kUnits[] = {{"", 1},
+                                    {"K", kKi},
+                                    {"KiB", kKi},
+                                    {"M", kKi * kKi},
+                                    {"MiB", kKi * kKi},
+                                    {"G", kKi * kKi * kKi},
+                                    {"GiB", kKi * kKi * kKi},
+                                    {"T", kKi * kKi * kKi * kKi},
+                                    {"TiB", kKi * kKi * kKi * kKi}};
   return parse_with(text, kUnits, "size");
 }
 
@@ -57,7 +64,8 @@ Status confirm(const std::string& question) {
   }
   std::fprintf(stderr, "%s [y/N] ", question.c_str());
   char answer[8] = {};
-  if (std::fgets(answer, sizeof answer, stdin) != nullptr && (answer[0] == 'y' || answer[0] == 'Y')) return {};
+  if (std::fgets(answer, sizeof answer, stdin) != nullptr && (answer[0] == 'y' || answer[0] == 'Y'))
+    return {};
   return Error{.code = ErrorCode::kInvalidArgument,
                .cause = "not confirmed",
                .effect = "nothing was done",

@@ -36,7 +36,8 @@ Result<Pipe> make_pipe() {
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
   if (user != ::geteuid()) {
-    if (::setgroups(0, nullptr) != 0 || ::setresgid(user, user, user) != 0 || ::setresuid(user, user, user) != 0) {
+    if (::setgroups(0, nullptr) != 0 || ::setresgid(user, user, user) != 0 ||
+        ::setresuid(user, user, user) != 0) {
       ::_exit(126);
     }
   }
@@ -53,9 +54,13 @@ Status collect(Pipe& out, Pipe& err, Finished& into) {
   pollfd waits[2] = {{out.read.get(), POLLIN, 0}, {err.read.get(), POLLIN, 0}};
   std::string* sinks[2] = {&into.output, &into.errors};
   while (waits[0].fd >= 0 || waits[1].fd >= 0) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
-    if (left <= 0) return Error{.code = ErrorCode::kTimeout, .cause = "the program did not end within a minute"};
-    if (::poll(waits, 2, static_cast<int>(left)) < 0 && errno != EINTR) return errno_error(errno, "wait for a program");
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                    end - std::chrono::steady_clock::now())
+                    .count();
+    if (left <= 0)
+      return Error{.code = ErrorCode::kTimeout, .cause = "the program did not end within a minute"};
+    if (::poll(waits, 2, static_cast<int>(left)) < 0 && errno != EINTR)
+      return errno_error(errno, "wait for a program");
     for (int i = 0; i < 2; ++i) {
       if (waits[i].fd < 0 || waits[i].revents == 0) continue;
       char buffer[4096];

@@ -4,7 +4,8 @@ namespace hf::cli {
 
 Status protection_enable(const Context& context, const std::string& vm, const std::string& peer) {
   Client client = context.client();
-  sys::JsonValue job = TRY(client.post("/v1/vms/" + url_escape(vm) + "/protection", {{"to", peer}}));
+  sys::JsonValue job =
+      TRY(client.post("/v1/vms/" + url_escape(vm) + "/protection", {{"to", peer}}));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
 }
@@ -42,8 +43,8 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
   if (!options.yes && !options.source_is_dead) {
     TRY(confirm("Run VM \"" + options.vm + "\" here from its newest replicated state?"));
   }
-  sys::JsonValue job =
-      TRY(client.post(where + "/failover", {{"kind", "unplanned"}, {"source_is_dead", options.source_is_dead}}));
+  sys::JsonValue job = TRY(client.post(
+      where + "/failover", {{"kind", "unplanned"}, {"source_is_dead", options.source_is_dead}}));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
 }

@@ -24,18 +24,22 @@ Status site_peers(const Context& context) {
 Status site_pair(const Context& context, const SitePairOptions& options) {
   Client client = context.client();
   if (options.new_token == !options.token.empty()) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "either a token or --new-token is needed, and not both",
-                 .effect = "nothing was done",
-                 .mend = "holdfast site pair --new-token here, then holdfast site pair TOKEN at the other site"};
+    return Error{
+        .code = ErrorCode::kInvalidArgument,
+        .cause = "either a token or --new-token is needed, and not both",
+        .effect = "nothing was done",
+        .mend =
+            "holdfast site pair --new-token here, then holdfast site pair TOKEN at the other site"};
   }
   if (options.new_token) {
-    sys::JsonValue made = TRY(client.post("/v1/pairing/tokens", {{"expires_seconds", TRY(parse_duration(options.expires))},
-                                                                 {"address", options.address}}));
+    sys::JsonValue made = TRY(client.post(
+        "/v1/pairing/tokens",
+        {{"expires_seconds", TRY(parse_duration(options.expires))}, {"address", options.address}}));
     if (made.is_object()) print_object(context, made.as_object());
     return {};
   }
-  sys::JsonValue paired = TRY(client.post("/v1/pairing", {{"token", options.token}, {"address", options.address}}));
+  sys::JsonValue paired =
+      TRY(client.post("/v1/pairing", {{"token", options.token}, {"address", options.address}}));
   if (paired.is_object()) print_object(context, paired.as_object());
   return {};
 }

@@ -21,7 +21,10 @@ namespace {
 constexpr std::string_view kEffect = "no site was made";
 
 Error init_error(ErrorCode code, std::string cause, std::string mend) {
-  return {.code = code, .cause = std::move(cause), .effect = std::string(kEffect), .mend = std::move(mend)};
+  return {.code = code,
+          .cause = std::move(cause),
+          .effect = std::string(kEffect),
+          .mend = std::move(mend)};
 }
 
 std::string host_name() {
@@ -33,16 +36,18 @@ std::string host_name() {
 
 Status check_options(const SiteInitOptions& options) {
   for (char c : options.name) {
-    bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                c == '_' || c == '.';
+    bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                c == '-' || c == '_' || c == '.';
     if (!good || options.name.size() > 64) {
-      return init_error(ErrorCode::kInvalidArgument, "\"" + options.name + "\" is not a name for a site",
+      return init_error(ErrorCode::kInvalidArgument,
+                        "\"" + options.name + "\" is not a name for a site",
                         "choose 1 to 64 characters of letters, digits, '.', '_', '-'");
     }
   }
   size_t colon = options.listen.rfind(':');
   if (colon == std::string::npos || colon == 0 || colon + 1 == options.listen.size()) {
-    return init_error(ErrorCode::kInvalidArgument, "\"" + options.listen + "\" is not an address to listen on",
+    return init_error(ErrorCode::kInvalidArgument,
+                      "\"" + options.listen + "\" is not an address to listen on",
                       "write it as ADDRESS:PORT, for example 192.0.2.10:7443");
   }
   if (options.uid_base != 0 && ::geteuid() != 0) {
@@ -54,19 +59,23 @@ Status check_options(const SiteInitOptions& options) {
 
 Status make_directory(const std::string& path, mode_t mode, uid_t owner) {
   if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
-    return errno_error(errno, "make " + path).with_effect(std::string(kEffect)).with_mend("check the path: ls -ld " + path);
+    return errno_error(errno, "make " + path)
+        .with_effect(std::string(kEffect))
+        .with_mend("check the path: ls -ld " + path);
   }
   // The umask does not count here; the owner comes last, or the mode could not be set.
-  if (::chmod(path.c_str(), mode) != 0 || ::lchown(path.c_str(), owner, owner == ::geteuid() ? ::getegid() : owner) != 0) {
+  if (::chmod(path.c_str(), mode) != 0 ||
+      ::lchown(path.c_str(), owner, owner == ::geteuid() ? ::getegid() : owner) != 0) {
     return errno_error(errno, "set owner and mode of " + path).with_effect(std::string(kEffect));
   }
   return {};
 }
 
 // The vault's own line: {"site_id":…,…}.
-Result<SiteId> init_vault(const std::string& state, const SiteInitOptions& options, uid_t vault_uid) {
-  std::vector<std::string> argv{program_path("holdfast-vault"), "--init", "--dir", state + "/vault",
-                                "--name", options.name};
+Result<SiteId> init_vault(const std::string& state, const SiteInitOptions& options,
+                          uid_t vault_uid) {
+  std::vector<std::string> argv{
+      program_path("holdfast-vault"), "--init", "--dir", state + "/vault", "--name", options.name};
   if (!options.secret_file.empty()) {
     argv.emplace_back("--secret-file");
     argv.push_back(options.secret_file);
@@ -74,20 +83,25 @@ Result<SiteId> init_vault(const std::string& state, const SiteInitOptions& optio
   Finished vault = TRY(run_program(argv, vault_uid));
   if (vault.status != 0) {
     if (std::optional<Error> said = sys::find_start_failure(vault.errors)) return *said;
-    return init_error(ErrorCode::kInternal, fmt::format("holdfast-vault ended with status {}: {}", vault.status, vault.errors),
-                      "run it by hand to see more: " + argv[0] + " --init --dir " + state + "/vault");
+    return init_error(
+        ErrorCode::kInternal,
+        fmt::format("holdfast-vault ended with status {}: {}", vault.status, vault.errors),
+        "run it by hand to see more: " + argv[0] + " --init --dir " + state + "/vault");
   }
-  sys::JsonObject identity = TRY_CONTEXT(sys::parse_json_object(vault.output), "holdfast-vault --init");
+  sys::JsonObject identity =
+      TRY_CONTEXT(sys::parse_json_object(vault.output), "holdfast-vault --init");
   return SiteId::parse_hex(TRY(sys::get_string(identity, "site_id")));
 }
 
 Status write_config(const std::string& state, const launcher::SiteConfig& config) {
   std::string path = state + "/site.json";
   std::string fresh = path + ".new";
-  sys::UniqueFd file(::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
+  sys::UniqueFd file(
+      ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
   if (!file) return errno_error(errno, "write " + fresh);
   TRY(sys::write_all(file.get(), as_bytes(launcher::to_text(config) + "\n")));
-  if (::fchmod(file.get(), 0644) != 0 || ::fsync(file.get()) != 0) return errno_error(errno, "write " + fresh);
+  if (::fchmod(file.get(), 0644) != 0 || ::fsync(file.get()) != 0)
+    return errno_error(errno, "write " + fresh);
   if (::rename(fresh.c_str(), path.c_str()) != 0) return errno_error(errno, "write " + path);
   return {};
 }
@@ -116,16 +130,22 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   if (state.size() > 1 && state.back() == '/') state.pop_back();
   if (state.size() > 40) {
     // "run/vms/<32>/control.sock" must fit sun_path.
-    return init_error(ErrorCode::kInvalidArgument,
-                      fmt::format("the path of the state directory is {} characters long; sockets below it allow 40", state.size()),
-                      "choose a shorter one with --state");
+    return init_error(
+        ErrorCode::kInvalidArgument,
+        fmt::format(
+            "the path of the state directory is {} characters long; sockets below it allow 40",
+            state.size()),
+        "choose a shorter one with --state");
   }
-  if (!options.secret_file.empty()) options.secret_file = std::filesystem::absolute(options.secret_file).string();
+  if (!options.secret_file.empty())
+    options.secret_file = std::filesystem::absolute(options.secret_file).string();
   std::error_code failed;
   for (const char* part : {"/site.json", "/vault", "/daemon", "/vms"}) {
     if (!std::filesystem::exists(state + part, failed)) continue;
-    return init_error(ErrorCode::kExists, state + " holds a site or parts of one (" + (part + 1) + ")",
-                      "use it (holdfast --state " + state + " site start), or choose another directory with --state");
+    return init_error(ErrorCode::kExists,
+                      state + " holds a site or parts of one (" + (part + 1) + ")",
+                      "use it (holdfast --state " + state +
+                          " site start), or choose another directory with --state");
   }
   Made made{.state = state, .state_is_new = !std::filesystem::exists(state, failed)};
   std::filesystem::create_directories(std::filesystem::path(state).parent_path(), failed);
@@ -143,9 +163,10 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   TRY(write_config(state, config));
   made.keep = true;
   if (options.uid_base == 0 && !context.quiet) {
-    std::fprintf(stderr,
-                 "warning: all parts of this site run as one user; only the kernel's view of processes "
-                 "keeps them apart. Use --uid-base as root for separate users.\n");
+    std::fprintf(
+        stderr,
+        "warning: all parts of this site run as one user; only the kernel's view of processes "
+        "keeps them apart. Use --uid-base as root for separate users.\n");
   }
   print_object(context, {{"name", config.name},
                          {"site_id", config.site_id.hex()},

@@ -25,8 +25,8 @@ using namespace std::chrono_literals;
 [[noreturn]] void exec_launcher(const std::string& path, const std::string& state) {
   std::string flag = "--state";
   std::string foreground = "--foreground";
-  char* argv[] = {const_cast<char*>(path.c_str()), flag.data(), const_cast<char*>(state.c_str()), foreground.data(),
-                  nullptr};
+  char* argv[] = {const_cast<char*>(path.c_str()), flag.data(), const_cast<char*>(state.c_str()),
+                  foreground.data(), nullptr};
   ::execv(path.c_str(), argv);
   ::_exit(127);
 }
@@ -44,7 +44,8 @@ Result<pid_t> running_launcher(const std::string& state) {
   auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), pid);
   if (failed != std::errc{} || pid <= 1) return none;
   std::error_code ignored;
-  std::string program = std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), ignored).filename();
+  std::string program =
+      std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), ignored).filename();
   if (!program.starts_with("holdfast-launcher")) return none;
   return pid;
 }
@@ -54,14 +55,16 @@ Result<pid_t> running_launcher(const std::string& state) {
 Status site_start(const Context& context, bool foreground) {
   std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
   if (foreground) exec_launcher(program_path("holdfast-launcher"), state);
-  Finished launcher = TRY(run_program({program_path("holdfast-launcher"), "--state", state}, ::geteuid()));
+  Finished launcher =
+      TRY(run_program({program_path("holdfast-launcher"), "--state", state}, ::geteuid()));
   if (launcher.status != 0) {
     if (std::optional<Error> said = sys::find_start_failure(launcher.errors)) return *said;
-    return Error{.code = ErrorCode::kInternal,
-                 .cause = fmt::format("the launcher ended with status {}: {}", launcher.status,
-                                      launcher.errors.substr(0, 500)),
-                 .effect = "the site does not run",
-                 .mend = "start it in the foreground to see more: holdfast site start --foreground"};
+    return Error{
+        .code = ErrorCode::kInternal,
+        .cause = fmt::format("the launcher ended with status {}: {}", launcher.status,
+                             launcher.errors.substr(0, 500)),
+        .effect = "the site does not run",
+        .mend = "start it in the foreground to see more: holdfast site start --foreground"};
   }
   if (!context.quiet) std::fputs(launcher.errors.c_str(), stderr);
   sys::JsonValue site = TRY(context.client().get("/v1/site"));
@@ -73,7 +76,9 @@ Status site_stop(const Context& context) {
   std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
   pid_t launcher = TRY(running_launcher(state));
   if (::kill(launcher, SIGTERM) != 0) {
-    return errno_error(errno, "stop the launcher").with_effect("the site still runs").with_mend("run the command as root");
+    return errno_error(errno, "stop the launcher")
+        .with_effect("the site still runs")
+        .with_mend("run the command as root");
   }
   auto end = std::chrono::steady_clock::now() + 3min;
   while (std::chrono::steady_clock::now() < end) {
@@ -84,7 +89,8 @@ Status site_stop(const Context& context) {
     std::this_thread::sleep_for(20ms);
   }
   return Error{.code = ErrorCode::kTimeout,
-               .cause = "the launcher (process " + std::to_string(launcher) + ") did not end within 3 minutes",
+               .cause = "the launcher (process " + std::to_string(launcher) +
+                        ") did not end within 3 minutes",
                .effect = "parts of the site still run",
                .mend = "look at " + state + "/run/log/launcher.log"};
 }

@@ -43,14 +43,18 @@ Status vm_start(const Context& context, const std::string& name, bool without_pe
   return run_job(context, target(name, "/start"), {{"without_peer", without_peer}});
 }
 
-Status vm_stop(const Context& context, const std::string& name, bool force, uint64_t timeout_seconds) {
-  return run_job(context, target(name, "/stop"), {{"force", force}, {"timeout_seconds", timeout_seconds}});
+Status vm_stop(const Context& context, const std::string& name, bool force,
+               uint64_t timeout_seconds) {
+  return run_job(context, target(name, "/stop"),
+                 {{"force", force}, {"timeout_seconds", timeout_seconds}});
 }
 
 Status vm_delete(const Context& context, const std::string& name, bool yes) {
   Client client = context.client();
   TRY(client.get(target(name)));
-  if (!yes) TRY(confirm("Delete VM \"" + name + "\" with its disks and its key? Nothing can bring them back."));
+  if (!yes)
+    TRY(confirm("Delete VM \"" + name +
+                "\" with its disks and its key? Nothing can bring them back."));
   sys::JsonValue job = TRY(client.remove(target(name)));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};

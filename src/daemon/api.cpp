@@ -4,10 +4,11 @@
 
 #include "daemon/accelerator.h"
 #include "daemon/console.h"
+#include "daemon/packages.h"
 #include "daemon/peer_service.h"
 #include "daemon/protections.h"
-#include "daemon/vm_operations.h"
 #include "daemon/version.h"
+#include "daemon/vm_operations.h"
 #include "hypervisor/firmware.h"
 
 namespace hf::daemon {
@@ -36,28 +37,33 @@ Answer show_site(Services& services, const Request&) {
 sys::JsonObject show_firmware(hypervisor::FirmwareKind kind) {
   Result<hypervisor::Firmware> firmware = hypervisor::find_firmware(kind);
   if (!firmware.ok()) return {{"error", sys::error_to_json(firmware.error())}};
-  return {{"code", firmware->code_path}, {"vars_template", firmware->template_path}, {"build", firmware->build.hex()}};
+  return {{"code", firmware->code_path},
+          {"vars_template", firmware->template_path},
+          {"build", firmware->build.hex()}};
 }
 
 Answer show_host(Services& services, const Request&) {
   const hypervisor::KvmProbe& probe = kvm_probe();
   std::string_view accelerator = probe.usable ? "kvm" : "tcg";
-  return Response::json(sys::JsonObject{
-      {"site", services.site.name},
-      {"accelerator", accelerator},
-      {"kvm",
-       {{"usable", probe.usable},
-        {"runs_guests", probe.runs_guests},
-        {"has_smm", probe.has_smm},
-        {"reason", probe.reason}}},
-      {"machine_type", hypervisor::default_machine_type()},
-      {"firmware",
-       {{"secure_boot", show_firmware(hypervisor::FirmwareKind::kSecureBoot)},
-        {"plain", show_firmware(hypervisor::FirmwareKind::kPlain)}}},
-      {"version", HOLDFAST_VERSION}});
+  return Response::json(
+      sys::JsonObject{{"site", services.site.name},
+                      {"accelerator", accelerator},
+                      {"kvm",
+                       {{"usable", probe.usable},
+                        {"runs_guests", probe.runs_guests},
+                        {"has_smm", probe.has_smm},
+                        {"reason", probe.reason}}},
+                      {"packages", package_versions({"qemu-system-x86", "ovmf", "libtpms0"})},
+                      {"machine_type", hypervisor::default_machine_type()},
+                      {"firmware",
+                       {{"secure_boot", show_firmware(hypervisor::FirmwareKind::kSecureBoot)},
+                        {"plain", show_firmware(hypervisor::FirmwareKind::kPlain)}}},
+                      {"version", HOLDFAST_VERSION}});
 }
 
-Answer list_jobs(Services& services, const Request&) { return Response::json(TRY(services.jobs->list())); }
+Answer list_jobs(Services& services, const Request&) {
+  return Response::json(TRY(services.jobs->list()));
+}
 
 Answer show_job(Services& services, const Request& request) {
   Request parse;
@@ -72,12 +78,14 @@ Answer show_job(Services& services, const Request& request) {
 
 Answer list_vms(Services& services, const Request&) {
   sys::JsonArray list;
-  for (const VmRow& row : TRY(services.catalog->vms())) list.push_back(TRY(vm_summary(services, row)));
+  for (const VmRow& row : TRY(services.catalog->vms()))
+    list.push_back(TRY(vm_summary(services, row)));
   return Response::json(std::move(list));
 }
 
 Answer show_vm(Services& services, const Request& request) {
-  return Response::json(TRY(vm_detail(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
+  return Response::json(
+      TRY(vm_detail(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
 }
 
 Answer post_vm(Services& services, const Request& request) {
@@ -92,11 +100,13 @@ Answer post_vm(Services& services, const Request& request) {
 
 Answer post_start(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  StartOptions options{.without_peer = TRY(sys::get_bool_or(TRY(request.json()), "without_peer", false)),
-                       .actor = request.actor};
-  return start_job(services, "vm-start", row.name, [&services, vm = row.id, options](Progress& progress) {
-    return start_vm(services, vm, options, progress);
-  });
+  StartOptions options{
+      .without_peer = TRY(sys::get_bool_or(TRY(request.json()), "without_peer", false)),
+      .actor = request.actor};
+  return start_job(services, "vm-start", row.name,
+                   [&services, vm = row.id, options](Progress& progress) {
+                     return start_vm(services, vm, options, progress);
+                   });
 }
 
 Answer post_stop(Services& services, const Request& request) {
@@ -105,16 +115,18 @@ Answer post_stop(Services& services, const Request& request) {
   uint64_t seconds = std::min<uint64_t>(TRY(sys::get_u64_or(body, "timeout_seconds", 60)), 3600);
   StopOptions options{.force = TRY(sys::get_bool_or(body, "force", false)),
                       .guest_limit = std::chrono::seconds(seconds)};
-  return start_job(services, "vm-stop", row.name, [&services, vm = row.id, options](Progress& progress) {
-    return stop_vm(services, vm, options, progress);
-  });
+  return start_job(services, "vm-stop", row.name,
+                   [&services, vm = row.id, options](Progress& progress) {
+                     return stop_vm(services, vm, options, progress);
+                   });
 }
 
 Answer remove_vm(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  return start_job(services, "vm-delete", row.name, [&services, vm = row.id, actor = request.actor](Progress& progress) {
-    return delete_vm(services, vm, actor, progress);
-  });
+  return start_job(services, "vm-delete", row.name,
+                   [&services, vm = row.id, actor = request.actor](Progress& progress) {
+                     return delete_vm(services, vm, actor, progress);
+                   });
 }
 
 Answer read_console(Services& services, const Request& request) {
@@ -138,7 +150,9 @@ Answer type_console(Services& services, const Request& request) {
 
 // ---- Peers and protection ----
 
-Answer list_peers(Services& services, const Request&) { return Response::json(services.peers->show_peers()); }
+Answer list_peers(Services& services, const Request&) {
+  return Response::json(services.peers->show_peers());
+}
 
 Answer post_token(Services& services, const Request& request) {
   sys::JsonObject body = TRY(request.json());
@@ -151,7 +165,8 @@ Answer post_token(Services& services, const Request& request) {
   }
   std::string address = TRY(sys::get_string_or(body, "address", ""));
   TRY(services.catalog->audit(request.actor, "pairing token", "", ""));
-  return Response::json(TRY(services.peers->new_token(std::chrono::seconds(seconds), address)), 201);
+  return Response::json(TRY(services.peers->new_token(std::chrono::seconds(seconds), address)),
+                        201);
 }
 
 Answer post_pairing(Services& services, const Request& request) {
@@ -167,15 +182,17 @@ Answer list_protections(Services& services, const Request&) {
 }
 
 Answer show_protection(Services& services, const Request& request) {
-  return Response::json(TRY(services.protections->show(TRY(services.catalog->vm_named(request.captures.at(0))))));
+  return Response::json(
+      TRY(services.protections->show(TRY(services.catalog->vm_named(request.captures.at(0))))));
 }
 
 Answer post_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   PeerRow peer = TRY(services.catalog->peer_named(TRY(sys::get_string(TRY(request.json()), "to"))));
-  return start_job(services, "protection-enable", row.name, [&services, row, peer](Progress& progress) {
-    return services.protections->enable(row, peer, progress);
-  });
+  return start_job(services, "protection-enable", row.name,
+                   [&services, row, peer](Progress& progress) {
+                     return services.protections->enable(row, peer, progress);
+                   });
 }
 
 Answer remove_protection(Services& services, const Request& request) {
@@ -197,9 +214,10 @@ Answer post_failover(Services& services, const Request& request) {
   }
   FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
                            .actor = request.actor};
-  return start_job(services, "failover", row.name, [&services, vm = row.id, failover](Progress& progress) {
-    return fail_over(services, vm, failover, progress);
-  });
+  return start_job(services, "failover", row.name,
+                   [&services, vm = row.id, failover](Progress& progress) {
+                     return fail_over(services, vm, failover, progress);
+                   });
 }
 
 }  // namespace

@@ -20,8 +20,8 @@ Status migrate(Database& database) {
   }
   if (version > steps.size()) {
     return Error{.code = ErrorCode::kUnsupported,
-                 .cause = "the catalog has version " + std::to_string(version) + ", this holdfastd knows " +
-                          std::to_string(steps.size()),
+                 .cause = "the catalog has version " + std::to_string(version) +
+                          ", this holdfastd knows " + std::to_string(steps.size()),
                  .effect = "holdfastd does not start and changes nothing",
                  .mend = "start the holdfastd that wrote it, or a newer one"};
   }
@@ -34,7 +34,8 @@ Status migrate(Database& database) {
 
 Micros catalog_now() {
   auto since = std::chrono::system_clock::now().time_since_epoch();
-  return Micros(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(since).count()));
+  return Micros(
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(since).count()));
 }
 
 Catalog::Catalog(std::unique_ptr<Inner> inner) : inner_(std::move(inner)) {}
@@ -45,8 +46,10 @@ Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
   Result<Database> opened = Database::open(path);
   ::umask(before);
   if (!opened.ok()) {
-    return std::move(opened).error().with_effect("holdfastd does not start").with_mend(
-        "check the owner and the file " + path);
+    return std::move(opened)
+        .error()
+        .with_effect("holdfastd does not start")
+        .with_mend("check the owner and the file " + path);
   }
   TRY(migrate(*opened));
   return std::unique_ptr<Catalog>(new Catalog(std::make_unique<Inner>(std::move(opened).value())));
@@ -54,8 +57,9 @@ Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
 
 Result<uint64_t> Catalog::add_job(std::string_view kind, std::string_view subject, Micros now) {
   MutexLock lock(inner_->mutex);
-  Statement insert = TRY(inner_->database.prepare(
-      "INSERT INTO jobs (kind, subject, state, detail, created_us) VALUES (?1, ?2, 'running', '{}', ?3)"));
+  Statement insert =
+      TRY(inner_->database.prepare("INSERT INTO jobs (kind, subject, state, detail, created_us) "
+                                   "VALUES (?1, ?2, 'running', '{}', ?3)"));
   TRY(insert.with(kind, subject, now.value).run());
   return static_cast<uint64_t>(inner_->database.last_row_id());
 }
@@ -97,8 +101,9 @@ Result<JobRow> Catalog::job(uint64_t id) {
 
 Result<std::vector<JobRow>> Catalog::jobs(size_t newest) {
   MutexLock lock(inner_->mutex);
-  Statement select = TRY(inner_->database.prepare(
-      "SELECT id, kind, subject, state, detail, created_us, finished_us FROM jobs ORDER BY id DESC LIMIT ?1"));
+  Statement select =
+      TRY(inner_->database.prepare("SELECT id, kind, subject, state, detail, created_us, "
+                                   "finished_us FROM jobs ORDER BY id DESC LIMIT ?1"));
   select.with(static_cast<uint64_t>(newest));
   std::vector<JobRow> rows;
   while (TRY(select.step())) rows.push_back(read_job(select));

@@ -1,4 +1,5 @@
-// What the daemon remembers: VMs, peers, protections, tokens, jobs, audit. No key and no guest data.
+// What the daemon remembers: VMs, peers, protections, tokens, jobs, audit. No key and no guest
+// data.
 //
 // Thread-safe; every call is one transaction and durable when it returns.
 #pragma once

@@ -5,7 +5,8 @@ namespace hf::daemon {
 namespace {
 
 constexpr std::string_view kSelectPeer =
-    "SELECT site, name, address, ca_pem, fingerprint, recipient_pem, signing_key, paired_us FROM peers ";
+    "SELECT site, name, address, ca_pem, fingerprint, recipient_pem, signing_key, paired_us FROM "
+    "peers ";
 
 Result<PeerRow> read_peer(const Statement& row) {
   return PeerRow{.site = TRY(SiteId::parse_hex(row.text(0))),
@@ -31,11 +32,13 @@ Status Catalog::put_peer(const PeerRow& row) {
                  .effect = "its new certificate authority is not trusted",
                  .mend = "if the site was set up anew, give it a new site id: holdfast site init"};
   }
-  Statement put = TRY(database.prepare(
-      "INSERT INTO peers (site, name, address, ca_pem, fingerprint, recipient_pem, signing_key, paired_us) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (site) DO UPDATE SET name = ?2, address = ?3"));
-  TRY(put.with(row.site.hex(), row.name, row.address, row.ca_pem, row.fingerprint, row.recipient_pem,
-               row.signing_key, row.paired.value)
+  Statement put =
+      TRY(database.prepare("INSERT INTO peers (site, name, address, ca_pem, fingerprint, "
+                           "recipient_pem, signing_key, paired_us) "
+                           "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (site) DO UPDATE "
+                           "SET name = ?2, address = ?3"));
+  TRY(put.with(row.site.hex(), row.name, row.address, row.ca_pem, row.fingerprint,
+               row.recipient_pem, row.signing_key, row.paired.value)
           .run());
   return transaction.commit();
 }
@@ -44,8 +47,8 @@ Result<PeerRow> Catalog::peer(SiteId site) { return peer_named(site.hex()); }
 
 Result<PeerRow> Catalog::peer_named(std::string_view name_or_id) {
   MutexLock lock(inner_->mutex);
-  Statement select = TRY(
-      inner_->database.prepare(std::string(kSelectPeer) + "WHERE site = ?1 OR name = ?1 ORDER BY site = ?1 DESC"));
+  Statement select = TRY(inner_->database.prepare(
+      std::string(kSelectPeer) + "WHERE site = ?1 OR name = ?1 ORDER BY site = ?1 DESC"));
   if (TRY(select.with(name_or_id).step())) return read_peer(select);
   return Error{.code = ErrorCode::kNotFound,
                .cause = "no site \"" + std::string(name_or_id) + "\" is paired with this one",
@@ -69,15 +72,17 @@ Status Catalog::remove_peer(SiteId site) {
 
 Status Catalog::add_token(const TokenRow& row) {
   MutexLock lock(inner_->mutex);
-  Statement insert = TRY(inner_->database.prepare(
-      "INSERT INTO pairing_tokens (hash, proof_key, created_us, expires_us) VALUES (?1, ?2, ?3, ?4)"));
+  Statement insert =
+      TRY(inner_->database.prepare("INSERT INTO pairing_tokens (hash, proof_key, created_us, "
+                                   "expires_us) VALUES (?1, ?2, ?3, ?4)"));
   return insert.with(row.hash, row.proof_key, row.created.value, row.expires.value).run();
 }
 
 Result<TokenRow> Catalog::token(std::string_view hash) {
   MutexLock lock(inner_->mutex);
-  Statement select = TRY(inner_->database.prepare(
-      "SELECT hash, proof_key, created_us, expires_us, used_us, used_by FROM pairing_tokens WHERE hash = ?1"));
+  Statement select =
+      TRY(inner_->database.prepare("SELECT hash, proof_key, created_us, expires_us, used_us, "
+                                   "used_by FROM pairing_tokens WHERE hash = ?1"));
   if (!TRY(select.with(hash).step())) {
     return Error{.code = ErrorCode::kNotFound,
                  .cause = "this site issued no such pairing token",

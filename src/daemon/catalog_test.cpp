@@ -54,7 +54,7 @@ TEST_F(CatalogTest, keeps_what_it_was_told_over_a_restart) {
 
 TEST_F(CatalogTest, is_readable_by_its_owner_only) {
   auto catalog = open();
-  struct stat info {};
+  struct stat info{};
   ASSERT_EQ(::stat(path_.c_str(), &info), 0);
   EXPECT_EQ(info.st_mode & 077, 0U);
 }

@@ -5,9 +5,12 @@ namespace hf::daemon {
 
 std::string_view to_string(VmRole role) {
   switch (role) {
-    case VmRole::kActive: return "active";
-    case VmRole::kStandby: return "standby";
-    case VmRole::kSuperseded: return "superseded";
+    case VmRole::kActive:
+      return "active";
+    case VmRole::kStandby:
+      return "standby";
+    case VmRole::kSuperseded:
+      return "superseded";
   }
   return "?";
 }
@@ -73,8 +76,9 @@ Result<VmRow> Catalog::add_vm(VmRow row) {
       "INSERT INTO vms (id, number, name, definition, epoch, role, wanted, created_us, note) "
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
   TRY(insert
-          .with(row.id.hex(), row.number, row.name, row.definition, row.epoch.value, to_string(row.role),
-                row.wanted_running ? "running" : "stopped", row.created.value, row.note)
+          .with(row.id.hex(), row.number, row.name, row.definition, row.epoch.value,
+                to_string(row.role), row.wanted_running ? "running" : "stopped", row.created.value,
+                row.note)
           .run());
   TRY(transaction.commit());
   return row;

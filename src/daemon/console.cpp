@@ -128,7 +128,8 @@ Result<std::unique_ptr<BodyStream>> ConsoleHub::read(VmId vm, bool follow) {
     std::optional<std::string> next() override {
       std::unique_lock lock(console->mutex);
       auto fresh = [this] { return console->kept_begin + console->kept.size() > at; };
-      if (follow) console->changed.wait_for(lock, 500ms, [&] { return fresh() || !console->attached; });
+      if (follow)
+        console->changed.wait_for(lock, 500ms, [&] { return fresh() || !console->attached; });
       if (!fresh()) {
         return follow && console->attached ? std::optional<std::string>("") : std::nullopt;
       }

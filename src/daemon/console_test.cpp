@@ -25,7 +25,9 @@ class ConsoleTest : public ::testing::Test {
     listener_ = std::move(sys::listen_unix(path_, sys::SocketType::kStream)).value();
   }
   ~ConsoleTest() override { std::filesystem::remove_all(dir_); }
-  sys::UniqueFd accept() { return sys::UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)); }
+  sys::UniqueFd accept() {
+    return sys::UniqueFd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  }
 
   static std::string read_until(BodyStream& stream, std::string_view wanted) {
     std::string all;

@@ -28,18 +28,20 @@ Result<std::string> state_argument(int argc, char** argv) {
 
 // What is in there is nobody else's business: peers' replicas, the TLS key, the catalog.
 Status check_own_directory(const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return errno_error(errno, "look at " + path);
   if (info.st_uid == ::geteuid() && (info.st_mode & 077) == 0) return {};
-  return Error{.code = ErrorCode::kPermission,
-               .cause = path + " belongs to another user or can be read by others",
-               .effect = "holdfastd does not start",
-               .mend = "chown " + std::to_string(::geteuid()) + " " + path + "; chmod 0700 " + path};
+  return Error{
+      .code = ErrorCode::kPermission,
+      .cause = path + " belongs to another user or can be read by others",
+      .effect = "holdfastd does not start",
+      .mend = "chown " + std::to_string(::geteuid()) + " " + path + "; chmod 0700 " + path};
 }
 
 Result<launcher::SiteConfig> read_site(const Paths& paths) {
   sys::UniqueFd file(::open(paths.site_config().c_str(), O_RDONLY | O_CLOEXEC));
-  if (!file) return errno_error(errno, "open " + paths.site_config()).with_mend("holdfast site init");
+  if (!file)
+    return errno_error(errno, "open " + paths.site_config()).with_mend("holdfast site init");
   return launcher::parse_site_config(as_text(TRY(sys::read_all(file.get(), 65536))));
 }
 

@@ -22,31 +22,36 @@ int64_t ms_since(std::chrono::steady_clock::time_point begin) {
 
 }  // namespace
 
-Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request, Progress& progress) {
+Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
+                                  Progress& progress) {
   auto begin = std::chrono::steady_clock::now();
   VmRow row = TRY(services.catalog->vm(vm));
   Result<ProtectionRow> protection = services.catalog->protection(vm);
   if (row.role != VmRole::kStandby || !protection.ok() || protection->direction != Direction::kIn) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "this site has no replica of VM \"" + row.name + "\" to fail over to: its role here is " +
-                          std::string(to_string(row.role)),
-                 .effect = "nothing was changed",
-                 .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
-                                                     : "fail over at the site that holds the replica"};
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "this site has no replica of VM \"" + row.name +
+                 "\" to fail over to: its role here is " + std::string(to_string(row.role)),
+        .effect = "nothing was changed",
+        .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
+                                            : "fail over at the site that holds the replica"};
   }
   recovery::RecoveryState state = recovery_state(row, true);
   progress.step("ask the source to stop");
-  PeerService::StopAnswer source =
-      services.peers->ask_stop(vm, protection->peer, state.epoch.next(), kReachSource, kSourceStops);
+  PeerService::StopAnswer source = services.peers->ask_stop(
+      vm, protection->peer, state.epoch.next(), kReachSource, kSourceStops);
   int64_t asked_ms = ms_since(begin);
   recovery::RecoveryState promoted =
       TRY(recovery::promote(state, source.answer,
-                            request.source_is_dead ? recovery::OperatorWord::kSourceIsDead : recovery::OperatorWord::kNone));
-  std::string answer = source.answer == recovery::SourceAnswer::kStopped   ? "the source stopped"
-                       : source.answer == recovery::SourceAnswer::kRunning ? "the source answers and did not stop"
-                                                                            : "the source does not answer";
-  TRY(services.catalog->audit(request.actor, "failover unplanned", row.name,
-                              answer + (request.source_is_dead ? "; the operator says it is dead" : "")));
+                            request.source_is_dead ? recovery::OperatorWord::kSourceIsDead
+                                                   : recovery::OperatorWord::kNone));
+  std::string answer = source.answer == recovery::SourceAnswer::kStopped ? "the source stopped"
+                       : source.answer == recovery::SourceAnswer::kRunning
+                           ? "the source answers and did not stop"
+                           : "the source does not answer";
+  TRY(services.catalog->audit(
+      request.actor, "failover unplanned", row.name,
+      answer + (request.source_is_dead ? "; the operator says it is dead" : "")));
 
   progress.step("close the replica and raise the epoch to " + std::to_string(promoted.epoch.value));
   ReplicaView received = services.protections->desk().view(vm);
@@ -63,16 +68,19 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   row = TRY(services.catalog->vm(vm));
   Result<Launched> launched = launch_vm(services, row, {.adopt_replica = true}, progress);
   if (!launched.ok()) {
-    return std::move(launched).error().with_effect("the VM is this site's now and does not run").with_mend(
-        "holdfast vm start " + row.name);
+    return std::move(launched)
+        .error()
+        .with_effect("the VM is this site's now and does not run")
+        .with_mend("holdfast vm start " + row.name);
   }
   int64_t running_ms = ms_since(begin);
-  log_info("VM " + row.name + " was failed over to this site under epoch " + std::to_string(row.epoch.value) + " in " +
-           std::to_string(running_ms) + " ms");
+  log_info("VM " + row.name + " was failed over to this site under epoch " +
+           std::to_string(row.epoch.value) + " in " + std::to_string(running_ms) + " ms");
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["source"] = answer;
   result["failover_ms"] = running_ms;
-  result["phases_ms"] = sys::JsonObject{{"source_asked", asked_ms}, {"promoted", promoted_ms}, {"vcpus_running", running_ms}};
+  result["phases_ms"] = sys::JsonObject{
+      {"source_asked", asked_ms}, {"promoted", promoted_ms}, {"vcpus_running", running_ms}};
   result["received_sequence"] = received.durable.position.sequence.value;
   result["received_time_us"] = received.durable_time.value;
   result["accelerator"] = launched->accelerator;

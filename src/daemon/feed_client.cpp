@@ -16,9 +16,11 @@ constexpr size_t kRecordsMax = size_t{8} << 20;
 
 Status receive_exact(int fd, MutableByteSpan to, std::chrono::steady_clock::time_point end) {
   while (!to.empty()) {
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        end - std::chrono::steady_clock::now());
     size_t got = TRY(sys::receive_some(fd, to, std::max(left, 0ms)));
-    if (got == 0) return Error{.code = ErrorCode::kUnavailable, .cause = "the keeper closed its feed"};
+    if (got == 0)
+      return Error{.code = ErrorCode::kUnavailable, .cause = "the keeper closed its feed"};
     to = to.subspan(got);
   }
   return {};
@@ -49,13 +51,20 @@ Result<FeedAnswer> FeedClient::answer(std::chrono::milliseconds limit) {
     return Error{.code = ErrorCode::kCorrupt, .cause = "the keeper's feed sent something else"};
   }
   switch (load_le<uint32_t>(raw + 4)) {
-    case 0: break;
-    case 1: return Error{.code = ErrorCode::kConflict, .cause = "the replica's position is not on this VM's line"};
-    case 2: return Error{.code = ErrorCode::kNotFound, .cause = "the records the replica lacks were merged away"};
-    default: return Error{.code = ErrorCode::kIo, .cause = "the keeper could not read its journal"};
+    case 0:
+      break;
+    case 1:
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = "the replica's position is not on this VM's line"};
+    case 2:
+      return Error{.code = ErrorCode::kNotFound,
+                   .cause = "the records the replica lacks were merged away"};
+    default:
+      return Error{.code = ErrorCode::kIo, .cause = "the keeper could not read its journal"};
   }
   uint32_t length = load_le<uint32_t>(raw + 24);
-  if (length > kRecordsMax) return Error{.code = ErrorCode::kCorrupt, .cause = "the keeper's feed sent too much"};
+  if (length > kRecordsMax)
+    return Error{.code = ErrorCode::kCorrupt, .cause = "the keeper's feed sent too much"};
   FeedAnswer answer{.durable = Sequence(load_le<uint64_t>(raw + 8)),
                     .oldest_time = Micros(load_le<uint64_t>(raw + 16)),
                     .records = Bytes(length)};

@@ -6,10 +6,14 @@ namespace hf::daemon {
 
 std::string_view to_string(Method method) {
   switch (method) {
-    case Method::kGet: return "GET";
-    case Method::kPost: return "POST";
-    case Method::kPut: return "PUT";
-    case Method::kDelete: return "DELETE";
+    case Method::kGet:
+      return "GET";
+    case Method::kPost:
+      return "POST";
+    case Method::kPut:
+      return "PUT";
+    case Method::kDelete:
+      return "DELETE";
   }
   return "?";
 }
@@ -38,26 +42,39 @@ Result<uint64_t> Request::query_u64_or(const std::string& name, uint64_t fallbac
 
 int http_status(ErrorCode code) {
   switch (code) {
-    case ErrorCode::kInvalidArgument: return 400;
-    case ErrorCode::kUnsupported: return 400;
-    case ErrorCode::kPermission: return 403;
-    case ErrorCode::kWrongKey: return 403;
-    case ErrorCode::kNotFound: return 404;
-    case ErrorCode::kExists: return 409;
-    case ErrorCode::kConflict: return 409;
-    case ErrorCode::kLimit: return 429;
-    case ErrorCode::kUnavailable: return 503;
-    case ErrorCode::kTimeout: return 504;
-    case ErrorCode::kNoSpace: return 507;
+    case ErrorCode::kInvalidArgument:
+      return 400;
+    case ErrorCode::kUnsupported:
+      return 400;
+    case ErrorCode::kPermission:
+      return 403;
+    case ErrorCode::kWrongKey:
+      return 403;
+    case ErrorCode::kNotFound:
+      return 404;
+    case ErrorCode::kExists:
+      return 409;
+    case ErrorCode::kConflict:
+      return 409;
+    case ErrorCode::kLimit:
+      return 429;
+    case ErrorCode::kUnavailable:
+      return 503;
+    case ErrorCode::kTimeout:
+      return 504;
+    case ErrorCode::kNoSpace:
+      return 507;
     case ErrorCode::kCorrupt:
     case ErrorCode::kIo:
-    case ErrorCode::kInternal: return 500;
+    case ErrorCode::kInternal:
+      return 500;
   }
   return 500;
 }
 
 Response error_response(const Error& error) {
-  return Response::json(sys::JsonObject{{"error", sys::error_to_json(error)}}, http_status(error.code));
+  return Response::json(sys::JsonObject{{"error", sys::error_to_json(error)}},
+                        http_status(error.code));
 }
 
 namespace {
@@ -79,7 +96,8 @@ Result<std::string> percent_decode(std::string_view text) {
     int high = text.size() - i > 2 ? hex_digit(text[i + 1]) : -1;
     int low = text.size() - i > 2 ? hex_digit(text[i + 2]) : -1;
     if (high < 0 || low < 0) {
-      return Error{.code = ErrorCode::kInvalidArgument, .cause = "bad percent-encoding in the address"};
+      return Error{.code = ErrorCode::kInvalidArgument,
+                   .cause = "bad percent-encoding in the address"};
     }
     out += static_cast<char>(high * 16 + low);
     i += 2;

@@ -20,7 +20,10 @@ constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
 
 struct HttpServer::Inner {
   Inner(const Router& routes, HttpServerOptions settings)
-      : router(routes), options(std::move(settings)), acceptor(io), handlers(options.handler_threads) {}
+      : router(routes),
+        options(std::move(settings)),
+        acceptor(io),
+        handlers(options.handler_threads) {}
 
   const Router& router;
   HttpServerOptions options;
@@ -49,11 +52,16 @@ Result<std::string> owner_of(const HttpServerOptions& options, int fd) {
 
 std::optional<Method> method_of(bhttp::verb verb) {
   switch (verb) {
-    case bhttp::verb::get: return Method::kGet;
-    case bhttp::verb::post: return Method::kPost;
-    case bhttp::verb::put: return Method::kPut;
-    case bhttp::verb::delete_: return Method::kDelete;
-    default: return std::nullopt;
+    case bhttp::verb::get:
+      return Method::kGet;
+    case bhttp::verb::post:
+      return Method::kPost;
+    case bhttp::verb::put:
+      return Method::kPut;
+    case bhttp::verb::delete_:
+      return Method::kDelete;
+    default:
+      return std::nullopt;
   }
 }
 
@@ -82,7 +90,9 @@ asio::awaitable<Response> call_router(Inner* inner, Request request) {
   co_return inner->router.handle(std::move(request));
 }
 
-asio::awaitable<std::optional<std::string>> call_next(BodyStream* stream) { co_return stream->next(); }
+asio::awaitable<std::optional<std::string>> call_next(BodyStream* stream) {
+  co_return stream->next();
+}
 
 // False: the client has gone.
 asio::awaitable<bool> send_stream(Inner* inner, UnixStream* to, BodyStream* stream) {
@@ -102,7 +112,8 @@ asio::awaitable<bool> send_stream(Inner* inner, UnixStream* to, BodyStream* stre
     if (chunk->empty()) {
       // Nothing to send: has the client gone?
       char byte = 0;
-      if (::recv(to->socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) co_return false;
+      if (::recv(to->socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
+        co_return false;
       continue;
     }
     auto [failed, size] =
@@ -131,7 +142,8 @@ asio::awaitable<bool> serve_one(Inner* inner, UnixStream* stream, beast::flat_bu
   parser.header_limit(inner->options.header_bytes_max);
   parser.body_limit(inner->options.body_bytes_max);
   stream->expires_after(std::chrono::seconds(inner->options.idle_seconds_max));
-  auto [head_failed, head_size] = co_await bhttp::async_read_header(*stream, *buffer, parser, kToken);
+  auto [head_failed, head_size] =
+      co_await bhttp::async_read_header(*stream, *buffer, parser, kToken);
   if (!head_failed) {
     stream->expires_after(std::chrono::seconds(inner->options.read_seconds_max));
     auto [failed, size] = co_await bhttp::async_read(*stream, *buffer, parser, kToken);
@@ -148,7 +160,8 @@ asio::awaitable<bool> serve_one(Inner* inner, UnixStream* stream, beast::flat_bu
   if (head_failed) co_return false;
   bool keep_alive = parser.get().keep_alive();
   Result<Request> request = translate(parser.release(), actor);
-  if (!request.ok()) co_return co_await send(inner, stream, error_response(request.error()), keep_alive);
+  if (!request.ok())
+    co_return co_await send(inner, stream, error_response(request.error()), keep_alive);
   stream->expires_never();
   Response response = co_await asio::co_spawn(
       inner->handlers, call_router(inner, std::move(request).value()), asio::use_awaitable);

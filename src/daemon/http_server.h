@@ -1,7 +1,8 @@
 // The HTTP/1.1 server on a unix socket.
 //
 // One thread runs all connections as coroutines; handlers run on a bounded pool and may block.
-// Who asks is what the kernel says (SO_PEERCRED): the listed users are Owner, all others are refused.
+// Who asks is what the kernel says (SO_PEERCRED): the listed users are Owner, all others are
+// refused.
 #pragma once
 
 #include <sys/types.h>

@@ -2,8 +2,8 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 
 #include <cerrno>
@@ -38,7 +38,8 @@ constexpr Signature kSignatures[] = {
 std::optional<std::string_view> other_format(std::string_view head) {
   for (const Signature& signature : kSignatures) {
     if (head.size() < signature.offset + signature.bytes.size()) continue;
-    if (head.substr(signature.offset, signature.bytes.size()) == signature.bytes) return signature.format;
+    if (head.substr(signature.offset, signature.bytes.size()) == signature.bytes)
+      return signature.format;
   }
   return std::nullopt;
 }
@@ -50,7 +51,8 @@ Error open_error(const std::string& path, int error_number) {
     error.cause = "the disk image " + path + " does not exist";
     error.mend = "check the path: ls -l " + path;
   } else if (error.code == ErrorCode::kPermission) {
-    error.cause = fmt::format("holdfastd (user {}) may not read the disk image {}", ::geteuid(), path);
+    error.cause =
+        fmt::format("holdfastd (user {}) may not read the disk image {}", ::geteuid(), path);
     error.mend = "let that user read the file and enter its directories: setfacl -m u:" +
                  std::to_string(::geteuid()) + ":r " + path;
   } else {
@@ -60,7 +62,7 @@ Error open_error(const std::string& path, int error_number) {
 }
 
 Result<uint64_t> size_of(int fd, const std::string& path) {
-  struct stat info {};
+  struct stat info{};
   if (::fstat(fd, &info) != 0) return open_error(path, errno);
   if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
   uint64_t size = 0;
@@ -84,23 +86,28 @@ Result<CheckedImage> open_image(const std::string& path) {
   if (got < 0) return open_error(path, errno);
   std::string_view read(head, static_cast<size_t>(got));
   if (std::optional<std::string_view> format = other_format(read)) {
-    return Error{.code = ErrorCode::kUnsupported,
-                 .cause = fmt::format("the disk image {} is of format {}; only raw images are taken", path, *format),
-                 .effect = std::string(kEffect),
-                 .mend = fmt::format("qemu-img convert -f {} -O raw {} {}.raw", *format, path, path)};
+    return Error{
+        .code = ErrorCode::kUnsupported,
+        .cause = fmt::format("the disk image {} is of format {}; only raw images are taken", path,
+                             *format),
+        .effect = std::string(kEffect),
+        .mend = fmt::format("qemu-img convert -f {} -O raw {} {}.raw", *format, path, path)};
   }
   if (image.size_bytes < kDiskBytesMin) {
     return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = fmt::format("the disk image {} has {} bytes: too small for a disk", path, image.size_bytes),
+                 .cause = fmt::format("the disk image {} has {} bytes: too small for a disk", path,
+                                      image.size_bytes),
                  .effect = std::string(kEffect),
                  .mend = "give an image of at least 1 MiB, or an empty disk: --blank SIZE"};
   }
   if (image.size_bytes % 512 != 0) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = fmt::format("the disk image {} has {} bytes: not whole sectors of 512; it may be cut short",
-                                      path, image.size_bytes),
-                 .effect = std::string(kEffect),
-                 .mend = "copy the image again; if it is whole: truncate -s %512 " + path};
+    return Error{
+        .code = ErrorCode::kInvalidArgument,
+        .cause = fmt::format(
+            "the disk image {} has {} bytes: not whole sectors of 512; it may be cut short", path,
+            image.size_bytes),
+        .effect = std::string(kEffect),
+        .mend = "copy the image again; if it is whole: truncate -s %512 " + path};
   }
   return image;
 }

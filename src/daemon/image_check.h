@@ -14,7 +14,8 @@ struct CheckedImage {
 };
 
 // kNotFound, kPermission, kInvalidArgument (too small, not whole sectors, not a file), kUnsupported
-// (another format: the mend is the qemu-img command that converts it). Reads only its first sectors.
+// (another format: the mend is the qemu-img command that converts it). Reads only its first
+// sectors.
 Result<CheckedImage> open_image(const std::string& path);
 
 }  // namespace hf::daemon

@@ -49,7 +49,8 @@ TEST_F(ImageTest, too_small_or_cut_images_are_refused) {
 }
 
 TEST_F(ImageTest, other_formats_are_refused_with_the_converting_command) {
-  expect_refused(file("QFI\xfb", 2 << 20), ErrorCode::kUnsupported, "qemu-img convert -f qcow2 -O raw");
+  expect_refused(file("QFI\xfb", 2 << 20), ErrorCode::kUnsupported,
+                 "qemu-img convert -f qcow2 -O raw");
   expect_refused(file("KDMV", 2 << 20), ErrorCode::kUnsupported, "qemu-img convert -f vmdk");
   expect_refused(file("vhdxfile", 2 << 20), ErrorCode::kUnsupported, "qemu-img convert -f vhdx");
   expect_refused(file("conectix", 2 << 20), ErrorCode::kUnsupported, "qemu-img convert -f vpc");

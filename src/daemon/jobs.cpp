@@ -22,7 +22,8 @@ struct JobEngine::Job {
   std::optional<Error> error;
 
   int64_t age_ms() const {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begun)
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() -
+                                                                 begun)
         .count();
   }
 };
@@ -48,7 +49,8 @@ JobEngine::JobEngine(Catalog& catalog, JobLimits limits) : catalog_(catalog), li
               .effect = "the job was not finished",
               .mend = "look at the VM (holdfast vm show) and give the command again"};
   sys::JsonObject detail{{"error", sys::error_to_json(error)}};
-  if (Status failed = catalog.fail_left_over_jobs(sys::to_text(detail), catalog_now()); !failed.ok()) {
+  if (Status failed = catalog.fail_left_over_jobs(sys::to_text(detail), catalog_now());
+      !failed.ok()) {
     log_error(failed.error().describe());
   }
   for (size_t i = 0; i < limits_.threads; ++i) threads_.emplace_back([this] { work_loop(); });
@@ -69,7 +71,8 @@ Result<uint64_t> JobEngine::submit(std::string kind, std::string subject, JobWor
   for (const auto& [id, job] : jobs_) {
     if (job->ended || job->subject != subject) continue;
     return Error{.code = ErrorCode::kConflict,
-                 .cause = "job " + std::to_string(id) + " (" + job->kind + ") still runs for \"" + subject + "\"",
+                 .cause = "job " + std::to_string(id) + " (" + job->kind + ") still runs for \"" +
+                          subject + "\"",
                  .effect = "nothing was begun",
                  .mend = "wait for it: holdfast job show " + std::to_string(id)};
   }
@@ -87,7 +90,8 @@ Result<uint64_t> JobEngine::submit(std::string kind, std::string subject, JobWor
   job->work = std::move(work);
   jobs_[job->id] = job;
   waiting_.push_back(job);
-  while (jobs_.size() > limits_.kept_max && jobs_.begin()->second->ended) jobs_.erase(jobs_.begin());
+  while (jobs_.size() > limits_.kept_max && jobs_.begin()->second->ended)
+    jobs_.erase(jobs_.begin());
   work_ready_.notify_one();
   return job->id;
 }
@@ -131,7 +135,9 @@ sys::JsonObject JobEngine::show(const Job& job) const {
   sys::JsonObject view{{"id", job.id},
                        {"kind", job.kind},
                        {"subject", job.subject},
-                       {"state", !job.ended ? "running" : job.error ? "failed" : "done"},
+                       {"state", !job.ended  ? "running"
+                                 : job.error ? "failed"
+                                             : "done"},
                        {"version", job.version},
                        {"created_us", job.created.value},
                        {"elapsed_ms", job.ended ? job.elapsed_ms : job.age_ms()},
@@ -141,7 +147,8 @@ sys::JsonObject JobEngine::show(const Job& job) const {
   return view;
 }
 
-Result<sys::JsonObject> JobEngine::view(uint64_t id, uint64_t seen, std::chrono::milliseconds limit) {
+Result<sys::JsonObject> JobEngine::view(uint64_t id, uint64_t seen,
+                                        std::chrono::milliseconds limit) {
   std::unique_lock lock(mutex_);
   auto found = jobs_.find(id);
   if (found != jobs_.end()) {

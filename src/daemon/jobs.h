@@ -42,8 +42,10 @@ class JobEngine {
   // The job's number. kConflict: a job for this subject runs. kLimit: too many wait.
   Result<uint64_t> submit(std::string kind, std::string subject, JobWork work);
   // {"id","kind","subject","state","version","steps":[{"text","at_ms"}],"elapsed_ms","result"|"error"}.
-  // Waits until the version is above `seen` or the limit is over. A job that ended has no later version.
-  Result<sys::JsonObject> view(uint64_t id, uint64_t seen = 0, std::chrono::milliseconds limit = {});
+  // Waits until the version is above `seen` or the limit is over. A job that ended has no later
+  // version.
+  Result<sys::JsonObject> view(uint64_t id, uint64_t seen = 0,
+                               std::chrono::milliseconds limit = {});
   Result<sys::JsonArray> list();
 
  private:

@@ -84,11 +84,12 @@ TEST_F(JobsTest, waiting_work_is_bounded) {
   std::promise<void> go;
   std::shared_future<void> gate = go.get_future().share();
   std::promise<void> begun;
-  uint64_t first = *engine.submit("test", "a", [gate, &begun](Progress&) -> Result<sys::JsonObject> {
-    begun.set_value();
-    gate.wait();
-    return sys::JsonObject{};
-  });
+  uint64_t first =
+      *engine.submit("test", "a", [gate, &begun](Progress&) -> Result<sys::JsonObject> {
+        begun.set_value();
+        gate.wait();
+        return sys::JsonObject{};
+      });
   begun.get_future().wait();
   JobWork nothing = [](Progress&) -> Result<sys::JsonObject> { return sys::JsonObject{}; };
   EXPECT_TRUE(engine.submit("test", "b", nothing).ok());

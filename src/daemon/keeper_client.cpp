@@ -7,12 +7,14 @@ namespace {
 constexpr size_t kReplyMax = size_t{64} << 10;
 }
 
-Result<sys::JsonObject> ask_keeper(const std::string& control_socket, const sys::JsonObject& request,
+Result<sys::JsonObject> ask_keeper(const std::string& control_socket,
+                                   const sys::JsonObject& request,
                                    std::chrono::milliseconds limit) {
   auto end = std::chrono::steady_clock::now() + limit;
   auto left = [end] {
-    return std::max(std::chrono::milliseconds(0), std::chrono::duration_cast<std::chrono::milliseconds>(
-                                                      end - std::chrono::steady_clock::now()));
+    return std::max(std::chrono::milliseconds(0),
+                    std::chrono::duration_cast<std::chrono::milliseconds>(
+                        end - std::chrono::steady_clock::now()));
   };
   sys::UniqueFd keeper = TRY(sys::connect_unix_within(control_socket, left()));
   TRY(sys::send_all(keeper.get(), as_bytes(sys::to_text(request) + "\n"), left()));
@@ -20,11 +22,15 @@ Result<sys::JsonObject> ask_keeper(const std::string& control_socket, const sys:
   while (line.find('\n') == std::string::npos) {
     std::byte buffer[4096];
     size_t got = TRY(sys::receive_some(keeper.get(), buffer, left()));
-    if (got == 0) return Error{.code = ErrorCode::kUnavailable, .cause = "the keeper closed its control socket"};
+    if (got == 0)
+      return Error{.code = ErrorCode::kUnavailable,
+                   .cause = "the keeper closed its control socket"};
     line += as_text(ByteSpan(buffer, got));
-    if (line.size() > kReplyMax) return Error{.code = ErrorCode::kLimit, .cause = "the keeper's answer is too long"};
+    if (line.size() > kReplyMax)
+      return Error{.code = ErrorCode::kLimit, .cause = "the keeper's answer is too long"};
   }
-  sys::JsonObject reply = TRY(sys::parse_json_object(std::string_view(line).substr(0, line.find('\n'))));
+  sys::JsonObject reply =
+      TRY(sys::parse_json_object(std::string_view(line).substr(0, line.find('\n'))));
   if (TRY(sys::get_bool_or(reply, "ok", true))) return reply;
   return sys::error_from_json(*TRY(sys::get_object(reply, "error")));
 }

@@ -10,7 +10,7 @@
 namespace hf::daemon {
 
 // One connection, one question. kUnavailable, kTimeout, or the keeper's own error.
-Result<sys::JsonObject> ask_keeper(const std::string& control_socket, const sys::JsonObject& request,
-                                   std::chrono::milliseconds limit);
+Result<sys::JsonObject> ask_keeper(const std::string& control_socket,
+                                   const sys::JsonObject& request, std::chrono::milliseconds limit);
 
 }  // namespace hf::daemon

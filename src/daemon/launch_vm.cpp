@@ -23,10 +23,12 @@ constexpr auto kKeeperLimit = 60s;  // it may have to recover a journal
 constexpr auto kQemuLimit = 30s;
 
 hypervisor::FirmwareKind firmware_kind(const VmDefinition& definition) {
-  return definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot : hypervisor::FirmwareKind::kPlain;
+  return definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot
+                                : hypervisor::FirmwareKind::kPlain;
 }
 
-launcher::StartRequest keeper_request(const Services& services, const VmRow& row, const VmDefinition& definition,
+launcher::StartRequest keeper_request(const Services& services, const VmRow& row,
+                                      const VmDefinition& definition,
                                       const LaunchOptions& options) {
   sys::JsonArray volumes;
   launcher::StartRequest request{.unit = keeper_unit(row.id),
@@ -35,10 +37,12 @@ launcher::StartRequest keeper_request(const Services& services, const VmRow& row
                                  .vm_number = row.number,
                                  .restart = launcher::RestartPolicy::kAlways};
   auto add = [&](const std::string& name, const std::string& file, SocketAccess access) {
-    request.sockets.push_back({.name = name, .path = Paths::run_relative(row.id, file), .access = access});
+    request.sockets.push_back(
+        {.name = name, .path = Paths::run_relative(row.id, file), .access = access});
   };
   for (const DiskDefinition& disk : definition.disks) {
-    volumes.push_back(sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
+    volumes.push_back(
+        sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
     add(disk.name, disk.name + ".nbd", SocketAccess::kVm);
   }
   add("vars", "vars.nbd", SocketAccess::kVm);
@@ -72,38 +76,46 @@ Status wait_keeper(Services& services, const VmRow& row) {
     if (std::optional<UnitEnd> over = services.units->ended(keeper_unit(row.id))) {
       return error_of_end("the VM's keeper", *over)
           .with_effect("the VM was not started")
-          .with_mend("look at " + services.paths.state + "/run/log/" + keeper_unit(row.id) + ".log");
+          .with_mend("look at " + services.paths.state + "/run/log/" + keeper_unit(row.id) +
+                     ".log");
     }
     std::this_thread::sleep_for(5ms);
   }
-  return Error{.code = ErrorCode::kTimeout,
-               .cause = "the VM's keeper did not serve within a minute: " + last.cause,
-               .effect = "the VM was not started",
-               .mend = "look at " + services.paths.state + "/run/log/" + keeper_unit(row.id) + ".log"};
+  return Error{
+      .code = ErrorCode::kTimeout,
+      .cause = "the VM's keeper did not serve within a minute: " + last.cause,
+      .effect = "the VM was not started",
+      .mend = "look at " + services.paths.state + "/run/log/" + keeper_unit(row.id) + ".log"};
 }
 
 Result<launcher::StartRequest> qemu_request(const Services& services, const VmRow& row,
-                                            const VmDefinition& definition, hypervisor::Accelerator accelerator) {
-  hypervisor::QemuDefinition qemu{.name = definition.name,
-                                  .vm = row.id,
-                                  .machine_type = definition.machine_type,
-                                  .accelerator = accelerator,
-                                  .cpus = definition.cpus,
-                                  .memory_mib = definition.memory_mib,
-                                  .security = {.secure_boot = definition.secure_boot, .vtpm = definition.vtpm}};
+                                            const VmDefinition& definition,
+                                            hypervisor::Accelerator accelerator) {
+  hypervisor::QemuDefinition qemu{
+      .name = definition.name,
+      .vm = row.id,
+      .machine_type = definition.machine_type,
+      .accelerator = accelerator,
+      .cpus = definition.cpus,
+      .memory_mib = definition.memory_mib,
+      .security = {.secure_boot = definition.secure_boot, .vtpm = definition.vtpm}};
   Digest build = TRY(Digest::parse_hex(definition.firmware.build));
   TRY(hypervisor::check_machine_type(definition.machine_type));
-  qemu.firmware_code = TRY(hypervisor::require_firmware(firmware_kind(definition), build)).code_path;
+  qemu.firmware_code =
+      TRY(hypervisor::require_firmware(firmware_kind(definition), build)).code_path;
   qemu.vars_socket_path = services.paths.run_file(row.id, "vars.nbd");
   if (definition.vtpm) qemu.tpm_socket_path = services.paths.run_file(row.id, "tpm.sock");
   for (const DiskDefinition& disk : definition.disks) {
-    qemu.disks.push_back({.name = disk.name, .socket_path = services.paths.run_file(row.id, disk.name + ".nbd")});
+    qemu.disks.push_back(
+        {.name = disk.name, .socket_path = services.paths.run_file(row.id, disk.name + ".nbd")});
   }
   bool host_network = false;
   for (const NicDefinition& nic : definition.nics) {
     bool user = nic.network == "user";
     host_network = host_network || user;
-    qemu.nics.push_back({.mac = nic.mac, .network = user ? hypervisor::Network::kUser : hypervisor::Network::kNone});
+    qemu.nics.push_back(
+        {.mac = nic.mac,
+         .network = user ? hypervisor::Network::kUser : hypervisor::Network::kNone});
   }
   qemu.qmp_fd = launcher::fd_number(0);
   qemu.console_fd = launcher::fd_number(1);
@@ -113,10 +125,12 @@ Result<launcher::StartRequest> qemu_request(const Services& services, const VmRo
                                  .vm_number = row.number,
                                  .argv = TRY(hypervisor::qemu_arguments(qemu)),
                                  .host_network = host_network};
-  request.sockets.push_back(
-      {.name = "qmp", .path = Paths::run_relative(row.id, "qmp.sock"), .access = SocketAccess::kDaemon});
-  request.sockets.push_back(
-      {.name = "console", .path = Paths::run_relative(row.id, "console.sock"), .access = SocketAccess::kDaemon});
+  request.sockets.push_back({.name = "qmp",
+                             .path = Paths::run_relative(row.id, "qmp.sock"),
+                             .access = SocketAccess::kDaemon});
+  request.sockets.push_back({.name = "console",
+                             .path = Paths::run_relative(row.id, "console.sock"),
+                             .access = SocketAccess::kDaemon});
   return request;
 }
 
@@ -135,10 +149,11 @@ Status wait_qemu(Services& services, const VmRow& row) {
     }
     std::this_thread::sleep_for(5ms);
   }
-  return Error{.code = ErrorCode::kTimeout,
-               .cause = "QEMU did not run its vCPUs within 30 seconds: " + last,
-               .effect = "the VM was not started",
-               .mend = "look at " + services.paths.state + "/run/log/" + qemu_unit(row.id) + ".log"};
+  return Error{
+      .code = ErrorCode::kTimeout,
+      .cause = "QEMU did not run its vCPUs within 30 seconds: " + last,
+      .effect = "the VM was not started",
+      .mend = "look at " + services.paths.state + "/run/log/" + qemu_unit(row.id) + ".log"};
 }
 
 void ignore_but_log(const Status& status) {
@@ -154,9 +169,13 @@ namespace {
 Status stop_keeper(Services& services, const VmRow& row) {
   std::string unit = keeper_unit(row.id);
   if (services.units->running(unit)) {
-    Result<sys::JsonObject> told = ask_keeper(services.paths.run_file(row.id, "control.sock"), {{"op", "stop"}}, 5s);
-    if (!told.ok()) log_warning("the keeper of " + row.name + " could not be told to stop: " + told.error().cause);
-    if (told.ok() && !services.units->wait_end(unit, 60s).ok()) log_warning(unit + " did not stop within a minute");
+    Result<sys::JsonObject> told =
+        ask_keeper(services.paths.run_file(row.id, "control.sock"), {{"op", "stop"}}, 5s);
+    if (!told.ok())
+      log_warning("the keeper of " + row.name +
+                  " could not be told to stop: " + told.error().cause);
+    if (told.ok() && !services.units->wait_end(unit, 60s).ok())
+      log_warning(unit + " did not stop within a minute");
   }
   return services.units->stop(unit, 15, 10s);
 }
@@ -168,7 +187,8 @@ namespace {
 // Its pid, once it serves.
 Result<int64_t> start_keeper(Services& services, const VmRow& row, const VmDefinition& definition,
                              const LaunchOptions& options) {
-  // The launcher keeps it for the keeper's successors; what they note in it is sealed (keeper/scratch.h).
+  // The launcher keeps it for the keeper's successors; what they note in it is sealed
+  // (keeper/scratch.h).
   sys::UniqueFd scratch = TRY(sys::memory_file("scratch"));
   launcher::StartRequest request = keeper_request(services, row, definition, options);
   request.fd_names = {"scratch"};
@@ -188,7 +208,8 @@ Status revive_keeper(Services& services, const VmRow& row) {
   return {};
 }
 
-Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options, Progress& progress) {
+Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
+                           Progress& progress) {
   VmDefinition definition = TRY(parse_definition(row.definition));
   hypervisor::Accelerator chosen = accelerator();
   // Before anything runs: what is wrong with the command line or the firmware shows here.
@@ -206,7 +227,8 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   progress.step("start QEMU");
   undo.add([&] { ignore_but_log(services.units->stop(qemu_unit(row.id), 9, 5s)); });
   launched.qemu_pid = TRY(services.units->start(qemu, {}));
-  services.consoles->attach(row.id, services.paths.run_file(row.id, "console.sock"), ConsoleStart::kFresh);
+  services.consoles->attach(row.id, services.paths.run_file(row.id, "console.sock"),
+                            ConsoleStart::kFresh);
   undo.add([&] { services.consoles->detach(row.id); });
   TRY(wait_qemu(services, row));
   progress.step("vCPUs run");

@@ -81,12 +81,9 @@ Result<sys::JsonObject> PeerService::new_token(std::chrono::seconds lifetime, st
                .used = std::nullopt,
                .used_by = ""};
   TRY(services_.catalog->add_token(row));
-  return sys::JsonObject{{"token", encode_token(token)},
-                         {"site", identity_.name},
-                         {"site_id", identity_.site.hex()},
-                         {"address", token.address},
-                         {"ca_fingerprint", fingerprint_},
-                         {"expires_us", row.expires.value}};
+  return sys::JsonObject{{"token", encode_token(token)},    {"site", identity_.name},
+                         {"site_id", identity_.site.hex()}, {"address", token.address},
+                         {"ca_fingerprint", fingerprint_},  {"expires_us", row.expires.value}};
 }
 
 Status PeerService::pin(const Introduction& introduction) {
@@ -107,15 +104,20 @@ Status PeerService::pin(const Introduction& introduction) {
 
 void PeerService::serve_pairing(TlsStream& stream) {
   Result<sys::JsonObject> done = answer_pairing(stream);
-  if (!done.ok()) log_warning("pairing with " + stream.peer_address() + " failed: " + done.error().describe());
-  static_cast<void>(send_message(stream, done.ok() ? *done : error_message(done.error()), kAnswerLimit));
+  if (!done.ok())
+    log_warning("pairing with " + stream.peer_address() + " failed: " + done.error().describe());
+  static_cast<void>(
+      send_message(stream, done.ok() ? *done : error_message(done.error()), kAnswerLimit));
 }
 
 namespace {
 
 Status check_token(const TokenRow& token, Micros now) {
-  if (token.used) return not_paired(ErrorCode::kConflict, "the pairing token was used before, by " + token.used_by);
-  if (token.expires.value <= now.value) return not_paired(ErrorCode::kConflict, "the pairing token has expired");
+  if (token.used)
+    return not_paired(ErrorCode::kConflict,
+                      "the pairing token was used before, by " + token.used_by);
+  if (token.expires.value <= now.value)
+    return not_paired(ErrorCode::kConflict, "the pairing token has expired");
   return {};
 }
 
@@ -137,7 +139,8 @@ Result<sys::JsonObject> PeerService::answer_pairing(TlsStream& stream) {
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   TRY_CONTEXT(verify_peer(TRY(stream.peer_chain()), ca, them.identity.site), "the other site");
 
-  std::string our_text = encode_introduction({.identity = identity_, .address = services_.site.listen});
+  std::string our_text =
+      encode_introduction({.identity = identity_, .address = services_.site.listen});
   Digest ours = pairing_proof(key, ProofRole::kIssuer, stream.exporter(), our_text);
   TRY(send_message(stream, {{"identity", our_text}, {"proof", ours.hex()}}, kAnswerLimit));
   TRY(receive_message(stream, kAnswerLimit));  // it has pinned us
@@ -155,12 +158,14 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   if (token.site == identity_.site) {
     return not_paired(ErrorCode::kInvalidArgument, "the token was made by this very site");
   }
-  Result<std::unique_ptr<TlsStream>> reached = TlsStream::connect(*tls_, token.address, kAlpnPairing, kAnswerLimit);
+  Result<std::unique_ptr<TlsStream>> reached =
+      TlsStream::connect(*tls_, token.address, kAlpnPairing, kAnswerLimit);
   if (!reached.ok()) {
     return std::move(reached)
         .error()
         .with_effect("the sites are not paired; the token can still be used")
-        .with_mend("see that the other site runs (holdfast site start) and can be reached at " + token.address);
+        .with_mend("see that the other site runs (holdfast site start) and can be reached at " +
+                   token.address);
   }
   std::unique_ptr<TlsStream> stream = *std::move(reached);
   std::vector<crypto::Certificate> chain = TRY(stream->peer_chain());
@@ -170,15 +175,20 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   }
   if (ca == nullptr) {
     return not_paired(ErrorCode::kWrongKey,
-                      "who answers at " + token.address + " has another certificate authority than the token names");
+                      "who answers at " + token.address +
+                          " has another certificate authority than the token names");
   }
   TRY_CONTEXT(verify_peer(chain, *ca, token.site), "who answers at " + token.address);
 
   crypto::Secret key = token_proof_key(token.secret);
   std::string our_text = encode_introduction(
-      {.identity = identity_, .address = address.empty() ? services_.site.listen : std::move(address)});
+      {.identity = identity_,
+       .address = address.empty() ? services_.site.listen : std::move(address)});
   Digest proof = pairing_proof(key.span(), ProofRole::kBearer, stream->exporter(), our_text);
-  TRY(send_message(*stream, {{"token_hash", token_hash(token.secret).hex()}, {"identity", our_text}, {"proof", proof.hex()}},
+  TRY(send_message(*stream,
+                   {{"token_hash", token_hash(token.secret).hex()},
+                    {"identity", our_text},
+                    {"proof", proof.hex()}},
                    kAnswerLimit));
   sys::JsonObject reply = TRY(receive_message(*stream, kAnswerLimit));
   std::string their_text = TRY(sys::get_string(reply, "identity"));
@@ -191,7 +201,8 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   them.address = token.address;  // it answers there: that is known
   crypto::Certificate named = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   if (named.fingerprint() != token.ca_fingerprint || them.identity.site != token.site) {
-    return not_paired(ErrorCode::kWrongKey, "the other site introduced itself as another than the token names");
+    return not_paired(ErrorCode::kWrongKey,
+                      "the other site introduced itself as another than the token names");
   }
 
   bool known_before = services_.catalog->peer(them.identity.site).ok();

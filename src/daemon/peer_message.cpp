@@ -23,7 +23,8 @@ Result<sys::JsonObject> receive_message(TlsStream& from, Millis limit) {
   }
   Bytes body(size);
   TRY(from.read_exact(body, limit));
-  sys::JsonObject message = TRY(sys::parse_json_object(as_text(body), {.bytes_max = kPeerMessageMax}));
+  sys::JsonObject message =
+      TRY(sys::parse_json_object(as_text(body), {.bytes_max = kPeerMessageMax}));
   if (!sys::has_member(message, "error")) return message;
   return sys::error_from_json(*TRY(sys::get_object(message, "error")));
 }

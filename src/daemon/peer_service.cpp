@@ -26,7 +26,8 @@ constexpr Millis kHandshakeLimit = 10s;
 
 std::string private_key_pem(const crypto::KeyPair& key) {
   BIO* bio = BIO_new(BIO_s_secmem() != nullptr ? BIO_s_secmem() : BIO_s_mem());
-  HF_ASSERT(PEM_write_bio_PKCS8PrivateKey(bio, key.handle(), nullptr, nullptr, 0, nullptr, nullptr) == 1);
+  HF_ASSERT(
+      PEM_write_bio_PKCS8PrivateKey(bio, key.handle(), nullptr, nullptr, 0, nullptr, nullptr) == 1);
   char* data = nullptr;
   long size = BIO_get_mem_data(bio, &data);
   std::string pem(data, static_cast<size_t>(size));
@@ -38,7 +39,7 @@ std::string private_key_pem(const crypto::KeyPair& key) {
 Result<std::string> load_or_make_key(const std::string& path) {
   sys::UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (file) {
-    struct stat info {};
+    struct stat info{};
     if (::fstat(file.get(), &info) != 0) return errno_error(errno, "look at " + path);
     if (info.st_uid != ::geteuid() || (info.st_mode & 077) != 0) {
       return Error{.code = ErrorCode::kPermission,
@@ -107,8 +108,8 @@ Status PeerService::make_identity() {
   identity_ = TRY(services_.vault.site_identity());
   if (identity_.site != services_.site.site_id) {
     return Error{.code = ErrorCode::kConflict,
-                 .cause = "site.json names site " + services_.site.site_id.hex() + ", the vault belongs to " +
-                          identity_.site.hex(),
+                 .cause = "site.json names site " + services_.site.site_id.hex() +
+                          ", the vault belongs to " + identity_.site.hex(),
                  .effect = "holdfastd does not start",
                  .mend = "put back the vault directory or the site.json that belong together"};
   }
@@ -131,10 +132,11 @@ Status PeerService::listen() {
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* list = nullptr;
   if (int failed = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list); failed != 0) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "cannot listen at " + services_.site.listen + ": " + ::gai_strerror(failed),
-                 .effect = "holdfastd does not start",
-                 .mend = "correct \"listen\" in " + services_.paths.site_config()};
+    return Error{
+        .code = ErrorCode::kInvalidArgument,
+        .cause = "cannot listen at " + services_.site.listen + ": " + ::gai_strerror(failed),
+        .effect = "holdfastd does not start",
+        .mend = "correct \"listen\" in " + services_.paths.site_config()};
   }
   sys::UniqueFd fd(::socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   int on = 1;
@@ -145,7 +147,8 @@ Status PeerService::listen() {
   if (!good) {
     return errno_error(failed, "listen at " + services_.site.listen)
         .with_effect("holdfastd does not start")
-        .with_mend("end what uses the address (ss -ltnp), or change \"listen\" in " + services_.paths.site_config());
+        .with_mend("end what uses the address (ss -ltnp), or change \"listen\" in " +
+                   services_.paths.site_config());
   }
   listener_ = std::move(fd);
   return {};
@@ -177,15 +180,18 @@ void PeerService::accept_loop() {
 }
 
 void PeerService::serve(sys::UniqueFd socket) {
-  Result<std::unique_ptr<TlsStream>> stream = TlsStream::accept(*tls_, std::move(socket), kHandshakeLimit);
+  Result<std::unique_ptr<TlsStream>> stream =
+      TlsStream::accept(*tls_, std::move(socket), kHandshakeLimit);
   if (!stream.ok()) return log_info("a connection was given up: " + stream.error().cause);
   TlsStream& tls = **stream;
   std::string kind = tls.alpn();
   if (kind == kAlpnPairing) return serve_pairing(tls);
   Result<PeerRow> peer = authenticate(tls);
   if (!peer.ok()) {
-    log_warning("a connection from " + tls.peer_address() + " was refused: " + peer.error().describe());
-    if (kind == kAlpnRequests) static_cast<void>(send_message(tls, error_message(peer.error()), 2s));
+    log_warning("a connection from " + tls.peer_address() +
+                " was refused: " + peer.error().describe());
+    if (kind == kAlpnRequests)
+      static_cast<void>(send_message(tls, error_message(peer.error()), 2s));
     if (kind == kAlpnFrames) {
       replication::ErrorFrame refusal{.refusal = replication::Refusal::kWrongKey,
                                       .epoch = {},
@@ -220,11 +226,14 @@ Result<PeerRow> PeerService::authenticate(TlsStream& stream) {
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(peer->ca_pem));
   Status verified = verify_peer(chain, ca, *site);
   if (verified.ok()) return peer;
-  Error error{.code = ErrorCode::kWrongKey,
-              .cause = "site " + peer->name + " is not who it was at pairing: " + verified.error().cause,
-              .effect = "it is not trusted and nothing was exchanged",
-              .mend = "compare the fingerprints (holdfast site show there, holdfast site peers here); if the site was "
-                      "made anew, pair again under its new id"};
+  Error error{
+      .code = ErrorCode::kWrongKey,
+      .cause = "site " + peer->name + " is not who it was at pairing: " + verified.error().cause,
+      .effect = "it is not trusted and nothing was exchanged",
+      .mend =
+          "compare the fingerprints (holdfast site show there, holdfast site peers here); if the "
+          "site was "
+          "made anew, pair again under its new id"};
   note_refused(*site, error);
   return error;
 }
@@ -239,7 +248,8 @@ void PeerService::note_refused(SiteId site, const Error& error) {
   contacts_[site].refused = error;
 }
 
-Result<std::unique_ptr<TlsStream>> PeerService::connect(const PeerRow& peer, std::string_view alpn, Millis limit) {
+Result<std::unique_ptr<TlsStream>> PeerService::connect(const PeerRow& peer, std::string_view alpn,
+                                                        Millis limit) {
   Result<std::unique_ptr<TlsStream>> reached = TlsStream::connect(*tls_, peer.address, alpn, limit);
   if (!reached.ok()) {
     return std::move(reached)
@@ -252,10 +262,12 @@ Result<std::unique_ptr<TlsStream>> PeerService::connect(const PeerRow& peer, std
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(peer.ca_pem));
   Status verified = verify_peer(TRY(stream->peer_chain()), ca, peer.site);
   if (!verified.ok()) {
-    Error error{.code = ErrorCode::kWrongKey,
-                .cause = "who answers at " + peer.address + " is not site " + peer.name + ": " + verified.error().cause,
-                .effect = "nothing was sent to it",
-                .mend = "compare the fingerprints: holdfast site peers here, holdfast site show there"};
+    Error error{
+        .code = ErrorCode::kWrongKey,
+        .cause = "who answers at " + peer.address + " is not site " + peer.name + ": " +
+                 verified.error().cause,
+        .effect = "nothing was sent to it",
+        .mend = "compare the fingerprints: holdfast site peers here, holdfast site show there"};
     log_warning(error.describe());
     note_refused(peer.site, error);
     return error;
@@ -264,9 +276,11 @@ Result<std::unique_ptr<TlsStream>> PeerService::connect(const PeerRow& peer, std
   return stream;
 }
 
-Result<sys::JsonObject> PeerService::call(SiteId site, const sys::JsonObject& request, Millis limit) {
+Result<sys::JsonObject> PeerService::call(SiteId site, const sys::JsonObject& request,
+                                          Millis limit) {
   PeerRow peer = TRY(services_.catalog->peer(site));
-  std::unique_ptr<TlsStream> stream = TRY(connect(peer, kAlpnRequests, std::min<Millis>(limit, 5s)));
+  std::unique_ptr<TlsStream> stream =
+      TRY(connect(peer, kAlpnRequests, std::min<Millis>(limit, 5s)));
   TRY(send_message(*stream, request, limit));
   return receive_message(*stream, limit);
 }
@@ -277,12 +291,10 @@ sys::JsonArray PeerService::show_peers() {
   if (!peers.ok()) return list;
   for (const PeerRow& peer : *peers) {
     Result<sys::JsonObject> answer = call(peer.site, {{"op", "ping"}}, 2s);
-    sys::JsonObject view{{"site_id", peer.site.hex()},
-                         {"name", peer.name},
-                         {"address", peer.address},
-                         {"ca_fingerprint", peer.fingerprint},
-                         {"paired_us", peer.paired.value},
-                         {"state", answer.ok() ? "reachable" : "unreachable"}};
+    sys::JsonObject view{
+        {"site_id", peer.site.hex()},     {"name", peer.name},
+        {"address", peer.address},        {"ca_fingerprint", peer.fingerprint},
+        {"paired_us", peer.paired.value}, {"state", answer.ok() ? "reachable" : "unreachable"}};
     std::lock_guard lock(mutex_);
     const Contact& contact = contacts_[peer.site];
     if (contact.last_seen) view["last_seen_us"] = contact.last_seen->value;

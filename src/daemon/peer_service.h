@@ -46,9 +46,11 @@ class PeerService {
   Result<sys::JsonObject> pair(std::string_view token, std::string address);
 
   // Connects and makes sure that it is that peer.
-  Result<std::unique_ptr<TlsStream>> connect(const PeerRow& peer, std::string_view alpn, Millis limit);
+  Result<std::unique_ptr<TlsStream>> connect(const PeerRow& peer, std::string_view alpn,
+                                             Millis limit);
   Result<sys::JsonObject> call(SiteId peer, const sys::JsonObject& request, Millis limit);
-  Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state, Millis limit);
+  Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
+                                         Millis limit);
   struct StopAnswer {
     recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
     journal::LineEnd durable;

@@ -38,10 +38,11 @@ Result<Offer> read_offer(const sys::JsonObject& json, const PeerRow& from) {
     return Error{.code = ErrorCode::kInternal, .cause = "a peer's signing key of the wrong length"};
   }
   std::memcpy(vault_key.data(), signer.data(), signer.size());
-  offer.certificate =
-      TRY(vault::verify_certificate(TRY(from_hex(TRY(sys::get_string(json, "certificate")))), vault_key));
+  offer.certificate = TRY(vault::verify_certificate(
+      TRY(from_hex(TRY(sys::get_string(json, "certificate")))), vault_key));
   if (offer.certificate.vm != offer.row.id || offer.certificate.site != from.site) {
-    return Error{.code = ErrorCode::kWrongKey, .cause = "the journal's certificate is for another VM or site"};
+    return Error{.code = ErrorCode::kWrongKey,
+                 .cause = "the journal's certificate is for another VM or site"};
   }
   return offer;
 }
@@ -49,7 +50,8 @@ Result<Offer> read_offer(const sys::JsonObject& json, const PeerRow& from) {
 // What a failover would need is looked for now.
 Status check_platform(const VmDefinition& definition) {
   TRY(hypervisor::check_machine_type(definition.machine_type));
-  auto kind = definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot : hypervisor::FirmwareKind::kPlain;
+  auto kind = definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot
+                                     : hypervisor::FirmwareKind::kPlain;
   TRY(hypervisor::require_firmware(kind, TRY(Digest::parse_hex(definition.firmware.build))));
   return {};
 }
@@ -72,12 +74,13 @@ Result<sys::JsonObject> Protections::take_offer(const sys::JsonObject& json, con
     std::filesystem::remove_all(services_.paths.replica(vm), ignored);
   });
   TRY(create_replica(services_, vm, offer.certificate.journal_public_key));
-  TRY(services_.catalog->put_protection({.vm = vm,
-                                         .peer = from.site,
-                                         .direction = Direction::kIn,
-                                         .journal_public_key = to_hex(offer.certificate.journal_public_key),
-                                         .minted_at = from.site,
-                                         .created = catalog_now()}));
+  TRY(services_.catalog->put_protection(
+      {.vm = vm,
+       .peer = from.site,
+       .direction = Direction::kIn,
+       .journal_public_key = to_hex(offer.certificate.journal_public_key),
+       .minted_at = from.site,
+       .created = catalog_now()}));
   undo.dismiss();
   desk_.reopen(vm);
   log_info("this site protects VM " + offer.row.name + " of site " + from.name);
@@ -87,7 +90,8 @@ Result<sys::JsonObject> Protections::take_offer(const sys::JsonObject& json, con
 Result<sys::JsonObject> Protections::withdraw(VmId vm, const PeerRow& from) {
   VmRow row = TRY(services_.catalog->vm(vm));
   ProtectionRow protection = TRY(services_.catalog->protection(vm));
-  if (row.role != VmRole::kStandby || protection.direction != Direction::kIn || protection.peer != from.site) {
+  if (row.role != VmRole::kStandby || protection.direction != Direction::kIn ||
+      protection.peer != from.site) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "VM \"" + row.name + "\" is not a replica of that site's here",
                  .effect = "nothing was removed",
@@ -98,7 +102,8 @@ Result<sys::JsonObject> Protections::withdraw(VmId vm, const PeerRow& from) {
   std::error_code failed;
   std::filesystem::remove_all(services_.paths.replica(vm), failed);
   Status deleted = services_.vault.delete_key(vm);
-  if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound) return std::move(deleted).error();
+  if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
+    return std::move(deleted).error();
   TRY(services_.catalog->remove_vm(vm));
   log_info("the replica of VM " + row.name + " was withdrawn by site " + from.name);
   return sys::JsonObject{{"removed", true}};

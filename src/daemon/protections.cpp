@@ -52,18 +52,21 @@ void Protections::superseded(VmId vm) {
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok() || !services_.units->running(keeper_unit(vm))) return;
   Services& services = services_;
-  Result<uint64_t> job = services_.jobs->submit("vm-superseded", row->name, [&services, vm](Progress& progress) {
-    return stop_vm(services, vm, {.force = true}, progress);
-  });
+  Result<uint64_t> job =
+      services_.jobs->submit("vm-superseded", row->name, [&services, vm](Progress& progress) {
+        return stop_vm(services, vm, {.force = true}, progress);
+      });
   if (!job.ok()) log_error(job.error().describe());
 }
 
-Result<sys::JsonObject> Protections::enable(const VmRow& row, const PeerRow& peer, Progress& progress) {
+Result<sys::JsonObject> Protections::enable(const VmRow& row, const PeerRow& peer,
+                                            Progress& progress) {
   if (row.role != VmRole::kActive) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" is " + std::string(to_string(row.role)) + " at this site",
-                 .effect = "it is not protected from here",
-                 .mend = "protect it at the site where it is active"};
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "VM \"" + row.name + "\" is " + std::string(to_string(row.role)) + " at this site",
+        .effect = "it is not protected from here",
+        .mend = "protect it at the site where it is active"};
   }
   if (Result<ProtectionRow> before = services_.catalog->protection(row.id); before.ok()) {
     return Error{.code = ErrorCode::kExists,
@@ -110,10 +113,11 @@ Result<sys::JsonObject> Protections::enable(const VmRow& row, const PeerRow& pee
 Result<sys::JsonObject> Protections::disable(const VmRow& row, Progress& progress) {
   ProtectionRow protection = TRY(services_.catalog->protection(row.id));
   if (protection.direction == Direction::kIn) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" is protected by its own site; this one holds the replica",
-                 .effect = "nothing was changed",
-                 .mend = "holdfast protection disable " + row.name + " at its own site"};
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "VM \"" + row.name + "\" is protected by its own site; this one holds the replica",
+        .effect = "nothing was changed",
+        .mend = "holdfast protection disable " + row.name + " at its own site"};
   }
   progress.step("end replication");
   {
@@ -128,10 +132,13 @@ Result<sys::JsonObject> Protections::disable(const VmRow& row, Progress& progres
   Result<sys::JsonObject> withdrawn =
       services_.peers->call(protection.peer, {{"op", "withdraw"}, {"vm", row.id.hex()}}, 30s);
   TRY(services_.catalog->remove_protection(row.id));
-  static_cast<void>(ask_keeper(services_.paths.run_file(row.id, "control.sock"), {{"op", "unpin"}}, 2s));
-  sys::JsonObject result{{"vm", row.name}, {"protected", false}, {"replica_removed", withdrawn.ok()}};
+  static_cast<void>(
+      ask_keeper(services_.paths.run_file(row.id, "control.sock"), {{"op", "unpin"}}, 2s));
+  sys::JsonObject result{
+      {"vm", row.name}, {"protected", false}, {"replica_removed", withdrawn.ok()}};
   if (!withdrawn.ok()) {
-    log_warning("the replica of " + row.name + " stays at its peer: " + withdrawn.error().describe());
+    log_warning("the replica of " + row.name +
+                " stays at its peer: " + withdrawn.error().describe());
     result["replica_error"] = sys::error_to_json(withdrawn.error());
   }
   return result;

@@ -1,5 +1,5 @@
-// Which VMs are protected: the streams that leave, the replicas that arrive, and the acts that begin
-// and end a protection.
+// Which VMs are protected: the streams that leave, the replicas that arrive, and the acts that
+// begin and end a protection.
 #pragma once
 
 #include <map>
@@ -51,6 +51,7 @@ struct FailoverRequest {
   bool source_is_dead = false;
   std::string actor;
 };
-Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request, Progress& progress);
+Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
+                                  Progress& progress);
 
 }  // namespace hf::daemon

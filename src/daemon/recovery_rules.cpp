@@ -5,18 +5,24 @@ namespace {
 
 recovery::Role role_of(VmRole role) {
   switch (role) {
-    case VmRole::kActive: return recovery::Role::kPrimary;
-    case VmRole::kStandby: return recovery::Role::kReplica;
-    case VmRole::kSuperseded: return recovery::Role::kSuperseded;
+    case VmRole::kActive:
+      return recovery::Role::kPrimary;
+    case VmRole::kStandby:
+      return recovery::Role::kReplica;
+    case VmRole::kSuperseded:
+      return recovery::Role::kSuperseded;
   }
   return recovery::Role::kSuperseded;
 }
 
 VmRole role_of(recovery::Role role) {
   switch (role) {
-    case recovery::Role::kPrimary: return VmRole::kActive;
-    case recovery::Role::kReplica: return VmRole::kStandby;
-    case recovery::Role::kSuperseded: return VmRole::kSuperseded;
+    case recovery::Role::kPrimary:
+      return VmRole::kActive;
+    case recovery::Role::kReplica:
+      return VmRole::kStandby;
+    case recovery::Role::kSuperseded:
+      return VmRole::kSuperseded;
   }
   return VmRole::kSuperseded;
 }
@@ -24,14 +30,19 @@ VmRole role_of(recovery::Role role) {
 }  // namespace
 
 recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer) {
-  return {.vm = row.id, .epoch = row.epoch, .role = role_of(row.role), .incarnation = {}, .has_peer = has_peer};
+  return {.vm = row.id,
+          .epoch = row.epoch,
+          .role = role_of(row.role),
+          .incarnation = {},
+          .has_peer = has_peer};
 }
 
 bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site) {
   return protection.ok() && protection->peer == site;
 }
 
-Status store_recovery_state(Services& services, const recovery::RecoveryState& state, std::string_view note) {
+Status store_recovery_state(Services& services, const recovery::RecoveryState& state,
+                            std::string_view note) {
   return services.catalog->set_role(state.vm, role_of(state.role), state.epoch, note);
 }
 

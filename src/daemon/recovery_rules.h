@@ -10,6 +10,7 @@ namespace hf::daemon {
 recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer);
 // The site at the other end of the VM's protection: the only one whose word about its epoch counts.
 bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site);
-Status store_recovery_state(Services& services, const recovery::RecoveryState& state, std::string_view note);
+Status store_recovery_state(Services& services, const recovery::RecoveryState& state,
+                            std::string_view note);
 
 }  // namespace hf::daemon

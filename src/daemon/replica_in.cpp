@@ -29,7 +29,8 @@ journal::ReplicaOptions replica_options(VmId vm, const crypto::PublicKey& key) {
 Result<crypto::PublicKey> parse_key(std::string_view hex) {
   Bytes raw = TRY(from_hex(hex));
   crypto::PublicKey key{};
-  if (raw.size() != key.size()) return Error{.code = ErrorCode::kCorrupt, .cause = "a journal key of the wrong length"};
+  if (raw.size() != key.size())
+    return Error{.code = ErrorCode::kCorrupt, .cause = "a journal key of the wrong length"};
   std::memcpy(key.data(), raw.data(), raw.size());
   return key;
 }
@@ -61,7 +62,8 @@ bool ReplicaDesk::take_seat(VmId vm, uint64_t& number) {
   if (seat.closed) return false;
   number = ++seat.newest;
   changed_.notify_all();
-  bool free = changed_.wait_for(lock, 10s, [&] { return stopping_ || !seat.busy || seat.newest != number; });
+  bool free = changed_.wait_for(lock, 10s,
+                                [&] { return stopping_ || !seat.busy || seat.newest != number; });
   if (!free || stopping_ || seat.newest != number || seat.closed) return false;
   seat.busy = true;
   seat.view.connected = true;
@@ -106,22 +108,26 @@ void ReplicaDesk::stop() {
   changed_.notify_all();
 }
 
-void ReplicaDesk::serve(VmId vm, const PeerRow& peer, TlsStream& tls, replication::FrameReader& reader,
-                        const replication::Frame& hello) {
+void ReplicaDesk::serve(VmId vm, const PeerRow& peer, TlsStream& tls,
+                        replication::FrameReader& reader, const replication::Frame& hello) {
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok()) return refuse(tls, vm, replication::Refusal::kUnknownVm, {}, row.error().cause);
   Result<ProtectionRow> protection = services_.catalog->protection(vm);
-  bool ours = protection.ok() && protection->direction == Direction::kIn && protection->peer == peer.site;
+  bool ours =
+      protection.ok() && protection->direction == Direction::kIn && protection->peer == peer.site;
   if (!ours || row->role != VmRole::kStandby) {
     Result<replication::Hello> said = replication::decode_hello(hello.body);
     bool stale = said.ok() && said->epoch < row->epoch;
-    return refuse(tls, vm, stale ? replication::Refusal::kStaleEpoch : replication::Refusal::kNotReplica, row->epoch,
-                  "this site is not a replica of the VM: it has it under epoch " + std::to_string(row->epoch.value) +
-                      " as " + std::string(to_string(row->role)));
+    return refuse(
+        tls, vm, stale ? replication::Refusal::kStaleEpoch : replication::Refusal::kNotReplica,
+        row->epoch,
+        "this site is not a replica of the VM: it has it under epoch " +
+            std::to_string(row->epoch.value) + " as " + std::string(to_string(row->role)));
   }
   uint64_t number = 0;
   if (!take_seat(vm, number)) {
-    return refuse(tls, vm, replication::Refusal::kBusy, row->epoch, "another connection carries the VM");
+    return refuse(tls, vm, replication::Refusal::kBusy, row->epoch,
+                  "another connection carries the VM");
   }
   Status ended = receive(vm, number, *protection, row->epoch, tls, reader, hello);
   if (!ended.ok()) {
@@ -148,7 +154,8 @@ struct Machine {
       journal->tick();
       receiver->tick(catalog_now());
       for (replication::Effect& effect : receiver->take_effects()) {
-        if (auto* send = std::get_if<replication::SendFrame>(&effect)) TRY(tls.write_all(send->frame, 30s));
+        if (auto* send = std::get_if<replication::SendFrame>(&effect))
+          TRY(tls.write_all(send->frame, 30s));
         if (auto* end = std::get_if<replication::Disconnect>(&effect)) return end->reason;
       }
     } while (!storage->idle());
@@ -170,14 +177,17 @@ struct Machine {
 
 }  // namespace
 
-Status ReplicaDesk::receive(VmId vm, uint64_t number, const ProtectionRow& protection, Epoch epoch, TlsStream& tls,
-                            replication::FrameReader& reader, const replication::Frame& hello) {
+Status ReplicaDesk::receive(VmId vm, uint64_t number, const ProtectionRow& protection, Epoch epoch,
+                            TlsStream& tls, replication::FrameReader& reader,
+                            const replication::Frame& hello) {
   crypto::PublicKey key = TRY(parse_key(protection.journal_public_key));
   Machine machine;
   machine.storage = TRY(sys::PosixStorage::open_directory(services_.paths.replica(vm)));
-  machine.journal = TRY(journal::ReplicaJournal::open(*machine.storage, machine.clock, replica_options(vm, key)));
+  machine.journal =
+      TRY(journal::ReplicaJournal::open(*machine.storage, machine.clock, replica_options(vm, key)));
   machine.receiver = std::make_unique<replication::Receiver>(
-      replication::ReceiverOptions{.vm = vm, .site = services_.site.site_id, .epoch = epoch, .public_key = key},
+      replication::ReceiverOptions{
+          .vm = vm, .site = services_.site.site_id, .epoch = epoch, .public_key = key},
       *machine.journal);
   machine.receiver->connected(catalog_now());
   machine.receiver->received(hello, catalog_now());

@@ -50,8 +50,8 @@ class ReplicaDesk {
   bool take_seat(VmId vm, uint64_t& number);
   void leave_seat(VmId vm);
   bool may_go_on(VmId vm, uint64_t number);
-  Status receive(VmId vm, uint64_t number, const ProtectionRow& protection, Epoch epoch, TlsStream& tls,
-                 replication::FrameReader& reader, const replication::Frame& hello);
+  Status receive(VmId vm, uint64_t number, const ProtectionRow& protection, Epoch epoch,
+                 TlsStream& tls, replication::FrameReader& reader, const replication::Frame& hello);
 
   Services& services_;
   std::mutex mutex_;

@@ -41,7 +41,8 @@ OutgoingStream::~OutgoingStream() {
 
 void OutgoingStream::sleep(std::chrono::milliseconds time) {
   auto end = std::chrono::steady_clock::now() + time;
-  while (!stopping_ && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::min(time, 20ms));
+  while (!stopping_ && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::min(time, 20ms));
 }
 
 bool OutgoingStream::keeper_runs() { return services_.units->running(keeper_unit(vm_)); }
@@ -107,13 +108,15 @@ void OutgoingStream::serve_connection(replication::Sender& sender) {
   sender.connected(catalog_now());
   Status ended = pump(sender, **tls);
   if (!ended.ok() && !stopping_) {
-    log_warning("replication of " + vm_.hex() + " to " + peer->name + ": " + ended.error().describe());
+    log_warning("replication of " + vm_.hex() + " to " + peer->name + ": " +
+                ended.error().describe());
     publish_error("connecting", ended.error());
   }
   sender.disconnected(catalog_now());
   // The feed's connection went with pump(): what was asked on it is not answered any more.
   if (sender.awaits_feed()) {
-    sender.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the connection ended"}, catalog_now());
+    sender.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the connection ended"},
+                       catalog_now());
   }
   static_cast<void>(sender.take_effects());
 }
@@ -131,13 +134,15 @@ Status OutgoingStream::pump(replication::Sender& sender, TlsStream& tls) {
     if (waits[1].revents != 0) take_from_feed(sender, feed);
     sender.tick(catalog_now());
     pin_acknowledged(sender);
-    publish(sender, sender.state() == replication::Sender::State::kStreaming ? "streaming" : "connecting");
+    publish(sender,
+            sender.state() == replication::Sender::State::kStreaming ? "streaming" : "connecting");
     if (!keeper_runs()) return {};
   }
   return {};
 }
 
-Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls, std::optional<FeedClient>& feed) {
+Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls,
+                             std::optional<FeedClient>& feed) {
   for (replication::Effect& effect : sender.take_effects()) {
     if (auto* send = std::get_if<replication::SendFrame>(&effect)) {
       TRY(tls.write_all(send->frame, 30s));
@@ -147,7 +152,8 @@ Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls, std::o
         if (connected.ok()) feed.emplace(std::move(connected).value());
       }
       Status asked = feed ? feed->ask(want->after, want->bytes_max, kFeedWaitMs)
-                          : Status(Error{.code = ErrorCode::kUnavailable, .cause = "the keeper's feed is not there"});
+                          : Status(Error{.code = ErrorCode::kUnavailable,
+                                         .cause = "the keeper's feed is not there"});
       feed_asked_ = asked.ok();
       if (!asked.ok()) {
         feed.reset();
@@ -168,9 +174,11 @@ Status OutgoingStream::take_from_peer(replication::Sender& sender, TlsStream& tl
   std::byte buffer[16384];
   Result<size_t> got = tls.read_some(buffer, 0ms);
   if (!got.ok()) return got.error().code == ErrorCode::kTimeout ? Status() : Status(got.error());
-  if (*got == 0) return Error{.code = ErrorCode::kUnavailable, .cause = "the peer closed the connection"};
+  if (*got == 0)
+    return Error{.code = ErrorCode::kUnavailable, .cause = "the peer closed the connection"};
   reader_.push(ByteSpan(buffer, *got));
-  while (std::optional<replication::Frame> frame = TRY(reader_.next())) sender.received(*frame, catalog_now());
+  while (std::optional<replication::Frame> frame = TRY(reader_.next()))
+    sender.received(*frame, catalog_now());
   return {};
 }
 
@@ -179,9 +187,10 @@ void OutgoingStream::take_from_feed(replication::Sender& sender, std::optional<F
   feed_asked_ = false;
   if (answer.ok()) {
     home_durable_ = std::max(home_durable_, answer->durable);
-    sender.feed_records(
-        {.records = answer->records, .durable = answer->durable, .oldest_unshipped = answer->oldest_time},
-        catalog_now());
+    sender.feed_records({.records = answer->records,
+                         .durable = answer->durable,
+                         .oldest_unshipped = answer->oldest_time},
+                        catalog_now());
     return;
   }
   feed.reset();
@@ -202,12 +211,14 @@ void OutgoingStream::look_at_backlog(replication::Sender& sender) {
 // The VM does not run here: has the peer taken it over meanwhile?
 void OutgoingStream::ask_peer_once() {
   auto now = std::chrono::steady_clock::now();
-  bool asked_lately = asked_peer_at_ != std::chrono::steady_clock::time_point() && now - asked_peer_at_ < kPeerQuestionPause;
+  bool asked_lately = asked_peer_at_ != std::chrono::steady_clock::time_point() &&
+                      now - asked_peer_at_ < kPeerQuestionPause;
   if (peer_knows_us_ || asked_lately) return;
   asked_peer_at_ = now;
   Result<VmRow> row = services_.catalog->vm(vm_);
   if (!row.ok() || row->role != VmRole::kActive) return;
-  Result<recovery::PeerAnswer> answer = services_.peers->ask_epoch(vm_, recovery_state(*row, true), 3s);
+  Result<recovery::PeerAnswer> answer =
+      services_.peers->ask_epoch(vm_, recovery_state(*row, true), 3s);
   if (!answer.ok()) return publish_error("waiting", answer.error());
   peer_knows_us_ = true;
   learn_epoch(answer->epoch);
@@ -264,7 +275,9 @@ void OutgoingStream::publish_error(std::string_view state, const Error& error) {
 sys::JsonObject OutgoingStream::show() {
   std::lock_guard lock(mutex_);
   bool running = keeper_runs();
-  sys::JsonObject show{{"state", running ? view_.state : view_.state == "halted" ? "halted" : "vm stopped"},
+  sys::JsonObject show{{"state", running                   ? view_.state
+                                 : view_.state == "halted" ? "halted"
+                                                           : "vm stopped"},
                        {"caught_up", view_.caught_up},
                        {"lag_records", view_.lag_records},
                        {"lag_bytes", view_.unacknowledged_bytes},
@@ -272,7 +285,9 @@ sys::JsonObject OutgoingStream::show() {
   if (view_.acknowledged) {
     show["acknowledged"] = view_.acknowledged->position.sequence.value;
     show["acknowledged_incarnation"] = view_.acknowledged->position.incarnation.hex();
-    show["rpo_ms"] = (view_.rpo_us + 999) / 1000;
+    // What was not there when last looked at has only grown older.
+    uint64_t since = view_.rpo_us == 0 ? 0 : catalog_now().value - view_.at.value;
+    show["rpo_ms"] = (view_.rpo_us + since + 999) / 1000;
   } else {
     show["rpo_ms"] = nullptr;  // the replica has nothing yet
   }
@@ -282,7 +297,7 @@ sys::JsonObject OutgoingStream::show() {
 
 bool OutgoingStream::drain(std::chrono::milliseconds limit) {
   auto end = std::chrono::steady_clock::now() + limit;
-  while (std::chrono::steady_clock::now() < end) {
+  while (keeper_runs() && std::chrono::steady_clock::now() < end) {
     Result<sys::JsonObject> keeper = ask_keeper(control_, {{"op", "status"}}, 500ms);
     uint64_t durable = 0;
     if (keeper.ok()) {
@@ -292,7 +307,9 @@ bool OutgoingStream::drain(std::chrono::milliseconds limit) {
     {
       std::lock_guard lock(mutex_);
       if (view_.state != "streaming") return false;
-      if (view_.acknowledged && durable != 0 && view_.acknowledged->position.sequence.value >= durable) return true;
+      if (view_.acknowledged && durable != 0 &&
+          view_.acknowledged->position.sequence.value >= durable)
+        return true;
     }
     std::this_thread::sleep_for(20ms);
   }

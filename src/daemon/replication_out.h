@@ -68,6 +68,7 @@ class OutgoingStream {
   Sequence pinned_;
   std::chrono::steady_clock::time_point pinned_at_{};
   std::chrono::steady_clock::time_point asked_peer_at_{};
+  std::chrono::steady_clock::time_point looked_at_{};
   bool peer_knows_us_ = false;
 
   std::atomic<bool> stopping_ = false;

@@ -30,10 +30,14 @@ bool matches(std::string_view pattern, std::string_view path, std::vector<std::s
 
 std::string_view role_name(Role role) {
   switch (role) {
-    case Role::kReader: return "Reader";
-    case Role::kOperator: return "Operator";
-    case Role::kContributor: return "Contributor";
-    case Role::kOwner: return "Owner";
+    case Role::kReader:
+      return "Reader";
+    case Role::kOperator:
+      return "Operator";
+    case Role::kContributor:
+      return "Contributor";
+    case Role::kOwner:
+      return "Owner";
   }
   return "?";
 }

@@ -15,7 +15,8 @@ Router example() {
                  {Method::kGet, "/v1/vms/{vm}", Role::kReader, echo},
                  {Method::kPost, "/v1/vms/{vm}/disks/{disk}", Role::kContributor, echo},
                  {Method::kGet, "/v1/fails", Role::kReader, [](const Request&) -> Result<Response> {
-                    return Error{.code = ErrorCode::kNoSpace, .cause = "c", .effect = "e", .mend = "m"};
+                    return Error{
+                        .code = ErrorCode::kNoSpace, .cause = "c", .effect = "e", .mend = "m"};
                   }}});
 }
 

@@ -82,20 +82,22 @@ void Services::on_event(const launcher::Event& event) {
                 std::to_string(event.signal) + (event.will_restart ? ", it is started again" : ""));
   }
   if (std::optional<VmId> vm = vm_of_unit(event.unit, "qemu-")) return on_qemu_ended(*vm, event);
-  if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-")) return on_keeper_ended(*vm, event);
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-"))
+    return on_keeper_ended(*vm, event);
 }
 
 void Services::on_qemu_ended(VmId vm, const launcher::Event& event) {
   Result<VmRow> row = catalog->vm(vm);
   if (!row.ok()) return;
   bool by_itself = event.exit_status == 0 && event.signal == 0;
-  static_cast<void>(jobs->submit("vm-ended", row->name, [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
-    VmRow ended = TRY(catalog->vm(vm));
-    if (units->running(qemu_unit(vm))) return sys::JsonObject{};
-    if (by_itself) TRY(catalog->set_wanted(vm, false));  // the guest shut itself down
-    TRY(finish_vm(*this, ended));
-    return sys::JsonObject{{"vm", ended.name}};
-  }));
+  static_cast<void>(jobs->submit(
+      "vm-ended", row->name, [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
+        VmRow ended = TRY(catalog->vm(vm));
+        if (units->running(qemu_unit(vm))) return sys::JsonObject{};
+        if (by_itself) TRY(catalog->set_wanted(vm, false));  // the guest shut itself down
+        TRY(finish_vm(*this, ended));
+        return sys::JsonObject{{"vm", ended.name}};
+      }));
 }
 
 void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {
@@ -103,15 +105,19 @@ void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {
   Result<VmRow> row = catalog->vm(vm);
   if (!row.ok()) return;
   log_error("the keeper of VM " + row->name + " gave up under the running guest: " +
-            error_of_end("it", {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail})
+            error_of_end("it", {.exit_status = event.exit_status,
+                                .signal = event.signal,
+                                .stderr_tail = event.stderr_tail})
                 .cause);
-  static_cast<void>(jobs->submit("keeper-revive", row->name, [this, vm](Progress& progress) -> Result<sys::JsonObject> {
-    VmRow ended = TRY(catalog->vm(vm));
-    if (ended.role != VmRole::kActive || !units->running(qemu_unit(vm))) return sys::JsonObject{};
-    progress.step("start the keeper again");
-    TRY(revive_keeper(*this, ended));
-    return sys::JsonObject{{"vm", ended.name}};
-  }));
+  static_cast<void>(jobs->submit(
+      "keeper-revive", row->name, [this, vm](Progress& progress) -> Result<sys::JsonObject> {
+        VmRow ended = TRY(catalog->vm(vm));
+        if (ended.role != VmRole::kActive || !units->running(qemu_unit(vm)))
+          return sys::JsonObject{};
+        progress.step("start the keeper again");
+        TRY(revive_keeper(*this, ended));
+        return sys::JsonObject{{"vm", ended.name}};
+      }));
 }
 
 }  // namespace hf::daemon

@@ -8,16 +8,27 @@ namespace {
 Error sqlite_error(int code, sqlite3* connection, std::string_view doing) {
   ErrorCode ours = ErrorCode::kIo;
   switch (code & 0xff) {
-    case SQLITE_CONSTRAINT: ours = ErrorCode::kExists; break;
-    case SQLITE_FULL: ours = ErrorCode::kNoSpace; break;
+    case SQLITE_CONSTRAINT:
+      ours = ErrorCode::kExists;
+      break;
+    case SQLITE_FULL:
+      ours = ErrorCode::kNoSpace;
+      break;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB: ours = ErrorCode::kCorrupt; break;
+    case SQLITE_NOTADB:
+      ours = ErrorCode::kCorrupt;
+      break;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED: ours = ErrorCode::kConflict; break;
+    case SQLITE_LOCKED:
+      ours = ErrorCode::kConflict;
+      break;
     case SQLITE_PERM:
     case SQLITE_READONLY:
-    case SQLITE_CANTOPEN: ours = ErrorCode::kPermission; break;
-    default: break;
+    case SQLITE_CANTOPEN:
+      ours = ErrorCode::kPermission;
+      break;
+    default:
+      break;
   }
   std::string cause = "catalog: " + std::string(doing) + ": ";
   cause += connection != nullptr ? sqlite3_errmsg(connection) : sqlite3_errstr(code);
@@ -59,9 +70,10 @@ void Statement::bind(int index, int64_t value) {
 }
 
 void Statement::bind(int index, std::string_view value) {
-  HF_ASSERT(sqlite3_bind_text64(handle_.get(), index, value.data(), value.size(),
-                                // The macro's cast, in the house's style: SQLite makes its own copy.
-                                reinterpret_cast<sqlite3_destructor_type>(-1), SQLITE_UTF8) == SQLITE_OK);
+  HF_ASSERT(
+      sqlite3_bind_text64(handle_.get(), index, value.data(), value.size(),
+                          // The macro's cast, in the house's style: SQLite makes its own copy.
+                          reinterpret_cast<sqlite3_destructor_type>(-1), SQLITE_UTF8) == SQLITE_OK);
 }
 
 void Statement::bind(int index, std::nullopt_t) {
@@ -72,26 +84,30 @@ void Database::Close::operator()(sqlite3* connection) const { sqlite3_close_v2(c
 
 Result<Database> Database::open(const std::string& path) {
   sqlite3* raw = nullptr;
-  int code = sqlite3_open_v2(path.c_str(), &raw,
-                             SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
+  int code =
+      sqlite3_open_v2(path.c_str(), &raw,
+                      SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr);
   Database database(raw);
   if (code != SQLITE_OK) return sqlite_error(code, raw, "open " + path);
   sqlite3_extended_result_codes(raw, 1);
   sqlite3_busy_timeout(raw, 5000);
-  TRY(database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
+  TRY(
+      database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
                        "PRAGMA trusted_schema=OFF;"));
   return database;
 }
 
 Result<Statement> Database::prepare(std::string_view sql) {
   sqlite3_stmt* raw = nullptr;
-  int code = sqlite3_prepare_v2(connection_.get(), sql.data(), static_cast<int>(sql.size()), &raw, nullptr);
+  int code = sqlite3_prepare_v2(connection_.get(), sql.data(), static_cast<int>(sql.size()), &raw,
+                                nullptr);
   if (code != SQLITE_OK) return sqlite_error(code, connection_.get(), "prepare");
   return Statement(raw);
 }
 
 Status Database::execute(std::string_view script) {
-  int code = sqlite3_exec(connection_.get(), std::string(script).c_str(), nullptr, nullptr, nullptr);
+  int code =
+      sqlite3_exec(connection_.get(), std::string(script).c_str(), nullptr, nullptr, nullptr);
   if (code != SQLITE_OK) return sqlite_error(code, connection_.get(), "execute");
   return {};
 }

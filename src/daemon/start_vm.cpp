@@ -19,7 +19,8 @@ Status check_may_start(Services& services, const VmRow& row, const StartOptions&
     if (asked.ok()) {
       recovery::LearnOutcome learned = TRY(recovery::learn_peer(state, *asked));
       if (learned.learned != recovery::Learned::kNothing) {
-        TRY(store_recovery_state(services, learned.state, "the peer has epoch " + std::to_string(asked->epoch.value)));
+        TRY(store_recovery_state(services, learned.state,
+                                 "the peer has epoch " + std::to_string(asked->epoch.value)));
       }
       state = learned.state;
       answer = *asked;
@@ -31,10 +32,12 @@ Status check_may_start(Services& services, const VmRow& row, const StartOptions&
     TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
   }
   return recovery::may_start(
-      state, answer, options.without_peer ? recovery::StartWord::kWithoutPeer : recovery::StartWord::kNone);
+      state, answer,
+      options.without_peer ? recovery::StartWord::kWithoutPeer : recovery::StartWord::kNone);
 }
 
-Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options, Progress& progress) {
+Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
+                                 Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
   if (services.units->running(qemu_unit(vm))) {
     return Error{.code = ErrorCode::kConflict,

@@ -21,7 +21,8 @@ Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limi
     hypervisor::QmpClient qmp(services.paths.run_file(row.id, "qmp.sock"), 5s);
     Status pressed = qmp.power_button();
     qmp.disconnect();
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        end - std::chrono::steady_clock::now());
     if (services.units->wait_end(qemu_unit(row.id), std::clamp(left, 0ms, kAgain)).ok()) return {};
     TRY(std::move(pressed));
   }
@@ -41,7 +42,8 @@ Status power_off(Services& services, const VmRow& row) {
 
 }  // namespace
 
-Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options, Progress& progress) {
+Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
+                                Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
   bool running = services.units->running(qemu_unit(vm));
   if (!running && !services.units->running(keeper_unit(vm))) {
@@ -65,7 +67,8 @@ Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& 
   return vm_summary(services, row);
 }
 
-Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor, Progress& progress) {
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor,
+                                  Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
   if (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm))) {
     return Error{.code = ErrorCode::kConflict,
@@ -85,7 +88,8 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string
   services.consoles->forget(vm);
   progress.step("delete the key");
   Status deleted = services.vault.delete_key(vm);
-  if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound) return std::move(deleted).error();
+  if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
+    return std::move(deleted).error();
   TRY(services.catalog->remove_vm(vm));
   log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + actor);
   return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};

@@ -19,20 +19,23 @@ using SteadyTime = std::chrono::steady_clock::time_point;
 
 Error ssl_error(ErrorCode code, std::string_view doing) {
   char text[200] = "";
-  if (unsigned long number = ERR_get_error(); number != 0) ERR_error_string_n(number, text, sizeof text);
+  if (unsigned long number = ERR_get_error(); number != 0)
+    ERR_error_string_n(number, text, sizeof text);
   ERR_clear_error();
-  return {.code = code, .cause = std::string(doing) + (text[0] != 0 ? std::string(": ") + text : "")};
+  return {.code = code,
+          .cause = std::string(doing) + (text[0] != 0 ? std::string(": ") + text : "")};
 }
 
 Millis left_until(SteadyTime end) {
-  return std::max(Millis(0), std::chrono::duration_cast<Millis>(end - std::chrono::steady_clock::now()));
+  return std::max(Millis(0),
+                  std::chrono::duration_cast<Millis>(end - std::chrono::steady_clock::now()));
 }
 
 // Any certificate passes the handshake; verify_peer() decides.
 int accept_any(X509_STORE_CTX*, void*) { return 1; }
 
-int choose_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* in, unsigned in_size,
-                void*) {
+int choose_alpn(SSL*, const unsigned char** out, unsigned char* out_size, const unsigned char* in,
+                unsigned in_size, void*) {
   std::string_view offered(reinterpret_cast<const char*>(in), in_size);
   for (std::string_view known : {kAlpnPairing, kAlpnRequests, kAlpnFrames}) {
     std::string entry(1, static_cast<char>(known.size()));
@@ -69,10 +72,13 @@ Status set_up(SSL_CTX* context, const std::string& key_pem, const crypto::Certif
   // A resumed session carries no certificate to look at.
   SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_num_tickets(context, 0);
-  std::unique_ptr<BIO, BioFree> bio(BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())));
-  std::unique_ptr<EVP_PKEY, PkeyFree> key(PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
+  std::unique_ptr<BIO, BioFree> bio(
+      BIO_new_mem_buf(key_pem.data(), static_cast<int>(key_pem.size())));
+  std::unique_ptr<EVP_PKEY, PkeyFree> key(
+      PEM_read_bio_PrivateKey(bio.get(), nullptr, nullptr, nullptr));
   if (!key) return ssl_error(ErrorCode::kCorrupt, "daemon/tls.key is not a private key");
-  if (SSL_CTX_use_certificate(context, leaf.handle()) != 1 || SSL_CTX_use_PrivateKey(context, key.get()) != 1 ||
+  if (SSL_CTX_use_certificate(context, leaf.handle()) != 1 ||
+      SSL_CTX_use_PrivateKey(context, key.get()) != 1 ||
       SSL_CTX_add1_chain_cert(context, ca.handle()) != 1) {
     return ssl_error(ErrorCode::kInternal, "set up TLS");
   }
@@ -121,17 +127,20 @@ Result<sys::UniqueFd> connect_one(const addrinfo& address, SteadyTime end) {
   int failure = 0;
   socklen_t size = sizeof failure;
   ::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &failure, &size);
-  if (failure != 0) return Error{.code = ErrorCode::kUnavailable, .cause = errno_error(failure, "connect").cause};
+  if (failure != 0)
+    return Error{.code = ErrorCode::kUnavailable, .cause = errno_error(failure, "connect").cause};
   return fd;
 }
 
 Result<sys::UniqueFd> connect_to(const std::string& address, SteadyTime end) {
   size_t colon = address.rfind(':');
   if (colon == std::string::npos) {
-    return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"" + address + "\" is not HOST:PORT"};
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "\"" + address + "\" is not HOST:PORT"};
   }
   std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']')
+    host = host.substr(1, host.size() - 2);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV;
@@ -164,7 +173,8 @@ void set_options(int fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<TlsStream>> TlsStream::connect(const TlsIdentity& identity, const std::string& address,
+Result<std::unique_ptr<TlsStream>> TlsStream::connect(const TlsIdentity& identity,
+                                                      const std::string& address,
                                                       std::string_view alpn, Millis limit) {
   SteadyTime end = std::chrono::steady_clock::now() + limit;
   sys::UniqueFd socket = TRY(connect_to(address, end));
@@ -180,8 +190,8 @@ Result<std::unique_ptr<TlsStream>> TlsStream::connect(const TlsIdentity& identit
   return stream;
 }
 
-Result<std::unique_ptr<TlsStream>> TlsStream::accept(const TlsIdentity& identity, sys::UniqueFd connection,
-                                                     Millis limit) {
+Result<std::unique_ptr<TlsStream>> TlsStream::accept(const TlsIdentity& identity,
+                                                     sys::UniqueFd connection, Millis limit) {
   TRY(sys::set_nonblocking(connection.get(), true));
   set_options(connection.get());
   SSL* ssl = SSL_new(identity.server());
@@ -205,7 +215,8 @@ Status TlsStream::wait(int ssl_result, SteadyTime end, std::string_view doing) {
   pollfd wait{fd(), static_cast<short>(why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
   int ready = ::poll(&wait, 1, static_cast<int>(left_until(end).count()));
   if (ready < 0 && errno != EINTR) return errno_error(errno, doing);
-  if (ready == 0) return Error{.code = ErrorCode::kTimeout, .cause = std::string(doing) + ": no answer"};
+  if (ready == 0)
+    return Error{.code = ErrorCode::kTimeout, .cause = std::string(doing) + ": no answer"};
   return {};
 }
 
@@ -235,7 +246,9 @@ Status TlsStream::read_exact(MutableByteSpan to, Millis limit) {
   SteadyTime end = std::chrono::steady_clock::now() + limit;
   while (!to.empty()) {
     size_t got = TRY(read_some(to, left_until(end)));
-    if (got == 0) return Error{.code = ErrorCode::kUnavailable, .cause = "the other site closed the connection"};
+    if (got == 0)
+      return Error{.code = ErrorCode::kUnavailable,
+                   .cause = "the other site closed the connection"};
     to = to.subspan(got);
   }
   return {};
@@ -257,7 +270,9 @@ Status TlsStream::write_all(ByteSpan from, Millis limit) {
 }
 
 void TlsStream::shut_down() { ::shutdown(socket_.get(), SHUT_RDWR); }
-bool TlsStream::has_pending() const { return SSL_has_pending(ssl_.get()) == 1 && SSL_pending(ssl_.get()) > 0; }
+bool TlsStream::has_pending() const {
+  return SSL_has_pending(ssl_.get()) == 1 && SSL_pending(ssl_.get()) > 0;
+}
 
 std::string TlsStream::alpn() const {
   const unsigned char* name = nullptr;
@@ -281,8 +296,9 @@ std::string TlsStream::peer_address() const {
 Digest TlsStream::exporter() const {
   static constexpr std::string_view kLabel = "EXPORTER-holdfast-pairing";
   Digest out;
-  int done = SSL_export_keying_material(ssl_.get(), reinterpret_cast<unsigned char*>(out.bytes.data()),
-                                        out.bytes.size(), kLabel.data(), kLabel.size(), nullptr, 0, 0);
+  int done =
+      SSL_export_keying_material(ssl_.get(), reinterpret_cast<unsigned char*>(out.bytes.data()),
+                                 out.bytes.size(), kLabel.data(), kLabel.size(), nullptr, 0, 0);
   HF_ASSERT(done == 1);
   return out;
 }
@@ -290,7 +306,8 @@ Digest TlsStream::exporter() const {
 Result<std::vector<crypto::Certificate>> TlsStream::peer_chain() const {
   std::vector<crypto::Certificate> chain;
   X509* leaf = SSL_get0_peer_certificate(ssl_.get());
-  if (leaf == nullptr) return Error{.code = ErrorCode::kWrongKey, .cause = "the other side sent no certificate"};
+  if (leaf == nullptr)
+    return Error{.code = ErrorCode::kWrongKey, .cause = "the other side sent no certificate"};
   X509_up_ref(leaf);
   chain.push_back(crypto::Certificate::adopt(crypto::X509Handle(leaf)));
   // On a client the chain begins with the leaf, on a server it does not.
@@ -314,7 +331,8 @@ std::optional<SiteId> site_of(const crypto::Certificate& leaf) {
   return std::nullopt;
 }
 
-Status verify_peer(const std::vector<crypto::Certificate>& chain, const crypto::Certificate& ca, SiteId site) {
+Status verify_peer(const std::vector<crypto::Certificate>& chain, const crypto::Certificate& ca,
+                   SiteId site) {
   HF_ASSERT(!chain.empty());
   std::unique_ptr<X509_STORE, StoreFree> store(X509_STORE_new());
   std::unique_ptr<X509_STORE_CTX, StoreCtxFree> context(X509_STORE_CTX_new());
@@ -326,7 +344,8 @@ Status verify_peer(const std::vector<crypto::Certificate>& chain, const crypto::
                           X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get()))};
   }
   if (site_of(chain.front()) != site) {
-    return Error{.code = ErrorCode::kWrongKey, .cause = "its certificate names another site than " + site.hex()};
+    return Error{.code = ErrorCode::kWrongKey,
+                 .cause = "its certificate names another site than " + site.hex()};
   }
   return {};
 }

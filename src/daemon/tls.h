@@ -47,10 +47,11 @@ class TlsIdentity {
 class TlsStream {
  public:
   // kUnavailable: nobody there. kTimeout.
-  static Result<std::unique_ptr<TlsStream>> connect(const TlsIdentity& identity, const std::string& address,
+  static Result<std::unique_ptr<TlsStream>> connect(const TlsIdentity& identity,
+                                                    const std::string& address,
                                                     std::string_view alpn, Millis limit);
-  static Result<std::unique_ptr<TlsStream>> accept(const TlsIdentity& identity, sys::UniqueFd connection,
-                                                   Millis limit);
+  static Result<std::unique_ptr<TlsStream>> accept(const TlsIdentity& identity,
+                                                   sys::UniqueFd connection, Millis limit);
   ~TlsStream();
   TlsStream(const TlsStream&) = delete;
   TlsStream& operator=(const TlsStream&) = delete;
@@ -66,7 +67,8 @@ class TlsStream {
   bool has_pending() const;  // bytes are here that poll() does not see
   std::string alpn() const;
   std::string peer_address() const;
-  // Keying material of this connection alone (RFC 8446, 7.5): what is proved with it cannot be relayed.
+  // Keying material of this connection alone (RFC 8446, 7.5): what is proved with it cannot be
+  // relayed.
   Digest exporter() const;
 
   // The other side's certificates as it sent them, leaf first.
@@ -87,6 +89,7 @@ class TlsStream {
 // "holdfast:site:<hex>", as the vault writes it into each leaf; nullopt: no such name in it.
 std::optional<SiteId> site_of(const crypto::Certificate& leaf);
 // The chain's leaf is signed by `ca`, valid now, and names `site`. kWrongKey says what is not so.
-Status verify_peer(const std::vector<crypto::Certificate>& chain, const crypto::Certificate& ca, SiteId site);
+Status verify_peer(const std::vector<crypto::Certificate>& chain, const crypto::Certificate& ca,
+                   SiteId site);
 
 }  // namespace hf::daemon

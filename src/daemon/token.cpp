@@ -7,13 +7,16 @@ constexpr uint32_t kMagic = 0x54504648;  // "HFPT"
 constexpr std::byte kVersion{1};
 constexpr size_t kFixedSize = 86;
 constexpr size_t kCheckSize = 4;
-constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+constexpr std::string_view kAlphabet =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 Error bad_token(std::string cause) {
   return {.code = ErrorCode::kInvalidArgument,
           .cause = std::move(cause),
           .effect = "the sites are not paired",
-          .mend = "copy the whole token, or make a new one: holdfast site pair --new-token at the other site"};
+          .mend =
+              "copy the whole token, or make a new one: holdfast site pair --new-token at the "
+              "other site"};
 }
 
 }  // namespace
@@ -75,7 +78,8 @@ std::string encode_token(const PairingToken& token) {
 }
 
 Result<PairingToken> decode_token(std::string_view text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == ' ' || text.back() == '\r')) text.remove_suffix(1);
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ' || text.back() == '\r'))
+    text.remove_suffix(1);
   Result<Bytes> decoded = base64url_decode(text);
   if (!decoded.ok() || decoded->size() < kFixedSize + kCheckSize ||
       load_le<uint32_t>(decoded->data()) != kMagic) {
@@ -107,7 +111,8 @@ crypto::Secret token_proof_key(const crypto::Secret& secret) {
   return crypto::hkdf_sha256(secret.span(), as_bytes("holdfast"), "holdfast pairing proof v1", 32);
 }
 
-Digest pairing_proof(ByteSpan proof_key, ProofRole role, const Digest& exporter, std::string_view identity) {
+Digest pairing_proof(ByteSpan proof_key, ProofRole role, const Digest& exporter,
+                     std::string_view identity) {
   Bytes message;
   std::string_view word = role == ProofRole::kIssuer ? "issuer" : "bearer";
   for (char c : word) message.push_back(static_cast<std::byte>(c));

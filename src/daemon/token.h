@@ -10,12 +10,13 @@
 //       22   32  SHA-256 of that site's CA certificate, DER
 //       54   32  secret
 //       86    n  address, "host:port"
-//     86+n    4  first bytes of SHA-256 of everything before: finds a slip of copying, proves nothing
+//     86+n    4  first bytes of SHA-256 of everything before: finds a slip of copying, proves
+//     nothing
 //
 // The issuer keeps SHA-256(secret) to find it by and the proof key,
-// HKDF(secret, salt "holdfast", "holdfast pairing proof v1"), not the secret. Each side proves the key with
-// HMAC(proof key, role ‖ exporter ‖ SHA-256(its identity as sent)): bound to this TLS connection and to
-// what is to be pinned, so nobody in between can put in an identity of their own.
+// HKDF(secret, salt "holdfast", "holdfast pairing proof v1"), not the secret. Each side proves the
+// key with HMAC(proof key, role ‖ exporter ‖ SHA-256(its identity as sent)): bound to this TLS
+// connection and to what is to be pinned, so nobody in between can put in an identity of their own.
 #pragma once
 
 #include <string>
@@ -44,7 +45,8 @@ Digest token_hash(const crypto::Secret& secret);
 crypto::Secret token_proof_key(const crypto::Secret& secret);
 
 enum class ProofRole { kIssuer, kBearer };
-Digest pairing_proof(ByteSpan proof_key, ProofRole role, const Digest& exporter, std::string_view identity);
+Digest pairing_proof(ByteSpan proof_key, ProofRole role, const Digest& exporter,
+                     std::string_view identity);
 
 std::string base64url_encode(ByteSpan bytes);
 Result<Bytes> base64url_decode(std::string_view text);

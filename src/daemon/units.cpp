@@ -51,7 +51,8 @@ Status Units::refresh() {
     unit.running = status.running;
     unit.pid = status.pid;
     if (!status.running && !unit.end) {
-      unit.end = UnitEnd{.exit_status = status.exit_status, .signal = status.signal, .stderr_tail = ""};
+      unit.end =
+          UnitEnd{.exit_status = status.exit_status, .signal = status.signal, .stderr_tail = ""};
     }
   }
   changed_.notify_all();
@@ -85,7 +86,8 @@ Status Units::stop(const std::string& unit, int signal, std::chrono::millisecond
 }
 
 Status Units::remove_vm(VmId vm) {
-  launcher::StopRequest request{.unit = keeper_unit(vm), .signal = 15, .timeout_ms = 10000, .remove_vm = vm};
+  launcher::StopRequest request{
+      .unit = keeper_unit(vm), .signal = 15, .timeout_ms = 10000, .remove_vm = vm};
   return client_->stop(request, 30s);
 }
 
@@ -108,7 +110,8 @@ Result<UnitEnd> Units::wait_end(const std::string& unit, std::chrono::millisecon
     return found != known_.end() && !found->second.running && found->second.end.has_value();
   });
   if (!over) {
-    return Error{.code = ErrorCode::kTimeout, .cause = fmt::format("{} did not end in {} ms", unit, limit.count())};
+    return Error{.code = ErrorCode::kTimeout,
+                 .cause = fmt::format("{} did not end in {} ms", unit, limit.count())};
   }
   return *known_[unit].end;
 }

@@ -1,4 +1,5 @@
-// What the launcher runs for us, as far as we know: asked once at start, kept current by its events.
+// What the launcher runs for us, as far as we know: asked once at start, kept current by its
+// events.
 //
 // Thread-safe.
 #pragma once

@@ -25,7 +25,8 @@ std::string_view security_type(const VmDefinition& definition) {
 sys::JsonObject to_json(const VmDefinition& definition) {
   sys::JsonArray disks;
   for (const DiskDefinition& disk : definition.disks) {
-    disks.push_back(sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
+    disks.push_back(
+        sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
   }
   sys::JsonArray nics;
   for (const NicDefinition& nic : definition.nics) {
@@ -74,14 +75,16 @@ Result<VmDefinition> parse_definition(const sys::JsonObject& json) {
     return Error{.code = ErrorCode::kLimit, .cause = "a VM definition with too many disks or NICs"};
   }
   for (const sys::JsonValue& item : *disks) {
-    if (!item.is_object()) return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"disks\" holds no objects"};
+    if (!item.is_object())
+      return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"disks\" holds no objects"};
     const sys::JsonObject& disk = item.as_object();
     definition.disks.push_back({.id = static_cast<uint32_t>(TRY(sys::get_u64(disk, "id"))),
                                 .name = TRY(sys::get_string(disk, "name")),
                                 .size_bytes = TRY(sys::get_u64(disk, "size_bytes"))});
   }
   for (const sys::JsonValue& item : *nics) {
-    if (!item.is_object()) return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"nics\" holds no objects"};
+    if (!item.is_object())
+      return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"nics\" holds no objects"};
     const sys::JsonObject& nic = item.as_object();
     definition.nics.push_back({.name = TRY(sys::get_string(nic, "name")),
                                .mac = TRY(sys::get_string(nic, "mac")),
@@ -98,15 +101,17 @@ Status check_vm_name(std::string_view name) {
   bool good = !name.empty() && name.size() <= 63 && name.front() != '-';
   for (char c : name) good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
   if (good) return {};
-  return bad_request("\"" + std::string(name.substr(0, 80)) + "\" is not a name for a VM",
-                     "choose a name of a-z, 0-9 and '-', at most 63 characters, not beginning with '-'");
+  return bad_request(
+      "\"" + std::string(name.substr(0, 80)) + "\" is not a name for a VM",
+      "choose a name of a-z, 0-9 and '-', at most 63 characters, not beginning with '-'");
 }
 
 std::string nic_mac(VmId vm, size_t index) {
   std::byte place[1] = {static_cast<std::byte>(index)};
   Digest digest = crypto::sha256(vm.span(), place);
   std::string mac = "02";  // locally administered, unicast
-  for (size_t i = 0; i < 5; ++i) mac += fmt::format(":{:02x}", std::to_integer<unsigned>(digest.bytes[i]));
+  for (size_t i = 0; i < 5; ++i)
+    mac += fmt::format(":{:02x}", std::to_integer<unsigned>(digest.bytes[i]));
   return mac;
 }
 
@@ -121,15 +126,17 @@ Status read_security(const sys::JsonObject& json, VmDefinition& definition) {
   definition.secure_boot = TRY(sys::get_bool_or(json, "secure_boot", definition.trusted_launch));
   definition.vtpm = TRY(sys::get_bool_or(json, "vtpm", definition.trusted_launch));
   if (!definition.trusted_launch && (definition.secure_boot || definition.vtpm)) {
-    return bad_request("a Standard VM has neither Secure Boot nor a vTPM",
-                       "use --security-type TrustedLaunch; each of its parts can be switched off by itself");
+    return bad_request(
+        "a Standard VM has neither Secure Boot nor a vTPM",
+        "use --security-type TrustedLaunch; each of its parts can be switched off by itself");
   }
   return {};
 }
 
 Status read_sizes(const sys::JsonObject& json, VmDefinition& definition) {
   uint64_t cpus = TRY(sys::get_u64_or(json, "cpus", 1));
-  if (cpus < 1 || cpus > 255) return bad_request(fmt::format("{} CPUs are not possible", cpus), "use 1 to 255");
+  if (cpus < 1 || cpus > 255)
+    return bad_request(fmt::format("{} CPUs are not possible", cpus), "use 1 to 255");
   definition.cpus = static_cast<uint32_t>(cpus);
   definition.memory_mib = TRY(sys::get_u64_or(json, "memory_mib", 1024));
   if (definition.memory_mib < 256 || definition.memory_mib > (uint64_t{4} << 20)) {
@@ -151,10 +158,12 @@ Status read_disks(const sys::JsonObject& json, CreateRequest& request) {
     DiskRequest wish{.image = TRY(sys::get_string_or(disk, "image", "")),
                      .size_bytes = TRY(sys::get_u64_or(disk, "size_bytes", 0))};
     if (!wish.image.empty() && wish.image.front() != '/') {
-      return bad_request("\"" + wish.image + "\" is not an absolute path", "give the whole path of the image");
+      return bad_request("\"" + wish.image + "\" is not an absolute path",
+                         "give the whole path of the image");
     }
     if (wish.image.empty() || wish.size_bytes != 0) {
-      if (wish.size_bytes < kDiskBytesMin || wish.size_bytes > kDiskBytesMax || wish.size_bytes % 4096 != 0) {
+      if (wish.size_bytes < kDiskBytesMin || wish.size_bytes > kDiskBytesMax ||
+          wish.size_bytes % 4096 != 0) {
         return bad_request(fmt::format("a disk of {} bytes is not possible", wish.size_bytes),
                            "use a multiple of 4096 bytes from 1 MiB to 64 TiB");
       }
@@ -173,8 +182,9 @@ Status read_nics(const sys::JsonObject& json, VmDefinition& definition) {
     if (network != "user" && network != "none") {
       return bad_request("\"" + network + "\" is not a network", "use --nic user or --nic none");
     }
-    definition.nics.push_back(
-        {.name = fmt::format("nic{}", definition.nics.size() + 1), .mac = "", .network = std::move(network)});
+    definition.nics.push_back({.name = fmt::format("nic{}", definition.nics.size() + 1),
+                               .mac = "",
+                               .network = std::move(network)});
   }
   return {};
 }

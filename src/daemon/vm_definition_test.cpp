@@ -13,7 +13,8 @@ TEST(CreateRequest, trusted_launch_has_both_parts_unless_switched_off) {
   Result<CreateRequest> both = parse(R"({"name":"a","disks":[{"size_bytes":1048576}]})");
   ASSERT_TRUE(both.ok());
   EXPECT_TRUE(both->definition.secure_boot && both->definition.vtpm);
-  Result<CreateRequest> one = parse(R"({"name":"a","secure_boot":false,"disks":[{"size_bytes":1048576}]})");
+  Result<CreateRequest> one =
+      parse(R"({"name":"a","secure_boot":false,"disks":[{"size_bytes":1048576}]})");
   ASSERT_TRUE(one.ok());
   EXPECT_FALSE(one->definition.secure_boot);
   EXPECT_TRUE(one->definition.vtpm);
@@ -25,8 +26,12 @@ TEST(CreateRequest, standard_has_neither_and_contradictions_are_refused) {
       parse(R"({"name":"a","security_type":"Standard","disks":[{"size_bytes":1048576}]})");
   ASSERT_TRUE(standard.ok());
   EXPECT_FALSE(standard->definition.secure_boot || standard->definition.vtpm);
-  EXPECT_FALSE(parse(R"({"name":"a","security_type":"Standard","vtpm":true,"disks":[{"size_bytes":1048576}]})").ok());
-  EXPECT_FALSE(parse(R"({"name":"a","security_type":"trusted","disks":[{"size_bytes":1048576}]})").ok());
+  EXPECT_FALSE(
+      parse(
+          R"({"name":"a","security_type":"Standard","vtpm":true,"disks":[{"size_bytes":1048576}]})")
+          .ok());
+  EXPECT_FALSE(
+      parse(R"({"name":"a","security_type":"trusted","disks":[{"size_bytes":1048576}]})").ok());
 }
 
 TEST(CreateRequest, refusals_have_all_three_parts) {

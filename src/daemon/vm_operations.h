@@ -9,21 +9,25 @@ namespace hf::daemon {
 
 // What can be said about a request without doing anything: images, sizes, firmware, the name.
 Status check_create(Services& services, const CreateRequest& request);
-Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request, Progress& progress);
+Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request,
+                                  Progress& progress);
 
 struct StartOptions {
   bool without_peer = false;
   std::string actor;
 };
-Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options, Progress& progress);
+Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
+                                 Progress& progress);
 
 struct StopOptions {
   bool force = false;
   std::chrono::seconds guest_limit{60};
 };
-Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options, Progress& progress);
+Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
+                                Progress& progress);
 
-Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor, Progress& progress);
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor,
+                                  Progress& progress);
 
 // Keeper and QEMU of a VM that may run here: releases the key, starts both, waits until vCPUs run.
 // On an error nothing of it runs any more.
@@ -35,9 +39,11 @@ struct Launched {
   int64_t qemu_pid = 0;
   std::string accelerator;
 };
-Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options, Progress& progress);
+Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
+                           Progress& progress);
 
-// A keeper that gave up under a running guest, because the vault was away, say: starts it once more.
+// A keeper that gave up under a running guest, because the vault was away, say: starts it once
+// more.
 Status revive_keeper(Services& services, const VmRow& row);
 // After QEMU has gone: stops the keeper (which writes the VMGS file) and takes the key back.
 Status finish_vm(Services& services, const VmRow& row);

@@ -48,10 +48,15 @@ Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row) {
     } else {
       view["keeper"] = sys::JsonObject{{"error", sys::error_to_json(keeper.error())}};
     }
+  } else if (std::optional<UnitEnd> end = services.units->ended(keeper_unit(row.id));
+             end && services.units->running(qemu_unit(row.id))) {
+    view["keeper"] = sys::JsonObject{{"state", "ended"},
+                                     {"error", sys::error_to_json(error_of_end("the keeper", *end))}};
   }
   Result<vault::KeyInfo> key = services.vault.key_info(row.id);
   if (key.ok()) {
-    view["key"] = sys::JsonObject{{"id", key->key_id.hex()}, {"version", key->version.value}, {"released", key->released}};
+    view["key"] = sys::JsonObject{
+        {"id", key->key_id.hex()}, {"version", key->version.value}, {"released", key->released}};
   } else {
     view["key"] = sys::JsonObject{{"error", sys::error_to_json(key.error())}};
   }
