@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <system_error>
+#include <thread>
 
 namespace hf::sys {
 namespace {
@@ -18,6 +20,20 @@ Status check_name(std::string_view name) {
   if (is_flat_name(name)) return {};
   return Error{.code = ErrorCode::kInvalidArgument,
                .cause = "\"" + std::string(name) + "\" is not a plain file name"};
+}
+
+// Freeing a large file whose pages are in the cache takes tens of milliseconds, in which the
+// owner's loop would serve nobody. The last reference to it goes on another thread.
+constexpr off_t kLargeFile = off_t{1} << 20;
+
+void let_go(UniqueFd last) {
+  struct stat info{};
+  if (::fstat(last.get(), &info) != 0 || info.st_nlink > 0 || info.st_size < kLargeFile) return;
+  try {
+    std::thread([fd = std::move(last)]() mutable { fd.reset(); }).detach();
+  } catch (const std::system_error&) {
+    // No thread to be had: it went with the lambda, here.
+  }
 }
 
 }  // namespace
@@ -70,7 +86,9 @@ void DirectoryStorage::begin(FileId file) { ++at(file).operations; }
 void DirectoryStorage::end(FileId file) {
   File& entry = at(file);
   HF_ASSERT(entry.operations > 0);
-  if (--entry.operations == 0 && entry.closing) entry = File{};
+  if (--entry.operations > 0 || !entry.closing) return;
+  let_go(std::exchange(entry.fd, {}));
+  entry = File{};
 }
 
 Result<FileId> DirectoryStorage::open(std::string_view name, OpenMode mode) {
@@ -110,6 +128,7 @@ Status DirectoryStorage::close(FileId file) {
   File& entry = at(file);
   HF_ASSERT(!entry.closing);
   if (entry.operations == 0) {
+    let_go(std::exchange(entry.fd, {}));
     entry = File{};
   } else {
     entry.closing = true;
@@ -133,8 +152,10 @@ Status DirectoryStorage::truncate(FileId file, uint64_t size) {
 Status DirectoryStorage::remove(std::string_view name) {
   TRY(check_name(name));
   std::string text(name);
+  UniqueFd kept(::openat(directory_.get(), text.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
   if (::unlinkat(directory_.get(), text.c_str(), 0) != 0)
     return errno_error(errno, "remove " + text);
+  if (kept) let_go(std::move(kept));
   return {};
 }
 
