@@ -344,6 +344,17 @@ void Site::seed_again() {
 
 // ---- Sender -------------------------------------------------------------------------------------
 
+// While its sender does not stream (halted, or the link is down) the daemon asks the peer for its
+// epoch now and then: a halted sender alone would never learn that the VM was taken over.
+void Site::ask_for_epoch() {
+  world.scheduler.after(50'000, [this, source = source_.get()] {
+    if (source_.get() != source || source == nullptr) return;
+    ask_for_epoch();
+    if (source->sender().state() == replication::Sender::State::kStreaming) return;
+    if (const auto peer = world.ask_peer(*this)) learn(*peer);
+  });
+}
+
 void Site::start_source() {
   source_ = std::make_unique<Source>(
       *this, world.other(*this),
@@ -356,6 +367,7 @@ void Site::start_source() {
                                  .retry_us_min = 500,
                                  .retry_us_max = 20'000,
                                  .faults = replication_faults(world.fault)});
+  ask_for_epoch();
 }
 
 void Site::restart_sender() {

@@ -88,6 +88,7 @@ class Site {
   void start_replica();
   void replica_opened();
   void start_source();
+  void ask_for_epoch();
   void on_closed(Status status);
   void take_down();
   void check_failures();

@@ -264,7 +264,7 @@ void World::settle() {
 void World::check_superseded() {
   if (judge.verdict() || !promoted_ || b_.lost() || a_.stopped()) return;
   // The link has been up for a while and both daemons run: A must have learned.
-  run_until(Micros(scheduler.now().value + 100'000));
+  run_until(Micros(scheduler.now().value + 300'000));
   if (a_.running()) {
     judge.violated("A still runs under epoch {} although B was promoted to {}",
                    a_.state().epoch.value, b_.state().epoch.value);
