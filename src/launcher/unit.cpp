@@ -27,7 +27,8 @@ bool wants_restart(const Unit& unit, ExitStatus exit) {
   if (exit.status == 0) return core;
   auto failure = sys::find_start_failure(unit.tail.text());
   if (!failure) return true;
-  return failure->code == ErrorCode::kUnavailable || failure->code == ErrorCode::kTimeout;
+  return failure->code == ErrorCode::kUnavailable || failure->code == ErrorCode::kTimeout ||
+         failure->code == ErrorCode::kNoSpace;
 }
 
 }  // namespace hf::launcher
