@@ -313,7 +313,7 @@ def guest_stands_still(site):
         os.posix_fallocate(file.fileno(), 0, max(free - 24 * MIB, MIB))
     address = site.run_dir("web") / "disk1.nbd"
     image = f"driver=nbd,server.type=unix,server.path={address},export=disk1,reconnect-delay=120"
-    commands = [word for number in range(12) for word in ("-c", f"write -P {number + 1} {number * 8}M 8M")]
+    commands = [word for number in range(20) for word in ("-c", f"write -P {number + 1} {number * 8}M 8M")]
     writer = site.processes.start(["qemu-io", "-t", "writeback", "--image-opts", image, *commands, "-c", "flush"], name="writer")
 
     def full():
@@ -328,9 +328,9 @@ def guest_stands_still(site):
     ballast.unlink()
     status = writer.wait(60)
     log = writer.log.read_text()
-    check(status == 0 and log.count("wrote 8388608/8388608") == 12 and "rror" not in log,
-          "space is freed: all 12 writes went through, the client saw no error")
-    reads = [word for number in range(12) for word in ("-c", f"read -P {number + 1} {number * 8}M 8M")]
+    check(status == 0 and log.count("wrote 8388608/8388608") == 20 and "rror" not in log,
+          "space is freed: all 20 writes went through, the client saw no error")
+    reads = [word for number in range(20) for word in ("-c", f"read -P {number + 1} {number * 8}M 8M")]
     done = run(["qemu-io", "-r", "--image-opts", image, *reads], timeout=60)
     check("verification failed" not in done.stdout, "and what it wrote is there")
     shown = site.json("vm", "show", "web")
