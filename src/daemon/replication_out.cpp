@@ -19,6 +19,7 @@ namespace {
 
 constexpr uint32_t kFeedWaitMs = 500;
 constexpr auto kPeerQuestionPause = 10s;
+constexpr auto kBacklogPause = 500ms;
 
 // A Disconnect of the Sender's, as the end of a connection.
 Error closed(const Error& reason) { return reason; }
@@ -199,9 +200,12 @@ void OutgoingStream::take_from_feed(replication::Sender& sender, std::optional<F
 
 // While nothing is shipped the RPO grows: how old is the oldest write the replica lacks?
 void OutgoingStream::look_at_backlog(replication::Sender& sender) {
-  if (!sender.acknowledged()) return;
+  auto now = std::chrono::steady_clock::now();
+  if (!sender.acknowledged() || now - looked_at_ < kBacklogPause) return;
+  looked_at_ = now;
   Result<FeedClient> feed = FeedClient::connect(feed_path_);
-  if (!feed.ok() || !feed->ask(sender.acknowledged()->position, 4096, 0).ok()) return;
+  // The feed refuses to be asked for less than a record may have.
+  if (!feed.ok() || !feed->ask(sender.acknowledged()->position, journal::kRecordSizeMax, 0).ok()) return;
   Result<FeedAnswer> answer = feed->answer(1s);
   if (!answer.ok()) return;
   home_durable_ = std::max(home_durable_, answer->durable);

@@ -177,7 +177,11 @@ void Sender::feed_records(const FeedBatch& batch, Micros now) {
     oldest_unshipped_ = batch.oldest_unshipped;
     return want_more();
   }
-  HF_ASSERT(batch.records.size() <= asked_bytes_max_);
+  // The feed's end is a process that faces a guest: nothing it says may end this one.
+  if (batch.records.size() > asked_bytes_max_) {
+    return refuse(Refusal::kBadRecords, protocol_error("the feed gave more than was asked for"),
+                  now);
+  }
   if (const Status checked = check_batch(batch); !checked.ok()) {
     const bool fork = checked.error().code == ErrorCode::kConflict;
     return refuse(fork ? Refusal::kDiverged : Refusal::kBadRecords, Error(checked.error()), now);
@@ -203,7 +207,9 @@ Status Sender::check_batch(const FeedBatch& batch) {
                       std::to_string(end.position.sequence.value));
     }
     // The promise a replica rests on: home cannot lose what it holds.
-    if (!options_.faults.shipped_before_durable) HF_ASSERT(header.sequence <= batch.durable);
+    if (!options_.faults.shipped_before_durable && header.sequence > batch.durable) {
+      return protocol_error("the feed gave a record that is not durable at home");
+    }
     end.position = {.incarnation = header.incarnation, .sequence = header.sequence};
     end.chain = journal::next_chain(
         end.chain, journal::header_digest(left.first<journal::kRecordHeaderSize>()));

@@ -248,16 +248,25 @@ TEST(Sender, refuses_an_acknowledgement_of_what_was_not_sent) {
   EXPECT_NE(find<Disconnect>(sender.take_effects()), nullptr);
 }
 
-TEST(SenderDeathTest, never_ships_what_home_could_lose) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
+TEST(Sender, never_ships_what_home_could_lose) {
   const Home home(3);
-  EXPECT_DEATH(
-      {
-        Sender sender(options());
-        greet(sender, home.ends[0]);
-        sender.feed_records({.records = home.range(1, 3), .durable = Sequence(2)}, kNow);
-      },
-      "durable");
+  Sender sender(options());
+  greet(sender, home.ends[0]);
+  sender.feed_records({.records = home.range(1, 3), .durable = Sequence(2)}, kNow);
+  EXPECT_EQ(sender.halted_as(), Refusal::kBadRecords);
+  for (const Effect& effect : sender.take_effects()) {
+    const auto* sent = std::get_if<SendFrame>(&effect);
+    if (sent != nullptr) EXPECT_NE(frame_of(sent->frame).type, FrameType::kRecords);
+  }
+}
+
+TEST(Sender, outlives_a_feed_that_gives_more_than_was_asked_for) {
+  const Home home(1);
+  Sender sender(options());
+  const Effects effects = greet(sender, home.ends[0]);
+  Bytes flood(find<WantRecords>(effects)->bytes_max + 64);
+  sender.feed_records({.records = flood, .durable = Sequence(1)}, kNow);
+  EXPECT_EQ(sender.halted_as(), Refusal::kBadRecords);
 }
 
 }  // namespace
