@@ -46,7 +46,7 @@ Status Keeper::start(sys::InheritedFds& fds) {
   if (fds.has("scratch")) scratch_memory_ = TRY(fds.take("scratch"));
   TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
   TRY_CONTEXT(confine_to_own_files(config_), "give up other files");
-  TRY(check_freshness());
+  TRY(report_freshness());
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
   TRY(take_over_held_bytes(state));
@@ -66,6 +66,10 @@ bool Keeper::succeeds_a_keeper() const {
 
 Status Keeper::open_journal() {
   storage_ = TRY(sys::UringStorage::open_directory(*reactor_, config_.journal_dir));
+  // Asked first: a journal that is behind it is refused before anything is written to it.
+  auto fresh = TRY_CONTEXT(vault_.get_freshness(config_.vm), "read the vault's freshness record");
+  std::optional<journal::LineEnd> known;
+  if (fresh.has_value()) known = {.position = fresh->position, .chain = fresh->chain};
   journal_ = TRY(journal::Journal::open(
       *storage_, clock_, rng_, journal::JournalKeys::derive(key_.key, config_.vm, key_.version),
       {.vm = config_.vm,
@@ -76,28 +80,14 @@ Status Keeper::open_journal() {
        .log = {.segment_bytes = config_.segment_bytes,
                .verify_bytes_max =
                    succeeds_a_keeper() ? 0 : journal::LogOptions{}.verify_bytes_max},
+       .known_durable = known,
        .merge_keep_segments = config_.merge_keep_segments}));
   // Until the daemon says how far the peer is, nothing may be merged away from under it.
   if (config_.is_protected) journal_->pin(Sequence(0));
   return {};
 }
 
-Status Keeper::check_freshness() {
-  auto known = TRY_CONTEXT(vault_.get_freshness(config_.vm), "read the vault's freshness record");
-  if (known.has_value()) {
-    const auto match = TRY(journal_->locate({known->position, known->chain}));
-    if (match == journal::LineMatch::kForked) {
-      return Error{.code = ErrorCode::kConflict,
-                   .cause =
-                       "the journal is older than, or forked from, what the vault saw durable "
-                       "(sequence " +
-                       std::to_string(known->position.sequence.value) + ")",
-                   .effect = "The VM was not started: old state is never taken for current",
-                   .mend =
-                       "put back the journal that belongs to this site, or fail over to the "
-                       "peer's copy: holdfast failover unplanned NAME"};
-    }
-  }
+Status Keeper::report_freshness() {
   reported_durable_ = journal_->durable_end().position.sequence;
   return freshness_.report_now(journal_->durable_end(), clock_.wall_time());
 }
@@ -108,8 +98,7 @@ Status Keeper::take_over_held_bytes(GuestState& state) {
   const journal::Lineage& lineage = journal_->lineage();
   scratch_ =
       TRY(FlashScratch::open(std::move(scratch_memory_), key_.key, lineage.back().body.salt));
-  if (lineage.size() < 2) return {};
-  auto held = scratch_->left_by(lineage[lineage.size() - 2].body.salt);
+  auto held = scratch_->left_before(lineage);
   if (!held.has_value()) return {};
   if (held->offset > state.uefi_store.size() ||
       held->bytes.size() > state.uefi_store.size() - held->offset) {
@@ -118,8 +107,30 @@ Status Keeper::take_over_held_bytes(GuestState& state) {
   std::copy(held->bytes.begin(), held->bytes.end(),
             state.uefi_store.begin() + static_cast<std::ptrdiff_t>(held->offset));
   HF_ASSERT(front_->try_write(kGuestStateVolume, kUefiStoreOffset + held->offset, held->bytes));
+  // The note stands until they are appended: this keeper may die as well.
+  const Sequence given = journal_->status().accepted;
+  turn_until([&] { return journal_->status().appended >= given || journal_->failed() != nullptr; });
+  if (const Error* failed = journal_->failed(); failed != nullptr) return *failed;
   scratch_->clear();
   return {};
+}
+
+// What blocks and may wait for the journal, while the reactor turns. A journal that fails meanwhile
+// never answers such a wait: the thread is left where it stands, and the process has to end. So
+// `work` owns what it uses, or it is the keeper's.
+Status Keeper::on_own_thread(std::move_only_function<void()> work) {
+  auto done = std::make_shared<std::atomic<bool>>(false);
+  std::thread thread([done, work = std::move(work)] mutable {
+    work();
+    *done = true;
+  });
+  turn_until([&] { return done->load() || journal_->failed() != nullptr; });
+  if (*done) {
+    thread.join();
+    return {};
+  }
+  thread.detach();
+  return *journal_->failed();
 }
 
 // libtpms blocks, and its commits wait for the reactor: so it starts on a thread of its own while
@@ -128,21 +139,19 @@ Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
   if (state.tpm_state.empty()) return {};
   tpm_store_ = std::make_unique<TpmStore>(*reactor_, static_cast<GuestStateWriter&>(*this));
   sealer_ = std::make_unique<vtpm::GspBlobSealer>(key_.key, config_.vm, rng_);
-  std::atomic<bool> done = false;
-  Status started;
-  std::thread starter([&] {
-    auto engine = vtpm::Engine::recover({.store = tpm_store_.get(), .on_fatal = report_vtpm_error},
-                                        state.tpm_state);
+  auto started = std::make_shared<Status>();
+  auto recover = [this, started, blob = state.tpm_state] mutable {
+    auto engine =
+        vtpm::Engine::recover({.store = tpm_store_.get(), .on_fatal = report_vtpm_error}, blob);
+    crypto::wipe(blob);
     if (engine.ok()) {
       engine_ = *std::move(engine);
     } else {
-      started = std::move(engine).error();
+      *started = std::move(engine).error();
     }
-    done = true;
-  });
-  turn_until([&] { return done.load(); });
-  starter.join();
-  TRY_CONTEXT(std::move(started), "start the vTPM");
+  };
+  TRY_CONTEXT(on_own_thread(std::move(recover)), "start the vTPM");
+  TRY_CONTEXT(std::move(*started), "start the vTPM");
   if (!fds.has("tpm")) return {};
   const bool lost = scratch_ != nullptr && scratch_->vtpm_was_connected();
   vtpm_server_ = std::make_unique<vtpm::ControlServer>(
@@ -278,14 +287,10 @@ Status Keeper::stop() {
   const Micros patience(reactor_->now().value + kStopGraceUs);
   if (vtpm_server_ != nullptr) {
     // Its threads may wait for a commit: the reactor turns while they end.
-    std::atomic<bool> done = false;
-    std::thread stopper([&] {
+    TRY(on_own_thread([this] {
       vtpm_server_->stop();
       (void)engine_->power_off().ok();
-      done = true;
-    });
-    turn_until([&] { return done.load(); });
-    stopper.join();
+    }));
   }
   for (auto& server : nbd_servers_) server->stop();
   if (feed_ != nullptr) feed_->stop();

@@ -2,6 +2,7 @@
 // order in which they end. See serve.h.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -42,9 +43,10 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   };
 
   Status open_journal();
-  Status check_freshness();
+  Status report_freshness();
   Status take_over_held_bytes(GuestState& state);
   bool succeeds_a_keeper() const;
+  Status on_own_thread(std::move_only_function<void()> work);
   Status start_vtpm(sys::InheritedFds& fds, const GuestState& state);
   Status start_front_ends(sys::InheritedFds& fds, GuestState& state);
   Result<sys::JsonObject> handle(const sys::JsonObject& request) override;

@@ -88,6 +88,17 @@ std::optional<FlashScratch::Held> FlashScratch::left_by(const IncarnationId& pre
   return held;
 }
 
+std::optional<FlashScratch::Held> FlashScratch::left_before(const journal::Lineage& lineage) const {
+  // What a start writes before it looks here: its incarnation, and the close of what it inherited.
+  constexpr uint64_t kOfAStart = 2;
+  for (size_t i = lineage.size(); i >= 2; --i) {
+    const journal::LineageEntry& before = lineage[i - 2];
+    if (auto held = left_by(before.body.salt)) return held;
+    if (lineage[i - 1].first.value - before.first.value > kOfAStart) break;
+  }
+  return std::nullopt;
+}
+
 void FlashScratch::keep(uint64_t offset, ByteSpan bytes) {
   HF_ASSERT(bytes.size() <= kHeldMax);
   ++counter_;

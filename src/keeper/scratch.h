@@ -17,6 +17,7 @@
 #include <optional>
 
 #include "crypto/crypto.h"
+#include "journal/lineage.h"
 #include "sys/fd.h"
 #include "volume/flash_volume.h"
 
@@ -38,6 +39,9 @@ class FlashScratch final : public volume::Scratch {
   // What the keeper of `predecessor` held when it died; nothing if it is another's or does not
   // verify.
   std::optional<Held> left_by(const IncarnationId& predecessor) const;
+  // The same, of whichever keeper before the last incarnation of `lineage` (the caller's own) last
+  // wrote: those that died while they started left nothing and took nothing over.
+  std::optional<Held> left_before(const journal::Lineage& lineage) const;
 
   void keep(uint64_t offset, ByteSpan bytes) override;
   void clear() override;

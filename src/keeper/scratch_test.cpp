@@ -47,6 +47,26 @@ TEST(Scratch, holds_nothing_after_clear) {
   EXPECT_FALSE(memory.open(2)->left_by(incarnation(1)).has_value());
 }
 
+TEST(Scratch, outlives_successors_that_died_while_they_started) {
+  const auto entry = [](uint8_t n, uint64_t first) {
+    journal::LineageEntry made;
+    made.body.salt = incarnation(n);
+    made.first = Sequence(first);
+    return made;
+  };
+  Memory memory;
+  memory.open(1)->keep(100, bytes(10, 0xAA));
+  // 2 and 3 opened an incarnation and died; 4 is the one that asks.
+  const journal::Lineage starts{entry(1, 1), entry(2, 50), entry(3, 52), entry(4, 53)};
+  auto held = memory.open(4)->left_before(starts);
+  ASSERT_TRUE(held.has_value());
+  EXPECT_EQ(held->bytes, bytes(10, 0xAA));
+  // 2 went on to serve: what 1 left is older than what 2 wrote.
+  const journal::Lineage served{entry(1, 1), entry(2, 50), entry(3, 60)};
+  EXPECT_FALSE(memory.open(3)->left_before(served).has_value());
+  EXPECT_FALSE(memory.open(1)->left_before({entry(1, 1)}).has_value());
+}
+
 TEST(Scratch, shows_no_plaintext_and_believes_nothing_altered) {
   Memory memory;
   const std::string secret = "a secret that stands in a variable";
