@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -51,7 +52,8 @@ Vault::Vault(Directory directory, SiteKeys site, AuditLog audit, Clock& clock, R
       site_(std::move(site)),
       audit_(std::move(audit)),
       clock_(clock),
-      rng_(rng) {}
+      rng_(rng),
+      own_uid_(::geteuid()) {}
 
 Result<SiteIdentity> Vault::init(const Options& options, const std::string& name, Clock& clock,
                                  Rng& rng) {
@@ -140,6 +142,14 @@ Result<KeyInfo> Vault::key_info(const VmId& vm) const {
 }
 
 Status Vault::release(const VmId& vm, uint32_t uid, const Caller& caller) {
+  // Where users are apart, who asks for releases never holds a key. Else all run as one user.
+  if (uid == caller.uid && uid != own_uid_) {
+    audit_refusal(vm, caller, "release");
+    return Error{.code = ErrorCode::kPermission,
+                 .cause = "a key is released to a keeper's user, not to the one who asks",
+                 .effect = std::string(kNothingChanged),
+                 .mend = "start the VM with holdfast vm start"};
+  }
   StoredKey stored = TRY(load_key(vm));
   TRY(audit_.append(
       {.event = "release", .vm = vm, .key = stored.key_id, .uid = uid, .pid = caller.pid}));

@@ -112,6 +112,7 @@ class Vault {
   AuditLog audit_;
   Clock& clock_;
   Rng& rng_;
+  const uint32_t own_uid_;
   std::map<VmId, Release> released_;
   Micros last_refusal_;
 };

@@ -79,6 +79,13 @@ TEST(Keys, of_running_vms_need_no_disk) {
   EXPECT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());
 }
 
+TEST(Keys, are_not_released_to_the_daemon_itself) {
+  TestVault site("a");
+  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
+  EXPECT_EQ(site->release(vm_of(1), kDaemon.uid, kDaemon).error().code, ErrorCode::kPermission);
+  EXPECT_FALSE(site->fetch_key(vm_of(1), kDaemon).ok());
+}
+
 TEST(Keys, are_deleted_only_when_not_released) {
   TestVault site("a");
   ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
