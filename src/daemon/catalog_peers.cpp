@@ -72,6 +72,10 @@ Status Catalog::remove_peer(SiteId site) {
 
 Status Catalog::add_token(const TokenRow& row) {
   MutexLock lock(inner_->mutex);
+  // What an expired one could prove is of no use to anyone but a thief.
+  Statement wipe = TRY(
+      inner_->database.prepare("UPDATE pairing_tokens SET proof_key = '' WHERE expires_us <= ?1"));
+  TRY(wipe.with(row.created.value).run());
   Statement insert =
       TRY(inner_->database.prepare("INSERT INTO pairing_tokens (hash, proof_key, created_us, "
                                    "expires_us) VALUES (?1, ?2, ?3, ?4)"));

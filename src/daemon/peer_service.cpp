@@ -101,7 +101,10 @@ void PeerService::stop() {
     std::lock_guard lock(mutex_);
     connections.swap(connections_);
   }
-  for (Connection& connection : connections) connection.thread.join();
+  for (Connection& connection : connections) {
+    ::shutdown(connection.socket->get(), SHUT_RDWR);
+    connection.thread.join();
+  }
 }
 
 Status PeerService::make_identity() {
@@ -170,12 +173,16 @@ void PeerService::accept_loop() {
       at = connections_.erase(at);
     }
     if (connections_.size() >= kPeerConnectionsMax) continue;  // closes it
+    Result<sys::UniqueFd> copy = socket.duplicate();
+    if (!copy.ok()) continue;
     auto over = std::make_shared<std::atomic<bool>>(false);
-    std::thread thread([this, over, raw = socket.release()] {
+    auto kept = std::make_shared<sys::UniqueFd>(std::move(copy).value());
+    std::thread thread([this, over, kept, raw = socket.release()] {
       serve(sys::UniqueFd(raw));
+      ::shutdown(kept->get(), SHUT_RDWR);  // our copy would keep it open
       *over = true;
     });
-    connections_.push_back({std::move(thread), over});
+    connections_.push_back({std::move(thread), over, kept});
   }
 }
 

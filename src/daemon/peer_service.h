@@ -64,6 +64,7 @@ class PeerService {
   struct Connection {
     std::thread thread;
     std::shared_ptr<std::atomic<bool>> over;
+    std::shared_ptr<sys::UniqueFd> socket;  // a copy, to end the connection by
   };
   struct Contact {
     std::optional<Micros> last_seen;

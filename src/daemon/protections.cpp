@@ -56,7 +56,7 @@ void Protections::superseded(VmId vm) {
       services_.jobs->submit("vm-superseded", row->name, [&services, vm](Progress& progress) {
         return stop_vm(services, vm, {.force = true}, progress);
       });
-  if (!job.ok()) log_error(job.error().describe());
+  if (!job.ok()) log_info("stopping superseded VM " + row->name + ": " + job.error().cause);
 }
 
 Result<sys::JsonObject> Protections::enable(const VmRow& row, const PeerRow& peer,

@@ -41,6 +41,15 @@ bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site)
   return protection.ok() && protection->peer == site;
 }
 
+Status still_ours(const VmRow& started, const VmRow& now) {
+  if (now.role == VmRole::kActive && now.epoch == started.epoch) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the VM was taken over at the other site under epoch " +
+                        std::to_string(now.epoch.value) + " while it was started here",
+               .effect = "it was ended here again",
+               .mend = "use the VM at the other site"};
+}
+
 Status store_recovery_state(Services& services, const recovery::RecoveryState& state,
                             std::string_view note) {
   return services.catalog->set_role(state.vm, role_of(state.role), state.epoch, note);

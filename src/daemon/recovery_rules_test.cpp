@@ -19,5 +19,17 @@ TEST(RecoveryRules, only_the_other_end_of_a_protection_may_raise_an_epoch) {
   EXPECT_FALSE(is_counterpart(none, site(2)));
 }
 
+TEST(RecoveryRules, a_start_sees_that_the_vm_was_taken_over_meanwhile) {
+  const VmRow started{.epoch = Epoch(3), .role = VmRole::kActive};
+  EXPECT_TRUE(still_ours(started, started).ok());
+  VmRow superseded = started;
+  superseded.role = VmRole::kSuperseded;
+  superseded.epoch = Epoch(4);
+  EXPECT_EQ(still_ours(started, superseded).error().code, ErrorCode::kConflict);
+  VmRow again = started;
+  again.epoch = Epoch(4);
+  EXPECT_FALSE(still_ours(started, again).ok());
+}
+
 }  // namespace
 }  // namespace hf::daemon

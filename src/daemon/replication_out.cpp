@@ -69,6 +69,7 @@ void OutgoingStream::run() {
     }
     if (sender->state() == replication::Sender::State::kHalted) {
       publish(*sender, "halted");
+      stop_if_superseded();
       sleep(200ms);
       continue;
     }
@@ -205,7 +206,8 @@ void OutgoingStream::look_at_backlog(replication::Sender& sender) {
   looked_at_ = now;
   Result<FeedClient> feed = FeedClient::connect(feed_path_);
   // The feed refuses to be asked for less than a record may have.
-  if (!feed.ok() || !feed->ask(sender.acknowledged()->position, journal::kRecordSizeMax, 0).ok()) return;
+  if (!feed.ok() || !feed->ask(sender.acknowledged()->position, journal::kRecordSizeMax, 0).ok())
+    return;
   Result<FeedAnswer> answer = feed->answer(1s);
   if (!answer.ok()) return;
   home_durable_ = std::max(home_durable_, answer->durable);
@@ -240,6 +242,12 @@ void OutgoingStream::learn_epoch(Epoch epoch) {
   if (learned.learned != recovery::Learned::kSuperseded) return;
   log_error("VM " + row->name + " is superseded: " + note);
   services_.protections->superseded(vm_);
+}
+
+// Until it is: the job that stops the VM may have been refused while another one ran.
+void OutgoingStream::stop_if_superseded() {
+  Result<VmRow> row = services_.catalog->vm(vm_);
+  if (row.ok() && row->role == VmRole::kSuperseded) services_.protections->superseded(vm_);
 }
 
 // The keeper may merge away what the replica has durably, and nothing else.

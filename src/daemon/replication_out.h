@@ -51,6 +51,7 @@ class OutgoingStream {
   void look_at_backlog(replication::Sender& sender);
   void ask_peer_once();
   void learn_epoch(Epoch epoch);
+  void stop_if_superseded();
   void pin_acknowledged(const replication::Sender& sender);
   void publish(const replication::Sender& sender, std::string_view state);
   void publish_error(std::string_view state, const Error& error);

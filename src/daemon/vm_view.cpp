@@ -50,8 +50,8 @@ Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row) {
     }
   } else if (std::optional<UnitEnd> end = services.units->ended(keeper_unit(row.id));
              end && services.units->running(qemu_unit(row.id))) {
-    view["keeper"] = sys::JsonObject{{"state", "ended"},
-                                     {"error", sys::error_to_json(error_of_end("the keeper", *end))}};
+    view["keeper"] = sys::JsonObject{
+        {"state", "ended"}, {"error", sys::error_to_json(error_of_end("the keeper", *end))}};
   }
   Result<vault::KeyInfo> key = services.vault.key_info(row.id);
   if (key.ok()) {
