@@ -1,7 +1,5 @@
 #include <filesystem>
 
-#include <filesystem>
-
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
 #include "daemon/protections.h"
@@ -53,9 +51,7 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
   if (services.units->running(keeper_unit(vm))) TRY(finish_vm(services, row));
   // A failover that broke off after the epoch was raised left the received journal where it was.
   bool replica_waits = std::filesystem::exists(services.paths.replica(vm));
-  // A failover that ended before its keeper started left the journal where it was received.
-  bool adopt = std::filesystem::exists(services.paths.replica(vm));
-  Launched launched = TRY(launch_vm(services, row, {.adopt_replica = adopt}, progress));
+  Launched launched = TRY(launch_vm(services, row, {.adopt_replica = replica_waits}, progress));
   if (Status ours = still_ours(row, TRY(services.catalog->vm(vm))); !ours.ok()) {
     TRY(services.units->stop(qemu_unit(vm), 9, 5s));
     TRY(finish_vm(services, row));
