@@ -4,12 +4,16 @@
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """Key custody. The VM's key, a marker that the guest wrote to disk only, and the secret of its encrypted disk are
 searched, raw, in hex and in base64: in the memory of both daemons and launchers, in all logs, both catalogs, the journals
-of both sites, both vaults' files, and in all that went over the wire. None is there. The same search finds them where
-they must be: the key in the keeper's memory, the others in the guest's.
+of both sites, both vaults' files, and in all that went over the wire. None is there: while the VM runs, after it was
+stopped, and while it runs at the other site after a failover. The same search finds them where they must be: the key in
+the memory of the keeper and the vault, the others in the guest's; and wherever it finds none of them, it finds something
+else that must be there.
 
 Reading the memory of these processes needs root: they deny it to their own user.
 """
 
+import base64
+import hashlib
 import os
 import socket
 import struct
@@ -21,6 +25,7 @@ from lib.report import check, main, step
 from lib.site import Site, wait_protected
 
 FETCH_KEY = 0x0201
+KEY = "the VM's key"
 KEY_BYTES = 32
 
 
@@ -60,19 +65,65 @@ def pair_through(first, second, wires):
     second.json("site", "pair", token, "--address", wires[second.name].address)
 
 
-def search_everywhere(sites, wires, directory, wanted):
-    """{place: what was found} over all places where none of it may be."""
+def search_everywhere(sites, wires, directory, vm_id, wanted):
+    """Where any of `wanted` is found: {place: what}. Every search also looks for something that must be there, so that one
+    that reads nothing, or not what it should, is noticed."""
     found = {}
+
+    def note(place, hits, control):
+        if control is not None and not any(hit.startswith("control") for hit in hits):
+            raise Failure(f"the search in {place} does not even find {control!r}")
+        hits = {hit for hit in hits if not hit.startswith("control")}
+        if hits:
+            found[place] = hits
+
     for site in sites:
         for pid, program in site.pids().items():
             if program.startswith(("holdfastd", "holdfast-launch")):
-                hit = secrets.search_process(pid, wanted)
-                if hit:
-                    found[f"memory of {program} at {site.name}"] = hit
-                step(f"searched the memory of {program} at {site.name}")
-    found.update(secrets.search_files([site.state for site in sites] + sorted(directory.glob("*.log")) +
-                                      sorted(directory.glob("*.console")) + sorted(directory.glob("*.wire")), wanted))
+                control = str(site.state).encode()
+                hits = secrets.search_process(pid, wanted | {"control": control})
+                note(f"the memory of {program} at {site.name}", hits, control)
+                note(f"memory files of {program} at {site.name}", secrets.search_memory_files(pid, wanted), None)
+            elif program.startswith("holdfast-vault"):
+                others = {label: secret for label, secret in wanted.items() if label != KEY}
+                note(f"the memory of the vault at {site.name}", secrets.search_process(pid, others), None)
+    vm = bytes.fromhex(vm_id)
+    for site in sites:
+        files = secrets.search_files([site.state], wanted | {"control": vm})
+        replica = (site.state / "daemon/replicas" / vm_id).exists()
+        journal = f"daemon/replicas/{vm_id}/segment-" if replica else f"vms/{vm_id}/journal/segment-"
+        for must in (journal, f"vault/key-{vm_id}", "vault/audit.log", "daemon/catalog.sqlite"):
+            read = [path for path in files if path.startswith(str(site.state / must))]
+            if not read:
+                raise Failure(f"the search does not even find the VM's id in {site.state / must}*")
+        for path, hits in files.items():
+            note(path, hits, None)
+    for wire in wires.values():
+        hello = b"holdfast-"  # how the protocols' names begin, which TLS sends in clear
+        hits = secrets.search_files([wire.path], wanted | {"control": hello}).get(str(wire.path), set())
+        note(str(wire.path), hits, hello)
+    logs = sorted(directory.glob("*.log")) + sorted(directory.glob("*.console"))
+    for path, hits in secrets.search_files(logs, wanted).items():
+        note(path, hits, None)
     return found
+
+
+def search_finds_every_spelling(directory, wanted):
+    """Each secret in each spelling, as a log or a dump might hold it, is found."""
+    for label, secret in wanted.items():
+        texts = [secret, secret.hex().encode(), secret.hex().upper().encode()]
+        texts += [base64.b64encode(b"x" * shift + secret + b"tail") for shift in range(3)]
+        for text in texts:
+            planted = directory / "planted"
+            planted.write_bytes(os.urandom(5000) + b'"' + text + b'"' + os.urandom(5000))
+            if not secrets.search_files([planted], wanted):
+                raise Failure(f"the search does not find {label} in {text!r}")
+            planted.unlink()
+    step("ok: planted in a file, each of them is found raw, in hex and in base64 at each alignment")
+
+
+def check_holds_key(key, pid, who):
+    check(f"{KEY} (raw)" in secrets.search_process(pid, {KEY: key}), f"the search finds the VM's key in {who}")
 
 
 def test(directory):
@@ -104,23 +155,31 @@ def test(directory):
 
             key = fetch_key(north, shown["id"], north.uid_base + 16 + 2 * shown["vm_number"])
             marker = probe.read_marker(north.export_disk("probe", "disk2", directory / "disk2.raw"))
-            wanted = {"the VM's key": key, "the marker": marker,
+            wanted = {KEY: key, "the marker": marker,
                       "the disk's secret": secrets.revealed_luks_secret(shown["qemu_pid"])}
-            in_keeper = secrets.search_process(shown["keeper_pid"], {"the VM's key": key})
-            check("the VM's key (raw)" in in_keeper, "the search finds the VM's key in its keeper")
+            search_finds_every_spelling(directory, wanted)
+            id_of_key = hashlib.sha256(b"holdfast gsp key id v1" + key).hexdigest()[:32]
+            check(id_of_key == shown["key"]["id"], "the key is the one whose id the vault shows")
+            check_holds_key(key, shown["keeper_pid"], "its keeper")
+            check_holds_key(key, north.pids_of("holdfast-vault")[0], "the vault, while the VM runs")
             in_guest = secrets.search_process(shown["qemu_pid"], wanted)
-            check({"the marker (raw)", "the disk's secret (raw)"} <= in_guest and "the VM's key (raw)" not in in_guest,
+            check({"the marker (raw)", "the disk's secret (raw)"} <= in_guest and f"{KEY} (raw)" not in in_guest,
                   "the search finds marker and disk secret in the guest, and no VM key there")
 
-            found = search_everywhere(sites, wires, directory, wanted)
+            found = search_everywhere(sites, wires, directory, shown["id"], wanted)
             seen = sum(wire.bytes_seen for wire in wires.values())
             check(seen > 20 << 20, f"{seen >> 20} MiB went over the wire, the disk among them")
             check(not found, f"neither key nor marker nor disk secret anywhere else {found or ''}")
             north.cli("vm", "stop", "probe", "--force")
             for wire in wires.values():
                 wire.close()
-            found = search_everywhere(sites, wires, directory, wanted)
+            found = search_everywhere(sites, wires, directory, shown["id"], wanted)
             check(not found, f"nor after the VM was stopped and its guest state was written to a file {found or ''}")
+            north.stop()
+            south.cli("failover", "unplanned", "probe", "--source-is-dead")
+            check_holds_key(key, south.keeper_pid("probe"), "the keeper at south, after a failover")
+            found = search_everywhere((south,), wires, directory, shown["id"], wanted)
+            check(not found, f"nor at south while the VM runs there {found or ''}")
             check(secrets.search_files([directory / "disk2.raw"], {"the marker": marker}),
                   "the same search finds the marker in a plain copy of the disk")
         finally:

@@ -12,7 +12,8 @@ class Recorder:
     def __init__(self, target, path):
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
-        self._file = open(path, "wb")
+        self.path = path
+        self._file = open(path, "wb", buffering=0)
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = "127.0.0.1:%d" % self._listener.getsockname()[1]
@@ -42,5 +43,3 @@ class Recorder:
 
     def close(self):
         self._listener.close()
-        with self._lock:
-            self._file.flush()

@@ -70,6 +70,17 @@ def search_process(pid, secrets):
     return _search(_chunks_of_memory(pid), needles, max(map(len, needles)))
 
 
+def search_memory_files(pid, secrets):
+    """As search_process, in the memory files (memfd) that process `pid` holds open, mapped or not."""
+    needles = _labelled(secrets)
+    found = set()
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if str(link.readlink()).startswith("/memfd:"):
+                found |= _search(_chunks_of_file(link), needles, max(map(len, needles)))
+    return found
+
+
 def search_files(paths, secrets):
     """{path: {"label (spelling)", …}} of the files and, below directories, of all regular files that hold one."""
     needles = _labelled(secrets)
