@@ -82,8 +82,14 @@ Status Keeper::open_journal() {
                    succeeds_a_keeper() ? 0 : journal::LogOptions{}.verify_bytes_max},
        .known_durable = known,
        .merge_keep_segments = config_.merge_keep_segments}));
+  if (scratch_memory_) {
+    scratch_ = TRY(FlashScratch::open(std::move(scratch_memory_), key_.key,
+                                      journal_->lineage().back().body.salt));
+  }
   // Until the daemon says how far the peer is, nothing may be merged away from under it.
-  if (config_.is_protected) journal_->pin(Sequence(0));
+  std::optional<Sequence> pinned = scratch_ != nullptr ? scratch_->pin() : std::nullopt;
+  if (config_.is_protected && !pinned) pinned = Sequence(0);
+  journal_->pin(pinned);
   return {};
 }
 
@@ -94,11 +100,8 @@ Status Keeper::report_freshness() {
 
 // A predecessor may have died with variable-store bytes that QEMU had been told were written.
 Status Keeper::take_over_held_bytes(GuestState& state) {
-  if (!scratch_memory_ || state.uefi_store.empty()) return {};
-  const journal::Lineage& lineage = journal_->lineage();
-  scratch_ =
-      TRY(FlashScratch::open(std::move(scratch_memory_), key_.key, lineage.back().body.salt));
-  auto held = scratch_->left_before(lineage);
+  if (scratch_ == nullptr || state.uefi_store.empty()) return {};
+  auto held = scratch_->left_before(journal_->lineage());
   if (!held.has_value()) return {};
   if (held->offset > state.uefi_store.size() ||
       held->bytes.size() > state.uefi_store.size() - held->offset) {
@@ -241,19 +244,19 @@ void Keeper::DurableWrite::on_done(Status status) {
 Result<sys::JsonObject> Keeper::handle(const sys::JsonObject& request) {
   const std::string op = TRY(sys::get_string(request, "op"));
   if (op == "status") return status();
-  if (op == "pin") {
-    journal_->pin(Sequence(TRY(sys::get_u64(request, "sequence"))));
-    return sys::JsonObject{};
-  }
-  if (op == "unpin") {
-    journal_->pin(std::nullopt);
-    return sys::JsonObject{};
-  }
+  if (op == "pin") return pin(Sequence(TRY(sys::get_u64(request, "sequence"))));
+  if (op == "unpin") return pin(std::nullopt);
   if (op == "stop") {
     stop_requested_ = true;
     return sys::JsonObject{};
   }
   return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown op " + op};
+}
+
+sys::JsonObject Keeper::pin(std::optional<Sequence> peer_durable) {
+  journal_->pin(peer_durable);
+  if (scratch_ != nullptr) scratch_->note_pin(peer_durable);
+  return {};
 }
 
 std::string Keeper::vtpm_state() const {

@@ -52,6 +52,7 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   Result<sys::JsonObject> handle(const sys::JsonObject& request) override;
   sys::JsonObject status() const;
   std::string vtpm_state() const;
+  sys::JsonObject pin(std::optional<Sequence> peer_durable);
   void write_durable(uint64_t offset, ByteSpan data, Completion& done) override;
   void on_timer() override;
   Status stop();

@@ -16,6 +16,7 @@ constexpr size_t kSlotSize =
     kSlotHeader + kHeldMax + 64;  // the tag, rounded up to keep slots aligned
 constexpr size_t kIndexAt = 0;
 constexpr size_t kConnectedAt = 8;
+constexpr size_t kPinAt = 16;
 constexpr size_t kSlotsAt = 64;
 constexpr size_t kFileSize = kSlotsAt + 2 * kSlotSize;
 
@@ -69,6 +70,15 @@ void FlashScratch::note_vtpm_connected(bool connected) {
   set_word(kConnectedAt, connected ? 1 : 0);
 }
 bool FlashScratch::vtpm_was_connected() const { return word(kConnectedAt) == 1; }
+
+void FlashScratch::note_pin(std::optional<Sequence> peer_durable) {
+  set_word(kPinAt, peer_durable ? peer_durable->next().value : 0);
+}
+std::optional<Sequence> FlashScratch::pin() const {
+  const uint64_t noted = word(kPinAt);
+  if (noted == 0) return std::nullopt;
+  return Sequence(noted - 1);
+}
 
 std::optional<FlashScratch::Held> FlashScratch::left_by(const IncarnationId& predecessor) const {
   const uint64_t counter = word(kIndexAt);

@@ -67,6 +67,17 @@ TEST(Scratch, outlives_successors_that_died_while_they_started) {
   EXPECT_FALSE(memory.open(1)->left_before({entry(1, 1)}).has_value());
 }
 
+TEST(Scratch, tells_a_successor_what_the_peer_has) {
+  Memory memory;
+  EXPECT_FALSE(memory.open(1)->pin().has_value());
+  memory.open(1)->note_pin(Sequence(0));
+  EXPECT_EQ(memory.open(2)->pin(), Sequence(0));
+  memory.open(2)->note_pin(Sequence(77));
+  EXPECT_EQ(memory.open(3)->pin(), Sequence(77));
+  memory.open(3)->note_pin(std::nullopt);
+  EXPECT_FALSE(memory.open(4)->pin().has_value());
+}
+
 TEST(Scratch, shows_no_plaintext_and_believes_nothing_altered) {
   Memory memory;
   const std::string secret = "a secret that stands in a variable";
