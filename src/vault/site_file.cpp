@@ -79,7 +79,7 @@ Result<crypto::Secret> read_secret_file(const std::string& path) {
   if (fd < 0) {
     return errno_error(errno, "open the secret file " + path)
         .with_effect(std::string(kNotOpened))
-        .with_mend("name the file that holds the vault's secret with --secret-file");
+        .with_mend("put the file with the vault's secret there, or name another with --secret-file");
   }
   const sys::UniqueFd file(fd);
   TRY(check_private_file(fd, path, true));
@@ -252,7 +252,7 @@ Result<SiteKeys> open_site(const Directory& directory, const SiteSecret& secret)
                                         " is not the one this vault was made with"
                                   : directory.path() + "/host.secret does not belong to this vault",
                  .effect = std::string(kNotOpened),
-                 .mend = by_file ? "give the file with the right secret by --secret-file"
+                 .mend = by_file ? "put the right secret into that file, then holdfast site start"
                                  : "restore host.secret from the copy made with this site.hfv"};
   }
   const crypto::Secret plain = TRY(open_file(file, root, path));

@@ -262,7 +262,8 @@ def wrong_secret(processes, directory):
         site.cli("vm", "create", "one", "--blank", "1M", "--memory", "256M")
         site.stop()
         put(wrong)
-        check_refused(site, "a wrong vault secret", "site", "start", code="wrong_key", says=["secret"])
+        check_refused(site, "a wrong vault secret", "site", "start", code="wrong_key", says=[str(secret), "not the one"],
+                      mend=["right secret", "site start"])
         put("short")
         check_refused(site, "a vault secret of 5 bytes", "site", "start", code=("invalid_argument", "wrong_key"))
         put(right, 0o644)
