@@ -105,6 +105,7 @@ void FlashVolume::on_appended(Status status) {
   if (!status.ok()) return;  // the journal has failed: writes wait, the note stays
   appending_ = false;
   if (scratch_ != nullptr) scratch_->clear();
+  front_.held_is_appended();
   let_waiting_on();
 }
 

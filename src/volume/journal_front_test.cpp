@@ -340,6 +340,27 @@ TEST_F(FlashVolumeTest, a_flush_of_any_volume_covers_held_bytes) {
   ASSERT_EQ(records().size(), 2U);
 }
 
+TEST_F(FlashVolumeTest, a_flush_gets_past_flash_writes_that_never_end) {
+  FlashVolume& flash = make_flash(64 << 10);
+  JournalVolume disk(*front_, kDisk, 1 << 20);
+  write(flash, 0, Bytes(16, std::byte{1}));
+  Done flush;
+  flush.operation = Operation::kFlush;
+  disk.submit(flush);
+  std::deque<Done> writes(40);
+  size_t meanwhile = 0;
+  for (; meanwhile < writes.size() && !flush.done; ++meanwhile) {
+    fill(writes[meanwhile], Operation::kWrite, (meanwhile + 1) * 1024, Bytes(16, std::byte{2}));
+    flash.submit(writes[meanwhile]);
+    loop_.run_all();
+    storage_->drain();
+  }
+  EXPECT_LT(meanwhile, 10U);
+  settle();
+  for (size_t i = 0; i < meanwhile; ++i) EXPECT_TRUE(writes[i].done);
+  EXPECT_TRUE(std::ranges::equal(stored(64 << 10), flash.image()));
+}
+
 TEST_F(FlashVolumeTest, the_note_for_a_successor_stands_until_the_record_is_appended) {
   NotedScratch scratch;
   FlashVolume& flash = make_flash(8192, &scratch);
