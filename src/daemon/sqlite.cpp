@@ -32,7 +32,20 @@ Error sqlite_error(int code, sqlite3* connection, std::string_view doing) {
   }
   std::string cause = "catalog: " + std::string(doing) + ": ";
   cause += connection != nullptr ? sqlite3_errmsg(connection) : sqlite3_errstr(code);
-  return Error{.code = ours, .cause = std::move(cause)};
+  Error error{.code = ours, .cause = std::move(cause)};
+  if (ours == ErrorCode::kNoSpace) {
+    error.effect = "nothing was done: what is done must be written down first";
+    error.mend =
+        "free space on the state directory's file system (df -h shows it), then run the command "
+        "again";
+  } else if (ours == ErrorCode::kCorrupt || ours == ErrorCode::kIo ||
+             ours == ErrorCode::kPermission) {
+    error.effect = "the catalog cannot be used";
+    error.mend =
+        "look at daemon/catalog.sqlite in the state directory: its disk, owner and mode, then a "
+        "copy of it";
+  }
+  return error;
 }
 
 }  // namespace

@@ -174,9 +174,10 @@ void RecordLog::fail(Error error) {
   failed_ =
       std::move(error)
           .with_effect("The journal takes nothing more; the VM stands still")
-          .with_mend(full ? "free space on the state directory's file system; the VM then goes on by "
-                            "itself"
-                          : "mend the storage, then start the VM again: holdfast vm start");
+          .with_mend(
+              full ? "free space on the state directory's file system; the VM then goes on by "
+                     "itself"
+                   : "mend the storage, then start the VM again: holdfast vm start");
   // From tick(): whoever caused it may be inside a call.
   while (!acks_.empty()) complete_later(*acks_.pop_front().done, *failed_);
   for (const PendingAck& ack : durable_acks_) complete_later(*ack.done, *failed_);

@@ -28,7 +28,7 @@ bool wants_restart(const Unit& unit, ExitStatus exit) {
   auto failure = sys::find_start_failure(unit.tail.text());
   if (!failure) return true;
   return failure->code == ErrorCode::kUnavailable || failure->code == ErrorCode::kTimeout ||
-         failure->code == ErrorCode::kNoSpace;
+         (failure->code == ErrorCode::kNoSpace && unit.role == Role::kKeeper);
 }
 
 }  // namespace hf::launcher

@@ -77,7 +77,7 @@ struct Unit {
 };
 
 // Whether an exit is followed by a restart. A process that says why it cannot start is believed,
-// unless what it lacks may come (kUnavailable, kTimeout, kNoSpace: a guest waits for its disk).
+// unless what it lacks may come (kUnavailable, kTimeout; a keeper's kNoSpace: a guest waits).
 bool wants_restart(const Unit& unit, ExitStatus exit);
 
 }  // namespace hf::launcher

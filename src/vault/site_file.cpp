@@ -79,7 +79,8 @@ Result<crypto::Secret> read_secret_file(const std::string& path) {
   if (fd < 0) {
     return errno_error(errno, "open the secret file " + path)
         .with_effect(std::string(kNotOpened))
-        .with_mend("put the file with the vault's secret there, or name another with --secret-file");
+        .with_mend(
+            "put the file with the vault's secret there, or name another with --secret-file");
   }
   const sys::UniqueFd file(fd);
   TRY(check_private_file(fd, path, true));
