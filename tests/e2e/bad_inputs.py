@@ -6,6 +6,7 @@
 directory as it was before (lib/refusal.py says what of it counts).
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ import struct
 import time
 
 from lib.process import Failure, Processes, run, wait_until
-from lib.refusal import Snapshot, check_refused
+from lib.refusal import Snapshot, check_refused, message_of
 from lib.report import check, main, step
 from lib.site import Site, pair
 
@@ -117,7 +118,6 @@ def journal_damage(site, directory):
          bytes([written[60] ^ 4]) + written[61:], "corrupt", ["MANIFEST"]),
         ("a MANIFEST cut short", manifest, written[:-40], "corrupt", ["MANIFEST"]),
     ]
-    newest = sorted(journal.glob("segment-*"))[-1]
     for what, path, damaged, code, says in cases:
         whole = path.read_bytes()
         owner = path.stat()
@@ -130,10 +130,25 @@ def journal_damage(site, directory):
         path.write_bytes(whole)
         os.chown(path, owner.st_uid, owner.st_gid)
         path.chmod(0o600)
-    check(newest.exists(), "the younger segments stand")
+    older = directory / "older"
+    shutil.copytree(journal, older)
     site.cli("vm", "start", "web")
     check(site.json("vm", "show", "web")["state"] == "running", "restored, it starts again")
     site.cli("vm", "stop", "web", "--force")
+    put_back(older, journal)
+    check_refused(site, "an older journal put back", "vm", "start", "web", code="conflict", says=["older"],
+                  mend=["put back the journal"])
+
+
+def put_back(copy, journal):
+    """The files of `copy` in the place of the journal's, with owner and mode."""
+    owner = journal.stat()
+    for path in journal.iterdir():
+        path.unlink()
+    for path in copy.iterdir():
+        shutil.copyfile(path, journal / path.name)
+        os.chown(journal / path.name, owner.st_uid, owner.st_gid)
+        (journal / path.name).chmod(0o600)
 
 
 def peers_and_tokens(processes, directory, north):
@@ -238,6 +253,14 @@ def two_daemons(site):
     check_refused(site, "a second start", "site", "start", code="conflict",
                   says=[f"process {site.launcher.pid}", str(site.state)], mend=["stop"])
     check_refused(site, "a second start in the foreground", "site", "start", "--foreground", code="conflict")
+    binaries = site.argv()[0].parent
+    for program, owner, words in (("holdfast-vault", site.uid_base, ["--dir", site.state / "vault"]),
+                                  ("holdfastd", site.uid_base + 1, ["--state", site.state]),
+                                  ("holdfast-keeper", site.uid_base + 16, [])):
+        done = run([binaries / program, *words], check=False, **({"user": owner, "group": owner} if site.uid_base else {}))
+        said = message_of(done.stderr, f"{program} by hand")
+        check(done.returncode == 1, f"{program} by hand, beside the running one: {said['cause']} | {said['effect']} | "
+                                    f"{said['mend']}")
     check(site.pids() == pids, "the first site's processes go on as they were")
     check_refused(site, "a second init", "site", "init", "--name", "again", "--listen", "127.0.0.1:1", code="exists",
                   says=["holds a site"])
@@ -298,6 +321,7 @@ def full_disk(processes, directory):
         check(site.json("vm", "list") == [] and not list((site.state / "vms").iterdir()), "nothing of the VM is left")
         check(shutil.disk_usage(site.state).used - before < MIB, "its space is free again")
         guest_stands_still(site)
+        no_byte_left(site)
     finally:
         site.end()
         run(["umount", "-l", site.state], check=False)
@@ -337,6 +361,27 @@ def guest_stands_still(site):
     shown = site.json("vm", "show", "web")
     check(shown["state"] == "running" and shown["qemu_pid"] == qemu and shown["keeper"]["state"] == "serving",
           "the VM runs on in the same QEMU")
+
+
+def no_byte_left(site):
+    """Commands on a site whose disk has no byte left, and the site's own start."""
+    site.cli("vm", "stop", "web", "--force")
+    ballast = site.state / "ballast"
+    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    space = ["free space"]
+    check_refused(site, "a VM to create on a full disk", "vm", "create", "other", "--blank", "1M", code="no_space",
+                  mend=space)
+    check_refused(site, "a VM to start on a full disk", "vm", "start", "web", code="no_space", mend=space)
+    check_refused(site, "a token to make on a full disk", "site", "pair", "--new-token", code="no_space", mend=space)
+    check(site.json("vm", "show", "web")["state"] == "stopped", "what there is can be looked at")
+    site.stop()
+    check_refused(site, "a site to start on a full disk", "site", "start", code="no_space", mend=space)
+    ballast.unlink()
+    site.start()
+    site.cli("vm", "start", "web")
+    check(site.json("vm", "show", "web")["state"] == "running", "with space again, site and VM start")
 
 
 def test(directory):
