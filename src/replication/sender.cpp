@@ -323,8 +323,11 @@ uint64_t Sender::lag_records() const {
 }
 
 bool Sender::caught_up() const {
-  return state_ == State::kStreaming && in_flight_.empty() && acknowledged_ &&
-         acknowledged_->position.sequence >= home_durable_ && oldest_unshipped_.value == 0;
+  // A journal has at least its incarnation record: nothing durable means that the feed was not
+  // asked yet.
+  return state_ == State::kStreaming && home_durable_.value != 0 && in_flight_.empty() &&
+         acknowledged_ && acknowledged_->position.sequence >= home_durable_ &&
+         oldest_unshipped_.value == 0;
 }
 
 }  // namespace hf::replication
