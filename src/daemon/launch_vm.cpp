@@ -187,12 +187,12 @@ namespace {
 // Its pid, once it serves.
 Result<int64_t> start_keeper(Services& services, const VmRow& row, const VmDefinition& definition,
                              const LaunchOptions& options) {
-  // The launcher keeps it for the keeper's successors; what they note in it is sealed
-  // (keeper/scratch.h).
-  sys::UniqueFd scratch = TRY(sys::memory_file("scratch"));
+  // The launcher keeps it for the successors that it starts, this process for one that it has to
+  // start itself under a running guest; what keepers note in it is sealed (keeper/scratch.h).
+  const int scratch = TRY(services.scratch.of(row.id, options.scratch));
   launcher::StartRequest request = keeper_request(services, row, definition, options);
   request.fd_names = {"scratch"};
-  int64_t pid = TRY(services.units->start(request, {scratch.get()}));
+  int64_t pid = TRY(services.units->start(request, {scratch}));
   TRY(wait_keeper(services, row));
   return pid;
 }
@@ -204,7 +204,7 @@ Status revive_keeper(Services& services, const VmRow& row) {
   TRY(services.vault.release(row.id, services.users.keeper(row.number)));
   // The launcher forgets the unit that gave up.
   TRY(services.units->stop(keeper_unit(row.id), 9, 5s));
-  TRY(start_keeper(services, row, definition, {}));
+  TRY(start_keeper(services, row, definition, {.scratch = ScratchMemory::Use::kSame}));
   return {};
 }
 
@@ -238,6 +238,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
 }
 
 Status finish_vm(Services& services, const VmRow& row) {
+  services.scratch.forget(row.id);
   services.consoles->detach(row.id);
   Status stopped = stop_keeper(services, row);
   Status revoked = services.vault.revoke(row.id);

@@ -69,6 +69,15 @@ Result<sys::JsonObject> Protections::take_offer(const sys::JsonObject& json, con
   undo.add([&] {
     if (outcome == vault::ImportOutcome::kStored) static_cast<void>(services_.vault.delete_key(vm));
   });
+  // What is received is checked with the certified key, what is opened at failover with the
+  // imported one: a difference must show now.
+  const vault::KeyInfo imported = TRY(services_.vault.key_info(vm));
+  if (imported.journal_public_key != offer.certificate.journal_public_key) {
+    return Error{.code = ErrorCode::kWrongKey,
+                 .cause = "the offer certifies another journal key than the VM's key makes",
+                 .effect = "the VM is not protected",
+                 .mend = "see that both sites run the same version: holdfast site show"};
+  }
   undo.add([&] {
     std::error_code ignored;
     std::filesystem::remove_all(services_.paths.replica(vm), ignored);

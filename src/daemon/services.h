@@ -8,6 +8,7 @@
 #include "daemon/catalog.h"
 #include "daemon/jobs.h"
 #include "daemon/paths.h"
+#include "daemon/scratch_memory.h"
 #include "daemon/units.h"
 #include "launcher/site_config.h"
 #include "vault/client.h"
@@ -36,6 +37,7 @@ struct Services {
   std::unique_ptr<PeerService> peers;
   std::unique_ptr<Protections> protections;
   std::unique_ptr<Units> units;
+  ScratchMemory scratch;
   std::function<void()> on_launcher_lost;
 
  private:

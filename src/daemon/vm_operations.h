@@ -33,6 +33,7 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string
 // On an error nothing of it runs any more.
 struct LaunchOptions {
   bool adopt_replica = false;  // the received journal becomes the VM's
+  ScratchMemory::Use scratch = ScratchMemory::Use::kFresh;
 };
 struct Launched {
   int64_t keeper_pid = 0;

@@ -331,6 +331,10 @@ Status StateTree::adopt(VmId vm, uint32_t vm_number, std::string_view from) {
   gid_t group = users_.uid_base == 0 ? ::getegid() : keeper;
   TRY_CONTEXT(give_tree(moved.get(), users_.daemon(), keeper, group), "adopt the replica");
   if (::fchmod(moved.get(), 0700) != 0) return errno_error(errno, "adopt the replica");
+  // The keeper's first durable record must not stand in a directory that a power loss takes back.
+  for (int directory : {moved.get(), target.get(), replicas.get()}) {
+    if (::fsync(directory) != 0) return errno_error(errno, "adopt the replica");
+  }
   return {};
 }
 
