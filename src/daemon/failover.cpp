@@ -56,7 +56,15 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   progress.step("close the replica and raise the epoch to " + std::to_string(promoted.epoch.value));
   ReplicaView received = services.protections->desk().view(vm);
   TRY(services.protections->desk().close(vm, 10s));
-  Status stored = store_recovery_state(services, promoted, "failed over to this site: " + answer);
+  // A source that stopped has given the VM up: then it is ours, and what fails is mended here. One
+  // that did not is still its home, and nothing is promoted that could not run.
+  Status stored;
+  if (source.answer != recovery::SourceAnswer::kStopped) {
+    stored = check_replica(services, vm, *protection);
+  }
+  if (stored.ok()) {
+    stored = store_recovery_state(services, promoted, "failed over to this site: " + answer);
+  }
   if (!stored.ok()) {
     services.protections->desk().reopen(vm);
     return std::move(stored).error();

@@ -56,6 +56,30 @@ Status create_replica(const Services& services, VmId vm, const crypto::PublicKey
   return {};
 }
 
+Status check_replica(const Services& services, VmId vm, const ProtectionRow& protection) {
+  std::string dir = services.paths.replica(vm);
+  crypto::PublicKey key = TRY(parse_key(protection.journal_public_key));
+  auto storage = TRY(sys::PosixStorage::open_directory(dir));
+  sys::SystemClock clock;
+  auto opened = journal::ReplicaJournal::open(*storage, clock, replica_options(vm, key));
+  Status status;
+  if (opened.ok()) {
+    opened->reset();
+  } else {
+    // What the journal says of mending is about a home site's journal; whoever asked for a failover
+    // has only this one.
+    Error error = std::move(opened).error().context("the replica " + dir);
+    error.effect = "the VM was not taken over: it is still the source's";
+    error.mend =
+        "put the file back from a copy and fail over again; while the source lives, protect the VM "
+        "anew there: "
+        "holdfast protection disable, then enable";
+    status = std::move(error);
+  }
+  storage->drain();
+  return status;
+}
+
 bool ReplicaDesk::take_seat(VmId vm, uint64_t& number) {
   std::unique_lock lock(mutex_);
   Seat& seat = seats_[vm];

@@ -24,6 +24,9 @@ struct ReplicaView {
 
 // Makes the directory and an empty replica journal in it.
 Status create_replica(const Services& services, VmId vm, const crypto::PublicKey& journal_key);
+// Whether a replica that nobody has open can be opened: closes, tables, MANIFEST and the newest
+// records. An error names the file and what differs; nothing is promoted on it.
+Status check_replica(const Services& services, VmId vm, const ProtectionRow& protection);
 
 // One connection at a time carries a VM.
 class ReplicaDesk {

@@ -16,7 +16,7 @@ import time
 from lib.process import Failure, Processes, run, wait_until
 from lib.refusal import Snapshot, check_refused, message_of
 from lib.report import check, main, step
-from lib.site import Site, pair
+from lib.site import Site, pair, wait_protected
 
 MIB = 1 << 20
 
@@ -384,6 +384,40 @@ def no_byte_left(site):
     check(site.json("vm", "show", "web")["state"] == "running", "with space again, site and VM start")
 
 
+def damaged_replica(processes, directory):
+    step("a damaged replica")
+    home, away = Site(processes, directory, "home", 660000), Site(processes, directory, "away", 680000)
+    try:
+        for site in (home, away):
+            site.init()
+            site.start()
+        pair(home, away)
+        home.vm_create("web", [random_file(directory / "replicated.img", 4 * MIB)], "--memory", "256M")
+        home.cli("vm", "start", "web")
+        home.cli("protection", "enable", "web", "--to", "away")
+        wait_protected(home, "web")
+        replica = away.state / "daemon/replicas" / home.vm_id("web")
+        home.kill_whole()
+        closed = sorted(replica.glob("segment-*"))[0]
+        segment, manifest = Segment(closed), (replica / "MANIFEST").read_bytes()
+        for what, path, damaged in (
+                ("a flipped bit in a replica's record", closed, segment.flipped(4096 + 192 + 70_000)),
+                ("a flipped bit in a replica's close", closed, segment.flipped(segment.close + 192 + 40)),
+                ("a flipped bit in a replica's extent table", closed, segment.flipped(segment.table + 17)),
+                ("a replica's segment cut short", closed, segment.data[:segment.table + 40]),
+                ("a replica's MANIFEST cut short", replica / "MANIFEST", manifest[:-1])):
+            whole = path.read_bytes()
+            path.write_bytes(damaged)
+            check_refused(away, what, "failover", "unplanned", "web", "--source-is-dead", code="corrupt",
+                          says=[path.name, str(replica)], mend=["copy"])
+            path.write_bytes(whole)
+        away.cli("failover", "unplanned", "web", "--source-is-dead")
+        check(away.json("vm", "show", "web")["state"] == "running", "restored, the replica is taken over")
+    finally:
+        home.end()
+        away.end()
+
+
 def test(directory):
     directory.chmod(0o711)
     with Processes(directory) as processes:
@@ -401,6 +435,7 @@ def test(directory):
             modes(site)
             wrong_secret(processes, directory)
             site.end()
+            damaged_replica(processes, directory)
             full_disk(processes, directory)
         finally:
             site.end()
