@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # timeout: 900
-# needs: qemu
+# needs: qemu-2
 # programs: holdfast-keeper holdfast-vault
 """What was flushed survives power loss. kill -9 never loses the page cache, so the keeper runs inside a machine
 which is itself killed, again and again, under load; each time all that was flushed must be there, as one prefix.

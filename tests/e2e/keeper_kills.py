@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # timeout: 300
-# needs: disk-time qemu
+# needs: alone
 # programs: holdfast-keeper holdfast-vault
 """A keeper is killed with kill -9 under load, again and again. What was acknowledged survives it, as one prefix of the
 writes; no client sees an error; the next keeper answers within 200 ms on the same sockets.

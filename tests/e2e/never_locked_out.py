@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # timeout: 1200
-# needs: qemu
+# needs: qemu-2
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """Crashes never count as an attack on the TPM. The same VM is killed and started 20 times in a row: QEMU and keeper
 alone, the whole site with vault and daemon, and once by a failover. The guest never gets to say TPM2_Shutdown, its
