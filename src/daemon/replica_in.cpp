@@ -44,6 +44,23 @@ void refuse(TlsStream& tls, VmId vm, replication::Refusal refusal, Epoch epoch, 
   static_cast<void>(tls.write_all(replication::encode(vm, frame), 2s));
 }
 
+// The source shows it to whoever asks there why the replica falls behind. Returns it.
+Error refuse_for_disk(TlsStream& tls, VmId vm, Epoch epoch, Error error) {
+  if (error.effect.empty()) error.effect = "the replica takes nothing and falls behind";
+  if (error.mend.empty()) {
+    error.mend = error.code == ErrorCode::kNoSpace
+                     ? "free space on the replica's site; it then goes on by itself"
+                     : "look at the replica's site: holdfast protection show there";
+  }
+  replication::ErrorFrame frame{.refusal = replication::Refusal::kStorage,
+                                .epoch = epoch,
+                                .cause = error.cause,
+                                .effect = error.effect,
+                                .mend = error.mend};
+  static_cast<void>(tls.write_all(replication::encode(vm, frame), 2s));
+  return error;
+}
+
 }  // namespace
 
 Status create_replica(const Services& services, VmId vm, const crypto::PublicKey& journal_key) {
@@ -207,8 +224,10 @@ Status ReplicaDesk::receive(VmId vm, uint64_t number, const ProtectionRow& prote
   crypto::PublicKey key = TRY(parse_key(protection.journal_public_key));
   Machine machine;
   machine.storage = TRY(sys::PosixStorage::open_directory(services_.paths.replica(vm)));
-  machine.journal =
-      TRY(journal::ReplicaJournal::open(*machine.storage, machine.clock, replica_options(vm, key)));
+  auto opened =
+      journal::ReplicaJournal::open(*machine.storage, machine.clock, replica_options(vm, key));
+  if (!opened.ok()) return refuse_for_disk(tls, vm, epoch, std::move(opened).error());
+  machine.journal = *std::move(opened);
   machine.receiver = std::make_unique<replication::Receiver>(
       replication::ReceiverOptions{
           .vm = vm, .site = services_.site.site_id, .epoch = epoch, .public_key = key},
