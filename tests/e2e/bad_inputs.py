@@ -3,17 +3,15 @@
 # needs: qemu
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """Bad input is refused: by exit status, by a message with cause, effect and mending command, and with the state
-directory as it was before (lib/refusal.py says what of it counts).
+directory as it was before (lib/refusal.py says what of it counts). A full disk is full_disk.py's.
 """
 
-import contextlib
 import os
 import pathlib
 import shutil
 import struct
-import time
 
-from lib.process import Failure, Processes, run, wait_until
+from lib.process import Failure, Processes, run
 from lib.refusal import Snapshot, check_refused, message_of
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
@@ -301,89 +299,6 @@ def wrong_secret(processes, directory):
         site.end()
 
 
-def full_disk(processes, directory):
-    """A state directory on a file system of its own, which fills up: first a VM that does not fit, then a running one."""
-    step("a full disk")
-    if os.geteuid() != 0:
-        step("NOT TESTED: a small file system is mounted as root only")
-        return
-    site = Site(processes, directory, "full", 640000)
-    site.state.mkdir(mode=0o755)
-    run(["mount", "-t", "tmpfs", "-o", "size=320M,mode=0755", "none", site.state])
-    try:
-        site.init()
-        site.start()
-        big = random_file(directory / "big.img", 400 * MIB)
-        before = shutil.disk_usage(site.state).used
-        check_refused(site, "a VM whose image does not fit on the disk", "vm", "create", "big", "--disk", big,
-                      code="no_space", timeout=120)
-        big.unlink()
-        check(site.json("vm", "list") == [] and not list((site.state / "vms").iterdir()), "nothing of the VM is left")
-        check(shutil.disk_usage(site.state).used - before < MIB, "its space is free again")
-        guest_stands_still(site)
-        no_byte_left(site)
-    finally:
-        site.end()
-        run(["umount", "-l", site.state], check=False)
-
-
-def guest_stands_still(site):
-    """qemu-io with the guest's own options writes until the disk is full: it waits, sees no error, and goes on."""
-    site.cli("vm", "create", "web", "--blank", "256M", "--memory", "256M")
-    site.cli("vm", "start", "web")
-    qemu = site.qemu_pid("web")
-    ballast = site.state / "ballast"
-    free = shutil.disk_usage(site.state).free
-    with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(free - 24 * MIB, MIB))
-    address = site.run_dir("web") / "disk1.nbd"
-    image = f"driver=nbd,server.type=unix,server.path={address},export=disk1,reconnect-delay=120"
-    commands = [word for number in range(20) for word in ("-c", f"write -P {number + 1} {number * 8}M 8M")]
-    writer = site.processes.start(["qemu-io", "-t", "writeback", "--image-opts", image, *commands, "-c", "flush"], name="writer")
-
-    def full():
-        shown = site.json("vm", "show", "web")
-        return shown if "no_space" in str(shown) or "space" in str(shown.get("keeper", "")) else None
-
-    shown = wait_until(full, 30, "vm show says that the disk is full", interval=0.2)
-    step(f"vm show: state {shown['state']}, keeper {shown.get('keeper')}")
-    time.sleep(3)
-    check(writer.running(), "the client waits")
-    check(pathlib.Path(f"/proc/{qemu}").exists(), "QEMU runs on")
-    ballast.unlink()
-    status = writer.wait(60)
-    log = writer.log.read_text()
-    check(status == 0 and log.count("wrote 8388608/8388608") == 20 and "rror" not in log,
-          "space is freed: all 20 writes went through, the client saw no error")
-    reads = [word for number in range(20) for word in ("-c", f"read -P {number + 1} {number * 8}M 8M")]
-    done = run(["qemu-io", "-r", "--image-opts", image, *reads], timeout=60)
-    check("verification failed" not in done.stdout, "and what it wrote is there")
-    shown = site.json("vm", "show", "web")
-    check(shown["state"] == "running" and shown["qemu_pid"] == qemu and shown["keeper"]["state"] == "serving",
-          "the VM runs on in the same QEMU")
-
-
-def no_byte_left(site):
-    """Commands on a site whose disk has no byte left, and the site's own start."""
-    site.cli("vm", "stop", "web", "--force")
-    ballast = site.state / "ballast"
-    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
-        while True:
-            file.write(b"x" * 4096)
-    space = ["free space"]
-    check_refused(site, "a VM to create on a full disk", "vm", "create", "other", "--blank", "1M", code="no_space",
-                  mend=space)
-    check_refused(site, "a VM to start on a full disk", "vm", "start", "web", code="no_space", mend=space)
-    check_refused(site, "a token to make on a full disk", "site", "pair", "--new-token", code="no_space", mend=space)
-    check(site.json("vm", "show", "web")["state"] == "stopped", "what there is can be looked at")
-    site.stop()
-    check_refused(site, "a site to start on a full disk", "site", "start", code="no_space", mend=space)
-    ballast.unlink()
-    site.start()
-    site.cli("vm", "start", "web")
-    check(site.json("vm", "show", "web")["state"] == "running", "with space again, site and VM start")
-
-
 def damaged_replica(processes, directory):
     step("a damaged replica")
     home, away = Site(processes, directory, "home", 660000), Site(processes, directory, "away", 680000)
@@ -436,7 +351,6 @@ def test(directory):
             wrong_secret(processes, directory)
             site.end()
             damaged_replica(processes, directory)
-            full_disk(processes, directory)
         finally:
             site.end()
 

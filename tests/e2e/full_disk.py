@@ -1,0 +1,174 @@
+#!/usr/bin/env python3
+# timeout: 180
+# needs: qemu
+# programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
+"""A full disk. What does not fit is refused and leaves nothing behind; a running guest stands still without an error and
+goes on when there is space; a replica falls behind, says why, and catches up; and without a byte left every refusal still
+has cause, effect and mend.
+
+A state directory lies on a small tmpfs, whose mount needs root.
+"""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import time
+
+from lib.process import Processes, run, wait_until
+from lib.refusal import check_refused
+from lib.report import check, main, step
+from lib.site import Site, pair, wait_protected
+
+MIB = 1 << 20
+
+
+def on_small_disk(site):
+    site.state.mkdir(mode=0o755)
+    run(["mount", "-t", "tmpfs", "-o", "size=320M,mode=0755", "none", site.state])
+
+
+def leave_free(site, size):
+    """A file that takes all the space but `size` bytes."""
+    ballast = site.state / "ballast"
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(site.state).free - size)
+    return ballast
+
+
+def guest_disk(site, vm):
+    """qemu-io's name for the VM's disk, with the options a guest has."""
+    address = site.run_dir(vm) / "disk1.nbd"
+    return f"driver=nbd,server.type=unix,server.path={address},export=disk1,reconnect-delay=120"
+
+
+def each_of(count, command):
+    return [word for number in range(count) for word in ("-c", f"{command} -P {number + 1} {number * 8}M 8M")]
+
+
+def big_image(directory):
+    image = directory / "big.img"
+    with open(image, "wb") as file:
+        for _ in range(400):
+            file.write(os.urandom(MIB))
+    image.chmod(0o644)
+    return image
+
+
+def home(processes, directory):
+    site = Site(processes, directory, "full", 640000)
+    on_small_disk(site)
+    try:
+        site.init()
+        site.start()
+        big = big_image(directory)
+        before = shutil.disk_usage(site.state).used
+        check_refused(site, "a VM whose image does not fit on the disk", "vm", "create", "big", "--disk", big,
+                      code="no_space", timeout=120)
+        big.unlink()
+        check(site.json("vm", "list") == [] and not list((site.state / "vms").iterdir()), "nothing of the VM is left")
+        check(shutil.disk_usage(site.state).used - before < MIB, "its space is free again")
+        guest_stands_still(site)
+        no_byte_left(site)
+    finally:
+        site.end()
+        run(["umount", "-l", site.state], check=False)
+
+
+def guest_stands_still(site):
+    """qemu-io with the guest's own options writes until the disk is full: it waits, sees no error, and goes on."""
+    site.cli("vm", "create", "web", "--blank", "256M", "--memory", "256M")
+    site.cli("vm", "start", "web")
+    qemu = site.qemu_pid("web")
+    ballast = leave_free(site, 24 * MIB)
+    image = guest_disk(site, "web")
+    # Two segments are prepared ahead: more than 128 MiB must be written before space is asked for.
+    writer = site.processes.start(["qemu-io", "--image-opts", image, *each_of(20, "write"), "-c", "flush"], name="writer")
+
+    def full():
+        shown = site.json("vm", "show", "web")
+        return shown if shown.get("keeper", {}).get("error", {}).get("code") == "no_space" else None
+
+    shown = wait_until(full, 30, "vm show says that the disk is full", interval=0.2)
+    error = shown["keeper"]["error"]
+    check(error["effect"] and "free space" in error["mend"], f"vm show: {error['cause']} | {error['effect']} | {error['mend']}")
+    time.sleep(3)
+    check(writer.running(), "the client waits")
+    check(pathlib.Path(f"/proc/{qemu}").exists(), "QEMU runs on")
+    ballast.unlink()
+    status = writer.wait(60)
+    log = writer.log.read_text()
+    check(status == 0 and log.count("wrote 8388608/8388608") == 20 and "rror" not in log,
+          "space is freed: all 20 writes went through, the client saw no error")
+    done = run(["qemu-io", "-r", "--image-opts", image, *each_of(20, "read")], timeout=60)
+    check(done.stdout.count("read 8388608/8388608") == 20 and "verification failed" not in done.stdout,
+          "and what it wrote is there")
+    shown = site.json("vm", "show", "web")
+    check(shown["state"] == "running" and shown["qemu_pid"] == qemu and shown["keeper"]["state"] == "serving",
+          "the VM runs on in the same QEMU")
+
+
+def no_byte_left(site):
+    """Commands on a site whose disk has no byte left, and the site's own start."""
+    site.cli("vm", "stop", "web", "--force")
+    ballast = site.state / "ballast"
+    with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    space = ["free space"]
+    check_refused(site, "a VM to create on a full disk", "vm", "create", "other", "--blank", "1M", code="no_space",
+                  mend=space)
+    check_refused(site, "a VM to start on a full disk", "vm", "start", "web", code="no_space", mend=space)
+    check_refused(site, "a token to make on a full disk", "site", "pair", "--new-token", code="no_space", mend=space)
+    check(site.json("vm", "show", "web")["state"] == "stopped", "what there is can be looked at")
+    site.stop()
+    check_refused(site, "a site to start on a full disk", "site", "start", code="no_space", mend=space)
+    ballast.unlink()
+    site.start()
+    site.cli("vm", "start", "web")
+    check(site.json("vm", "show", "web")["state"] == "running", "with space again, site and VM start")
+
+
+def replica(processes, directory):
+    """The replica's disk fills up: the guest does not notice, the source says why the replica falls behind."""
+    north, south = Site(processes, directory, "north", 660000), Site(processes, directory, "south", 680000)
+    on_small_disk(south)
+    try:
+        for site in (north, south):
+            site.init()
+            site.start()
+        pair(north, south)
+        north.cli("vm", "create", "web", "--blank", "256M", "--memory", "256M")
+        north.cli("vm", "start", "web")
+        north.cli("protection", "enable", "web", "--to", "south")
+        wait_protected(north, "web")
+        ballast = leave_free(south, 24 * MIB)
+        run(["qemu-io", "--image-opts", guest_disk(north, "web"), *each_of(24, "write"), "-c", "flush"], timeout=60)
+        step("ok: the guest writes and flushes 192 MiB, more than the replica can take")
+
+        def says_why():
+            error = north.json("protection", "show", "web").get("error") or {}
+            return error if "No space left" in error.get("cause", "") else None
+
+        error = wait_until(says_why, 20, "protection show says why the replica falls behind", interval=0.2)
+        check(error["effect"] and "free space" in error["mend"],
+              f"protection show: {error['cause']} | {error['effect']} | {error['mend']}")
+        ballast.unlink()
+        check(True, f"space is freed: the replica has caught up after {wait_protected(north, 'web'):.1f} s")
+    finally:
+        north.end()
+        south.end()
+        run(["umount", "-l", south.state], check=False)
+
+
+def test(directory):
+    if os.geteuid() != 0:
+        return step("left out: a small file system is mounted as root only")
+    directory.chmod(0o711)
+    with Processes(directory) as processes:
+        home(processes, directory)
+        replica(processes, directory)
+
+
+if __name__ == "__main__":
+    main(test)
