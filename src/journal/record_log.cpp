@@ -173,10 +173,10 @@ void RecordLog::fail(Error error) {
   const bool full = error.code == ErrorCode::kNoSpace;
   failed_ =
       std::move(error)
-          .with_effect("The journal takes nothing more; the VM stands still")
+          .with_effect(
+              "The journal takes nothing more: its guest stands still, a replica falls behind")
           .with_mend(
-              full ? "free space on the state directory's file system; the VM then goes on by "
-                     "itself"
+              full ? "free space on the state directory's file system; it then goes on by itself"
                    : "mend the storage, then start the VM again: holdfast vm start");
   // From tick(): whoever caused it may be inside a call.
   while (!acks_.empty()) complete_later(*acks_.pop_front().done, *failed_);
