@@ -29,10 +29,13 @@ def on_small_disk(site):
 
 
 def leave_free(site, size):
-    """A file that takes all the space but `size` bytes."""
+    """A file that takes all the space but `size` bytes. First the journals must have prepared their next segments."""
+    free = None
+    while free != (free := shutil.disk_usage(site.state).free):
+        time.sleep(1)
     ballast = site.state / "ballast"
     with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(site.state).free - size)
+        os.posix_fallocate(file.fileno(), 0, free - size)
     return ballast
 
 
@@ -150,7 +153,7 @@ def replica(processes, directory):
             error = north.json("protection", "show", "web").get("error") or {}
             return error if "No space left" in error.get("cause", "") else None
 
-        error = wait_until(says_why, 20, "protection show says why the replica falls behind", interval=0.2)
+        error = wait_until(says_why, 60, "protection show says why the replica falls behind", interval=0.2)
         check(error["effect"] and "free space" in error["mend"],
               f"protection show: {error['cause']} | {error['effect']} | {error['mend']}")
         ballast.unlink()
