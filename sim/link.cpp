@@ -60,7 +60,7 @@ void Source::on_message(ConnectionId connection, ByteSpan message) {
     perform();
     if (connection_ != connection) return;
   }
-  if (home_.journal() != nullptr && sender_.acknowledged()) {
+  if (home_.journal() != nullptr && sender_.acknowledged() && !home_.world.peer_forgotten) {
     home_.journal()->pin(sender_.acknowledged()->position.sequence);
   }
 }
@@ -83,6 +83,14 @@ void Source::perform() {
                    [this](replication::WantRecords& want) {
                      later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
                    },
+                   [this](replication::WantSeed& want) {
+                     home_.world.judge.note("{}: the replica has to be seeded", home_.name);
+                     home_.world.judge.reached(Probe::seed_begun);
+                     later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
+                   },
+                   [this](replication::WantSeedBytes& want) {
+                     later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
+                   },
                    [this](replication::PeerEpoch& peer) {
                      home_.world.judge.note("{}: learns epoch {}", home_.name, peer.epoch.value);
                      // It may end this very object: from the event loop.
@@ -98,7 +106,8 @@ void Source::perform() {
   }
 }
 
-void Source::ask(const replication::WantRecords& want) {
+template <typename Question>
+void Source::ask(const Question& asked) {
   journal::Journal* journal = home_.journal();
   if (journal == nullptr || journal->failed() != nullptr) {
     home_.world.judge.reached(Probe::feed_failed_under_sender);
@@ -106,8 +115,27 @@ void Source::ask(const replication::WantRecords& want) {
                         home_.clock.monotonic());
     return perform();
   }
+  question(*journal, asked);
+}
+
+void Source::question(journal::Journal& journal, const replication::WantRecords& want) {
   reading_ = true;
-  journal->read_sealed(want.after, want.bytes_max, *this);
+  seed_bytes_asked_ = false;
+  journal.read_sealed(want.after, want.bytes_max, *this);
+}
+
+void Source::question(journal::Journal& journal, const replication::WantSeed&) {
+  const Micros now = home_.clock.monotonic();
+  const Result<Bytes> seed = journal.describe_seed();
+  seed.ok() ? sender_.feed_seed(*seed, now) : sender_.feed_failed(seed.error(), now);
+  perform();
+}
+
+void Source::question(journal::Journal& journal, const replication::WantSeedBytes& want) {
+  reading_ = true;
+  seed_bytes_asked_ = true;
+  // As small as a run's disk: a seed takes many turns, so that what happens happens inside it.
+  journal.read_seed(want.base, want.offset, want.length, *this);
 }
 
 void Source::on_sealed(Result<journal::SealedBatch> batch) {
@@ -115,6 +143,10 @@ void Source::on_sealed(Result<journal::SealedBatch> batch) {
   reading_ = false;
   if (!batch.ok()) {
     sender_.feed_failed(batch.error(), home_.clock.monotonic());
+    return perform();
+  }
+  if (seed_bytes_asked_) {
+    sender_.feed_seed_bytes(batch->records, home_.clock.monotonic());
     return perform();
   }
   if (!batch->records.empty()) return answer(*batch);
@@ -236,6 +268,12 @@ void Target::judge_outgoing(const Bytes& bytes) {
     const auto reply = *replication::decode_hello_reply(frame.body);
     if (reply.durable.position.sequence.value > 0)
       world.judge.reached(Probe::replica_resumed_mid_line);
+  }
+  if (frame.type == replication::FrameType::kSeedAck) {
+    if (!replication::decode_seed_ack(frame.body)->installed) return;
+    world.judge.reached(Probe::replica_seeded_from_bases);
+    world.judge.note("{}: seeded", site_.name);
+    world.attack.end();  // what it had altered here is gone
   }
   if (frame.type != replication::FrameType::kAck) return;
   const Sequence to = replication::decode_ack(frame.body)->durable.position.sequence;

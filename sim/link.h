@@ -31,7 +31,11 @@ class Source final : public Endpoint, private journal::SealedRead {
  private:
   void on_sealed(Result<journal::SealedBatch> batch) override;
   void perform();
-  void ask(const replication::WantRecords& want);
+  template <typename Question>
+  void ask(const Question& question);
+  void question(journal::Journal& journal, const replication::WantRecords& want);
+  void question(journal::Journal& journal, const replication::WantSeed&);
+  void question(journal::Journal& journal, const replication::WantSeedBytes& want);
   void answer(const journal::SealedBatch& batch);
   void hang_up();
   template <typename What>
@@ -42,6 +46,7 @@ class Source final : public Endpoint, private journal::SealedRead {
   replication::Sender sender_;
   replication::FrameReader reader_;
   std::optional<ConnectionId> connection_;
+  bool seed_bytes_asked_ = false;
   bool reading_ = false;  // the journal holds this as its reader
   bool connected_before_ = false;
   std::shared_ptr<int> alive_ = std::make_shared<int>(0);

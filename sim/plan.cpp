@@ -18,7 +18,8 @@ journal::Faults journal_faults(Fault fault) {
           .records_swapped = fault == Fault::kRecordsSwapped,
           .close_not_checked = fault == Fault::kCloseNotChecked,
           .shipped_before_durable = fault == Fault::kShippedBeforeDurable,
-          .epoch_not_raised = fault == Fault::kEpochNotRaised};
+          .epoch_not_raised = fault == Fault::kEpochNotRaised,
+          .overwritten_left_out = fault == Fault::kOverwrittenLeftOut};
 }
 
 replication::Faults replication_faults(Fault fault) {
@@ -51,6 +52,10 @@ const char* to_string(Happening happening) {
       return "die inside an operation";
     case Happening::kClockJump:
       return "clock jump";
+    case Happening::kReplicaLost:
+      return "replica's disk lost";
+    case Happening::kForgetPeer:
+      return "home forgets its peer";
     case Happening::kAttack:
       return "attack on the link";
     case Happening::kFailoverAfterStop:
@@ -79,7 +84,8 @@ Plan make_plan(SimRng& rng) {
       Happening::kPowerLossHome, Happening::kKillReplica, Happening::kPowerLossReplica,
       Happening::kLinkCut,       Happening::kLinkCut,     Happening::kRestartSender,
       Happening::kDiskFull,      Happening::kSyncFailure, Happening::kDieInside,
-      Happening::kDieInside,     Happening::kClockJump,
+      Happening::kDieInside,     Happening::kClockJump,   Happening::kReplicaLost,
+      Happening::kForgetPeer,    Happening::kForgetPeer,
   };
   const uint64_t count = rng.between(1, 6);
   for (uint64_t i = 0; i < count; i++) {

@@ -21,14 +21,16 @@ enum class Fault : uint8_t {
   kRecordsSwapped,
   kCloseNotChecked,
   kEpochNotRaised,
+  kOverwrittenLeftOut,
 };
-inline constexpr std::array<std::string_view, 7> kFaultNames{"none",
+inline constexpr std::array<std::string_view, 8> kFaultNames{"none",
                                                              "sync-skipped",
                                                              "acked-before-appended",
                                                              "shipped-before-durable",
                                                              "records-swapped",
                                                              "close-not-checked",
-                                                             "epoch-not-raised"};
+                                                             "epoch-not-raised",
+                                                             "overwritten-left-out"};
 std::string_view to_string(Fault fault);
 std::optional<Fault> parse_fault(std::string_view name);
 journal::Faults journal_faults(Fault fault);
@@ -46,6 +48,8 @@ enum class Happening : uint8_t {
   kSyncFailure,
   kDieInside,
   kClockJump,
+  kReplicaLost,  // its disk is exchanged for an empty one
+  kForgetPeer,   // home merges on, whatever the replica still lacks
   kAttack,
   kFailoverAfterStop,   // the source is asked, and stops
   kFailoverAfterDeath,  // the source's site lost power; it comes back later

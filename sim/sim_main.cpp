@@ -27,7 +27,8 @@ constexpr std::string_view kUsage =
     "  --seed N          replay one seed; its trace is printed if it fails\n"
     "  --fault NAME      plant a fault: sync-skipped, acked-before-appended, "
     "shipped-before-durable,\n"
-    "                    records-swapped, close-not-checked, epoch-not-raised\n"
+    "                    records-swapped, close-not-checked, epoch-not-raised,\n"
+    "                    overwritten-left-out\n"
     "  --must-find       exit 0 only if some seed failed\n";
 
 // What a production assertion needs to say which seed it was.

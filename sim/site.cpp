@@ -263,7 +263,7 @@ void Site::keeper_opened(Sequence inherited) {
       judge.violated("{}: the replica has {}, home only {}", name,
                      peer.replica()->end().position.sequence.value, world.home_durable.value);
     }
-    journal_->pin(world.replica_acknowledged);
+    if (!world.peer_forgotten) journal_->pin(world.replica_acknowledged);
     if (!source_ && world.public_key != crypto::PublicKey{}) start_source();
   }
   guest.boot(*journal_, inherited);

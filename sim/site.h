@@ -92,6 +92,7 @@ class Site {
   void on_closed(Status status);
   void take_down();
   void check_failures();
+  void replica_replaced();
   void try_decay();
   journal::JournalKeys keys() const;
   journal::Options options() const;

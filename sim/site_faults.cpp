@@ -45,6 +45,7 @@ Micros Site::deadline() {
 }
 
 void Site::check_failures() {
+  if (replica_ && replica_->replaced() && !failing_) return replica_replaced();
   const Error* failed = nullptr;
   if (journal_) failed = journal_->failed();
   if (replica_ && failed == nullptr) failed = replica_->failed();
@@ -64,6 +65,20 @@ void Site::check_failures() {
     if (life != life_) return;
     disk.set_capacity(UINT64_MAX);
     crash(loss);
+  });
+}
+
+// As the daemon does it: this connection's journal is let go, the next one opens what is there.
+void Site::replica_replaced() {
+  failing_ = true;
+  if (!disk.alive()) return;  // it died inside; its crash is on the way
+  if (replica_->end().position.sequence.value > 0) world.judge.reached(Probe::older_replica_seeded);
+  world.scheduler.after(rng_.between(10, 500), [this, life = life_] {
+    if (life != life_) return;
+    disk.kill_process();
+    take_down();
+    disk.reopen();
+    start_replica();
   });
 }
 

@@ -133,6 +133,22 @@ void World::happen(Happening happening) {
       (rng.chance(1, 2) ? a_ : b_)
           .clock.jump(static_cast<int64_t>(rng.below(7'200'000'000)) - 3'600'000'000);
       break;
+    case Happening::kReplicaLost:
+      if (promoted_ || seeding_ || b_.replica() == nullptr || !b_.disk.alive()) break;
+      if (attack.altered()) break;  // its lies go on from what they had altered
+      b_.seed_again();
+      break;
+    case Happening::kForgetPeer:
+      if (promoted_) break;
+      judge.reached(Probe::peer_forgotten);
+      peer_forgotten = true;
+      if (a_.journal() != nullptr) a_.journal()->pin(std::nullopt);
+      if (rng.chance(1, 2)) network.set_link_up(false);
+      scheduler.after(rng.between(2'000, plan.horizon_us / 2), [this] {
+        peer_forgotten = false;
+        network.set_link_up(true);
+      });
+      break;
     case Happening::kAttack:
       if (promoted_) break;
       judge.reached(Probe::attack_begun);
@@ -147,7 +163,7 @@ void World::happen(Happening happening) {
 }
 
 void World::fail_over(Happening how) {
-  if (replica_gone || failing_over_ || b_.replica() == nullptr || a_.lost()) return;
+  if (failing_over_ || b_.replica() == nullptr || a_.lost()) return;
   failing_over_ = true;
   if (how == Happening::kFailoverAfterDeath) {
     a_.stay_down(true);
@@ -165,7 +181,7 @@ void World::fail_over(Happening how) {
 // The operator waits a while for the source to say that it stopped, then gives his word.
 void World::promote_when_stopped(uint64_t tries) {
   scheduler.after(rng.between(500, 3'000), [this, tries] {
-    if (promoted_ || replica_gone) return;
+    if (promoted_) return;
     if (a_.stopped() && mending) return;  // too late: nothing comes any more
     const bool holds_something =
         b_.replica() != nullptr && b_.replica()->durable_end().position.sequence.value > 0;
@@ -188,7 +204,13 @@ void World::note_promotion() {
 // Home's sender will not go on by itself. Before a promotion only an attack and its aftermath
 // excuse it.
 void World::sender_halted(const replication::Sender& sender) {
-  if (promoted_ || seeding_ || replica_gone) return;
+  if (promoted_ && attack.altered()) {
+    // Found before the promotion, heard of after it: the operator looks, and lets it try again.
+    replica_spoiled = true;
+    attack.end();
+    scheduler.after(500, [this] { a_.restart_sender(); });
+  }
+  if (promoted_ || seeding_) return;
   judge.note("A: sender halted: {}", sender.halt_reason()->describe());
   if (attack.altered()) {
     const bool at_close = sender.halt_reason()->cause.contains("close: ");
@@ -197,11 +219,6 @@ void World::sender_halted(const replication::Sender& sender) {
     replica_spoiled = true;
     seeding_ = true;
     return seed_again_when_up();
-  }
-  if (sender.halted_as() == replication::Refusal::kMergedAway && replica_acknowledged.value == 0) {
-    // Seeding from the beginning needs the records; catching up by extents is not built yet.
-    replica_gone = true;
-    return;
   }
   judge.violated("A: replication halted: {}", sender.halt_reason()->describe());
 }
@@ -263,7 +280,8 @@ void World::settle() {
 
 void World::check_superseded() {
   if (judge.verdict() || !promoted_ || b_.lost() || a_.stopped()) return;
-  // The link has been up for a while and both daemons run: A must have learned.
+  // The link is up and both daemons run: A must learn, at the latest when its sender has given up a
+  // peer that lost power (SenderOptions::answer_us_max) and connected again.
   run_until(Micros(scheduler.now().value + 300'000));
   if (a_.running()) {
     judge.violated("A still runs under epoch {} although B was promoted to {}",

@@ -44,10 +44,10 @@ class World {
   // What home had durably, and what the replica said it has: the second never passes the first.
   Sequence home_durable;
   Sequence replica_acknowledged;
+  bool peer_forgotten = false;   // nothing is kept for the replica
   bool mending = false;          // no more faults from here on
-  bool replica_gone = false;     // seeding again is not possible: no failover any more
   bool replica_spoiled = false;  // the attack was found and what it left is still there
-  bool judging_replica() const { return !promoted_ && !replica_gone; }
+  bool judging_replica() const { return !promoted_; }
 
   // Every incarnation ever opened: an epoch belongs to one site.
   void note_incarnation(const journal::LineageEntry& entry);

@@ -8,7 +8,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr uint32_t kMagic = 0x44464648;  // "HFFD"
+constexpr uint32_t kMagic = 0x44464648;      // "HFFD"
+constexpr uint32_t kSeedMagic = 0x53464648;  // "HFFS"
 constexpr uint32_t kVersion = 1;
 constexpr size_t kRequestSize = 56;
 constexpr size_t kReplySize = 32;
@@ -40,6 +41,25 @@ Status FeedClient::ask(const Position& after, size_t bytes_max, uint32_t wait_ms
   store_le<uint64_t>(raw + 40, after.sequence.value);
   store_le<uint32_t>(raw + 48, static_cast<uint32_t>(std::min(bytes_max, kRecordsMax)));
   store_le<uint32_t>(raw + 52, wait_ms);
+  return sys::send_all(socket_.get(), raw, 1s);
+}
+
+Status FeedClient::ask_seed() {
+  std::byte raw[kRequestSize] = {};
+  store_le<uint32_t>(raw, kSeedMagic);
+  store_le<uint32_t>(raw + 4, kVersion);
+  store_le<uint32_t>(raw + 8, 1);
+  return sys::send_all(socket_.get(), raw, 1s);
+}
+
+Status FeedClient::ask_seed_bytes(uint64_t base, uint64_t offset, size_t length) {
+  std::byte raw[kRequestSize] = {};
+  store_le<uint32_t>(raw, kSeedMagic);
+  store_le<uint32_t>(raw + 4, kVersion);
+  store_le<uint32_t>(raw + 8, 2);
+  store_le<uint64_t>(raw + 16, base);
+  store_le<uint64_t>(raw + 24, offset);
+  store_le<uint32_t>(raw + 32, static_cast<uint32_t>(length));
   return sys::send_all(socket_.get(), raw, 1s);
 }
 

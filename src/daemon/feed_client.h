@@ -23,6 +23,9 @@ class FeedClient {
   int fd() const { return socket_.get(); }
   // One question at a time; the answer comes after `wait_ms` at the latest.
   Status ask(const Position& after, size_t bytes_max, uint32_t wait_ms);
+  Status ask_seed();
+  Status ask_seed_bytes(uint64_t base, uint64_t offset, size_t length);
+  // Of a question about a seed the bytes are `records`.
   // kConflict: not on the keeper's line. kNotFound: merged away. Others are passing.
   Result<FeedAnswer> answer(std::chrono::milliseconds limit);
 

@@ -264,6 +264,11 @@ Status ReplicaDesk::receive(VmId vm, uint64_t number, const ProtectionRow& prote
     return {};
   };
   Status ended = go_on();
+  if (machine.journal->replaced()) {
+    // The source connects again, and finds what it was seeded with.
+    log_info("replica " + vm.hex() + ": seeded");
+    ended = {};
+  }
   machine.receiver->disconnected();
   machine.settle();
   return ended;

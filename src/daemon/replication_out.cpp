@@ -136,8 +136,9 @@ Status OutgoingStream::pump(replication::Sender& sender, TlsStream& tls) {
     if (waits[1].revents != 0) take_from_feed(sender, feed);
     sender.tick(catalog_now());
     pin_acknowledged(sender);
-    publish(sender,
-            sender.state() == replication::Sender::State::kStreaming ? "streaming" : "connecting");
+    publish(sender, sender.state() == replication::Sender::State::kStreaming ? "streaming"
+                    : sender.seeding()                                       ? "seeding"
+                                                                             : "connecting");
     if (!keeper_runs()) return {};
   }
   return {};
@@ -148,14 +149,10 @@ Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls,
   for (replication::Effect& effect : sender.take_effects()) {
     if (auto* send = std::get_if<replication::SendFrame>(&effect)) {
       TRY(tls.write_all(send->frame, 30s));
-    } else if (auto* want = std::get_if<replication::WantRecords>(&effect)) {
-      if (!feed) {
-        Result<FeedClient> connected = FeedClient::connect(feed_path_);
-        if (connected.ok()) feed.emplace(std::move(connected).value());
-      }
-      Status asked = feed ? feed->ask(want->after, want->bytes_max, kFeedWaitMs)
-                          : Status(Error{.code = ErrorCode::kUnavailable,
-                                         .cause = "the keeper's feed is not there"});
+    } else if (std::holds_alternative<replication::WantRecords>(effect) ||
+               std::holds_alternative<replication::WantSeed>(effect) ||
+               std::holds_alternative<replication::WantSeedBytes>(effect)) {
+      Status asked = ask_feed(feed, effect);
       feed_asked_ = asked.ok();
       if (!asked.ok()) {
         feed.reset();
@@ -170,6 +167,27 @@ Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls,
     }
   }
   return {};
+}
+
+Status OutgoingStream::ask_feed(std::optional<FeedClient>& feed,
+                                const replication::Effect& question) {
+  if (!feed) {
+    Result<FeedClient> connected = FeedClient::connect(feed_path_);
+    if (!connected.ok())
+      return Error{.code = ErrorCode::kUnavailable, .cause = "the keeper's feed is not there"};
+    feed.emplace(std::move(connected).value());
+  }
+  if (auto* bytes = std::get_if<replication::WantSeedBytes>(&question)) {
+    question_ = Question::kSeedBytes;
+    return feed->ask_seed_bytes(bytes->base, bytes->offset, bytes->length);
+  }
+  if (std::holds_alternative<replication::WantSeed>(question)) {
+    question_ = Question::kSeed;
+    return feed->ask_seed();
+  }
+  question_ = Question::kRecords;
+  const auto& want = std::get<replication::WantRecords>(question);
+  return feed->ask(want.after, want.bytes_max, kFeedWaitMs);
 }
 
 Status OutgoingStream::take_from_peer(replication::Sender& sender, TlsStream& tls) {
@@ -189,6 +207,9 @@ void OutgoingStream::take_from_feed(replication::Sender& sender, std::optional<F
   feed_asked_ = false;
   if (answer.ok()) {
     home_durable_ = std::max(home_durable_, answer->durable);
+    if (question_ == Question::kSeed) return sender.feed_seed(answer->records, catalog_now());
+    if (question_ == Question::kSeedBytes)
+      return sender.feed_seed_bytes(answer->records, catalog_now());
     sender.feed_records({.records = answer->records,
                          .durable = answer->durable,
                          .oldest_unshipped = answer->oldest_time},
@@ -270,10 +291,11 @@ void OutgoingStream::publish(const replication::Sender& sender, std::string_view
   view_.unacknowledged_bytes = sender.unacknowledged_bytes();
   view_.home_durable = home_durable_;
   view_.acknowledged = sender.acknowledged();
+  view_.seeding = sender.seeding();
   view_.at = now;
   if (sender.halt_reason() != nullptr) {
     view_.error = *sender.halt_reason();
-  } else if (state == "streaming") {
+  } else if (state == "streaming" || state == "seeding") {
     view_.error.reset();
   }
 }
@@ -302,6 +324,10 @@ sys::JsonObject OutgoingStream::show() {
     show["rpo_ms"] = (view_.rpo_us + since + 999) / 1000;
   } else {
     show["rpo_ms"] = nullptr;  // the replica has nothing yet
+  }
+  if (view_.seeding) {
+    show["seed_bytes_done"] = view_.seeding->done;
+    show["seed_bytes_total"] = view_.seeding->total;
   }
   if (view_.error) show["error"] = sys::error_to_json(*view_.error);
   return show;

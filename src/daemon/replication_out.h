@@ -23,20 +23,22 @@ class OutgoingStream {
 
   // The VM was started: under a new incarnation, perhaps a new epoch.
   void vm_started() { restart_ = true; }
-  // {"state","rpo_ms","acknowledged","home_durable","lag_records","lag_bytes","error"?}
+  // {"state","rpo_ms","acknowledged","home_durable","lag_records","lag_bytes","error"?}; while a
+  // seed is under way also {"seed_bytes_done","seed_bytes_total"}
   sys::JsonObject show();
   // Waits until the replica has everything that is durable here; false: it has not.
   bool drain(std::chrono::milliseconds limit);
 
  private:
   struct View {
-    std::string state = "waiting";  // waiting, connecting, streaming, halted
+    std::string state = "waiting";  // waiting, connecting, seeding, streaming, halted
     bool caught_up = false;
     uint64_t rpo_us = 0;
     uint64_t lag_records = 0;
     uint64_t unacknowledged_bytes = 0;
     Sequence home_durable;
     std::optional<journal::LineEnd> acknowledged;
+    std::optional<replication::Sender::SeedProgress> seeding;
     std::optional<Error> error;
     Micros at;
   };
@@ -46,6 +48,7 @@ class OutgoingStream {
   void serve_connection(replication::Sender& sender);
   Status pump(replication::Sender& sender, TlsStream& tls);
   Status apply(replication::Sender& sender, TlsStream& tls, std::optional<FeedClient>& feed);
+  Status ask_feed(std::optional<FeedClient>& feed, const replication::Effect& question);
   Status take_from_peer(replication::Sender& sender, TlsStream& tls);
   void take_from_feed(replication::Sender& sender, std::optional<FeedClient>& feed);
   void look_at_backlog(replication::Sender& sender);
@@ -64,7 +67,9 @@ class OutgoingStream {
   std::string control_;
   std::string feed_path_;
   replication::FrameReader reader_;
+  enum class Question : uint8_t { kRecords, kSeed, kSeedBytes };
   bool feed_asked_ = false;
+  Question question_ = Question::kRecords;  // the one that is out
   Sequence home_durable_;
   Sequence pinned_;
   std::chrono::steady_clock::time_point pinned_at_{};

@@ -8,6 +8,7 @@ namespace hf::journal {
 namespace {
 constexpr uint32_t kBaseFooterMagic = 0x45464648;  // "HFFE"
 constexpr uint16_t kBaseVersion = 1;
+constexpr uint16_t kFooterVersion = 2;
 constexpr size_t kHeaderFields = 60;
 
 Bytes footer_message(ByteSpan body) {
@@ -62,7 +63,7 @@ void encode_base_footer(const BaseFooter& footer, const crypto::SigningKey& key,
                         std::span<std::byte, kBaseFooterSize> to) {
   FieldWriter out(to);
   out.number(kBaseFooterMagic);
-  out.number(kBaseVersion);
+  out.number(kFooterVersion);
   out.zeroes(2);
   put_header(out, footer.header);
   out.zeroes(4);
@@ -74,6 +75,11 @@ void encode_base_footer(const BaseFooter& footer, const crypto::SigningKey& key,
   out.bytes(footer.through.end.chain.span());
   out.number(footer.through.time.value);
   out.bytes(footer.through.close.span());
+  out.bytes(footer.since.position.incarnation.span());
+  out.number(footer.since.position.sequence.value);
+  out.bytes(footer.since.chain.span());
+  out.bytes(footer.lineage_digest.span());
+  out.bytes(footer.data_digest.span());
   out.zeroes_to(kBaseFooterBodySize);
   out.bytes(key.sign(footer_message(to.first(kBaseFooterBodySize))));
   HF_ASSERT(out.at() == kBaseFooterSize);
@@ -82,7 +88,7 @@ void encode_base_footer(const BaseFooter& footer, const crypto::SigningKey& key,
 Result<BaseFooter> decode_base_footer(ByteSpan from, const crypto::PublicKey& key) {
   if (from.size() < kBaseFooterSize) return corrupt("base footer is cut short");
   FieldReader in(from.first(kBaseFooterSize));
-  if (in.number<uint32_t>() != kBaseFooterMagic || in.number<uint16_t>() != kBaseVersion) {
+  if (in.number<uint32_t>() != kBaseFooterMagic || in.number<uint16_t>() != kFooterVersion) {
     return corrupt("base footer differs");
   }
   in.bytes(2);
@@ -97,6 +103,11 @@ Result<BaseFooter> decode_base_footer(ByteSpan from, const crypto::PublicKey& ke
   footer.through.end.chain = in.id<Digest>();
   footer.through.time = Micros(in.number<uint64_t>());
   footer.through.close = in.id<Digest>();
+  footer.since.position.incarnation = in.id<IncarnationId>();
+  footer.since.position.sequence = Sequence(in.number<uint64_t>());
+  footer.since.chain = in.id<Digest>();
+  footer.lineage_digest = in.id<Digest>();
+  footer.data_digest = in.id<Digest>();
   in.bytes(kBaseFooterBodySize - in.at());
   crypto::Signature signature;
   std::ranges::copy(in.bytes(signature.size()), signature.begin());

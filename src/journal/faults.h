@@ -13,6 +13,7 @@ struct Faults {
   bool close_not_checked = false;  // a close's signature, root and table are believed
   bool shipped_before_durable = false;  // the feed gives records that are appended only
   bool epoch_not_raised = false;        // an incarnation of another site may reuse the epoch
+  bool overwritten_left_out = false;    // of a merge: what younger records have overwritten since
 };
 
 }  // namespace hf::journal

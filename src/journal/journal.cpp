@@ -124,6 +124,16 @@ void Journal::read_sealed(const Position& after, size_t max_bytes, SealedRead& d
 
 Result<LineMatch> Journal::locate(const LineEnd& peer) { return impl_->feed->locate(peer); }
 
+Result<Bytes> Journal::describe_seed() {
+  impl_->merger->hold_until(Micros(impl_->clock.monotonic().value + kSeedLeaseUs));
+  return impl_->seed->describe();
+}
+
+void Journal::read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done) {
+  impl_->merger->hold_until(Micros(impl_->clock.monotonic().value + kSeedLeaseUs));
+  impl_->seed->read(base, offset, length, done);
+}
+
 void Journal::pin(std::optional<Sequence> peer_durable) { impl_->pinned = peer_durable; }
 
 void Journal::tick() {
@@ -154,7 +164,7 @@ const crypto::PublicKey& Journal::public_key() const { return impl_->sealer->key
 const Error* Journal::failed() const { return impl_->log->failed(); }
 bool Journal::idle() const {
   return impl_->log->idle() && impl_->merger->idle() && impl_->reader->in_flight() == 0 &&
-         !impl_->feed->busy();
+         !impl_->feed->busy() && !impl_->seed->busy();
 }
 
 JournalStatus Journal::status() const {

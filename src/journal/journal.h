@@ -117,6 +117,14 @@ class Journal {
   void read_sealed(const Position& after, size_t max_bytes, SealedRead& done);
   // Compares with our chain. Blocking (a few headers are read): for reconnects, not the data path.
   Result<LineMatch> locate(const LineEnd& peer);
+  // For a replica that lacks records that are merged away: where the segments begin and the base
+  // files that hold what is before (seed.h, encode_seed). Blocking (footers are read). kNotFound:
+  // nothing is merged here.
+  Result<Bytes> describe_seed();
+  // `length` bytes (up to kSeedReadMax) of a base file of that description, as a batch's records.
+  // One at a time (asserted). kNotFound: the file is merged away; describe again. Each of these two
+  // calls keeps files and tail as they are for kSeedLeaseUs: an asker that is gone holds nothing.
+  void read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done);
   // Segments with records after this position are not merged; empty: no peer, nothing pinned.
   void pin(std::optional<Sequence> peer_durable);
 
@@ -124,8 +132,8 @@ class Journal {
   void tick();
   Micros next_deadline() const;  // monotonic; UINT64_MAX when nothing is due
 
-  // Appends a signed close, makes all durable, completes; nothing may be appended afterwards. Destroy
-  // a Journal when idle(), or when its Storage completes nothing more.
+  // Appends a signed close, makes all durable, completes; nothing may be appended afterwards.
+  // Destroy a Journal when idle(), or when its Storage completes nothing more.
   void close(Completion& done);
 
   // ---- State. ----

@@ -5,6 +5,7 @@
 #include "journal/journal.h"
 #include "journal/merge.h"
 #include "journal/reader.h"
+#include "journal/seed.h"
 
 namespace hf::journal {
 
@@ -56,6 +57,7 @@ struct Journal::Impl {
   std::unique_ptr<RecordLog> log;
   std::unique_ptr<Reader> reader;
   std::unique_ptr<Feed> feed;
+  std::unique_ptr<SeedSource> seed;
   std::unique_ptr<Merger> merger;
   std::optional<Sequence> pinned;
   bool closing = false;

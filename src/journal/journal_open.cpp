@@ -27,6 +27,9 @@ Status KeyedRecovery::on_base(const BaseEntry& base, FileId file) {
       footer.table_digest != crypto::sha256(table)) {
     return corrupt("base table differs from its footer");
   }
+  if (footer.since != through_.value_or(Horizon{}).end) {
+    return corrupt("base file does not begin where the one before it ends");
+  }
   for (size_t at = 0; at < table.size(); at += kExtentEntrySize) {
     const ExtentEntry entry = TRY(decode_extent(ByteSpan(table).subspan(at, kExtentEntrySize)));
     if (entry.kind == RecordKind::kZero) {
@@ -79,6 +82,7 @@ void Journal::Impl::start(Recovered recovered,
   log = std::make_unique<RecordLog>(storage, clock, options.log, std::move(recovered));
   reader = std::make_unique<Reader>(storage, *log, files, index, *sealer);
   feed = std::make_unique<Feed>(storage, *log);
+  seed = std::make_unique<SeedSource>(storage, *log, files);
   merger = std::make_unique<Merger>(Merger::Parts{.storage = storage,
                                                   .clock = clock,
                                                   .rng = rng,

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "journal/wire.h"
 
 namespace hf::journal {
@@ -11,7 +13,6 @@ namespace {
 constexpr uint32_t kManifestMagic = 0x4d464648;  // "HFFM"
 constexpr uint16_t kManifestVersion = 1;
 constexpr size_t kFixedSize = 208;
-constexpr size_t kLineageSize = kIncarnationBodySize + 16;
 constexpr size_t kSegmentSize = 160;
 constexpr size_t kBaseSize = 64;
 constexpr size_t kDigestSize = 32;
@@ -20,7 +21,7 @@ constexpr size_t kManifestMax =
 constexpr std::string_view kWhere = "MANIFEST";
 
 size_t encoded_size(size_t lineage, size_t segments, size_t bases) {
-  return kFixedSize + lineage * kLineageSize + segments * kSegmentSize + bases * kBaseSize +
+  return kFixedSize + lineage * kLineageEntrySize + segments * kSegmentSize + bases * kBaseSize +
          kDigestSize;
 }
 
@@ -60,6 +61,40 @@ SegmentEntry get_segment(FieldReader& in) {
 
 }  // namespace
 
+Bytes encode_lineage(const Lineage& lineage, Sequence last) {
+  Bytes bytes(static_cast<size_t>(std::ranges::count_if(
+                  lineage, [&](const LineageEntry& entry) { return entry.first <= last; })) *
+              kLineageEntrySize);
+  FieldWriter out(bytes);
+  for (const LineageEntry& entry : lineage) {
+    if (entry.first > last) break;
+    std::array<std::byte, kIncarnationBodySize> body;
+    encode_incarnation(entry.body, body);
+    out.bytes(body);
+    out.number(entry.first.value);
+    out.number(entry.time.value);
+  }
+  HF_ASSERT(out.at() == bytes.size());
+  return bytes;
+}
+
+Result<Lineage> decode_lineage(ByteSpan from) {
+  if (from.size() % kLineageEntrySize != 0) return corrupt("the lineage is cut short");
+  Lineage lineage;
+  FieldReader in(from);
+  for (size_t i = 0; i < from.size() / kLineageEntrySize; ++i) {
+    LineageEntry entry;
+    entry.body = TRY(decode_incarnation(in.bytes(kIncarnationBodySize)));
+    entry.first = Sequence(in.number<uint64_t>());
+    entry.time = Micros(in.number<uint64_t>());
+    if (!lineage.empty() && entry.first <= lineage.back().first) {
+      return corrupt("the lineage is out of order");
+    }
+    lineage.push_back(entry);
+  }
+  return lineage;
+}
+
 Bytes encode_manifest(const Manifest& manifest) {
   const size_t size =
       encoded_size(manifest.lineage.size(), manifest.segments.size(), manifest.bases.size());
@@ -82,13 +117,7 @@ Bytes encode_manifest(const Manifest& manifest) {
   out.number(static_cast<uint32_t>(manifest.segments.size()));
   out.number(static_cast<uint32_t>(manifest.bases.size()));
   out.zeroes_to(kFixedSize);
-  for (const LineageEntry& entry : manifest.lineage) {
-    std::array<std::byte, kIncarnationBodySize> body;
-    encode_incarnation(entry.body, body);
-    out.bytes(body);
-    out.number(entry.first.value);
-    out.number(entry.time.value);
-  }
+  out.bytes(encode_lineage(manifest.lineage, Sequence(UINT64_MAX)));
   for (const SegmentEntry& entry : manifest.segments) put_segment(out, entry);
   for (const BaseEntry& entry : manifest.bases) {
     out.number(entry.number);
@@ -132,16 +161,7 @@ Result<Manifest> decode_manifest(ByteSpan from) {
   if (encoded_size(lineage, segments, bases) != from.size())
     return corrupt("the counts do not fit");
   in.bytes(kFixedSize - in.at());
-  for (uint32_t i = 0; i < lineage; ++i) {
-    LineageEntry entry;
-    entry.body = TRY(decode_incarnation(in.bytes(kIncarnationBodySize)));
-    entry.first = Sequence(in.number<uint64_t>());
-    entry.time = Micros(in.number<uint64_t>());
-    if (!manifest.lineage.empty() && entry.first <= manifest.lineage.back().first) {
-      return corrupt("the lineage is out of order");
-    }
-    manifest.lineage.push_back(entry);
-  }
+  manifest.lineage = TRY(decode_lineage(in.bytes(size_t{lineage} * kLineageEntrySize)));
   for (uint32_t i = 0; i < segments; ++i) {
     manifest.segments.push_back(get_segment(in));
     const bool after_open = i > 0 && !manifest.segments[i - 1].closed;

@@ -67,11 +67,21 @@ struct Manifest {
   bool operator==(const Manifest&) const = default;
 };
 
+// The entries that begin at or before `last`, as they stand in MANIFEST: kLineageEntrySize each.
+inline constexpr size_t kLineageEntrySize = kIncarnationBodySize + 16;
+Bytes encode_lineage(const Lineage& lineage, Sequence last);
+// Whole entries, in order of their first sequence; kCorrupt else.
+Result<Lineage> decode_lineage(ByteSpan from);
+
 Bytes encode_manifest(const Manifest& manifest);
 Result<Manifest> decode_manifest(ByteSpan from);
 
 Result<Manifest> load_manifest(Storage& storage);                   // kNotFound: no journal here
 Status store_manifest(Storage& storage, const Manifest& manifest);  // durable when it returns
+
+// What a replica is being given, until it is whole: nothing counts on such a file, and the next
+// opening removes it.
+inline constexpr std::string_view kSeedNamePrefix = "seed-";
 
 std::string segment_name(uint64_t number);
 std::string base_name(uint64_t number);

@@ -27,20 +27,21 @@ bool Merger::due(std::optional<Sequence> pinned) const {
 Micros Merger::next_step_at(std::optional<Sequence> pinned) const {
   if (in_flight_ || parts_.log.failed() != nullptr) return kNever;
   if (state_ == State::kIdle && !due(pinned)) return kNever;
-  return state_ == State::kIdle || state_ == State::kSwitch ? retry_at_ : Micros(0);
+  if (state_ != State::kIdle && state_ != State::kSwitch) return Micros(0);
+  return std::max(retry_at_, held_until_);
 }
 
 void Merger::tick(std::optional<Sequence> pinned) {
   if (in_flight_ || parts_.log.failed() != nullptr) return;
   if (state_ == State::kIdle) {
-    if (!due(pinned) || parts_.clock.monotonic() < retry_at_) return;
+    if (!due(pinned) || parts_.clock.monotonic() < std::max(retry_at_, held_until_)) return;
     Status begun = begin();
     if (!begun.ok()) abandon(std::move(begun).error());
     return;
   }
   switch (state_) {
-    case State::kZeroes:
-      return read_zeroes();
+    case State::kSources:
+      return read_sources();
     case State::kCopying:
       return copy_step();
     case State::kInstall:
@@ -71,15 +72,16 @@ Status Merger::begin() {
   table_.clear();
   installed_ = 0;
   runs_ = 0;
-  zero_segment_ = 0;
+  next_source_ = 0;
+  then_ = std::make_unique<Index>();
+  data_.emplace();
   cursor_ = {};
   file_end_ = 0;
   out_.resize(kBaseHeaderSize);
   encode_base_header(header_, out_);
-  // Ranges zeroed by the sources hide what older bases hold; without older bases, nothing.
-  const bool older_bases = !manifest.bases.empty() && !with_bases_;
+  keeps_older_ = !manifest.bases.empty() && !with_bases_;
   state_ = State::kHeader;
-  issue_write(out_, older_bases ? State::kZeroes : State::kCopying);
+  issue_write(out_, State::kSources);
   return {};
 }
 
@@ -89,6 +91,7 @@ void Merger::issue_write(ByteSpan bytes, State then) {
   next_ = then;
   const uint64_t offset = file_end_;
   file_end_ += bytes.size();
+  if (state_ != State::kTable) data_->update(bytes);
   parts_.storage.write(file_, offset, bytes, *this);
 }
 
@@ -98,8 +101,8 @@ void Merger::on_complete(Status status) {
   if (stopped_) return drop_file();
   if (!status.ok()) return abandon(std::move(status).error());
   switch (state_) {
-    case State::kZeroes:
-      if (Status taken = take_zeroes(); !taken.ok()) return abandon(std::move(taken).error());
+    case State::kSources:
+      if (Status taken = take_sources(); !taken.ok()) return abandon(std::move(taken).error());
       return;
     case State::kCopying:
       return seal_run();
@@ -118,27 +121,59 @@ void Merger::on_complete(Status status) {
   state_ = next_;
 }
 
-void Merger::read_zeroes() {
-  if (zero_segment_ == source_segments_) {
+// The table of the next source, oldest first.
+void Merger::read_sources() {
+  const std::vector<BaseEntry>& bases = parts_.log.manifest().bases;
+  const size_t base_count = with_bases_ ? bases.size() : 0;
+  if (next_source_ == base_count + source_segments_) {
     state_ = State::kCopying;
     return;
   }
-  const Segment& segment = parts_.log.closed()[zero_segment_];
-  const size_t size = static_cast<size_t>(segment.closed->table_entries) * kExtentEntrySize;
-  plain_.resize(size);
-  if (size == 0) {
-    ++zero_segment_;
+  FileId file;
+  uint64_t offset = 0;
+  uint64_t entries = 0;
+  if (next_source_ < base_count) {
+    const BaseEntry& base = bases[next_source_];
+    file = parts_.files.at(base.number).file;
+    offset = base.table_offset;
+    entries = base.table_entries;
+  } else {
+    const Segment& segment = parts_.log.closed()[next_source_ - base_count];
+    file = segment.file;
+    offset = segment.closed->close_offset + Segment::kCloseStoredSize;
+    entries = segment.closed->table_entries;
+  }
+  plain_.resize(static_cast<size_t>(entries) * kExtentEntrySize);
+  if (plain_.empty()) {
+    ++next_source_;
     return;
   }
   in_flight_ = true;
-  parts_.storage.read(segment.file, segment.closed->close_offset + Segment::kCloseStoredSize,
-                      plain_, *this);
+  parts_.storage.read(file, offset, plain_, *this);
 }
 
-Status Merger::take_zeroes() {
+Status Merger::take_sources() {
+  const std::vector<BaseEntry>& bases = parts_.log.manifest().bases;
+  const size_t base_count = with_bases_ ? bases.size() : 0;
+  const bool is_base = next_source_ < base_count;
+  const uint64_t number =
+      is_base ? bases[next_source_].number : parts_.log.closed()[next_source_ - base_count].number;
+  const uint64_t begin = is_base ? kBaseHeaderSize : kSegmentHeaderSize;
   for (size_t at = 0; at < plain_.size(); at += kExtentEntrySize) {
     const ExtentEntry entry = TRY(decode_extent(ByteSpan(plain_).subspan(at, kExtentEntrySize)));
-    if (entry.kind != RecordKind::kZero) continue;
+    if (entry.kind != RecordKind::kZero) {
+      then_->insert(entry.volume, entry.offset, entry.length,
+                    {.start = entry.offset,
+                     .length = static_cast<uint32_t>(entry.length),
+                     .kind = is_base ? PlaceKind::kRun : PlaceKind::kRecord,
+                     .file = number,
+                     .position = begin + entry.position,
+                     .sequence = entry.sequence.value});
+      continue;
+    }
+    then_->erase(entry.volume, entry.offset, entry.length);
+    // It hides what older bases hold; without older bases, nothing.
+    if (!keeps_older_) continue;
     std::array<std::byte, kExtentEntrySize> zero;
     encode_extent({.volume = entry.volume,
                    .kind = RecordKind::kZero,
@@ -147,30 +182,37 @@ Status Merger::take_zeroes() {
                   zero);
     table_.insert(table_.end(), zero.begin(), zero.end());
   }
-  ++zero_segment_;
+  ++next_source_;
   return {};
 }
 
-// The next run of neighbouring bytes that live in the sources. None: look again from cursor_ (the
-// step was used up), or, with state_ moved on, there are no more.
+// The next run of neighbouring bytes that lived in the sources where they end. None: look again
+// from cursor_ (the step was used up), or, with state_ moved on, there are no more.
 std::optional<Merger::Run> Merger::next_run() {
   const uint64_t limit = std::clamp<uint64_t>(options_.merge_step_bytes, kUnitSize, kRecordDataMax);
   std::optional<Run> run;
   for (size_t looked = 0; looked < kExtentsPerStep; ++looked) {
-    const std::optional<Index::Found> found = parts_.index.next(cursor_);
+    const std::optional<Index::Found> found = then_->next(cursor_);
     if (!found) {
       if (!run) write_table();
       return run;
     }
     const IndexExtent& extent = found->extent;
-    const bool live = is_source(extent.place.file);
+    if (options_.log.faults.overwritten_left_out) {
+      const auto live = parts_.index.find(found->volume, extent.offset, extent.end());
+      if (!live || !is_source(live->place.file)) {
+        if (run) return run;
+        cursor_ = {.volume = found->volume, .offset = extent.offset + 1};
+        continue;
+      }
+    }
     if (run) {
-      const bool joins = live && found->volume == run->volume &&
+      const bool joins = found->volume == run->volume &&
                          extent.offset == run->offset + run->length &&
                          run->length + extent.length <= limit;
       if (!joins) return run;
       run->length += extent.length;
-    } else if (live) {
+    } else {
       HF_ASSERT(extent.length <= kRecordDataMax);
       run = {.volume = found->volume, .offset = extent.offset, .length = extent.length};
     }
@@ -185,7 +227,7 @@ void Merger::copy_step() {
   run_ = *run;
   plain_.resize(static_cast<size_t>(run_.length));
   in_flight_ = true;
-  parts_.reader.read(run_.volume, run_.offset, plain_, *this);
+  parts_.reader.read(run_.volume, run_.offset, plain_, *this, then_.get());
 }
 
 void Merger::seal_run() {
@@ -213,9 +255,9 @@ void Merger::seal_run() {
 }
 
 void Merger::write_table() {
-  // What later records had overwritten was left out: those must be durable before the sources go.
-  overwritten_by_ = parts_.log.line().last();
   const ClosedSegment& last = *parts_.log.closed()[source_segments_ - 1].closed;
+  const Horizon& horizon = parts_.log.manifest().horizon;
+  const Bytes lineage = encode_lineage(parts_.log.line().lineage(), last.last);
   const BaseFooter footer{
       .header = header_,
       .table_offset = file_end_,
@@ -224,7 +266,10 @@ void Merger::write_table() {
       .through = {.end = {.position = {.incarnation = last.incarnation, .sequence = last.last},
                           .chain = last.chain},
                   .time = last.time,
-                  .close = last.close_digest}};
+                  .close = last.close_digest},
+      .since = keeps_older_ ? horizon.end : LineEnd{},
+      .lineage_digest = crypto::sha256(lineage),
+      .data_digest = data_->finish()};
   out_.assign(table_.begin(), table_.end());
   out_.resize(table_.size() + kBaseFooterSize);
   encode_base_footer(footer, parts_.keys.signing(), MutableByteSpan(out_).last<kBaseFooterSize>());
@@ -258,11 +303,7 @@ void Merger::install_step() {
 }
 
 void Merger::switch_over() {
-  // A power loss now would take back records whose predecessors only the sources still hold.
-  if (parts_.log.durable().end.position.sequence < overwritten_by_) {
-    retry_at_ = Micros(parts_.clock.monotonic().value + kBusyRetryUs);
-    return;
-  }
+  if (parts_.clock.monotonic() < held_until_) return;
   // Reads that began before the install, and the feed, keep their files.
   for (uint64_t source : sources_) {
     if (!parts_.files.busy(source)) continue;
@@ -291,6 +332,7 @@ void Merger::switch_over() {
   for (uint64_t source : sources_) parts_.files.remove(source);
   sources_.clear();
   aead_.reset();
+  then_.reset();
   state_ = State::kIdle;
 }
 
@@ -315,6 +357,7 @@ void Merger::drop_file() {
   }
   sources_.clear();
   aead_.reset();
+  then_.reset();
   state_ = State::kIdle;
 }
 

@@ -1,12 +1,15 @@
 // Merger: the live content of the oldest closed segments, copied into a base file, so that their
 // space comes back. In small steps between which the data path runs.
 //
-//   copying ─▶ table ─▶ sync ─▶ install ─▶ switch ─▶ idle
+//   sources ─▶ copying ─▶ table ─▶ sync ─▶ install ─▶ switch ─▶ idle
 //      run by run: read (tags checked), seal under the base's key, write
+//      sources: their tables, oldest first: what was live where they end
 //      table: zeroed ranges of the sources (if older bases stay), then the runs; signed footer
 //      install: index extents that still name a source name the run instead
-//      switch: once every record that had overwritten something of the sources is durable, MANIFEST
-//              names the base and no source, durably; only then are sources recycled
+//      switch: MANIFEST names the base and no source, durably; only then are sources recycled
+//
+// The base is the state where the sources end, with what younger records have overwritten since:
+// otherwise nothing could be opened there, and no replica could begin there (seed.h).
 //
 // Sources are the oldest segments, and every base too once there are merge_bases_max of them. A
 // write that comes meanwhile wins: its extent names a newer segment, and after a crash that segment
@@ -42,6 +45,8 @@ class Merger final : private Completion {
   // When tick() has something to do (monotonic); UINT64_MAX: not before a completion or a close.
   Micros next_step_at(std::optional<Sequence> pinned) const;
   bool idle() const { return !in_flight_; }
+  // Neither begins nor takes sources away before then (monotonic): a seed is being read.
+  void hold_until(Micros time) { held_until_ = std::max(held_until_, time); }
   void stop();  // for good
   const Error* last_error() const { return error_ ? &*error_ : nullptr; }
 
@@ -49,7 +54,7 @@ class Merger final : private Completion {
   enum class State : uint8_t {
     kIdle,
     kHeader,
-    kZeroes,
+    kSources,
     kCopying,
     kWriting,
     kTable,
@@ -66,8 +71,8 @@ class Merger final : private Completion {
   void on_complete(Status status) override;
   bool due(std::optional<Sequence> pinned) const;
   Status begin();
-  void read_zeroes();
-  Status take_zeroes();
+  void read_sources();
+  Status take_sources();
   void copy_step();
   std::optional<Run> next_run();
   void seal_run();
@@ -96,11 +101,14 @@ class Merger final : private Completion {
   BaseHeader header_;
   std::optional<crypto::Aead> aead_;
   uint64_t file_end_ = 0;
-  Bytes table_;  // encoded entries
-  size_t zero_segment_ = 0;
+  Bytes table_;                  // encoded entries
+  size_t next_source_ = 0;       // of the source bases, then of the source segments
+  std::unique_ptr<Index> then_;  // what the sources hold, as it was where they end
+  bool keeps_older_ = false;     // bases that are no sources
+  std::optional<crypto::Sha256> data_;
+  Micros held_until_{0};
   size_t installed_ = 0;  // bytes of table_
   uint64_t runs_ = 0;
-  Sequence overwritten_by_;  // the last record that can have hidden something from this merge
   Index::Cursor cursor_;
   Run run_;
   Bytes plain_;

@@ -25,10 +25,12 @@ Reader::Read& Reader::take_read() {
   return read;
 }
 
-void Reader::read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completion& done) {
+void Reader::read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completion& done,
+                  const Index* index) {
   HF_ASSERT(to.size() <= ~uint64_t{0} - offset);
   Read& read = take_read();
   read = {.volume = volume,
+          .index = index != nullptr ? index : &index_,
           .start = offset,
           .cursor = offset,
           .end = offset + to.size(),
@@ -45,7 +47,7 @@ void Reader::read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completi
 
 bool Reader::advance(Read& read) {
   while (read.cursor < read.end && read.pieces < kPiecesInFlight && !read.error) {
-    std::optional<IndexExtent> found = index_.find(read.volume, read.cursor, read.end);
+    std::optional<IndexExtent> found = read.index->find(read.volume, read.cursor, read.end);
     const uint64_t data_from = found ? found->offset : read.end;
     if (data_from > read.cursor) {
       std::ranges::fill(read.target(read.cursor, data_from - read.cursor), std::byte{0});

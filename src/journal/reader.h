@@ -23,7 +23,9 @@ class Reader {
   Reader& operator=(const Reader&) = delete;
 
   // `done` is called from a storage completion or, if all was at hand, from the next tick.
-  void read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completion& done);
+  // `index`: look there instead of in the journal's own; it must stay until completion.
+  void read(VolumeId volume, uint64_t offset, MutableByteSpan to, Completion& done,
+            const Index* index = nullptr);
 
   void add_base_key(uint64_t number, crypto::Aead aead) {
     base_keys_.insert_or_assign(number, std::move(aead));
@@ -38,6 +40,7 @@ class Reader {
 
   struct Read {
     VolumeId volume;
+    const Index* index = nullptr;
     uint64_t start = 0;
     uint64_t cursor = 0;  // next byte not yet given to a piece
     uint64_t end = 0;

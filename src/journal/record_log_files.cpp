@@ -156,7 +156,8 @@ void RecordLog::remove_unlisted() {
   for (const SegmentEntry& entry : manifest.segments) ours.push_back(segment_name(entry.number));
   for (const BaseEntry& entry : manifest.bases) ours.push_back(base_name(entry.number));
   for (const std::string& name : *names) {
-    const bool journal_file = name.starts_with("segment-") || name.starts_with("base-");
+    const bool journal_file = name.starts_with("segment-") || name.starts_with("base-") ||
+                              name.starts_with(kSeedNamePrefix);
     if (journal_file && std::ranges::find(ours, name) == ours.end()) {
       static_cast<void>(storage_.remove(name).ok());  // tried again at the next start
     }

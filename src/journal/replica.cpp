@@ -1,15 +1,17 @@
 #include "journal/replica.h"
 
 #include "journal/feed.h"
+#include "journal/seed_staging.h"
 #include "journal/wire.h"
 
 namespace hf::journal {
 
 struct ReplicaJournal::Impl {
-  Impl(Storage& storage, Clock& clock, const ReplicaOptions& options_in, Recovered recovered)
-      : options(options_in),
-        log(storage, clock, options_in.log, std::move(recovered)),
-        feed(storage, log) {}
+  Impl(Storage& storage_in, Clock& clock, const ReplicaOptions& options_in, Recovered recovered)
+      : storage(storage_in),
+        options(options_in),
+        log(storage_in, clock, options_in.log, std::move(recovered)),
+        feed(storage_in, log) {}
 
   // Everything that can be known of this record without the key.
   Status check(const ScannedRecord& record) const {
@@ -19,9 +21,12 @@ struct ReplicaJournal::Impl {
                        options.public_key);
   }
 
+  Storage& storage;
   const ReplicaOptions options;
   RecordLog log;
   Feed feed;
+  std::optional<SeedStaging> staging;
+  bool replaced = false;
 };
 
 ReplicaJournal::ReplicaJournal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -75,6 +80,50 @@ bool ReplicaJournal::accepting() const { return impl_->log.accepting(); }
 
 void ReplicaJournal::flush(Completion& done) {
   impl_->log.acknowledge_durable(impl_->log.line().last(), done);
+}
+
+Status ReplicaJournal::begin_seed(const SeedDescription& seed) {
+  abandon_seed();
+  if (impl_->log.failed() != nullptr) return *impl_->log.failed();
+  const Line& line = impl_->log.line();
+  const LineEnd end = seed.through().end;
+  if (end.position.sequence <= line.last() ||
+      !contains(seed.lineage, end.position.sequence, line.end().position) ||
+      seed.lineage.back().body.epoch < line.epoch()) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "the seed does not continue the line this replica is on"};
+  }
+  impl_->staging.emplace(impl_->storage, seed);
+  Status begun = impl_->staging->begin();
+  if (!begun.ok()) abandon_seed();
+  return begun;
+}
+
+Status ReplicaJournal::append_seed(ByteSpan bytes) {
+  HF_ASSERT(impl_->staging.has_value());
+  return impl_->staging->append(bytes);
+}
+
+void ReplicaJournal::abandon_seed() {
+  if (impl_->staging) impl_->staging->abandon();
+  impl_->staging.reset();
+}
+
+uint64_t ReplicaJournal::seed_taken() const { return impl_->staging ? impl_->staging->taken() : 0; }
+uint64_t ReplicaJournal::seed_total() const { return impl_->staging ? impl_->staging->total() : 0; }
+bool ReplicaJournal::replaced() const { return impl_->replaced; }
+
+Status ReplicaJournal::finish_seed() {
+  HF_ASSERT(impl_->staging.has_value() && impl_->staging->taken() == impl_->staging->total());
+  HF_ASSERT(idle());
+  if (impl_->log.failed() != nullptr) return *impl_->log.failed();
+  // From here on this object must not store its MANIFEST over the new one.
+  impl_->replaced = true;
+  Manifest manifest = impl_->log.manifest();
+  impl_->log.fail({.code = ErrorCode::kUnavailable, .cause = "the replica was seeded anew"});
+  Status installed = impl_->staging->install(std::move(manifest));
+  impl_->staging.reset();
+  return installed;
 }
 
 void ReplicaJournal::read_sealed(const Position& after, size_t max_bytes, SealedRead& done) {

@@ -15,6 +15,7 @@
 #include "journal/journal.h"
 #include "journal/lineage.h"
 #include "journal/options.h"
+#include "journal/seed.h"
 
 namespace hf::journal {
 
@@ -38,6 +39,21 @@ class ReplicaJournal {
 
   // Completes when every record taken before this call is appended and durable.
   void flush(Completion& done);
+
+  // ---- Seeding: for a replica whose next records are merged away at their home. ----
+  // Takes base files beside what is here, which stays as it is until finish_seed(). A seed that is
+  // begun, given up or cut off by a crash leaves nothing. Blocking.
+  // kConflict: the seed is not of the line this replica is on, or does not reach further.
+  Status begin_seed(const SeedDescription& seed);
+  Status append_seed(ByteSpan bytes);  // of the description's files, one after the other
+  void abandon_seed();
+  uint64_t seed_taken() const;  // bytes; 0 without a seed
+  uint64_t seed_total() const;
+  // All bytes are there (asserted) and idle() (asserted): makes them the journal, at once and
+  // durably. Afterwards replaced(), and open() has to be called for what is there now. On an error
+  // too, if it came from the switch itself: either journal is there, whole.
+  Status finish_seed();
+  bool replaced() const;
 
   // Durable records, for a further site, a check or a test. As Journal::read_sealed.
   void read_sealed(const Position& after, size_t max_bytes, SealedRead& done);

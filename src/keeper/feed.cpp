@@ -1,6 +1,7 @@
 #include "keeper/feed.h"
 
 #include <algorithm>
+#include <optional>
 
 namespace hf::keeper {
 namespace {
@@ -43,6 +44,49 @@ Result<FeedRequest> decode_feed_request(ByteSpan raw) {
   return request;
 }
 
+bool is_seed_request(ByteSpan raw) {
+  return raw.size() >= 4 && load_le<uint32_t>(raw.data()) == kFeedSeedMagic;
+}
+
+Bytes encode_seed_request(const SeedRequest& request) {
+  Bytes raw(kFeedRequestSize);
+  store_le<uint32_t>(&raw[0], kFeedSeedMagic);
+  store_le<uint32_t>(&raw[4], kFeedVersion);
+  store_le<uint32_t>(&raw[8], static_cast<uint32_t>(request.question));
+  store_le<uint64_t>(&raw[16], request.base);
+  store_le<uint64_t>(&raw[24], request.offset);
+  store_le<uint32_t>(&raw[32], request.length);
+  return raw;
+}
+
+Result<SeedRequest> decode_seed_request(ByteSpan raw) {
+  HF_ASSERT(raw.size() == kFeedRequestSize);
+  if (!is_seed_request(raw)) return bad_request("wrong magic");
+  if (load_le<uint32_t>(&raw[4]) != kFeedVersion) return bad_request("unknown version");
+  SeedRequest request;
+  const auto question = load_le<uint32_t>(&raw[8]);
+  request.base = load_le<uint64_t>(&raw[16]);
+  request.offset = load_le<uint64_t>(&raw[24]);
+  request.length = load_le<uint32_t>(&raw[32]);
+  const auto zero = [](std::byte byte) { return byte == std::byte{0}; };
+  if (!std::ranges::all_of(raw.subspan(12, 4), zero) ||
+      !std::ranges::all_of(raw.subspan(36), zero)) {
+    return bad_request("reserved bytes set");
+  }
+  if (question == static_cast<uint32_t>(SeedQuestion::kDescribe)) {
+    if (request != SeedRequest{}) return bad_request("a description has no range");
+    return request;
+  }
+  if (question != static_cast<uint32_t>(SeedQuestion::kFetch)) {
+    return bad_request("unknown question");
+  }
+  request.question = SeedQuestion::kFetch;
+  if (request.length == 0 || request.length > journal::kSeedReadMax) {
+    return bad_request("length out of range");
+  }
+  return request;
+}
+
 Bytes encode_feed_reply(const FeedReply& reply) {
   Bytes raw(kFeedReplySize);
   store_le<uint32_t>(&raw[0], kFeedMagic);
@@ -79,6 +123,7 @@ class FeedConnection final : public LocalConnection {
     send(std::move(raw));
   }
   const FeedRequest& request() const { return request_; }
+  const std::optional<SeedRequest>& seed() const { return seed_; }
   Micros deadline() const { return deadline_; }
 
  private:
@@ -86,6 +131,15 @@ class FeedConnection final : public LocalConnection {
     if (pending_.size() + bytes.size() > kFeedRequestSize) return fail();  // one request at a time
     pending_.insert(pending_.end(), bytes.begin(), bytes.end());
     if (pending_.size() < kFeedRequestSize) return receive_more();
+    seed_.reset();
+    if (is_seed_request(pending_)) {
+      auto seed = decode_seed_request(pending_);
+      pending_.clear();
+      if (!seed.ok()) return answer({.status = FeedStatus::kBadRequest}, {});
+      seed_ = *seed;
+      if (seed_->question == SeedQuestion::kDescribe) return feed_.describe_seed(*this);
+      return feed_.want(*this);
+    }
     auto request = decode_feed_request(pending_);
     pending_.clear();
     if (!request.ok()) return answer({.status = FeedStatus::kBadRequest}, {});
@@ -98,6 +152,7 @@ class FeedConnection final : public LocalConnection {
   FeedServer& feed_;
   Bytes pending_;
   FeedRequest request_;
+  std::optional<SeedRequest> seed_;  // this, and not request_, is asked
   Micros deadline_;
 };
 
@@ -121,6 +176,15 @@ void FeedServer::want(FeedConnection& connection) {
   serve_next();
 }
 
+void FeedServer::describe_seed(FeedConnection& connection) {
+  const Result<Bytes> seed = journal_.describe_seed();
+  if (seed.ok()) {
+    return connection.answer({.durable = journal_.durable_end().position.sequence}, *seed);
+  }
+  const bool none = seed.error().code == ErrorCode::kNotFound;
+  connection.answer({.status = none ? FeedStatus::kMergedAway : FeedStatus::kFailed}, {});
+}
+
 void FeedServer::forget(FeedConnection& connection) {
   std::erase(queue_, &connection);
   std::erase(waiting_, &connection);
@@ -132,6 +196,9 @@ void FeedServer::serve_next() {
   reading_ = queue_.front();
   queue_.pop_front();
   read_in_flight_ = true;
+  if (const auto& seed = reading_->seed()) {
+    return journal_.read_seed(seed->base, seed->offset, seed->length, *this);
+  }
   journal_.read_sealed(reading_->request().after, reading_->request().max_bytes, *this);
 }
 

@@ -4,7 +4,8 @@
 //
 //   0   index u64: counter of the newest whole slot; 0: nothing is held
 //   8   u64: 1 while a QEMU is connected to this VM's vTPM, which a successor cannot take over
-//   16  u64: what the peer has durably, plus one; 0: no peer. A successor's configuration is from the
+//   16  u64: what the peer has durably, plus one; 0: no peer. A successor's configuration is from
+//   the
 //       start of the VM and does not know a protection that began since
 //   64  slot 0, then slot 1, kSlotSize each:
 //       magic u32 "HFSC", length u32, offset u64, counter u64, incarnation[32], reserved u64,

@@ -21,6 +21,18 @@ struct WantRecords {
   size_t bytes_max = 0;
 };
 
+// Ask the journal to describe its seed (Journal::describe_seed) and answer with
+// Sender::feed_seed or feed_failed. Of WantRecords, WantSeed and WantSeedBytes one is outstanding
+// at a time.
+struct WantSeed {};
+
+// Bytes of a base file (Journal::read_seed): answer with Sender::feed_seed_bytes or feed_failed.
+struct WantSeedBytes {
+  uint64_t base = 0;
+  uint64_t offset = 0;
+  size_t length = 0;
+};
+
 // The other side knows this epoch: give it to recovery (learn_peer_epoch) before anything else.
 struct PeerEpoch {
   Epoch epoch;
@@ -31,7 +43,7 @@ struct Disconnect {
   Error reason;
 };
 
-using Effect = std::variant<SendFrame, WantRecords, PeerEpoch, Disconnect>;
+using Effect = std::variant<SendFrame, WantRecords, WantSeed, WantSeedBytes, PeerEpoch, Disconnect>;
 using Effects = std::vector<Effect>;
 
 }  // namespace hf::replication

@@ -48,6 +48,8 @@ void Receiver::received(const Frame& frame, Micros) {
   }
   if (frame.type == FrameType::kHello && state_ == State::kWaiting) return on_hello(frame);
   if (frame.type == FrameType::kRecords && state_ == State::kStreaming) return on_records(frame);
+  if (frame.type == FrameType::kSeed && state_ == State::kStreaming) return on_seed(frame);
+  if (frame.type == FrameType::kSeedBytes && state_ == State::kSeeding) return on_seed_bytes(frame);
   if (frame.type == FrameType::kError) {
     const Result<ErrorFrame> error = decode_error(frame.body);
     last_error_ = error.ok() ? Error{.code = ErrorCode::kConflict,
@@ -149,6 +151,58 @@ void Receiver::flush_if_due() {
   journal_.flush(flushed_);
 }
 
+// ---- Seeding ------------------------------------------------------------------------------------
+
+void Receiver::on_seed(const Frame& frame) {
+  const Result<Seed> body = decode_seed_frame(frame.body);
+  if (!body.ok()) return refuse(Refusal::kProtocol, Error(body.error()));
+  if (reply_due_ || waiting_bytes() > 0) {
+    return refuse(Refusal::kProtocol,
+                  {.code = ErrorCode::kUnsupported, .cause = "a seed while records are under way"});
+  }
+  const Result<journal::SeedDescription> seed =
+      journal::decode_seed(body->description, options_.vm, options_.public_key);
+  if (!seed.ok()) return refuse(refusal_of(seed.error()), Error(seed.error()));
+  if (const Status begun = journal_.begin_seed(*seed); !begun.ok()) {
+    return refuse(refusal_of(begun.error()), Error(begun.error()));
+  }
+  state_ = State::kSeeding;
+  acknowledge_seed();
+}
+
+void Receiver::on_seed_bytes(const Frame& frame) {
+  const Result<SeedBytes> body = decode_seed_bytes(frame.body);
+  if (!body.ok()) return refuse(Refusal::kProtocol, Error(body.error()));
+  if (body->offset != journal_.seed_taken()) {
+    return refuse(Refusal::kProtocol,
+                  {.code = ErrorCode::kCorrupt, .cause = "a seed's bytes out of order"});
+  }
+  if (const Status taken = journal_.append_seed(body->bytes); !taken.ok()) {
+    return refuse(refusal_of(taken.error()), Error(taken.error()));
+  }
+  acknowledge_seed();
+  finish_seed();
+}
+
+// At once when all is there and nothing of the journal that it replaces is under way.
+void Receiver::finish_seed() {
+  if (journal_.seed_taken() != journal_.seed_total() || flushing_ || !journal_.idle()) return;
+  const uint64_t total = journal_.seed_total();
+  if (const Status finished = journal_.finish_seed(); !finished.ok()) {
+    return refuse(Refusal::kStorage, Error(finished.error()));
+  }
+  effects_.push_back(
+      SendFrame{encode(options_.vm, SeedAck{.taken = total, .total = total, .installed = true})});
+  forget_connection();
+  effects_.push_back(Disconnect{
+      {.code = ErrorCode::kUnavailable, .cause = "the replica is seeded and opens anew"}});
+}
+
+void Receiver::acknowledge_seed() {
+  effects_.push_back(SendFrame{encode(
+      options_.vm, SeedAck{.taken = journal_.seed_taken(), .total = journal_.seed_total()})});
+}
+
 void Receiver::on_flushed(Status status) {
   HF_ASSERT(flushing_);
   flushing_ = false;
@@ -174,7 +228,8 @@ void Receiver::tick(Micros now) {
   if (state_ == State::kWaiting && now >= deadline_) {
     return refuse(Refusal::kProtocol, {.code = ErrorCode::kTimeout, .cause = "no hello came"});
   }
-  if (state_ != State::kStreaming) return;
+  if (state_ == State::kSeeding && journal_.failed() == nullptr) return finish_seed();
+  if (state_ != State::kStreaming && state_ != State::kSeeding) return;
   if (const Error* failed = journal_.failed(); failed != nullptr) {
     return refuse(Refusal::kStorage, Error(*failed));
   }
@@ -193,6 +248,7 @@ void Receiver::refuse(Refusal refusal, Error error) {
 }
 
 void Receiver::forget_connection() {
+  if (state_ == State::kSeeding) journal_.abandon_seed();
   state_ = State::kIdle;
   deadline_ = kNever;
   waiting_.clear();

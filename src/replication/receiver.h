@@ -7,6 +7,10 @@
 //   waiting    hello, epoch below ours          idle        error "stale epoch", disconnect
 //   streaming  records that check               streaming   (taken, flushed) ack
 //   streaming  records that do not              idle        error, disconnect; nothing overwritten
+//   streaming  seed that checks                 seeding     seed ack: nothing taken yet
+//   seeding    seed bytes                       seeding     (staged) seed ack
+//   seeding    all bytes are there              idle        (replica switched) seed ack: installed,
+//                                                           disconnect; the owner opens it anew
 //   any        error frame, protocol breach     idle        disconnect
 //
 // Records are acknowledged when the journal says they are durable, and a close's signature, root
@@ -36,7 +40,7 @@ struct ReceiverOptions {
 
 class Receiver final {
  public:
-  enum class State : uint8_t { kIdle, kWaiting, kStreaming };
+  enum class State : uint8_t { kIdle, kWaiting, kStreaming, kSeeding };
 
   Receiver(ReceiverOptions options, journal::ReplicaJournal& journal);
   Receiver(const Receiver&) = delete;
@@ -67,6 +71,10 @@ class Receiver final {
 
   void on_hello(const Frame& frame);
   void on_records(const Frame& frame);
+  void on_seed(const Frame& frame);
+  void on_seed_bytes(const Frame& frame);
+  void finish_seed();
+  void acknowledge_seed();
   void on_flushed(Status status);
   void reply();
   void acknowledge();

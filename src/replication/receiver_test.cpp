@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "journal/test_world.h"
+#include "replication/sender.h"
 
 namespace hf::replication {
 namespace {
@@ -180,6 +181,119 @@ TEST(Receiver, never_overwrites_its_line_with_another) {
   ASSERT_TRUE(sites.error().has_value());
   EXPECT_TRUE(is_final(sites.error()->refusal));
   EXPECT_EQ(sites.replica_journal->durable_end(), before);
+}
+
+// Sender and receiver over a perfect link, home's journal behind the sender.
+struct Seeding : TwoSites {
+  Seeding() {
+    journal::Options options = home.options();
+    options.merge_keep_segments = 1;
+    options.merge_batch_segments = 1;
+    home_journal.reset();
+    home.storage.kill_process();
+    home.storage.reopen();
+    home_journal =
+        *journal::Journal::open(home.storage, home.clock, home.rng, home.keys(), options);
+    for (uint64_t i = 0; i < 60; ++i) {
+      EXPECT_TRUE(home.write(*home_journal, i * 9000, TestSite::pattern(9000, i)).ok());
+    }
+    EXPECT_TRUE(home.flush(*home_journal).ok());
+    home.settle(*home_journal);
+    EXPECT_GT(home_journal->status().bases, 0u);
+    sender.emplace(SenderOptions{.vm = home.vm,
+                                 .site = home.site,
+                                 .epoch = Epoch(1),
+                                 .public_key = home.keys().public_key()});
+  }
+  void answer(const WantRecords& want) {
+    const auto batch = home.sealed(*home_journal, want.after, want.bytes_max);
+    if (batch.error) return sender->feed_failed(*batch.error, now());
+    if (batch.records.empty()) return;  // caught up: the question stays out
+    sender->feed_records({.records = batch.records, .durable = batch.durable}, now());
+  }
+  void answer(const WantSeedBytes& want) {
+    journal::SealedWaiter part;
+    home_journal->read_seed(want.base, want.offset, want.length, part);
+    EXPECT_TRUE(home.run(*home_journal, [&] { return part.done; }));
+    if (alter && part.records.size() > 5000) part.records[5000] ^= std::byte{1};
+    sender->feed_seed_bytes(part.records, now());
+  }
+  Micros now() { return home.clock.monotonic(); }
+  // Until neither has anything to do.
+  void pump() {
+    for (bool busy = true; busy;) {
+      busy = false;
+      for (Effect& effect : sender->take_effects()) {
+        busy = true;
+        if (auto* send = std::get_if<SendFrame>(&effect)) give(send->frame);
+        if (auto* want = std::get_if<WantRecords>(&effect)) answer(*want);
+        if (auto* want = std::get_if<WantSeedBytes>(&effect)) answer(*want);
+        if (std::holds_alternative<WantSeed>(effect)) {
+          sender->feed_seed(*home_journal->describe_seed(), now());
+        }
+      }
+      other.settle(*replica_journal);
+      receiver->tick(other.clock.monotonic());
+      for (Effect& effect : receiver->take_effects()) {
+        busy = true;
+        if (auto* send = std::get_if<SendFrame>(&effect)) {
+          sender->received(*decode_frame(send->frame), now());
+        }
+      }
+    }
+  }
+  void connect() {
+    receiver->connected(other.clock.monotonic());
+    sender->connected(now());
+    pump();
+  }
+  void reopen_replica() {
+    receiver.reset();
+    replica_journal.reset();
+    other.storage.kill_process();
+    other.storage.reopen();
+    replica_journal =
+        *journal::ReplicaJournal::open(other.storage, other.clock, other.replica_options());
+    receiver.emplace(
+        ReceiverOptions{.vm = home.vm, .epoch = Epoch(1), .public_key = home.keys().public_key()},
+        *replica_journal);
+  }
+  std::optional<Sender> sender;
+  bool alter = false;
+};
+
+TEST(Receiver, is_seeded_with_bases_and_takes_the_tail_from_where_they_end) {
+  Seeding sites;
+  sites.connect();
+  EXPECT_TRUE(sites.replica_journal->replaced());
+  EXPECT_EQ(sites.receiver->state(), Receiver::State::kIdle);
+  EXPECT_EQ(sites.sender->state(), Sender::State::kIdle) << "to connect anew";
+  sites.reopen_replica();
+  EXPECT_GT(sites.replica_journal->end().position.sequence.value, 0u);
+  sites.connect();
+  EXPECT_EQ(sites.sender->state(), Sender::State::kStreaming);
+  EXPECT_EQ(sites.replica_journal->durable_end(), sites.home_journal->durable_end());
+}
+
+TEST(Receiver, refuses_a_seed_with_an_altered_byte_and_keeps_what_it_had) {
+  Seeding sites;
+  sites.alter = true;
+  sites.connect();
+  EXPECT_EQ(sites.sender->halted_as(), Refusal::kBadRecords);
+  EXPECT_FALSE(sites.replica_journal->replaced());
+  for (const std::string& name : *sites.other.storage.list()) {
+    EXPECT_FALSE(name.starts_with("seed-") || name.starts_with("base-")) << name;
+  }
+  EXPECT_EQ(sites.replica_journal->end(), journal::LineEnd{});
+}
+
+TEST(Receiver, refuses_seed_bytes_without_a_seed) {
+  TwoSites sites;
+  sites.greet();
+  const Bytes some(10);
+  sites.give(encode(sites.home.vm, SeedBytes{.offset = 0, .bytes = some}));
+  sites.settle();
+  EXPECT_EQ(sites.error()->refusal, Refusal::kProtocol);
 }
 
 TEST(Receiver, refuses_frames_out_of_turn) {

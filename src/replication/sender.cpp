@@ -86,6 +86,8 @@ void Sender::received(const Frame& frame, Micros now) {
       return on_hello_reply(frame, now);
     case FrameType::kAck:
       return on_ack(frame, now);
+    case FrameType::kSeedAck:
+      return on_seed_ack(frame, now);
     case FrameType::kError:
       return on_error(frame, now);
     default:
@@ -129,7 +131,7 @@ void Sender::take_reply(const HelloReply& reply) {
 }
 
 void Sender::on_ack(const Frame& frame, Micros now) {
-  if (state_ != State::kStreaming) {
+  if (state_ != State::kStreaming && state_ != State::kSeeding) {
     return refuse(Refusal::kProtocol, protocol_error("an acknowledgement before the hello"), now);
   }
   const Result<Ack> ack = decode_ack(frame.body);
@@ -168,10 +170,7 @@ void Sender::on_error(const Frame& frame, Micros now) {
 
 void Sender::feed_records(const FeedBatch& batch, Micros now) {
   HF_ASSERT(feed_asked_);
-  feed_asked_ = false;
-  if (std::exchange(feed_answer_is_stale_, false) || state_ != State::kStreaming) {
-    return want_more();
-  }
+  if (!feed_answer_counts(State::kStreaming)) return want_more();
   home_durable_ = std::max(home_durable_, batch.durable);
   if (batch.records.empty()) {
     oldest_unshipped_ = batch.oldest_unshipped;
@@ -226,10 +225,9 @@ Status Sender::check_batch(const FeedBatch& batch) {
 
 void Sender::feed_failed(const Error& error, Micros now) {
   HF_ASSERT(feed_asked_);
-  feed_asked_ = false;
-  if (std::exchange(feed_answer_is_stale_, false) || state_ != State::kStreaming) {
-    return want_more();
-  }
+  const bool seeding = state_ == State::kSeeding;
+  if (!feed_answer_counts(seeding ? State::kSeeding : State::kStreaming)) return want_more();
+  if (seeding) return drop(Error(error).context("seed"), now);
   if (error.code == ErrorCode::kConflict) {
     return refuse(Refusal::kDiverged,
                   diverged("the replica's last record, number " +
@@ -237,16 +235,93 @@ void Sender::feed_failed(const Error& error, Micros now) {
                            ", is not on this site's line: " + error.cause),
                   now);
   }
-  if (error.code == ErrorCode::kNotFound) {
-    return refuse(Refusal::kMergedAway,
-                  {.code = ErrorCode::kConflict,
-                   .cause = "the records the replica lacks are merged here",
-                   .effect = "the replica cannot catch up record by record",
-                   .mend = "disable and enable the VM's protection to seed it anew"},
-                  now);
-  }
+  if (error.code == ErrorCode::kNotFound) return begin_seed();
   drop(Error(error).context("feed"), now);
 }
+
+bool Sender::feed_answer_counts(State state) {
+  feed_asked_ = false;
+  return !std::exchange(feed_answer_is_stale_, false) && state_ == state;
+}
+
+// ---- Seeding ------------------------------------------------------------------------------------
+
+void Sender::begin_seed() {
+  HF_ASSERT(!feed_asked_ && !seed_);
+  state_ = State::kSeeding;
+  feed_asked_ = true;
+  effects_.push_back(WantSeed{});
+}
+
+void Sender::feed_seed(ByteSpan description, Micros now) {
+  HF_ASSERT(feed_asked_);
+  if (!feed_answer_counts(State::kSeeding) || seed_) return want_more();
+  Result<journal::SeedDescription> seed =
+      journal::decode_seed(description, options_.vm, options_.public_key);
+  if (!seed.ok()) {
+    return refuse(Refusal::kBadRecords, std::move(seed).error().context("this site's own seed"),
+                  now);
+  }
+  const uint64_t total = seed->bytes();
+  seed_ = Seeding{.seed = std::move(*seed), .total = total};
+  deadline_ = Micros(now.value + options_.answer_us_max);
+  effects_.push_back(SendFrame{encode(options_.vm, Seed{.description = description})});
+  want_seed_bytes();
+}
+
+void Sender::want_seed_bytes() {
+  if (feed_asked_ || !seed_ || seed_->sent == seed_->total) return;
+  HF_ASSERT(seed_->sent - seed_->taken <= window_bytes_);
+  const uint64_t room = window_bytes_ - (seed_->sent - seed_->taken);
+  const journal::SeedBase& base = seed_->seed.bases[seed_->base];
+  seed_->asked = static_cast<size_t>(
+      std::min({room, base.size() - seed_->at, uint64_t{journal::kSeedReadMax}}));
+  if (seed_->asked == 0) return;
+  feed_asked_ = true;
+  effects_.push_back(
+      WantSeedBytes{.base = base.number, .offset = seed_->at, .length = seed_->asked});
+}
+
+void Sender::feed_seed_bytes(ByteSpan bytes, Micros now) {
+  HF_ASSERT(feed_asked_);
+  if (!feed_answer_counts(State::kSeeding) || !seed_) return want_more();
+  if (bytes.size() != seed_->asked) {
+    return drop({.code = ErrorCode::kIo, .cause = "the feed gave other bytes than asked for"}, now);
+  }
+  effects_.push_back(
+      SendFrame{encode(options_.vm, SeedBytes{.offset = seed_->sent, .bytes = bytes})});
+  seed_->sent += bytes.size();
+  seed_->at += bytes.size();
+  if (seed_->at == seed_->seed.bases[seed_->base].size()) {
+    ++seed_->base;
+    seed_->at = 0;
+  }
+  want_seed_bytes();
+}
+
+void Sender::on_seed_ack(const Frame& frame, Micros now) {
+  if (state_ != State::kSeeding || !seed_) {
+    return refuse(Refusal::kProtocol, protocol_error("a seed's acknowledgement out of turn"), now);
+  }
+  const Result<SeedAck> ack = decode_seed_ack(frame.body);
+  if (!ack.ok()) return refuse(Refusal::kProtocol, Error(ack.error()), now);
+  if (ack->total != seed_->total || ack->taken > seed_->sent || ack->taken < seed_->taken) {
+    return refuse(Refusal::kProtocol, protocol_error("an acknowledgement of another seed"), now);
+  }
+  seed_->taken = ack->taken;
+  deadline_ = Micros(now.value + options_.answer_us_max);
+  if (!ack->installed) return want_seed_bytes();
+  retry_us_ = options_.retry_us_min;
+  drop({.code = ErrorCode::kUnavailable, .cause = "the replica is seeded and opens anew"}, now);
+  last_error_.reset();
+}
+
+std::optional<Sender::SeedProgress> Sender::seeding() const {
+  if (state_ != State::kSeeding) return std::nullopt;
+  return seed_ ? SeedProgress{.done = seed_->taken, .total = seed_->total} : SeedProgress{};
+}
+
+// ---- Connection ---------------------------------------------------------------------------------
 
 void Sender::want_more() {
   if (state_ != State::kStreaming || feed_asked_) return;
@@ -259,7 +334,7 @@ void Sender::want_more() {
 }
 
 void Sender::tick(Micros now) {
-  if (state_ != State::kGreeting && state_ != State::kStreaming) return;
+  if (state_ == State::kIdle || state_ == State::kHalted) return;
   if (now < deadline_) return;
   drop({.code = ErrorCode::kTimeout, .cause = "the replica's site does not answer"}, now);
 }
@@ -307,6 +382,7 @@ void Sender::forget_connection() {
   if (!in_flight_.empty()) oldest_unshipped_ = in_flight_.front().time;
   in_flight_.clear();
   in_flight_bytes_ = 0;
+  seed_.reset();
   deadline_ = kNever;
   if (feed_asked_) feed_answer_is_stale_ = true;
 }

@@ -9,10 +9,16 @@
 //   streaming  feed records                            streaming   records frame; want more while
 //                                                                  the window has room
 //   streaming  ack                                     streaming   want more
+//   streaming  feed failed: merged away                seeding     want seed
+//   seeding    feed seed, feed seed bytes              seeding     seed, seed bytes; want more
+//   while
+//                                                                  the window has room
+//   seeding    seed ack: installed                     idle        disconnect; the next hello reply
+//                                                                  says where the tail begins
 //   any        error frame, protocol breach, no answer idle or halted   disconnect
 //   any        disconnected                            idle (halted stays)
 //
-// Halted: trying again cannot help (diverged, merged away, wrong key, stale epoch); reset() after
+// Halted: trying again cannot help (diverged, wrong key, stale epoch); reset() after
 // someone acted. From idle the driver reconnects, not before reconnect_at().
 //
 // It ships only what is durable at home (asserted: a replica must never hold what home could lose),
@@ -54,7 +60,7 @@ struct FeedBatch {
 
 class Sender {
  public:
-  enum class State : uint8_t { kIdle, kGreeting, kStreaming, kHalted };
+  enum class State : uint8_t { kIdle, kGreeting, kStreaming, kSeeding, kHalted };
 
   explicit Sender(SenderOptions options);
 
@@ -63,10 +69,14 @@ class Sender {
   void disconnected(Micros now);
   void received(const Frame& frame, Micros now);
   void feed_records(const FeedBatch& batch, Micros now);
-  // kConflict: the position is not on home's line; kNotFound: merged away; else a passing failure.
+  void feed_seed(ByteSpan description, Micros now);
+  void feed_seed_bytes(ByteSpan bytes, Micros now);
+  // kConflict: the position is not on home's line; kNotFound: merged away (of records: seed the
+  // replica; of a seed's bytes: begin anew); else a passing failure.
   void feed_failed(const Error& error, Micros now);
-  // A WantRecords is out and unanswered. It stays so over a connection's end: whoever drops the
-  // question with the connection says so with feed_failed(), or none is ever asked again.
+  // A WantRecords, WantSeed or WantSeedBytes is out and unanswered. It stays so over a connection's
+  // end: whoever drops the question with the connection says so with feed_failed(), or none is ever
+  // asked again.
   bool awaits_feed() const { return feed_asked_; }
   // Of home, learned some other way while not streaming: keeps the RPO honest. 0: nothing newer
   // than what the replica acknowledged.
@@ -91,6 +101,12 @@ class Sender {
   uint64_t lag_records() const;  // durable at home and not at the replica
   uint64_t unacknowledged_bytes() const { return in_flight_bytes_; }
   bool caught_up() const;
+  // While seeding: bytes of base files, acknowledged and in all.
+  struct SeedProgress {
+    uint64_t done = 0;
+    uint64_t total = 0;
+  };
+  std::optional<SeedProgress> seeding() const;
 
  private:
   struct Shipped {
@@ -102,6 +118,10 @@ class Sender {
   void on_hello_reply(const Frame& frame, Micros now);
   void on_ack(const Frame& frame, Micros now);
   void on_error(const Frame& frame, Micros now);
+  void on_seed_ack(const Frame& frame, Micros now);
+  void begin_seed();
+  void want_seed_bytes();
+  bool feed_answer_counts(State state);
   void take_reply(const HelloReply& reply);
   Status check_batch(const FeedBatch& batch);  // and counts it as shipped
   void want_more();
@@ -125,6 +145,16 @@ class Sender {
   std::deque<Shipped> in_flight_;
   uint64_t in_flight_bytes_ = 0;
   uint64_t window_bytes_ = 0;
+  struct Seeding {
+    journal::SeedDescription seed;
+    uint64_t total = 0;
+    uint64_t sent = 0;
+    uint64_t taken = 0;
+    size_t base = 0;  // that the next byte is of
+    uint64_t at = 0;  // in it
+    size_t asked = 0;
+  };
+  std::optional<Seeding> seed_;
   bool feed_asked_ = false;
   size_t asked_bytes_max_ = 0;
   bool feed_answer_is_stale_ = false;  // asked on an earlier connection

@@ -159,6 +159,30 @@ TEST(Sender, halts_and_names_the_divergence_when_home_does_not_know_the_position
   EXPECT_EQ(sender.state(), Sender::State::kIdle);
 }
 
+TEST(Sender, asks_for_a_seed_when_the_replicas_next_records_are_merged_away) {
+  Sender sender(options());
+  const Home home(3);
+  greet(sender, {});
+  sender.feed_failed({.code = ErrorCode::kNotFound, .cause = "merged"}, kNow);
+  EXPECT_EQ(sender.state(), Sender::State::kSeeding);
+  EXPECT_TRUE(sender.seeding().has_value());
+  EXPECT_NE(find<WantSeed>(sender.take_effects()), nullptr);
+  // The link breaks with that question out; the answer is of no use any more.
+  sender.disconnected(kNow);
+  EXPECT_EQ(sender.state(), Sender::State::kIdle);
+  sender.feed_seed({}, kNow);
+  EXPECT_EQ(find<WantRecords>(greet(sender, home.ends[1]))->after, home.ends[1].position);
+}
+
+TEST(Sender, does_not_ship_a_seed_that_nobody_signed) {
+  Sender sender(options());
+  greet(sender, {});
+  sender.feed_failed({.code = ErrorCode::kNotFound, .cause = "merged"}, kNow);
+  sender.take_effects();
+  sender.feed_seed(Bytes(300), kNow);
+  EXPECT_EQ(sender.state(), Sender::State::kHalted);
+}
+
 TEST(Sender, halts_when_the_first_record_does_not_continue_the_receivers_chain) {
   Sender sender(options());
   const Home home(3);

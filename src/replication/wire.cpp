@@ -98,6 +98,12 @@ const char* to_string(FrameType type) {
       return "stop";
     case FrameType::kStopped:
       return "stopped";
+    case FrameType::kSeed:
+      return "seed";
+    case FrameType::kSeedBytes:
+      return "seed bytes";
+    case FrameType::kSeedAck:
+      return "seed ack";
   }
   return "unknown";
 }
@@ -185,7 +191,7 @@ Result<FrameHeader> decode_frame_header(ByteSpan from) {
   FrameHeader header;
   const auto type = reader.number<uint8_t>();
   if (type < static_cast<uint8_t>(FrameType::kHello) ||
-      type > static_cast<uint8_t>(FrameType::kStopped)) {
+      type > static_cast<uint8_t>(FrameType::kSeedAck)) {
     return corrupt("frame of unknown type " + std::to_string(type));
   }
   header.type = static_cast<FrameType>(type);
@@ -363,6 +369,62 @@ Result<Stop> decode_stop(ByteSpan body) {
   stop.epoch = Epoch(reader.number<uint64_t>());
   stop.site = reader.id<SiteId>();
   return stop;
+}
+
+Bytes encode(const VmId& vm, const Seed& seed) {
+  HF_ASSERT(seed.description.size() <= journal::kSeedDescriptionMax);
+  Draft draft(FrameType::kSeed, vm, seed.description.size());
+  draft.body.bytes(seed.description);
+  return draft.take();
+}
+
+Result<Seed> decode_seed_frame(ByteSpan body) {
+  if (body.empty() || body.size() > journal::kSeedDescriptionMax) {
+    return corrupt("seed frame of an impossible size");
+  }
+  return Seed{.description = body};
+}
+
+Bytes encode(const VmId& vm, const SeedBytes& seed) {
+  HF_ASSERT(!seed.bytes.empty() && seed.bytes.size() <= journal::kSeedReadMax);
+  Draft draft(FrameType::kSeedBytes, vm, kSeedBytesPrefixSize + seed.bytes.size());
+  draft.body.number(seed.offset);
+  draft.body.bytes(seed.bytes);
+  return draft.take();
+}
+
+Result<SeedBytes> decode_seed_bytes(ByteSpan body) {
+  if (body.size() <= kSeedBytesPrefixSize ||
+      body.size() > kSeedBytesPrefixSize + journal::kSeedReadMax) {
+    return corrupt("seed bytes frame of an impossible size");
+  }
+  FieldReader reader(body);
+  SeedBytes seed;
+  seed.offset = reader.number<uint64_t>();
+  seed.bytes = reader.bytes(reader.left());
+  return seed;
+}
+
+Bytes encode(const VmId& vm, const SeedAck& ack) {
+  Draft draft(FrameType::kSeedAck, vm, kSeedAckSize);
+  draft.body.number(ack.taken);
+  draft.body.number(ack.total);
+  draft.body.number(static_cast<uint8_t>(ack.installed));
+  draft.body.zeroes(7);
+  return draft.take();
+}
+
+Result<SeedAck> decode_seed_ack(ByteSpan body) {
+  TRY(check_size(body, kSeedAckSize, FrameType::kSeedAck));
+  FieldReader reader(body);
+  SeedAck ack{.taken = reader.number<uint64_t>(), .total = reader.number<uint64_t>()};
+  const auto installed = reader.number<uint8_t>();
+  if (installed > 1 || !reader.zeroes(7)) return corrupt("seed ack with reserved bytes set");
+  ack.installed = installed == 1;
+  if (ack.taken > ack.total || (ack.installed && ack.taken < ack.total)) {
+    return corrupt("seed ack of more than there is");
+  }
+  return ack;
 }
 
 Result<Frame> decode_frame(ByteSpan bytes) {

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "crypto/crypto.h"
 #include "journal/lineage.h"
+#include "journal/seed.h"
 
 namespace hf::replication {
 
@@ -30,6 +31,7 @@ inline constexpr size_t kRecordsPrefixSize = 16;
 inline constexpr size_t kFrameBodyMax = kRecordsPrefixSize + kRecordsBytesMax;
 inline constexpr size_t kErrorTextMax = 1024;  // of each of the three texts
 static_assert(kRecordsBytesMax >= journal::kRecordSizeMax);
+static_assert(kFrameBodyMax >= journal::kSeedDescriptionMax);
 
 enum class FrameType : uint8_t {
   kHello = 1,
@@ -41,6 +43,9 @@ enum class FrameType : uint8_t {
   kEpochReply = 7,
   kStop = 8,
   kStopped = 9,
+  kSeed = 10,
+  kSeedBytes = 11,
+  kSeedAck = 12,
 };
 const char* to_string(FrameType type);
 
@@ -103,6 +108,28 @@ struct Ack {
 };
 inline constexpr size_t kAckSize = 72;
 
+// Base files follow, because the records that the receiver lacks are merged away at the source. The
+// description is journal::encode_seed()'s.
+struct Seed {
+  ByteSpan description;
+};
+
+// Of the description's files, one after the other as one stream of bytes.
+struct SeedBytes {
+  uint64_t offset = 0;  // in the stream
+  ByteSpan bytes;
+};
+inline constexpr size_t kSeedBytesPrefixSize = 8;
+
+// So much of the seed is taken; or it is now the replica, and the connection ends.
+struct SeedAck {
+  uint64_t taken = 0;
+  uint64_t total = 0;
+  bool installed = false;
+  bool operator==(const SeedAck&) const = default;
+};
+inline constexpr size_t kSeedAckSize = 24;
+
 enum class Refusal : uint32_t {
   kUnknownVm = 1,
   kWrongKey = 2,     // not the journal key pinned for this VM
@@ -159,6 +186,10 @@ Bytes encode_epoch_reply(const VmId& vm, const EpochInfo& body);
 Bytes encode_stop(const VmId& vm, const Stop& body);
 Bytes encode_stopped(const VmId& vm, const Ack& body);  // the source's last durable position
 
+Bytes encode(const VmId& vm, const Seed& body);
+Bytes encode(const VmId& vm, const SeedBytes& body);  // at most journal::kSeedReadMax of bytes
+Bytes encode(const VmId& vm, const SeedAck& body);
+
 Result<Hello> decode_hello(ByteSpan body);
 Result<HelloReply> decode_hello_reply(ByteSpan body);
 Result<Records> decode_records(ByteSpan body);  // spans point into `body`
@@ -166,6 +197,10 @@ Result<Ack> decode_ack(ByteSpan body);          // of kAck and kStopped
 Result<ErrorFrame> decode_error(ByteSpan body);
 Result<EpochInfo> decode_epoch_info(ByteSpan body);  // of kEpochQuery and kEpochReply
 Result<Stop> decode_stop(ByteSpan body);
+
+Result<Seed> decode_seed_frame(ByteSpan body);  // spans point into `body`
+Result<SeedBytes> decode_seed_bytes(ByteSpan body);
+Result<SeedAck> decode_seed_ack(ByteSpan body);
 
 struct Frame {
   FrameType type = FrameType::kError;

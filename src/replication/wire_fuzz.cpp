@@ -40,6 +40,22 @@ Bytes encode_again(const Frame& frame) {
       const auto body = decode_stop(frame.body);
       return body.ok() ? encode_stop(frame.vm, *body) : Bytes();
     }
+    case FrameType::kSeed: {
+      const auto body = decode_seed_frame(frame.body);
+      if (!body.ok()) return {};
+      const Bytes once = encode(frame.vm, *body);
+      // Nobody's signature: it must be refused, not believed and not fallen over.
+      HF_ASSERT(!journal::decode_seed(body->description, frame.vm, {}).ok());
+      return once;
+    }
+    case FrameType::kSeedBytes: {
+      const auto body = decode_seed_bytes(frame.body);
+      return body.ok() ? encode(frame.vm, *body) : Bytes();
+    }
+    case FrameType::kSeedAck: {
+      const auto body = decode_seed_ack(frame.body);
+      return body.ok() ? encode(frame.vm, *body) : Bytes();
+    }
     case FrameType::kError: {
       // Control characters are replaced on the way in: the second round must stand still.
       const auto body = decode_error(frame.body);

@@ -135,6 +135,37 @@ TEST(Wire, refuses_headers_it_could_not_have_written) {
   EXPECT_EQ(decode_frame_header(length).error().code, ErrorCode::kCorrupt);
 }
 
+TEST(Wire, seed_frames_come_back_as_they_were_and_impossible_ones_are_refused) {
+  const Bytes some(100, std::byte{9});
+  const Bytes seed = encode(kVm, Seed{.description = some});
+  EXPECT_TRUE(std::ranges::equal(decode_seed_frame(decode_frame(seed)->body)->description, some));
+  const Bytes part = encode(kVm, SeedBytes{.offset = 7, .bytes = some});
+  EXPECT_EQ(decode_seed_bytes(decode_frame(part)->body)->offset, 7u);
+  EXPECT_TRUE(std::ranges::equal(decode_seed_bytes(decode_frame(part)->body)->bytes, some));
+  const SeedAck ack{.taken = 5, .total = 5, .installed = true};
+  const Bytes good = encode(kVm, ack);
+  EXPECT_EQ(to_hex(good),
+            "48465250"
+            "0100"
+            "0c"
+            "00"
+            "18000000"
+            "00000000"
+            "11111111111111111111111111111111"
+            "0500000000000000"
+            "0500000000000000"
+            "0100000000000000");
+  EXPECT_EQ(*decode_seed_ack(decode_frame(good)->body), ack);
+  EXPECT_FALSE(decode_seed_frame({}).ok());
+  EXPECT_FALSE(decode_seed_bytes(Bytes(kSeedBytesPrefixSize)).ok());
+  EXPECT_FALSE(decode_seed_bytes(Bytes(kSeedBytesPrefixSize + journal::kSeedReadMax + 1)).ok());
+  for (const size_t at : {0u, 16u, 17u}) {  // more taken than there is; flags
+    Bytes bad = good;
+    bad[kFrameHeaderSize + at] ^= std::byte{2};
+    EXPECT_FALSE(decode_seed_ack(decode_frame(bad)->body).ok()) << at;
+  }
+}
+
 TEST(Wire, error_texts_are_bounded_and_without_control_characters) {
   const Bytes bytes = encode(
       kVm, ErrorFrame{.cause = std::string(5000, 'x') + "\x1b[2J", .effect = "a\x1b[31mb\n"});

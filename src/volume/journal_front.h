@@ -44,8 +44,9 @@ class JournalFront final : private sys::Timer, private sys::Task {
   // not accept now.
   bool try_write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done = nullptr);
 
-  // From the holder of held bytes, when an append of them is done and before it holds new ones: what
-  // waited for that goes first, or a flush would wait for as long as there is always more to hold.
+  // From the holder of held bytes, when an append of them is done and before it holds new ones:
+  // what waited for that goes first, or a flush would wait for as long as there is always more to
+  // hold.
   void held_is_appended() { run(); }
 
   journal::Journal& journal() { return journal_; }
