@@ -14,24 +14,19 @@
 namespace hf::sim {
 
 // Each must be reached by some seed of the nightly set; the report shows those that were not.
-#define HF_SIM_PROBES(X)                                                                           \
-  X(keeper_killed)                                                                                 \
-  X(power_lost_home)                                                                               \
-  X(power_lost_replica)                                                                            \
-  X(replica_killed)                                                                                \
-  X(died_inside_operation)                                                                         \
-  X(died_while_opening) X(unsynced_records_lost) X(requests_lost_in_flight) X(disk_full)           \
-      X(sync_failed) X(clock_jumped) X(link_cut) X(message_lost) X(sender_reconnected)             \
-          X(sender_restarted) X(replica_resumed_mid_line) X(feed_failed_under_sender)              \
-              X(home_closed_cleanly) X(segments_closed) X(segments_merged) X(failover_after_stop)  \
-                  X(failover_after_death) X(failover_split) X(failover_died_inside)                \
-                      X(replica_behind_at_failover) X(stale_source_superseded)                     \
-                          X(start_refused_superseded) X(start_refused_no_answer)                   \
-                              X(start_without_peer) X(attack_begun) X(attack_found_at_close)       \
-                                  X(attack_found_otherwise) X(replica_seeded_again)                \
-                                      X(peer_forgotten) X(seed_begun) X(replica_seeded_from_bases) \
-                                          X(older_replica_seeded) X(decay_found)                   \
-                                              X(fork_branch_written)
+// clang-format off: it nests each line deeper than the one before
+#define HF_SIM_PROBES(X) \
+  X(keeper_killed) X(power_lost_home) X(power_lost_replica) X(replica_killed) \
+  X(died_inside_operation) X(died_while_opening) X(unsynced_records_lost) \
+  X(requests_lost_in_flight) X(disk_full) X(sync_failed) X(clock_jumped) X(link_cut) \
+  X(message_lost) X(sender_reconnected) X(sender_restarted) X(replica_resumed_mid_line) \
+  X(feed_failed_under_sender) X(home_closed_cleanly) X(segments_closed) X(segments_merged) \
+  X(failover_after_stop) X(failover_after_death) X(failover_split) X(failover_died_inside) \
+  X(replica_behind_at_failover) X(stale_source_superseded) X(start_refused_superseded) \
+  X(start_refused_no_answer) X(start_without_peer) X(attack_begun) X(attack_found_at_close) \
+  X(attack_found_otherwise) X(replica_seeded_again) X(peer_forgotten) X(seed_begun) \
+  X(replica_seeded_from_bases) X(older_replica_seeded) X(decay_found) X(fork_branch_written)
+// clang-format on
 
 enum class Probe : uint8_t {
 #define HF_SIM_PROBE(name) name,
