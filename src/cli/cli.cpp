@@ -86,8 +86,8 @@ void add_vm_create(CLI::App* vm, Line& line) {
   sub->add_option("--disk", create.disks, "raw image to take over as a disk; may be repeated");
   sub->add_option("--blank", create.blanks,
                   "SIZE of an empty disk; may be repeated, after the images");
-  sub->add_option("--memory", create.memory)->capture_default_str();
-  sub->add_option("--cpus", create.cpus)->capture_default_str();
+  sub->add_option("--memory", create.memory, "such as 512M or 4G")->capture_default_str();
+  sub->add_option("--cpus", create.cpus, "virtual CPUs")->capture_default_str();
   sub->add_option("--security-type", create.security_type, "TrustedLaunch or Standard")
       ->capture_default_str();
   sub->add_option("--secure-boot", create.secure_boot, "on or off")

@@ -5,11 +5,9 @@
 namespace hf::daemon {
 namespace {
 constexpr size_t kReplyMax = size_t{64} << 10;
-}
 
-Result<sys::JsonObject> ask_keeper(const std::string& control_socket,
-                                   const sys::JsonObject& request,
-                                   std::chrono::milliseconds limit) {
+Result<sys::JsonObject> ask(const std::string& control_socket, const sys::JsonObject& request,
+                            std::chrono::milliseconds limit) {
   auto end = std::chrono::steady_clock::now() + limit;
   auto left = [end] {
     return std::max(std::chrono::milliseconds(0),
@@ -33,6 +31,19 @@ Result<sys::JsonObject> ask_keeper(const std::string& control_socket,
       TRY(sys::parse_json_object(std::string_view(line).substr(0, line.find('\n'))));
   if (TRY(sys::get_bool_or(reply, "ok", true))) return reply;
   return sys::error_from_json(*TRY(sys::get_object(reply, "error")));
+}
+
+}  // namespace
+
+Result<sys::JsonObject> ask_keeper(const std::string& control_socket,
+                                   const sys::JsonObject& request,
+                                   std::chrono::milliseconds limit) {
+  Result<sys::JsonObject> reply = ask(control_socket, request, limit);
+  if (reply.ok()) return reply;
+  return std::move(reply)
+      .error()
+      .with_effect("what the VM's keeper does is not known now")
+      .with_mend("ask again in a moment: as a rule it is being restarted");
 }
 
 }  // namespace hf::daemon

@@ -303,7 +303,9 @@ void OutgoingStream::publish(const replication::Sender& sender, std::string_view
 void OutgoingStream::publish_error(std::string_view state, const Error& error) {
   std::lock_guard lock(mutex_);
   view_.state = state;
-  view_.error = error;
+  view_.error = Error(error)
+                    .with_effect("the replica falls behind; the guest goes on")
+                    .with_mend("it is tried again by itself; if it lasts: holdfast site peers");
 }
 
 sys::JsonObject OutgoingStream::show() {
