@@ -1,22 +1,9 @@
 #include "keeper/blocking_journal.h"
+#include "keeper/waiter.h"
 
 #include <algorithm>
 
 namespace hf::keeper {
-namespace {
-
-class Waiter final : public Completion {
- public:
-  void on_complete(Status status) override {
-    done = true;
-    result = std::move(status);
-  }
-  bool done = false;
-  Status result;
-};
-
-}  // namespace
-
 Result<std::unique_ptr<BlockingJournal>> BlockingJournal::create(const std::string& directory,
                                                                  Rng& rng,
                                                                  journal::JournalKeys keys,

@@ -6,6 +6,7 @@
 
 #include "guest_state/vmgs_image.h"
 #include "keeper/items.h"
+#include "keeper/waiter.h"
 #include "sys/fd.h"
 #include "vtpm/state_blob.h"
 
@@ -13,16 +14,6 @@ namespace hf::keeper {
 namespace {
 
 constexpr uint64_t kVmgsCapacity = uint64_t{4} << 20;
-
-class Waiter final : public Completion {
- public:
-  void on_complete(Status status) override {
-    done = true;
-    result = std::move(status);
-  }
-  bool done = false;
-  Status result;
-};
 
 Error corrupt(std::string cause) {
   return Error{.code = ErrorCode::kCorrupt, .cause = "guest state: " + std::move(cause)};

@@ -10,6 +10,7 @@
 
 #include "keeper/items.h"
 #include "keeper/sandbox.h"
+#include "keeper/waiter.h"
 
 namespace hf::keeper {
 namespace {
@@ -320,15 +321,7 @@ Status Keeper::close_journal() {
                                  journal_->end()),
                 "write the guest state file");
   }
-  class Closed final : public Completion {
-   public:
-    void on_complete(Status status) override {
-      done = true;
-      result = std::move(status);
-    }
-    bool done = false;
-    Status result;
-  } closed;
+  Waiter closed;
   journal_->close(closed);
   turn_until([&] { return closed.done && journal_->idle(); });
   TRY(std::move(closed.result));
