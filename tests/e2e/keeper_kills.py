@@ -3,7 +3,10 @@
 # needs: alone
 # programs: holdfast-keeper holdfast-vault
 """A keeper is killed with kill -9 under load, again and again. What was acknowledged survives it, as one prefix of the
-writes; no client sees an error; the next keeper answers within 200 ms on the same sockets.
+writes; no client sees an error; the next keeper answers on the same sockets.
+
+The load here is many times a guest's: the pauses are reported, and bounded only so that a keeper that hangs is found. The bar
+on the pause that a guest sees is kills_under_load.py's.
 
 HOLDFAST_KILLS=n (environment) sets how often; 20 by default, 200 in script/nightly.
 """
@@ -20,7 +23,6 @@ from lib.report import check, main
 
 MIB = 1 << 20
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "20"))
-PAUSE_MS_MAX = 200        # 99 of 100; of fewer than 100, one may take longer
 LONGEST_MS_MAX = 1000
 
 
@@ -83,10 +85,8 @@ def killed_under_load(keeper):
     pulse.ended = True
     check(number > 20 * KILLS and pulse.writes > 20 * KILLS, f"{number} and {pulse.writes} writes in between")
     pauses.sort()
-    usual = pauses[-1 - max(1, KILLS // 100)]
-    check(usual < PAUSE_MS_MAX and pauses[-1] < LONGEST_MS_MAX,
-          f"pauses: median {pauses[len(pauses) // 2]:.0f} ms, all but {max(1, KILLS // 100)} within {usual:.0f} ms, "
-          f"longest {pauses[-1]:.0f} ms")
+    check(pauses[-1] < LONGEST_MS_MAX,
+          f"pauses: median {pauses[len(pauses) // 2]:.0f} ms, p99 {pauses[-1 - len(pauses) // 100]:.0f} ms, longest {pauses[-1]:.0f} ms")
     disk.close()
 
 
