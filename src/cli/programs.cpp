@@ -104,7 +104,9 @@ Result<Finished> run_program(const std::vector<std::string>& argv, uid_t user) {
     return Error{.code = ErrorCode::kNotFound,
                  .cause = argv[0] + " could not be run",
                  .effect = "nothing was done",
-                 .mend = "reinstall Holdfast: its programs lie in one directory"};
+                 .mend =
+                     "reinstall Holdfast: its programs lie in one directory, which the site's "
+                     "users must be able to reach (chmod o+x on it and all above it)"};
   }
   return finished;
 }

@@ -1,12 +1,16 @@
 """A Holdfast site of a test, driven through the CLI as an operator would."""
 
+import atexit
 import contextlib
+import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 from .console import Console
@@ -14,8 +18,19 @@ from .process import Failure, run, wait_until
 from .probe import REPOSITORY
 
 
+@functools.cache
 def bin_dir():
-    return pathlib.Path(os.environ.get("HOLDFAST_BIN", REPOSITORY / "build/dev/bin"))
+    """Where the programs are. As root a site runs them as users of its own: from a clone in a closed directory, such as
+    /root, those users can't reach them, so they get a copy that lasts as long as this test."""
+    built = pathlib.Path(os.environ.get("HOLDFAST_BIN", REPOSITORY / "build/dev/bin")).resolve()
+    if os.geteuid() != 0 or all(place.stat().st_mode & 0o001 for place in [built, *built.parents]):
+        return built
+    copy = pathlib.Path(tempfile.mkdtemp(prefix="hf-bin-"))
+    copy.chmod(0o755)
+    atexit.register(shutil.rmtree, copy, ignore_errors=True)
+    for program in built.glob("holdfast*"):
+        shutil.copy(program, copy)
+    return copy
 
 
 def free_port():
