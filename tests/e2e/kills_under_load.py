@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # timeout: 1200
 # needs: qemu alone
+# labels: nightly
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """A keeper's and a daemon's death is a pause of milliseconds to a working guest. The keeper is killed under load again
 and again, the daemon every third time with it; the guest says how long its slowest disk write took. After the last
