@@ -363,7 +363,8 @@ static int round_run(struct site* site, uint64_t n, double ms[4]) {
     site->tpm_lost = tpm_rc != 0;
   }
   t[3] = now_seconds();
-  if (rc == 0 && option_has("steps", "uefi")) step = "uefi", rc = variable_set(n);
+  const int uefi_due = n % (uint64_t)option_number("uefi_every", 1) == 0;
+  if (rc == 0 && uefi_due && option_has("steps", "uefi")) step = "uefi", rc = variable_set(n);
   t[4] = now_seconds();
   for (int i = 0; i < 4; i++)
     ms[i] = (t[i + 1] - t[i]) * 1e3 > ms[i] ? (t[i + 1] - t[i]) * 1e3 : ms[i];
