@@ -1,5 +1,7 @@
 #include "daemon/token.h"
 
+#include "base/base64.h"
+
 namespace hf::daemon {
 namespace {
 
@@ -7,8 +9,6 @@ constexpr uint32_t kMagic = 0x54504648;  // "HFPT"
 constexpr std::byte kVersion{1};
 constexpr size_t kFixedSize = 86;
 constexpr size_t kCheckSize = 4;
-constexpr std::string_view kAlphabet =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 Error bad_token(std::string cause) {
   return {.code = ErrorCode::kInvalidArgument,
@@ -20,45 +20,6 @@ Error bad_token(std::string cause) {
 }
 
 }  // namespace
-
-std::string base64url_encode(ByteSpan bytes) {
-  std::string out;
-  uint32_t bits = 0;
-  int count = 0;
-  for (std::byte b : bytes) {
-    bits = (bits << 8) | std::to_integer<uint32_t>(b);
-    count += 8;
-    while (count >= 6) {
-      count -= 6;
-      out += kAlphabet[(bits >> count) & 63];
-    }
-  }
-  if (count > 0) out += kAlphabet[(bits << (6 - count)) & 63];
-  return out;
-}
-
-Result<Bytes> base64url_decode(std::string_view text) {
-  Bytes out;
-  uint32_t bits = 0;
-  int count = 0;
-  for (char c : text) {
-    size_t value = kAlphabet.find(c);
-    if (value == std::string_view::npos) {
-      return Error{.code = ErrorCode::kInvalidArgument, .cause = "not base64url"};
-    }
-    bits = (bits << 6) | static_cast<uint32_t>(value);
-    count += 6;
-    if (count >= 8) {
-      count -= 8;
-      out.push_back(static_cast<std::byte>((bits >> count) & 255));
-    }
-  }
-  // One encoding only: no lone digit, no bits left over.
-  if (count == 6 || (bits & ((1U << count) - 1)) != 0) {
-    return Error{.code = ErrorCode::kInvalidArgument, .cause = "not base64url"};
-  }
-  return out;
-}
 
 std::string encode_token(const PairingToken& token) {
   HF_ASSERT(token.address.size() <= kTokenAddressMax && token.secret.size() == kTokenSecretSize);

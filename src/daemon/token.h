@@ -48,7 +48,4 @@ enum class ProofRole { kIssuer, kBearer };
 Digest pairing_proof(ByteSpan proof_key, ProofRole role, const Digest& exporter,
                      std::string_view identity);
 
-std::string base64url_encode(ByteSpan bytes);
-Result<Bytes> base64url_decode(std::string_view text);
-
 }  // namespace hf::daemon

@@ -37,15 +37,6 @@ TEST(Token, any_changed_or_missing_character_is_noticed) {
   EXPECT_FALSE(nothing.error().mend.empty());
 }
 
-TEST(Base64Url, has_one_encoding_for_each_value) {
-  EXPECT_EQ(base64url_encode(as_bytes("foobar")), "Zm9vYmFy");
-  EXPECT_EQ(base64url_encode(as_bytes("fo")), "Zm8");
-  EXPECT_TRUE(base64url_decode("Zm8").ok());
-  EXPECT_FALSE(base64url_decode("Zm9").ok());  // leftover bits
-  EXPECT_FALSE(base64url_decode("Z").ok());
-  EXPECT_FALSE(base64url_decode("Zm8=").ok());
-}
-
 TEST(PairingProof, is_bound_to_role_connection_and_identity) {
   crypto::Secret key = token_proof_key(example().secret);
   Digest here;
