@@ -119,6 +119,8 @@ Result<launcher::StartRequest> qemu_request(const Services& services, const VmRo
   }
   qemu.qmp_fd = launcher::fd_number(0);
   qemu.console_fd = launcher::fd_number(1);
+  qemu.guest_agent = definition.guest_agent;
+  qemu.guest_agent_fd = launcher::fd_number(2);
   launcher::StartRequest request{.unit = qemu_unit(row.id),
                                  .kind = launcher::UnitKind::kQemu,
                                  .vm = row.id,
@@ -131,6 +133,11 @@ Result<launcher::StartRequest> qemu_request(const Services& services, const VmRo
   request.sockets.push_back({.name = "console",
                              .path = Paths::run_relative(row.id, "console.sock"),
                              .access = SocketAccess::kDaemon});
+  if (definition.guest_agent) {
+    request.sockets.push_back({.name = "guest-agent",
+                               .path = Paths::run_relative(row.id, "qga.sock"),
+                               .access = SocketAccess::kDaemon});
+  }
   return request;
 }
 

@@ -46,7 +46,8 @@ sys::JsonObject to_json(const VmDefinition& definition) {
           {"firmware",
            {{"code", firmware.code},
             {"vars_template", firmware.vars_template},
-            {"build", firmware.build}}}};
+            {"build", firmware.build}}},
+          {"guest_agent", definition.guest_agent}};
 }
 
 Result<VmDefinition> parse_definition(std::string_view text) {
@@ -94,6 +95,7 @@ Result<VmDefinition> parse_definition(const sys::JsonObject& json) {
   definition.firmware = {.code = TRY(sys::get_string(*firmware, "code")),
                          .vars_template = TRY(sys::get_string(*firmware, "vars_template")),
                          .build = TRY(sys::get_string(*firmware, "build"))};
+  definition.guest_agent = TRY(sys::get_bool_or(json, "guest_agent", false));
   return definition;
 }
 
@@ -199,6 +201,7 @@ Result<CreateRequest> parse_create_request(const sys::JsonObject& json) {
   TRY(read_sizes(json, request.definition));
   TRY(read_disks(json, request));
   TRY(read_nics(json, request.definition));
+  request.definition.guest_agent = TRY(sys::get_bool_or(json, "guest_agent", true));
   return request;
 }
 

@@ -4,7 +4,7 @@
 //    "cpus":n,"memory_mib":n,"machine_type":"pc-q35-7.2",
 //    "disks":[{"id":1,"name":"disk1","size_bytes":n}],
 //    "nics":[{"name":"nic1","mac":"02:…","network":"user"|"none"}],
-//    "firmware":{"code":path,"vars_template":path,"build":hex}}
+//    "firmware":{"code":path,"vars_template":path,"build":hex},"guest_agent":bool}
 //
 // Firmware build and machine type are fixed at creation: another build measures another PCR 0, and
 // a disk sealed to it would stay locked.
@@ -53,6 +53,9 @@ struct VmDefinition {
   std::vector<DiskDefinition> disks;
   std::vector<NicDefinition> nics;
   FirmwareDefinition firmware;
+  // A port for qemu-guest-agent. A VM keeps what it was made with: those made before this was
+  // known have none.
+  bool guest_agent = false;
 };
 
 std::string_view security_type(const VmDefinition& definition);  // "TrustedLaunch" or "Standard"

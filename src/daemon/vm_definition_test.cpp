@@ -70,6 +70,15 @@ TEST(Definition, survives_json) {
   EXPECT_EQ(sys::to_text(to_json(*again)), sys::to_text(to_json(definition)));
 }
 
+TEST(Definition, a_vm_made_before_guest_agents_were_known_keeps_its_devices) {
+  EXPECT_TRUE(parse(R"({"name":"a","disks":[{"size_bytes":1048576}]})")->definition.guest_agent);
+  VmDefinition definition{.name = "vm1", .guest_agent = true};
+  sys::JsonObject json = to_json(definition);
+  EXPECT_TRUE(parse_definition(json)->guest_agent);
+  json.erase("guest_agent");
+  EXPECT_FALSE(parse_definition(json)->guest_agent);
+}
+
 TEST(Nic, address_follows_from_vm_and_place_alone) {
   VmId vm;
   vm.bytes[3] = std::byte{7};

@@ -10,6 +10,7 @@
 
 #include "hypervisor/console.h"
 #include "hypervisor/firmware.h"
+#include "hypervisor/guest_agent.h"
 #include "hypervisor/qemu_command.h"
 #include "hypervisor/qmp_client.h"
 #include "sys/bounded_io.h"
@@ -85,6 +86,8 @@ TEST_F(QemuTest, boots_secure_firmware_answers_the_monitor_and_quits) {
   definition.firmware_code = firmware->code_path;
   definition.vars_file = file("vars");
   definition.security.vtpm = false;
+  definition.guest_agent = true;
+  definition.guest_agent_path = file("agent");
   // No NIC: the firmware would try to boot from it for a minute.
   auto arguments = qemu_arguments(definition);
   ASSERT_TRUE(arguments.ok()) << arguments.error().describe();
@@ -98,6 +101,10 @@ TEST_F(QemuTest, boots_secure_firmware_answers_the_monitor_and_quits) {
   // The firmware speaks on the serial console once it has found nothing to boot.
   auto text = read_console_until(console->get(), "BdsDxe", milliseconds(20'000));
   EXPECT_TRUE(text.ok()) << text.error().describe();
+  // The port is there; firmware has no agent behind it, and that is told in time.
+  GuestAgent agent(file("agent"), milliseconds(300));
+  EXPECT_EQ(agent.ping().error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(agent.ping().error().code, ErrorCode::kUnavailable);
   ASSERT_TRUE(monitor.pause().ok());
   EXPECT_EQ(*monitor.status(), "paused");
   EXPECT_TRUE(monitor.wait_event("STOP", milliseconds(1000)).ok());

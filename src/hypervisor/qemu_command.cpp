@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "hypervisor/firmware.h"
+#include "hypervisor/guest_agent.h"
 
 namespace hf::hypervisor {
 namespace {
@@ -14,6 +15,7 @@ namespace {
 constexpr size_t kNicSlotFirst = 0x02;
 constexpr size_t kDiskSlotFirst = 0x0a;
 constexpr size_t kRngSlot = 0x1a;
+constexpr size_t kSerialSlot = 0x1b;
 static_assert(kNicSlotFirst + kNicsMax <= kDiskSlotFirst);
 static_assert(kDiskSlotFirst + kDisksMax <= kRngSlot);
 
@@ -189,6 +191,13 @@ void add_channels(Arguments& out, const QemuDefinition& d) {
   out.add("-device", fmt::format("virtio-rng-pci,rng=entropy,bus=pcie.0,addr={:#04x},"
                                  "disable-legacy=on",
                                  kRngSlot));
+  if (!d.guest_agent) return;
+  out.add("-chardev", "socket,id=guest-agent," + listener(d.guest_agent_path, d.guest_agent_fd));
+  out.add("-device", fmt::format("virtio-serial-pci,id=ports,bus=pcie.0,addr={:#04x},"
+                                 "disable-legacy=on,max_ports=2",
+                                 kSerialSlot));
+  out.add("-device", fmt::format("virtserialport,bus=ports.0,nr=1,chardev=guest-agent,name={}",
+                                 kGuestAgentPort));
 }
 
 }  // namespace

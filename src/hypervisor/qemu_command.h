@@ -62,9 +62,14 @@ struct QemuDefinition {
   std::vector<FirmwareConfig> firmware_config;
   int qmp_fd = 3;      // a listening unix socket
   int console_fd = 4;  // a listening unix socket: the first serial port
-  // Instead of the two descriptors, for tests: paths QEMU listens at itself.
+  // A virtio-serial port for a guest agent. Not part of what firmware measures; still part of the
+  // machine from its creation on, since a device more is a device more for the guest.
+  bool guest_agent = false;
+  int guest_agent_fd = 5;  // a listening unix socket
+  // Instead of the descriptors, for tests: paths QEMU listens at itself.
   std::string qmp_path;
   std::string console_path;
+  std::string guest_agent_path;
   bool no_reboot = false;  // a guest's reset ends QEMU
 };
 

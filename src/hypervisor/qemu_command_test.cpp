@@ -95,6 +95,24 @@ TEST(QemuCommand, a_standard_vm_has_neither_smm_nor_tpm) {
   EXPECT_THAT(text, Not(HasSubstr("cfi.pflash01")));
 }
 
+TEST(QemuCommand, a_guest_agents_port_is_added_behind_all_else) {
+  QemuDefinition definition = trusted();
+  definition.guest_agent = true;
+  definition.firmware_config.clear();
+  auto with = qemu_arguments(definition);
+  definition.guest_agent = false;
+  auto without = qemu_arguments(definition);
+  ASSERT_TRUE(with.ok() && without.ok());
+  std::string text = joined(*with);
+  ASSERT_TRUE(text.starts_with(joined(*without)));
+  EXPECT_EQ(
+      text.substr(joined(*without).size()),
+      "\n-chardev socket,id=guest-agent,fd=5,server=on,wait=off"
+      "\n-device virtio-serial-pci,id=ports,bus=pcie.0,addr=0x1b,disable-legacy=on,max_ports=2"
+      "\n-device "
+      "virtserialport,bus=ports.0,nr=1,chardev=guest-agent,name=org.qemu.guest_agent.0");
+}
+
 TEST(QemuCommand, another_nic_does_not_move_the_disks) {
   QemuDefinition few = trusted();
   few.nics.clear();

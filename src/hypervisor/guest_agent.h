@@ -1,0 +1,77 @@
+// A client of the QEMU guest agent (qemu-ga) behind a VM's virtio-serial port.
+//
+// The guest is another's: whatever it answers is bounded in size and time, and nothing it says is
+// taken for true here. A guest without an agent, or one that still boots, does not answer at all:
+// every call ends within its limit with kUnavailable. QEMU serves one client of the port at a time
+// and what an earlier client left unread comes first, so each connection begins with
+// guest-sync-delimited. One thread at a time.
+//
+// Protocol: QEMU Guest Agent Protocol Reference (docs/interop/qemu-ga-ref).
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "sys/fd.h"
+#include "sys/json.h"
+
+namespace hf::hypervisor {
+
+inline constexpr std::string_view kGuestAgentPort = "org.qemu.guest_agent.0";
+inline constexpr size_t kGuestFileMax = size_t{1} << 20;
+inline constexpr size_t kGuestOutputMax = size_t{64} << 10;  // each of stdout and stderr
+
+struct GuestAgentInfo {
+  std::string version;
+  std::vector<std::string> commands;  // that are enabled
+  bool can(std::string_view command) const;
+};
+
+struct GuestRun {
+  int exit_status = 0;
+  int signal = 0;      // not 0: it was killed by it
+  std::string output;  // at most kGuestOutputMax
+  std::string errors;
+  bool truncated = false;
+};
+
+class GuestAgent {
+ public:
+  using Millis = std::chrono::milliseconds;
+
+  // Does not connect yet. `answer_limit`: for each question.
+  GuestAgent(std::string socket_path, Millis answer_limit);
+
+  // Connects and synchronises if need be. kUnavailable: nobody answers within the limit.
+  Status ping();
+  Result<GuestAgentInfo> info();
+  // A regular or pseudo file of the guest. kNotFound, kPermission by the agent's words are told as
+  // kConflict: the agent gives no codes. kLimit: longer than `bytes_max`.
+  Result<Bytes> read_file(const std::string& path, size_t bytes_max = kGuestFileMax);
+  // Runs a program (no shell) and waits for its end, `limit` at most (kTimeout: it may run on).
+  Result<GuestRun> run(const std::string& program, const std::vector<std::string>& arguments,
+                       Millis limit);
+  Result<sys::JsonValue> execute(const std::string& command, const sys::JsonObject& arguments = {});
+
+  void disconnect();
+
+ private:
+  using Deadline = std::chrono::steady_clock::time_point;
+  Status connect(Deadline deadline);
+  Result<std::string> read_line(Deadline deadline);
+  Result<sys::JsonValue> ask(const std::string& command, const sys::JsonObject& arguments,
+                             Deadline deadline);
+
+  std::string path_;
+  Millis limit_;
+  sys::UniqueFd socket_;
+  std::string buffer_;
+};
+
+// What the kernel of a Linux guest gives as its boot event log; needs securityfs mounted.
+inline constexpr std::string_view kLinuxEventLogPath =
+    "/sys/kernel/security/tpm0/binary_bios_measurements";
+
+}  // namespace hf::hypervisor
