@@ -100,11 +100,11 @@ void PeerService::stop() {
   {
     std::lock_guard lock(mutex_);
     connections.swap(connections_);
+    for (Connection& connection : connections) {
+      if (*connection.socket) ::shutdown(connection.socket->get(), SHUT_RDWR);
+    }
   }
-  for (Connection& connection : connections) {
-    ::shutdown(connection.socket->get(), SHUT_RDWR);
-    connection.thread.join();
-  }
+  for (Connection& connection : connections) connection.thread.join();
 }
 
 Status PeerService::make_identity() {
@@ -179,7 +179,9 @@ void PeerService::accept_loop() {
     auto kept = std::make_shared<sys::UniqueFd>(std::move(copy).value());
     std::thread thread([this, over, kept, raw = socket.release()] {
       serve(sys::UniqueFd(raw));
-      ::shutdown(kept->get(), SHUT_RDWR);  // our copy would keep it open
+      // Our copy would keep it open: a peer with much to send would go on sending to nobody.
+      std::lock_guard own(mutex_);
+      kept->reset();
       *over = true;
     });
     connections_.push_back({std::move(thread), over, kept});

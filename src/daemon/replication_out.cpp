@@ -20,6 +20,7 @@ namespace {
 constexpr uint32_t kFeedWaitMs = 500;
 constexpr auto kPeerQuestionPause = 10s;
 constexpr auto kBacklogPause = 500ms;
+constexpr int kLastReadsMax = 64;  // of a connection that is at its end
 
 // A Disconnect of the Sender's, as the end of a connection.
 Error closed(const Error& reason) { return reason; }
@@ -128,7 +129,9 @@ Status OutgoingStream::pump(replication::Sender& sender, TlsStream& tls) {
   std::optional<FeedClient> feed;
   feed_asked_ = false;
   while (!stopping_ && !restart_) {
-    TRY(apply(sender, tls, feed));
+    if (Status applied = apply(sender, tls, feed); !applied.ok()) {
+      return last_words(sender, tls, std::move(applied).error());
+    }
     pollfd waits[2] = {{tls.fd(), POLLIN, 0}, {feed && feed_asked_ ? feed->fd() : -1, POLLIN, 0}};
     int timeout = tls.has_pending() ? 0 : 50;
     if (::poll(waits, 2, timeout) < 0 && errno != EINTR) return errno_error(errno, "wait");
@@ -142,6 +145,19 @@ Status OutgoingStream::pump(replication::Sender& sender, TlsStream& tls) {
     if (!keeper_runs()) return {};
   }
   return {};
+}
+
+// A replica that gives up says why before it closes; that a send failed is only what follows of it.
+Error OutgoingStream::last_words(replication::Sender& sender, TlsStream& tls, Error failed) {
+  for (int i = 0; i < kLastReadsMax; ++i) {
+    pollfd wait{tls.fd(), POLLIN, 0};
+    if (!tls.has_pending() && ::poll(&wait, 1, 0) <= 0) break;
+    if (!take_from_peer(sender, tls).ok()) break;
+  }
+  for (replication::Effect& effect : sender.take_effects()) {
+    if (auto* end = std::get_if<replication::Disconnect>(&effect)) return end->reason;
+  }
+  return failed;
 }
 
 Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls,

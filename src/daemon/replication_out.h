@@ -48,6 +48,7 @@ class OutgoingStream {
   void serve_connection(replication::Sender& sender);
   Status pump(replication::Sender& sender, TlsStream& tls);
   Status apply(replication::Sender& sender, TlsStream& tls, std::optional<FeedClient>& feed);
+  Error last_words(replication::Sender& sender, TlsStream& tls, Error failed);
   Status ask_feed(std::optional<FeedClient>& feed, const replication::Effect& question);
   Status take_from_peer(replication::Sender& sender, TlsStream& tls);
   void take_from_feed(replication::Sender& sender, std::optional<FeedClient>& feed);

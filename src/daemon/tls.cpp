@@ -212,11 +212,17 @@ Status TlsStream::wait(int ssl_result, SteadyTime end, std::string_view doing) {
     }
     return ssl_error(ErrorCode::kUnavailable, std::string(doing) + ": the connection was lost");
   }
-  pollfd wait{fd(), static_cast<short>(why == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT), 0};
+  // A peer that has closed takes nothing any more, though its kernel may not say so for long.
+  const bool sending = why == SSL_ERROR_WANT_WRITE;
+  pollfd wait{fd(), static_cast<short>(sending ? POLLOUT | POLLRDHUP : POLLIN), 0};
   int ready = ::poll(&wait, 1, static_cast<int>(left_until(end).count()));
   if (ready < 0 && errno != EINTR) return errno_error(errno, doing);
   if (ready == 0)
     return Error{.code = ErrorCode::kTimeout, .cause = std::string(doing) + ": no answer"};
+  if (sending && (wait.revents & POLLRDHUP) != 0) {
+    return Error{.code = ErrorCode::kUnavailable,
+                 .cause = std::string(doing) + ": the other site closed the connection"};
+  }
   return {};
 }
 

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <openssl/bio.h>
 #include <openssl/pem.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <future>
@@ -137,6 +138,24 @@ TEST(Tls, a_silent_peer_costs_no_more_than_the_limit) {
   both.server.reset();
   Result<size_t> closed = both.client->read_some(buffer, 1s);
   EXPECT_TRUE(closed.ok() && *closed == 0);
+}
+
+TEST(Tls, a_sender_learns_at_once_that_the_peer_stopped_reading) {
+  ::signal(SIGPIPE, SIG_IGN);  // as holdfastd does
+  Site a(1);
+  Site b(2);
+  Connected both = connect(a, b);
+  ASSERT_TRUE(both.server->write_all(Bytes(100), 1s).ok());
+  auto sent =
+      std::async(std::launch::async, [&] { return both.client->write_all(Bytes(64 << 20), 2s); });
+  // More than its kernel's buffers hold: only then does nothing but the FIN tell.
+  ASSERT_EQ(sent.wait_for(200ms), std::future_status::timeout);
+  both.server->shut_down();
+  const Status ended = sent.get();
+  ASSERT_FALSE(ended.ok());
+  EXPECT_EQ(ended.error().code, ErrorCode::kUnavailable) << ended.error().describe();
+  Bytes words(100);
+  EXPECT_TRUE(both.client->read_exact(words, 1s).ok()) << "what it had said before is still there";
 }
 
 TEST(PeerMessage, arrives_and_an_error_arrives_as_one) {

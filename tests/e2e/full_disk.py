@@ -29,14 +29,18 @@ def on_small_disk(site):
 
 
 def leave_free(site, size):
-    """A file that takes all the space but `size` bytes. First the journals must have prepared their next segments."""
+    """A file that takes all the space but `size` bytes."""
+    ballast = site.state / "ballast"
+    with open(ballast, "wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(site.state).free - size)
+    return ballast
+
+
+def wait_prepared(site):
+    """The journals have prepared their next segments: the space is what it was a second ago."""
     free = None
     while free != (free := shutil.disk_usage(site.state).free):
         time.sleep(1)
-    ballast = site.state / "ballast"
-    with open(ballast, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free - size)
-    return ballast
 
 
 def guest_disk(site, vm):
@@ -83,6 +87,7 @@ def guest_stands_still(site):
     site.cli("vm", "create", "web", "--blank", "256M", "--memory", "256M")
     site.cli("vm", "start", "web")
     qemu = site.qemu_pid("web")
+    wait_prepared(site)
     ballast = leave_free(site, 24 * MIB)
     image = guest_disk(site, "web")
     # Two segments are prepared ahead: more than 128 MiB must be written before space is asked for.
@@ -145,6 +150,7 @@ def replica(processes, directory):
         north.cli("vm", "start", "web")
         north.cli("protection", "enable", "web", "--to", "south")
         wait_protected(north, "web")
+        time.sleep(1)  # a segment or two are prepared by now, another may be under way
         ballast = leave_free(south, 24 * MIB)
         run(["qemu-io", "--image-opts", guest_disk(north, "web"), *each_of(24, "write"), "-c", "flush"], timeout=60)
         step("ok: the guest writes and flushes 192 MiB, more than the replica can take")
@@ -153,7 +159,7 @@ def replica(processes, directory):
             error = north.json("protection", "show", "web").get("error") or {}
             return error if "No space left" in error.get("cause", "") else None
 
-        error = wait_until(says_why, 60, "protection show says why the replica falls behind", interval=0.2)
+        error = wait_until(says_why, 15, "protection show says why the replica falls behind", interval=0.2)
         check(error["effect"] and "free space" in error["mend"],
               f"protection show: {error['cause']} | {error['effect']} | {error['mend']}")
         ballast.unlink()
