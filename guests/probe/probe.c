@@ -1,7 +1,8 @@
-/* The probe guest's helper: one static program, started three ways.
+/* The probe guest's helper: one static program, started four ways.
  *
  *   probe option NAME        prints an option of this run (see below), nothing when it is not set
  *   probe poweroff           syncs and powers the machine off
+ *   probe reboot             syncs and starts the machine again
  *   /sbin/init (PID 1)       the guest's whole life after its encrypted root is open
  *
  * As PID 1 it stands in the encrypted root, prints the counters it finds, brings the TPM and the
@@ -18,7 +19,8 @@
  *
  * Layout of the second disk (little endian): 0 counter {magic "HFCOUNT1", u64 n} · 4096 options,
  * text written by the test, NUL at its end · 8192 marker {magic "HFMARK01", 32 random bytes} made
- * by the guest · from 1 MiB load.
+ * by the guest · 64 KiB the boot's measurements {magic "HFEVLOG1", u64 bytes of log, u64 bytes of
+ * text}, log at 68 KiB, text at 640 KiB · from 1 MiB load.
  *
  * Every line for the test starts with "HF " and leaves in one write(), so the kernel can't cut it.
  */
@@ -46,6 +48,12 @@ enum {
   kMarkerOffset = 8192,
   kMarkerBytes = 32,
   kBlockBytes = 4096,
+  kLogHeaderOffset = 64 << 10,
+  kLogOffset = 68 << 10,
+  kPcrTextOffset = 640 << 10,
+  kLogBytesMax = kPcrTextOffset - kLogOffset,
+  kPcrTextBytesMax = 16 << 10,
+  kPcrs = 24,
   kLoadOffset = 1 << 20,
   kLoadBytesMax = 8 << 20,
   kSecretBytes = 32,
@@ -59,6 +67,7 @@ static const char kVariable[] =
 static const char kSecureBoot[] =
     "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c";
 static const char kRawDisk[] = "/dev/vdb";
+static const char kEventLog[] = "/sys/kernel/security/tpm0/binary_bios_measurements";
 
 struct counter_block {
   char magic[8];
@@ -101,14 +110,16 @@ static double now_seconds(void) {
   return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static void power_off(void) {
+static void end(int how) {
   sync();
   mount("none", "/", NULL, MS_REMOUNT | MS_RDONLY, NULL);
   for (;;) {
-    reboot(RB_POWER_OFF);
+    reboot(how);
     sleep(1);
   }
 }
+
+static void power_off(void) { end(RB_POWER_OFF); }
 
 /* ---- options: words NAME=VALUE on the second disk
  * ------------------------------------------------------- */
@@ -328,6 +339,48 @@ static void marker_make(const struct site* site) {
   explicit_bzero(&marker, sizeof marker);
 }
 
+static size_t read_whole(const char* path, uint8_t* to, size_t most) {
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  size_t got = 0;
+  ssize_t more = 0;
+  if (file < 0) return 0;
+  while (got < most && (more = read(file, to + got, most - got)) > 0) got += (size_t)more;
+  close(file);
+  return got;
+}
+
+/* `log=1`: the firmware's event log, and the PCR values as lines "sha256 7 HEX", to the plain
+ * disk. */
+static void measurements_write(int raw) {
+  static uint8_t log[kLogBytesMax];
+  static uint8_t text[kPcrTextBytesMax];
+  static const char* const banks[] = {"sha1", "sha256", "sha384", "sha512"};
+  const uint64_t log_bytes = read_whole(kEventLog, log, sizeof log);
+  uint64_t text_bytes = 0;
+  for (size_t bank = 0; bank < sizeof banks / sizeof *banks; bank++) {
+    for (int pcr = 0; pcr < kPcrs; pcr++) {
+      char path[64];
+      uint8_t hex[160];
+      snprintf(path, sizeof path, "/sys/class/tpm/tpm0/pcr-%s/%d", banks[bank], pcr);
+      const size_t got = read_whole(path, hex, sizeof hex);
+      if (got == 0) break; /* the bank is not active */
+      text_bytes += (uint64_t)snprintf((char*)text + text_bytes, sizeof text - text_bytes,
+                                       "%s %d %.*s", banks[bank], pcr, (int)got, hex);
+    }
+  }
+  uint8_t header[24] = "HFEVLOG1";
+  memcpy(header + 8, &log_bytes, 8);
+  memcpy(header + 16, &text_bytes, 8);
+  const int written = pwrite(raw, log, log_bytes, kLogOffset) == (ssize_t)log_bytes &&
+                      pwrite(raw, text, text_bytes, kPcrTextOffset) == (ssize_t)text_bytes &&
+                      pwrite(raw, header, sizeof header, kLogHeaderOffset) == sizeof header &&
+                      fsync(raw) == 0;
+  if (written)
+    say("LOG bytes=%lu pcr_bytes=%lu", log_bytes, text_bytes);
+  else
+    say("FAILED step=log rc=%d round=0", -errno);
+}
+
 static void reveal_load(void) {
   int file = open("/dev/secret", O_RDONLY | O_CLOEXEC);
   if (file < 0) return;
@@ -377,6 +430,7 @@ static void count(struct site* site, uint64_t n) {
   const uint64_t last =
       (uint64_t)option_number("rounds", 0) ? n + (uint64_t)option_number("rounds", 0) : UINT64_MAX;
   const uint64_t print_every = (uint64_t)option_number("print", 1);
+  const uint64_t reboot_at = (uint64_t)option_number("reboot_at", 0);
   double next = now_seconds();
   double ms[4] = {0};
   while (n < last) {
@@ -385,6 +439,10 @@ static void count(struct site* site, uint64_t n) {
       say("ROUND %lu raw_ms=%.1f disk_ms=%.1f tpm_ms=%.1f uefi_ms=%.1f%s", n, ms[0], ms[1], ms[2],
           ms[3], site->tpm_lost ? " tpm=lost" : "");
       memset(ms, 0, sizeof ms);
+    }
+    if (n == reboot_at) {
+      say("REBOOT round=%lu", n);
+      end(RB_AUTOBOOT);
     }
     next = rate > 0 ? next + 1 / rate : 0;
     if (next < now_seconds()) next = now_seconds();
@@ -432,6 +490,7 @@ static void live(void) {
   say("FOUND disk=%lu raw=%lu tpm=%lu uefi=%lu", disk, counter_read(site.raw), tpm, variable_get());
   if (rc != 0) say("FAILED step=tpm rc=0x%lx round=0", rc);
   marker_make(&site);
+  if (option_number("log", 0) != 0) measurements_write(site.raw);
   const uint64_t updates = (uint64_t)option_number("fill", 0);
   if (updates != 0) fill(updates);
   const long level_tpm = rc == 0 && tpm != disk ? tpm_set(site.tpm, disk) : rc;
@@ -444,12 +503,13 @@ static void live(void) {
 int main(int count_of_args, char** args) {
   if (getpid() == 1) live();
   if (count_of_args == 2 && strcmp(args[1], "poweroff") == 0) power_off();
+  if (count_of_args == 2 && strcmp(args[1], "reboot") == 0) end(RB_AUTOBOOT);
   if (count_of_args == 3 && strcmp(args[1], "option") == 0) {
     char value[64];
     options_load();
     if (option_text(args[2], value, sizeof value)) puts(value);
     return 0;
   }
-  fprintf(stderr, "usage: probe option NAME | probe poweroff\n");
+  fprintf(stderr, "usage: probe option NAME | probe poweroff | probe reboot\n");
   return 2;
 }

@@ -26,6 +26,10 @@ class Machine:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.boots = 0
         self.qemu = None
+        self.firmware = CODE_SECURE_BOOT
+        self.tpm_device = "tpm-crb"
+        self.with_agent = False  # a port for the guest's agent at agent_path
+        self.more_argv = []  # further words for QEMU: another device, a kernel
 
     def next_run_dir(self):
         self.boots += 1
@@ -36,19 +40,25 @@ class Machine:
     def start_qemu(self, run_dir, disks, variables, tpm):
         """disks: [(socket, export)] in order; variables: (socket, export); tpm: control socket. The console."""
         self.qmp_path = run_dir / "qmp.sock"
+        self.agent_path = run_dir / "agent.sock"
         argv = [
             "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-m", "512",
             "-machine", "q35,smm=on,pflash0=code,pflash1=vars", "-accel", "tcg,thread=multi", "-cpu", "max",
             "-global", "driver=cfi.pflash01,property=secure,value=on",
-            "-blockdev", f"driver=file,filename={CODE_SECURE_BOOT},node-name=code,read-only=on",
+            "-blockdev", f"driver=file,filename={self.firmware},node-name=code,read-only=on",
             "-blockdev", _nbd("vars", *variables),
             "-chardev", f"socket,id=tpm,path={tpm}", "-tpmdev", "emulator,id=tpm,chardev=tpm",
-            "-device", "tpm-crb,tpmdev=tpm", "-serial", "stdio", "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
+            "-device", f"{self.tpm_device},tpmdev=tpm", "-serial", "stdio", "-qmp", f"unix:{self.qmp_path},server=on,wait=off",
         ]
         for number, (socket_path, export) in enumerate(disks, 1):
             boot = ",bootindex=1" if number == 1 else ""
             argv += ["-blockdev", _nbd(f"disk{number}", socket_path, export),
                      "-device", f"virtio-blk-pci,drive=disk{number}{boot}"]
+        if self.with_agent:
+            argv += ["-device", "virtio-serial-pci",
+                     "-chardev", f"socket,id=agent,path={self.agent_path},server=on,wait=off",
+                     "-device", "virtserialport,chardev=agent,name=org.qemu.guest_agent.0"]
+        argv += self.more_argv
         self.qemu = self.processes.start(argv, name=f"{self.directory.name}-qemu{self.boots}", stdout=subprocess.PIPE)
         return Console(self.qemu.child.stdout.fileno(), run_dir / "console.log", own=self.qemu.child)
 

@@ -9,13 +9,14 @@ from .process import run
 class PeerMachine(Machine):
     """disk1, disk2, vars.fd and tpm/ lie in `directory`; they stay between boots and may be changed while it is off."""
 
-    def __init__(self, processes, directory, disk1, disk2, uefi_vars=VARS_MICROSOFT_KEYS):
+    def __init__(self, processes, directory, disk1, disk2, uefi_vars=VARS_MICROSOFT_KEYS, banks="sha256"):
         super().__init__(processes, directory)
         self.disk1, self.disk2, self.vars = (self.directory / name for name in ("disk1", "disk2", "vars.fd"))
         run(["cp", "--sparse=always", disk1, self.disk1])
         run(["cp", "--sparse=always", disk2, self.disk2])
         shutil.copy(uefi_vars, self.vars)
         self.tpm = self.directory / "tpm"
+        self.banks = banks  # as swtpm_setup takes them: sha1,sha256,sha384,sha512
         self.new_tpm()
         self.parts = []
 
@@ -24,7 +25,7 @@ class PeerMachine(Machine):
         shutil.rmtree(self.tpm, ignore_errors=True)
         self.tpm.mkdir()
         run(["swtpm_setup", "--tpm2", "--tpmstate", self.tpm, "--create-ek-cert", "--overwrite", "--pcr-banks",
-             "sha256"])
+             self.banks])
 
     def start(self):
         """Powers on; the console of this boot. The machine is off again when console.ended."""

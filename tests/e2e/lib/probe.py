@@ -11,6 +11,9 @@ REPOSITORY = pathlib.Path(__file__).resolve().parent.parent.parent.parent
 DATA_DISK_BYTES = 16 << 20
 OPTIONS_OFFSET = 4096
 MARKER_OFFSET = 8192
+LOG_HEADER_OFFSET = 64 << 10
+LOG_OFFSET = 68 << 10
+PCR_TEXT_OFFSET = 640 << 10
 UNLOCK_SECONDS_MAX = 90  # 15 to 25 s on an idle machine; builds run beside the tests
 
 
@@ -40,6 +43,25 @@ def read_marker(path):
     if block[:8] != b"HFMARK01":
         raise Failure("the guest left no marker on its second disk")
     return block[8:]
+
+
+def read_measurements(path):
+    """(event log, {bank: {PCR: hex}}) that a guest with log=1 wrote to its second disk, from a raw copy of that disk."""
+    with open(path, "rb") as disk:
+        disk.seek(LOG_HEADER_OFFSET)
+        magic, log_bytes, text_bytes = struct.unpack("<8sQQ", disk.read(24))
+        if magic != b"HFEVLOG1":
+            raise Failure("the guest left no event log on its second disk")
+        disk.seek(LOG_OFFSET)
+        log = disk.read(log_bytes)
+        disk.seek(PCR_TEXT_OFFSET)
+        text = disk.read(text_bytes).decode()
+    pcrs = {}
+    for line in text.splitlines():
+        if line:
+            bank, number, value = line.split()
+            pcrs.setdefault(bank, {})[int(number)] = value.lower()
+    return log, pcrs
 
 
 def read_raw_counter(path):
