@@ -28,6 +28,7 @@ inline constexpr size_t kUnitSize = 16 * 1024;         // plaintext bytes in a f
 inline constexpr size_t kRecordDataMax = 1024 * 1024;  // plaintext bytes in a record
 inline constexpr size_t kUnitsMax = kRecordDataMax / kUnitSize;
 inline constexpr size_t kStoredPayloadMax = kRecordDataMax + kUnitsMax * crypto::kTagSize;
+inline constexpr uint64_t kSegmentBytesMax = 256ull << 20;  // of header, records and close
 inline constexpr size_t kSealedUnitSize = kUnitSize + crypto::kTagSize;
 
 enum class RecordKind : uint8_t {

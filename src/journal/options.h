@@ -14,8 +14,11 @@ namespace hf::journal {
 // Limits of the append path. Sizes in bytes, times in microseconds.
 struct LogOptions {
   uint64_t segment_bytes = 64ull << 20;  // a segment is closed when the next record would pass it
-  size_t staging_bytes = 4u << 20;       // of each staging buffer; at least two largest records
-  uint64_t auto_sync_us = 20'000;        // an appended record is synced at the latest so much later
+  // What a peer ships is refused when its segment passes this without a close: only closes are
+  // signed, and an unclosed segment is scanned and its table held in memory.
+  uint64_t segment_bytes_max = kSegmentBytesMax;
+  size_t staging_bytes = 4u << 20;  // of each staging buffer; at least two largest records
+  uint64_t auto_sync_us = 20'000;   // an appended record is synced at the latest so much later
   uint64_t auto_sync_bytes = 8ull << 20;   // or when so much is unsynced
   bool prepare_next = true;                // write the next segment with zeroes in the background
   size_t prepare_step_bytes = 256u << 10;  // zeroes written in one step

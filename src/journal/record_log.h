@@ -36,6 +36,10 @@ class RecordLog final : private StagingOwner {
   bool accepting() const;
   // This record would pass the segment's end: a close comes first.
   bool must_close_before(size_t stored) const;
+  // The open segment's size with a record of `stored` bytes more.
+  uint64_t segment_with(size_t stored) const {
+    return (open_ ? open_end_ : kSegmentHeaderSize) + stored;
+  }
   // Space for a record of `stored` bytes, with zeroed padding expected of the caller. May begin a
   // segment (blocking only if none was prepared). An error fails the log.
   Result<MutableByteSpan> reserve(RecordKind kind, size_t stored);

@@ -66,6 +66,9 @@ Result<size_t> ReplicaJournal::append_sealed(ByteSpan records) {
     const ScannedRecord record = TRY(parse_record(records.subspan(taken)));
     TRY(impl_->check(record));
     const size_t stored = record.header.stored_size();
+    if (impl_->log.segment_with(stored) > impl_->options.log.segment_bytes_max) {
+      return corrupt("the segment goes on past its largest size without a close");
+    }
     const MutableByteSpan space = TRY(impl_->log.reserve(record.header.kind, stored));
     std::memcpy(space.data(), records.data() + taken, stored);
     impl_->log.commit(record.header, space);

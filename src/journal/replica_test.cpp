@@ -46,6 +46,25 @@ TEST(Replica, holds_the_same_bytes_and_opens_as_the_journal_at_failover) {
   EXPECT_EQ(*journal->locate((*promoted)->end()), LineMatch::kForked);
 }
 
+// A paired site whose daemon is no longer its own has no key: it can make records that chain, never
+// a close.
+TEST(Replica, refuses_a_segment_that_never_ends) {
+  TestSite a(1), b(2);
+  a.log_options.segment_bytes = 1u << 20;
+  b.log_options.segment_bytes_max = 128u << 10;
+  auto journal = *a.create();
+  auto replica = *ReplicaJournal::create(b.storage, b.clock, b.replica_options());
+  for (uint64_t i = 0; i < 60; ++i) {
+    ASSERT_TRUE(a.write(*journal, i * 4096, TestSite::pattern(4096, i)).ok());
+  }
+  ASSERT_TRUE(a.flush(*journal).ok());
+  const Status shipped = a.ship(*journal, b, *replica);
+  ASSERT_FALSE(shipped.ok());
+  EXPECT_EQ(shipped.error().code, ErrorCode::kCorrupt) << shipped.error().describe();
+  EXPECT_GT(replica->end().position.sequence.value, 20u) << "what came before it stays";
+  EXPECT_EQ(replica->failed(), nullptr);
+}
+
 TEST(Replica, goes_on_where_it_was_after_a_power_loss) {
   TestSite a(3), b(4);
   auto journal = *a.create();

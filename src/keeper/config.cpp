@@ -61,6 +61,9 @@ Result<Config> parse_config(std::string_view json) {
   }
   if (config.epoch.value == 0) return invalid("epochs start at 1");
   if (config.segment_bytes < (uint64_t{4} << 20)) return invalid("segments are at least 4 MiB");
+  if (config.segment_bytes > journal::kSegmentBytesMax) {
+    return invalid("segments are at most 256 MiB");
+  }
   return config;
 }
 
