@@ -75,6 +75,38 @@ struct JobRow {
   std::optional<Micros> finished;
 };
 
+// What attestation knows of a VM besides its verdicts. The texts are JSON or empty; attestation/
+// knows what is in them, the catalog does not.
+struct AttestationRow {
+  std::string policy;        // empty: the default
+  std::string baseline;      // empty: none was learned
+  std::string identity;      // the attestation key and its certificate
+  std::string explanations;  // what the boot files' digests stand for, read from the image
+};
+enum class AttestationPart { kPolicy, kBaseline, kIdentity, kExplanations };
+
+struct VerdictRow {
+  uint64_t id = 0;
+  Micros time;
+  std::string verdict;  // "Healthy", "Unhealthy", "Unknown"
+  std::string record;   // JSON
+};
+inline constexpr size_t kVerdictsMax = 100;  // newest kept, a VM
+
+enum class Severity { kInfo, kWarning, kAlert };
+std::string_view to_string(Severity severity);
+
+// What happened that somebody may want to know: `holdfast event list`.
+struct EventRow {
+  uint64_t id = 0;
+  Micros time;
+  Severity severity = Severity::kInfo;
+  std::string kind;     // "attestation.unhealthy"
+  std::string subject;  // a VM's name
+  std::string text;
+};
+inline constexpr size_t kEventsMax = 10'000;  // newest kept
+
 class Catalog {
  public:
   // Applies the migrations that are missing. kUnsupported: written by a newer holdfastd.
@@ -117,6 +149,24 @@ class Catalog {
   Result<std::vector<JobRow>> jobs(size_t newest);
   // Jobs that a previous holdfastd left running are failed now.
   Status fail_left_over_jobs(std::string_view detail, Micros now);
+
+  // Attestation. What a VM has none of is empty.
+  Result<AttestationRow> attestation(VmId vm);
+  Status set_attestation(VmId vm, AttestationPart part, std::string_view json);
+  Result<uint64_t> add_verdict(VmId vm, const VerdictRow& row);
+  Result<std::vector<VerdictRow>> verdicts(VmId vm, size_t newest = kVerdictsMax);  // newest first
+  // All of it at once, as it came with the VM's journal. `verdicts` oldest first.
+  Status replace_attestation(VmId vm, const AttestationRow& row,
+                             const std::vector<VerdictRow>& verdicts);
+
+  // Events.
+  Result<uint64_t> add_event(const EventRow& row);
+  struct EventFilter {
+    std::string subject;  // empty: all
+    uint64_t after = 0;   // ids above it only
+    size_t newest = 100;
+  };
+  Result<std::vector<EventRow>> events(const EventFilter& filter);  // oldest first
 
   Status audit(std::string_view actor, std::string_view act, std::string_view subject,
                std::string_view detail);

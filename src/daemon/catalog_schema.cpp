@@ -70,7 +70,36 @@ CREATE TABLE audit (
 ) STRICT;
 )sql";
 
-constexpr std::array<std::string_view, 1> kMigrations = {kFirst};
+constexpr std::string_view kAttestation = R"sql(
+CREATE TABLE attestation (
+  vm           TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
+  policy       TEXT NOT NULL DEFAULT '',   -- JSON or empty, as all here: attestation/policy.h
+  baseline     TEXT NOT NULL DEFAULT '',   -- attestation/baseline.h
+  identity     TEXT NOT NULL DEFAULT '',   -- attestation_identity.h
+  explanations TEXT NOT NULL DEFAULT ''    -- digest → words, of the image at creation
+) STRICT;
+
+CREATE TABLE verdicts (
+  id      INTEGER PRIMARY KEY AUTOINCREMENT,
+  vm      TEXT NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+  time_us INTEGER NOT NULL,
+  verdict TEXT NOT NULL CHECK (verdict IN ('Healthy', 'Unhealthy', 'Unknown')),
+  record  TEXT NOT NULL                    -- JSON: attestation_check.h
+) STRICT;
+CREATE INDEX verdicts_by_vm ON verdicts (vm, id);
+
+CREATE TABLE events (
+  id       INTEGER PRIMARY KEY AUTOINCREMENT,
+  time_us  INTEGER NOT NULL,
+  severity TEXT NOT NULL CHECK (severity IN ('info', 'warning', 'alert')),
+  kind     TEXT NOT NULL,
+  subject  TEXT NOT NULL,
+  text     TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_subject ON events (subject, id);
+)sql";
+
+constexpr std::array<std::string_view, 2> kMigrations = {kFirst, kAttestation};
 
 }  // namespace
 

@@ -132,5 +132,84 @@ TEST_F(CatalogTest, left_over_jobs_are_failed_at_the_next_start) {
   EXPECT_EQ(catalog->jobs(10)->size(), 1U);
 }
 
+TEST_F(CatalogTest, a_vm_without_attestation_has_empty_parts_and_each_is_set_by_itself) {
+  auto catalog = open();
+  VmId id = catalog->add_vm(vm(1, "one"))->id;
+  EXPECT_EQ(catalog->attestation(id)->policy, "");
+  ASSERT_TRUE(catalog->set_attestation(id, AttestationPart::kPolicy, "{p}").ok());
+  ASSERT_TRUE(catalog->set_attestation(id, AttestationPart::kBaseline, "{b}").ok());
+  ASSERT_TRUE(catalog->set_attestation(id, AttestationPart::kPolicy, "{q}").ok());
+  AttestationRow row = *catalog->attestation(id);
+  EXPECT_EQ(row.policy, "{q}");
+  EXPECT_EQ(row.baseline, "{b}");
+  EXPECT_EQ(row.identity, "");
+  ASSERT_TRUE(catalog->remove_vm(id).ok());
+  EXPECT_EQ(catalog->attestation(id)->policy, "");
+}
+
+TEST_F(CatalogTest, the_newest_hundred_verdicts_of_each_vm_are_kept) {
+  auto catalog = open();
+  VmId one = catalog->add_vm(vm(1, "one"))->id;
+  VmId two = catalog->add_vm(vm(2, "two"))->id;
+  ASSERT_TRUE(catalog->add_verdict(two, {.verdict = "Unknown", .record = "{}"}).ok());
+  for (uint64_t i = 1; i <= kVerdictsMax + 20; ++i) {
+    VerdictRow row{.time = Micros(i), .verdict = "Healthy", .record = "{}"};
+    ASSERT_TRUE(catalog->add_verdict(one, row).ok());
+  }
+  std::vector<VerdictRow> kept = *catalog->verdicts(one, 1000);
+  ASSERT_EQ(kept.size(), kVerdictsMax);
+  EXPECT_EQ(kept.front().time, Micros(kVerdictsMax + 20));
+  EXPECT_EQ(kept.back().time, Micros(21));
+  EXPECT_EQ(catalog->verdicts(two)->size(), 1U);
+  EXPECT_FALSE(catalog->add_verdict(two, {.verdict = "Fine", .record = "{}"}).ok());
+}
+
+TEST_F(CatalogTest, what_came_with_a_journal_replaces_all_there_was) {
+  auto catalog = open();
+  VmId id = catalog->add_vm(vm(1, "one"))->id;
+  ASSERT_TRUE(catalog->set_attestation(id, AttestationPart::kExplanations, "old").ok());
+  ASSERT_TRUE(catalog->add_verdict(id, {.verdict = "Unknown", .record = "{}"}).ok());
+  std::vector<VerdictRow> came{{.time = Micros(1), .verdict = "Healthy", .record = "a"},
+                               {.time = Micros(2), .verdict = "Unhealthy", .record = "b"}};
+  ASSERT_TRUE(catalog->replace_attestation(id, {.policy = "p"}, came).ok());
+  EXPECT_EQ(catalog->attestation(id)->policy, "p");
+  EXPECT_EQ(catalog->attestation(id)->explanations, "");
+  std::vector<VerdictRow> kept = *catalog->verdicts(id);
+  ASSERT_EQ(kept.size(), 2U);
+  EXPECT_EQ(kept[0].verdict, "Unhealthy");
+  EXPECT_EQ(kept[1].record, "a");
+}
+
+TEST_F(CatalogTest, events_come_oldest_first_and_can_be_followed) {
+  auto catalog = open();
+  for (std::string subject : {"one", "two", "one"}) {
+    ASSERT_TRUE(catalog->add_event({.severity = Severity::kAlert, .subject = subject}).ok());
+  }
+  std::vector<EventRow> of_one = *catalog->events({.subject = "one"});
+  ASSERT_EQ(of_one.size(), 2U);
+  EXPECT_LT(of_one[0].id, of_one[1].id);
+  EXPECT_EQ(of_one[0].severity, Severity::kAlert);
+  EXPECT_EQ(catalog->events({.after = of_one[0].id})->size(), 2U);
+  EXPECT_EQ(catalog->events({.newest = 1})->front().id, of_one[1].id);
+}
+
+TEST_F(CatalogTest, events_are_bounded) {
+  auto catalog = open();
+  uint64_t last = 0;
+  {
+    // As many as are kept are in no time only in one transaction.
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(raw.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE "
+                            "i < 10100) INSERT INTO events (time_us, severity, kind, subject, text)"
+                            " SELECT i, 'info', 'k', 's', 't' FROM n")
+                    .ok());
+  }
+  for (int i = 0; i < 64; ++i) last = *catalog->add_event({});
+  EXPECT_EQ(last, 10164U);
+  size_t kept = catalog->events({.newest = 100'000})->size();
+  EXPECT_GE(kept, kEventsMax);
+  EXPECT_LT(kept, kEventsMax + 64);
+}
+
 }  // namespace
 }  // namespace hf::daemon

@@ -1,0 +1,71 @@
+// What the monitor of a VM's boots does next: a state machine without I/O.
+//
+//   waiting ──boot id──▶ booting ──ExitBootServices──▶ started ──(agent's log appraised)──▶ settled
+//      ▲                    │ kStuckAfter                 │
+//      └── the TPM is powered on anew (another boot id) ──┴── from every state
+//
+// The keeper tells of each TPM power-on (a start or a reset of the guest) under a new boot id, and
+// of the moment the firmware handed over to the operating system. The verdict that needs no guest
+// software is due then; if an agent answers later, one that has the event log follows.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/result.h"
+#include "sys/json.h"
+
+namespace hf::daemon {
+
+// The head of the keeper's answer to {"op":"measurements"}.
+struct BootHead {
+  std::string boot;             // hex; another one at each TPM power-on; empty: not powered on yet
+  uint64_t total = 0;           // extends so far
+  bool handed_over = false;     // ExitBootServices was measured
+  uint64_t handed_over_us = 0;  // when
+};
+Result<BootHead> parse_boot_head(const sys::JsonObject& answer);
+
+class BootWatch {
+ public:
+  using Time = std::chrono::steady_clock::time_point;
+  using Millis = std::chrono::milliseconds;
+
+  static constexpr Millis kPollBooting{200};
+  static constexpr Millis kPollRunning{1000};
+  // Firmware that has found nothing to boot waits for ever, and so does a boot menu: by then the
+  // verdict is that none can be given yet.
+  static constexpr Millis kStuckAfter{60'000};
+  // For this long after the hand-over a guest agent is looked for.
+  static constexpr Millis kAgentWithin{300'000};
+
+  enum class Act {
+    kNothing,
+    kAppraiseBoot,   // the firmware has handed over
+    kAppraiseStuck,  // it has not, for long
+    kAskAgent,       // the boot's log may be had now
+  };
+  // `has_agent`: the VM has a port for one.
+  explicit BootWatch(bool has_agent) : has_agent_(has_agent) {}
+
+  // What to do after this answer; kAppraise… once a boot each, kAskAgent until agent_done().
+  Act take(const BootHead& head, Time now);
+  // For a boot that was appraised before this process began: nothing is due for it.
+  void adopt(const std::string& boot) { appraised_boot_ = boot; }
+  void agent_done() { agent_done_ = true; }
+  Millis poll_after() const { return state_ == State::kBooting ? kPollBooting : kPollRunning; }
+
+ private:
+  enum class State { kWaiting, kBooting, kStarted };
+  const bool has_agent_;
+  State state_ = State::kWaiting;
+  std::string boot_;
+  std::string appraised_boot_;
+  Time since_{};  // of the state
+  bool stuck_told_ = false;
+  bool agent_done_ = false;
+};
+
+}  // namespace hf::daemon

@@ -1,0 +1,86 @@
+#include "daemon/boot_watch.h"
+
+#include <gtest/gtest.h>
+
+namespace hf::daemon {
+namespace {
+
+using Act = BootWatch::Act;
+using namespace std::chrono_literals;
+
+BootWatch::Time at(std::chrono::milliseconds since) { return BootWatch::Time{} + 1h + since; }
+BootHead booting(std::string id) { return {.boot = std::move(id), .total = 10}; }
+BootHead started(std::string id) {
+  return {.boot = std::move(id), .total = 60, .handed_over = true, .handed_over_us = 1};
+}
+
+TEST(BootWatch, the_verdict_is_due_once_when_the_firmware_hands_over) {
+  BootWatch watch(false);
+  EXPECT_EQ(watch.take({}, at(0s)), Act::kNothing);
+  EXPECT_EQ(watch.take(booting("a"), at(1s)), Act::kNothing);
+  EXPECT_EQ(watch.poll_after(), BootWatch::kPollBooting);
+  EXPECT_EQ(watch.take(started("a"), at(8s)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.take(started("a"), at(9s)), Act::kNothing);
+  EXPECT_EQ(watch.poll_after(), BootWatch::kPollRunning);
+}
+
+TEST(BootWatch, a_reset_in_the_guest_is_another_boot) {
+  BootWatch watch(false);
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.take(booting("b"), at(60s)), Act::kNothing);
+  EXPECT_EQ(watch.poll_after(), BootWatch::kPollBooting);
+  EXPECT_EQ(watch.take(started("b"), at(67s)), Act::kAppraiseBoot);
+}
+
+TEST(BootWatch, an_agent_is_asked_until_it_has_answered) {
+  BootWatch watch(true);
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.take(started("a"), at(1s)), Act::kAskAgent);
+  EXPECT_EQ(watch.take(started("a"), at(2s)), Act::kAskAgent);
+  watch.agent_done();
+  EXPECT_EQ(watch.take(started("a"), at(3s)), Act::kNothing);
+  EXPECT_EQ(watch.take(started("b"), at(4s)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.take(started("b"), at(5s)), Act::kAskAgent);
+}
+
+TEST(BootWatch, an_agent_is_not_looked_for_for_ever) {
+  BootWatch watch(true);
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.take(started("a"), at(BootWatch::kAgentWithin + 1s)), Act::kNothing);
+}
+
+TEST(BootWatch, a_boot_that_does_not_come_is_told_once_and_may_still_come) {
+  BootWatch watch(false);
+  EXPECT_EQ(watch.take(booting("a"), at(0s)), Act::kNothing);
+  EXPECT_EQ(watch.take(booting("a"), at(BootWatch::kStuckAfter)), Act::kAppraiseStuck);
+  EXPECT_EQ(watch.take(booting("a"), at(BootWatch::kStuckAfter + 1s)), Act::kNothing);
+  EXPECT_EQ(watch.take(started("a"), at(BootWatch::kStuckAfter + 2s)), Act::kAppraiseBoot);
+}
+
+TEST(BootWatch, a_boot_appraised_before_a_restart_of_the_daemon_is_not_appraised_again) {
+  BootWatch watch(true);
+  watch.adopt("a");
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kNothing);
+  EXPECT_EQ(watch.take(started("a"), at(1s)), Act::kNothing);
+  EXPECT_EQ(watch.take(started("b"), at(2s)), Act::kAppraiseBoot);
+}
+
+TEST(BootHead, reads_the_keepers_answer) {
+  Result<BootHead> head = parse_boot_head(*sys::parse_json_object(
+      R"({"ok":true,"boot":{"id":"00ff","started_us":5,"exit_boot_services":41,"exit_us":9,)"
+      R"("complete":true},"total":60,"extends":[]})"));
+  ASSERT_TRUE(head.ok()) << head.error().describe();
+  EXPECT_EQ(head->boot, "00ff");
+  EXPECT_TRUE(head->handed_over);
+  EXPECT_EQ(head->handed_over_us, 9U);
+  EXPECT_EQ(head->total, 60U);
+  head = parse_boot_head(*sys::parse_json_object(
+      R"({"boot":{"id":"01","started_us":5,"exit_boot_services":null,"exit_us":null},"total":3})"));
+  ASSERT_TRUE(head.ok());
+  EXPECT_FALSE(head->handed_over);
+  EXPECT_TRUE(parse_boot_head(*sys::parse_json_object(R"({"boot":null,"total":0})"))->boot.empty());
+  EXPECT_FALSE(parse_boot_head(*sys::parse_json_object(R"({"boot":{},"total":0})")).ok());
+}
+
+}  // namespace
+}  // namespace hf::daemon
