@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "daemon/catalog_inner.h"
+#include "daemon/forward_clock.h"
 #include "daemon/log.h"
 #include "sys/directory.h"
 #include "sys/system_clock.h"
@@ -184,6 +184,7 @@ namespace {
 // The journal and its receiver are state machines over a storage that answers when drained.
 struct Machine {
   sys::SystemClock clock;
+  ForwardClock forward{clock};
   std::unique_ptr<sys::PosixStorage> storage;
   std::unique_ptr<journal::ReplicaJournal> journal;
   std::unique_ptr<replication::Receiver> receiver;
@@ -193,7 +194,7 @@ struct Machine {
     do {
       storage->drain();
       journal->tick();
-      receiver->tick(catalog_now());
+      receiver->tick(forward.now());
       for (replication::Effect& effect : receiver->take_effects()) {
         if (auto* send = std::get_if<replication::SendFrame>(&effect))
           TRY(tls.write_all(send->frame, 30s));
@@ -232,8 +233,8 @@ Status ReplicaDesk::receive(VmId vm, uint64_t number, const ProtectionRow& prote
       replication::ReceiverOptions{
           .vm = vm, .site = services_.site.site_id, .epoch = epoch, .public_key = key},
       *machine.journal);
-  machine.receiver->connected(catalog_now());
-  machine.receiver->received(hello, catalog_now());
+  machine.receiver->connected(machine.forward.now());
+  machine.receiver->received(hello, machine.forward.now());
   Bytes buffer(size_t{256} << 10);
   auto go_on = [&]() -> Status {
     while (may_go_on(vm, number)) {
@@ -257,7 +258,7 @@ Status ReplicaDesk::receive(VmId vm, uint64_t number, const ProtectionRow& prote
       if (*got == 0) return {};
       reader.push(ByteSpan(buffer).first(*got));
       while (std::optional<replication::Frame> frame = TRY(reader.next())) {
-        machine.receiver->received(*frame, catalog_now());
+        machine.receiver->received(*frame, machine.forward.now());
         TRY(machine.turn(tls));
       }
     }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "daemon/catalog_inner.h"
 #include "daemon/keeper_client.h"
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
@@ -74,7 +73,7 @@ void OutgoingStream::run() {
       sleep(200ms);
       continue;
     }
-    if (catalog_now().value < sender->reconnect_at().value) {
+    if (clock_.now().value < sender->reconnect_at().value) {
       look_at_backlog(*sender);
       publish(*sender, "connecting");
       sleep(50ms);
@@ -108,18 +107,18 @@ void OutgoingStream::serve_connection(replication::Sender& sender) {
     return sleep(200ms);
   }
   reader_ = replication::FrameReader();
-  sender.connected(catalog_now());
+  sender.connected(clock_.now());
   Status ended = pump(sender, **tls);
   if (!ended.ok() && !stopping_) {
     log_warning("replication of " + vm_.hex() + " to " + peer->name + ": " +
                 ended.error().describe());
     publish_error("connecting", ended.error());
   }
-  sender.disconnected(catalog_now());
+  sender.disconnected(clock_.now());
   // The feed's connection went with pump(): what was asked on it is not answered any more.
   if (sender.awaits_feed()) {
     sender.feed_failed({.code = ErrorCode::kUnavailable, .cause = "the connection ended"},
-                       catalog_now());
+                       clock_.now());
   }
   static_cast<void>(sender.take_effects());
 }
@@ -137,7 +136,7 @@ Status OutgoingStream::pump(replication::Sender& sender, TlsStream& tls) {
     if (::poll(waits, 2, timeout) < 0 && errno != EINTR) return errno_error(errno, "wait");
     if (waits[0].revents != 0 || tls.has_pending()) TRY(take_from_peer(sender, tls));
     if (waits[1].revents != 0) take_from_feed(sender, feed);
-    sender.tick(catalog_now());
+    sender.tick(clock_.now());
     pin_acknowledged(sender);
     publish(sender, sender.state() == replication::Sender::State::kStreaming ? "streaming"
                     : sender.seeding()                                       ? "seeding"
@@ -174,7 +173,7 @@ Status OutgoingStream::apply(replication::Sender& sender, TlsStream& tls,
         feed.reset();
         // It is being restarted, as a rule in milliseconds.
         std::this_thread::sleep_for(20ms);
-        sender.feed_failed(asked.error(), catalog_now());
+        sender.feed_failed(asked.error(), clock_.now());
       }
     } else if (auto* epoch = std::get_if<replication::PeerEpoch>(&effect)) {
       learn_epoch(epoch->epoch);
@@ -214,7 +213,7 @@ Status OutgoingStream::take_from_peer(replication::Sender& sender, TlsStream& tl
     return Error{.code = ErrorCode::kUnavailable, .cause = "the peer closed the connection"};
   reader_.push(ByteSpan(buffer, *got));
   while (std::optional<replication::Frame> frame = TRY(reader_.next()))
-    sender.received(*frame, catalog_now());
+    sender.received(*frame, clock_.now());
   return {};
 }
 
@@ -223,17 +222,17 @@ void OutgoingStream::take_from_feed(replication::Sender& sender, std::optional<F
   feed_asked_ = false;
   if (answer.ok()) {
     home_durable_ = std::max(home_durable_, answer->durable);
-    if (question_ == Question::kSeed) return sender.feed_seed(answer->records, catalog_now());
+    if (question_ == Question::kSeed) return sender.feed_seed(answer->records, clock_.now());
     if (question_ == Question::kSeedBytes)
-      return sender.feed_seed_bytes(answer->records, catalog_now());
+      return sender.feed_seed_bytes(answer->records, clock_.now());
     sender.feed_records({.records = answer->records,
                          .durable = answer->durable,
                          .oldest_unshipped = answer->oldest_time},
-                        catalog_now());
+                        clock_.now());
     return;
   }
   feed.reset();
-  sender.feed_failed(answer.error(), catalog_now());
+  sender.feed_failed(answer.error(), clock_.now());
 }
 
 // While nothing is shipped the RPO grows: how old is the oldest write the replica lacks?
@@ -299,7 +298,7 @@ void OutgoingStream::pin_acknowledged(const replication::Sender& sender) {
 
 void OutgoingStream::publish(const replication::Sender& sender, std::string_view state) {
   std::lock_guard lock(mutex_);
-  Micros now = catalog_now();
+  const Micros now = clock_.now();
   view_.state = state;
   view_.caught_up = sender.caught_up();
   view_.rpo_us = sender.rpo_us(now);
@@ -308,7 +307,7 @@ void OutgoingStream::publish(const replication::Sender& sender, std::string_view
   view_.home_durable = home_durable_;
   view_.acknowledged = sender.acknowledged();
   view_.seeding = sender.seeding();
-  view_.at = now;
+  view_.at = std::chrono::steady_clock::now();
   if (sender.halt_reason() != nullptr) {
     view_.error = *sender.halt_reason();
   } else if (state == "streaming" || state == "seeding") {
@@ -338,8 +337,12 @@ sys::JsonObject OutgoingStream::show() {
     show["acknowledged"] = view_.acknowledged->position.sequence.value;
     show["acknowledged_incarnation"] = view_.acknowledged->position.incarnation.hex();
     // What was not there when last looked at has only grown older.
-    uint64_t since = view_.rpo_us == 0 ? 0 : catalog_now().value - view_.at.value;
-    show["rpo_ms"] = (view_.rpo_us + since + 999) / 1000;
+    std::chrono::microseconds since{0};
+    if (view_.rpo_us != 0) {
+      since = std::chrono::duration_cast<std::chrono::microseconds>(
+          std::chrono::steady_clock::now() - view_.at);
+    }
+    show["rpo_ms"] = (view_.rpo_us + static_cast<uint64_t>(since.count()) + 999) / 1000;
   } else {
     show["rpo_ms"] = nullptr;  // the replica has nothing yet
   }

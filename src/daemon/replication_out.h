@@ -8,9 +8,11 @@
 #include <thread>
 
 #include "daemon/feed_client.h"
+#include "daemon/forward_clock.h"
 #include "daemon/services.h"
 #include "daemon/tls.h"
 #include "replication/sender.h"
+#include "sys/system_clock.h"
 
 namespace hf::daemon {
 
@@ -40,7 +42,7 @@ class OutgoingStream {
     std::optional<journal::LineEnd> acknowledged;
     std::optional<replication::Sender::SeedProgress> seeding;
     std::optional<Error> error;
-    Micros at;
+    std::chrono::steady_clock::time_point at{};
   };
 
   void run();
@@ -63,6 +65,8 @@ class OutgoingStream {
   void sleep(std::chrono::milliseconds time);
 
   Services& services_;
+  sys::SystemClock system_clock_;
+  ForwardClock clock_{system_clock_};  // the stream's thread alone
   const VmId vm_;
   const SiteId peer_;
   std::string control_;
