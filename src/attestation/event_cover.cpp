@@ -1,0 +1,191 @@
+#include "attestation/event_cover.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "attestation/event_data.h"
+
+namespace hf::attestation {
+namespace {
+
+// "grub_cmd ", "grub_cmd: ", "kernel_cmdline: " or "module_cmdline: ", "grub_kernel_cmdline ".
+constexpr std::array<size_t, 4> kGrubLabelSizes = {10, 16, 9, 20};
+constexpr std::array<std::string_view, 5> kGrubLabels = {
+    "grub_cmd: ", "kernel_cmdline: ", "module_cmdline: ", "grub_cmd ", "grub_kernel_cmdline "};
+constexpr uint32_t kGrubTextPcr = 8;
+constexpr uint32_t kUkiPcr = 11;
+constexpr uint32_t kCommandLinePcr = 12;  // of systemd; logged with a UTF-16 NUL, hashed without
+constexpr size_t kTagHeaderSize = 8;
+constexpr size_t kVariableHeaderSize = 32;  // GUID, name length, data length
+constexpr size_t kSectionNameUnitsMax = 64;
+constexpr uint32_t kFirmwarePcrLast = 7;
+
+// Tags whose digest is of a file or table outside the log: the Linux EFI stub's (initrd, load
+// options) and systemd's (loader.conf, add-ons, profile, SMBIOS).
+constexpr std::array<uint32_t, 10> kOutsideTags = {0x8f3b22ec, 0x8f3b22ed, 0xf5bc582a, 0x6c46f751,
+                                                   0x49dffe0f, 0xdac08e1a, 0x13aed6db, 0xd5cb7cbc,
+                                                   0xe0d47bc8, 0xc0b3bd23};
+
+enum class Match { kNone, kAll, kSome };
+
+class Prover {
+ public:
+  explicit Prover(std::span<const DigestView> digests) : digests_(digests) {}
+
+  // One hash where the bytes are not it, one per bank where they are.
+  Match match(ByteSpan bytes) const {
+    bool any = false;
+    for (const DigestView& digest : digests_) {
+      if (size_of(digest.alg) == 0) continue;
+      bool same = equal(hash(digest.alg, bytes).bytes(), digest.bytes);
+      if (!same) return any ? Match::kSome : Match::kNone;
+      any = true;
+    }
+    return any ? Match::kAll : Match::kNone;
+  }
+
+  // True if the bytes settle it: `cover` then says how.
+  bool settle(CoverForm form, ByteSpan hashed, ByteSpan proven, Cover& cover) const {
+    Match found = match(hashed);
+    if (found == Match::kNone) return false;
+    cover = found == Match::kAll ? Cover{form, proven} : Cover{CoverForm::kContradiction, {}};
+    return true;
+  }
+  bool part(ByteSpan bytes, Cover& cover) const {
+    return !bytes.empty() && settle(CoverForm::kPart, bytes, bytes, cover);
+  }
+
+ private:
+  std::span<const DigestView> digests_;
+};
+
+// The data of a UEFI_VARIABLE_DATA (EV_EFI_VARIABLE_BOOT; old firmware's PCR 7 too), or all but its
+// last byte (EV_EFI_VARIABLE_AUTHORITY of old shim and EDK II).
+bool variable_part(const Prover& prover, ByteSpan data, Cover& cover) {
+  if (data.size() < kVariableHeaderSize) return false;
+  auto units = load_le<uint64_t>(data.data() + 16);
+  auto size = load_le<uint64_t>(data.data() + 24);
+  size_t rest = data.size() - kVariableHeaderSize;
+  if (units > rest / 2 || size != rest - units * 2) return false;
+  return prover.part(data.last(size), cover) ||
+         (size > 0 && prover.part(data.first(data.size() - 1), cover));
+}
+
+// The text after GRUB's label, mostly without its final NUL. By position, not by the label's
+// letters: these are covered by nothing.
+bool grub_part(const Prover& prover, ByteSpan data, Cover& cover) {
+  for (size_t label : kGrubLabelSizes) {
+    if (data.size() <= label) continue;
+    ByteSpan text = data.subspan(label);
+    if (text.back() == std::byte{} && prover.part(text.first(text.size() - 1), cover)) return true;
+    if (prover.part(text, cover)) return true;
+  }
+  return false;
+}
+
+// systemd-stub measures a section's name as ASCII with its NUL and logs it as UTF-16.
+bool section_name(const Prover& prover, ByteSpan data, Cover& cover) {
+  if (data.size() % 2 != 0 || data.size() / 2 > kSectionNameUnitsMax) return false;
+  std::array<std::byte, kSectionNameUnitsMax> ascii{};
+  for (size_t i = 0; i < data.size() / 2; ++i) {
+    if (data[2 * i + 1] != std::byte{}) return false;
+    ascii[i] = data[2 * i];
+  }
+  return prover.settle(CoverForm::kSectionName, ByteSpan(ascii).first(data.size() / 2), data,
+                       cover);
+}
+
+bool starts_with_grub_label(ByteSpan data) {
+  return std::ranges::any_of(
+      kGrubLabels, [&](std::string_view label) { return as_text(data).starts_with(label); });
+}
+
+// Windows' SIPA identifiers leave bits 24 to 29 zero; others are random numbers.
+bool tag_needs_cover(const Event& event) {
+  if (event.data.size() < kTagHeaderSize) return false;
+  auto id = load_le<uint32_t>(event.data.data());
+  bool os_pcr = event.pcr >= 11 && event.pcr <= 14;
+  return (id & 0x3f000000) == 0 ||
+         (os_pcr && std::ranges::find(kOutsideTags, id) == kOutsideTags.end());
+}
+
+bool needs_cover(const Event& event) {
+  if (!event.measured()) return false;
+  if (event.type == EventType::kEventTag) return tag_needs_cover(event);
+  if (event.type == EventType::kIpl) {
+    return event.pcr == kGrubTextPcr && starts_with_grub_label(event.data);
+  }
+  return cover_rule(event.type) == CoverRule::kRequired;
+}
+
+Error refuse(const Event& event, std::string reason) {
+  return {.code = ErrorCode::kCorrupt,
+          .cause = fmt::format("event {} ({} in PCR {}): {}", event.number, name_of(event.type),
+                               event.pcr, reason),
+          .effect = "nothing in this log is believed",
+          .mend =
+              "read the log again from the guest's firmware; a log that stays like this was "
+              "altered in the guest"};
+}
+
+}  // namespace
+
+Cover cover_of(uint32_t pcr, ByteSpan data, std::span<const DigestView> digests) {
+  Prover prover(digests);
+  Cover cover;
+  if (pcr == kGrubTextPcr && grub_part(prover, data, cover)) return cover;
+  if (prover.settle(CoverForm::kWhole, data, data, cover)) return cover;
+  if (pcr <= kFirmwarePcrLast) {
+    (void)variable_part(prover, data, cover);
+  } else if (pcr == kUkiPcr && section_name(prover, data, cover)) {
+    return cover;
+  } else if (pcr == kGrubTextPcr || pcr == kCommandLinePcr) {
+    if (data.size() > 2) (void)prover.part(data.first(data.size() - 2), cover);
+  }
+  return cover;
+}
+
+CoverRule cover_rule(EventType type) {
+  switch (type) {
+    case EventType::kSeparator:
+    case EventType::kAction:
+    case EventType::kSCrtmVersion:
+    case EventType::kOmitBootDeviceEvents:
+    case EventType::kEfiVariableDriverConfig:
+    case EventType::kEfiVariableBoot:
+    case EventType::kEfiVariableBoot2:
+    case EventType::kEfiVariableAuthority:
+    case EventType::kEfiGptEvent:
+    case EventType::kEfiGptEvent2:
+    case EventType::kEfiAction:
+    case EventType::kEfiHcrtmEvent:
+      return CoverRule::kRequired;
+    case EventType::kPostCode:
+    case EventType::kPostCode2:
+    case EventType::kEventTag:
+    case EventType::kPlatformConfigFlags:
+    case EventType::kTableOfDevices:
+    case EventType::kCompactHash:
+    case EventType::kIpl:
+    case EventType::kNonhostConfig:
+    case EventType::kNonhostInfo:
+      return CoverRule::kIfPresent;
+    default:
+      return CoverRule::kNever;
+  }
+}
+
+Status check_covered(const EventLog& log) {
+  for (const Event& event : log.events()) {
+    if (event.cover.form == CoverForm::kContradiction) {
+      return refuse(event, "its data is what one bank's digest was made of, and not another's");
+    }
+    if (!event.cover.covered() && needs_cover(event)) {
+      return refuse(event, "its data is not what its digest was made of");
+    }
+  }
+  return {};
+}
+
+}  // namespace hf::attestation

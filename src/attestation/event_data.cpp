@@ -1,0 +1,251 @@
+#include "attestation/event_data.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace hf::attestation {
+namespace {
+
+constexpr size_t kVariableHeaderSize = 32;
+constexpr size_t kVariableNameUnitsMax = 1024;
+constexpr size_t kImageHeaderSize = 32;
+constexpr size_t kTagHeaderSize = 8;
+constexpr size_t kGptHeaderSize = 92;
+constexpr size_t kGptEntrySize = 128;
+constexpr size_t kGptPartitionsMax = 1024;
+constexpr uint32_t kFirmwarePcrLast = 7;
+
+consteval Guid guid(uint32_t a, uint16_t b, uint16_t c, std::array<uint8_t, 8> d) {
+  Guid out{};
+  for (size_t i = 0; i < 4; ++i) out[i] = static_cast<std::byte>(a >> (8 * i));
+  for (size_t i = 0; i < 2; ++i) out[4 + i] = static_cast<std::byte>(b >> (8 * i));
+  for (size_t i = 0; i < 2; ++i) out[6 + i] = static_cast<std::byte>(c >> (8 * i));
+  for (size_t i = 0; i < 8; ++i) out[8 + i] = static_cast<std::byte>(d[i]);
+  return out;
+}
+
+Guid load_guid(const std::byte* from) {
+  Guid out;
+  std::copy_n(from, out.size(), out.begin());
+  return out;
+}
+
+void append_utf8(std::string& text, uint32_t point) {
+  if (point < 0x80) {
+    text += static_cast<char>(point);
+  } else if (point < 0x800) {
+    text += static_cast<char>(0xc0 | (point >> 6));
+    text += static_cast<char>(0x80 | (point & 0x3f));
+  } else if (point < 0x10000) {
+    text += static_cast<char>(0xe0 | (point >> 12));
+    text += static_cast<char>(0x80 | ((point >> 6) & 0x3f));
+    text += static_cast<char>(0x80 | (point & 0x3f));
+  } else {
+    text += static_cast<char>(0xf0 | (point >> 18));
+    text += static_cast<char>(0x80 | ((point >> 12) & 0x3f));
+    text += static_cast<char>(0x80 | ((point >> 6) & 0x3f));
+    text += static_cast<char>(0x80 | (point & 0x3f));
+  }
+}
+
+bool covers(const Event& event, ByteSpan part) {
+  ByteSpan proven = event.cover.bytes;
+  if (!event.cover.covered()) return false;
+  return part.data() >= proven.data() && part.data() + part.size() <= proven.data() + proven.size();
+}
+
+// UTF-16LE ASCII text: every second byte zero.
+bool looks_utf16(ByteSpan text) {
+  if (text.size() < 2 || text.size() % 2 != 0) return false;
+  return text[0] != std::byte{} && text[1] == std::byte{};
+}
+
+// The length of the well-formed UTF-8 sequence at `at`, 0 if it is not one (RFC 3629).
+size_t utf8_length(std::string_view text, size_t at) {
+  auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  uint8_t lead = byte(at);
+  if (lead < 0x80) return 1;
+  size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || at + size > text.size()) return 0;
+  for (size_t i = 1; i < size; ++i) {
+    if ((byte(at + i) & 0xc0) != 0x80) return 0;
+  }
+  uint8_t second = byte(at + 1);
+  bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
+  bool outside = (lead == 0xed && second > 0x9f) || (lead == 0xf4 && second > 0x8f);
+  return overlong || outside ? 0 : size;
+}
+
+}  // namespace
+
+const Guid kGlobalVariableGuid =
+    guid(0x8be4df61, 0x93ca, 0x11d2, {0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c});
+const Guid kImageSecurityGuid =
+    guid(0xd719b2cb, 0x3d3a, 0x4596, {0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f});
+const Guid kShimGuid =
+    guid(0x605dab50, 0xe046, 0x4300, {0xab, 0xb6, 0x3d, 0xd8, 0x10, 0xdd, 0x8b, 0x23});
+
+std::string to_string(const Guid& guid) {
+  const std::byte* at = guid.data();
+  std::string rest = to_hex(ByteSpan(guid).subspan(8));
+  return fmt::format("{:08x}-{:04x}-{:04x}-{}-{}", load_le<uint32_t>(at), load_le<uint16_t>(at + 4),
+                     load_le<uint16_t>(at + 6), rest.substr(0, 4), rest.substr(4));
+}
+
+std::string utf8_of_utf16(ByteSpan utf16) {
+  std::string text;
+  for (size_t i = 0; i + 1 < utf16.size(); i += 2) {
+    uint32_t unit = load_le<uint16_t>(utf16.data() + i);
+    if (unit == 0) break;
+    bool high = unit >= 0xd800 && unit < 0xdc00;
+    if (high && i + 3 < utf16.size()) {
+      uint32_t low = load_le<uint16_t>(utf16.data() + i + 2);
+      if (low >= 0xdc00 && low < 0xe000) {
+        append_utf8(text, 0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00));
+        i += 2;
+        continue;
+      }
+    }
+    append_utf8(text, unit >= 0xd800 && unit < 0xe000 ? 0xfffd : unit);
+  }
+  return text;
+}
+
+std::string printable(ByteSpan bytes, size_t size_max) {
+  std::string converted;
+  std::string_view text = as_text(bytes);
+  if (looks_utf16(bytes)) {
+    converted = utf8_of_utf16(bytes);
+    text = converted;
+  }
+  text = text.substr(0, text.find('\0'));
+  std::string out;
+  for (size_t i = 0; i < text.size();) {
+    if (out.size() >= size_max) return out + "…";
+    size_t length = utf8_length(text, i);
+    auto byte = static_cast<uint8_t>(text[i]);
+    // C0 and C1 controls would reach the terminal.
+    bool control = length == 1 && (byte < 0x20 || byte == 0x7f);
+    control |= length == 2 && byte == 0xc2 && static_cast<uint8_t>(text[i + 1]) < 0xa0;
+    if (length == 0 || control) {
+      out += fmt::format("\\x{:02x}", byte);
+      ++i;
+    } else {
+      out += text.substr(i, length);
+      i += length;
+    }
+  }
+  return out;
+}
+
+std::optional<EfiVariable> efi_variable(const Event& event) {
+  ByteSpan data = event.data;
+  if (!event.measured() || event.pcr > kFirmwarePcrLast || data.size() < kVariableHeaderSize) {
+    return std::nullopt;
+  }
+  auto units = load_le<uint64_t>(data.data() + 16);
+  auto size = load_le<uint64_t>(data.data() + 24);
+  size_t rest = data.size() - kVariableHeaderSize;
+  if (units > kVariableNameUnitsMax || units > rest / 2 || size != rest - units * 2) {
+    return std::nullopt;
+  }
+  EfiVariable variable;
+  ByteSpan head = data.first(kVariableHeaderSize + units * 2);
+  variable.guid = load_guid(data.data());
+  variable.name = utf8_of_utf16(head.subspan(kVariableHeaderSize));
+  variable.data = data.last(size);
+  variable.name_covered = covers(event, head);
+  variable.data_covered = covers(event, variable.data);
+  if (variable.data_covered) {
+    variable.data_covered_size = size;
+  } else if (variable.name_covered && size > 0) {
+    variable.data_covered_size = size - 1;
+  }
+  return variable;
+}
+
+std::optional<ImageEvent> image_event(const Event& event) {
+  bool image = event.type == EventType::kEfiBootServicesApplication ||
+               event.type == EventType::kEfiBootServicesDriver ||
+               event.type == EventType::kEfiRuntimeServicesDriver;
+  ByteSpan data = event.data;
+  if (!image || data.size() < kImageHeaderSize) return std::nullopt;
+  if (load_le<uint64_t>(data.data() + 24) != data.size() - kImageHeaderSize) return std::nullopt;
+  return ImageEvent{.location = load_le<uint64_t>(data.data()),
+                    .length = load_le<uint64_t>(data.data() + 8),
+                    .link_time_address = load_le<uint64_t>(data.data() + 16),
+                    .device_path = data.subspan(kImageHeaderSize)};
+}
+
+std::optional<IplText> ipl_text(const Event& event) {
+  if (!event.measured() || event.pcr <= kFirmwarePcrLast || event.type == EventType::kEventTag) {
+    return std::nullopt;
+  }
+  IplText ipl;
+  ByteSpan data = event.data;
+  ipl.covered = event.cover.covered();
+  if (!ipl.covered) {
+    if (event.type != EventType::kIpl) return std::nullopt;
+    ipl.label = printable(data);
+    return ipl;
+  }
+  ByteSpan text = event.cover.bytes;
+  ipl.text = looks_utf16(text) ? utf8_of_utf16(text) : std::string(as_text(text));
+  while (!ipl.text.empty() && ipl.text.back() == '\0') ipl.text.pop_back();
+  size_t label_size = static_cast<size_t>(text.data() - data.data());
+  std::string label = printable(data.first(label_size));
+  while (!label.empty() && (label.back() == ' ' || label.back() == ':')) label.pop_back();
+  ipl.label = std::move(label);
+  return ipl;
+}
+
+std::optional<TaggedEvent> tagged_event(const Event& event) {
+  ByteSpan data = event.data;
+  if (event.type != EventType::kEventTag || data.size() < kTagHeaderSize) return std::nullopt;
+  if (load_le<uint32_t>(data.data() + 4) != data.size() - kTagHeaderSize) return std::nullopt;
+  return TaggedEvent{.id = load_le<uint32_t>(data.data()),
+                     .data = data.subspan(kTagHeaderSize),
+                     .covered = event.cover.form == CoverForm::kWhole};
+}
+
+std::optional<std::string_view> action_text(const Event& event) {
+  if (!event.measured() || event.cover.form != CoverForm::kWhole) return std::nullopt;
+  std::string_view text = as_text(event.data);
+  bool plain = std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; });
+  if (text.empty() || !plain) return std::nullopt;
+  return text;
+}
+
+bool is_separator(const Event& event) {
+  if (!event.measured() || event.cover.form != CoverForm::kWhole || event.data.size() != 4) {
+    return false;
+  }
+  auto value = load_le<uint32_t>(event.data.data());
+  return value == 0 || value == 0xffffffff || as_text(event.data) == "WBCL";
+}
+
+// EFI_PARTITION_TABLE_HEADER (UEFI 2.10 §5.3.2), u64 count, EFI_PARTITION_ENTRY…
+std::optional<GptTable> gpt_table(const Event& event) {
+  ByteSpan data = event.data;
+  if (!event.measured() || event.cover.form != CoverForm::kWhole) return std::nullopt;
+  if (data.size() < kGptHeaderSize + 8 || !as_text(data).starts_with("EFI PART")) {
+    return std::nullopt;
+  }
+  auto count = load_le<uint64_t>(data.data() + kGptHeaderSize);
+  ByteSpan entries = data.subspan(kGptHeaderSize + 8);
+  if (count > kGptPartitionsMax || entries.size() != count * kGptEntrySize) return std::nullopt;
+  GptTable table;
+  table.disk = load_guid(data.data() + 56);
+  for (size_t i = 0; i < count; ++i) {
+    const std::byte* entry = entries.data() + i * kGptEntrySize;
+    table.partitions.push_back({.type = load_guid(entry),
+                                .id = load_guid(entry + 16),
+                                .first_block = load_le<uint64_t>(entry + 32),
+                                .last_block = load_le<uint64_t>(entry + 40),
+                                .name = utf8_of_utf16(ByteSpan(entry + 56, 72))});
+  }
+  return table;
+}
+
+}  // namespace hf::attestation
