@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <ctime>
 
 namespace hf::cli {
 namespace {
@@ -63,6 +64,16 @@ std::string cell(const sys::JsonObject& row, const std::string& member) {
   if (value == nullptr) return "-";
   if (dot == std::string::npos) return text_of(*value);
   return value->is_object() ? cell(value->as_object(), member.substr(dot + 1)) : "-";
+}
+
+std::string time_text(const sys::JsonObject& row, const std::string& member) {
+  Result<uint64_t> micros = sys::get_u64(row, member);
+  if (!micros.ok() || *micros == 0) return "-";
+  std::time_t seconds = static_cast<std::time_t>(*micros / 1'000'000);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
 void print_rows(const Context& context, const sys::JsonArray& rows,

@@ -33,6 +33,9 @@ void print_error(const Context& context, const Error& error);              // on
 // The text of a JSON value as a table shows it.
 std::string cell(const sys::JsonObject& row, const std::string& member);
 
+// "2026-11-22 19:31:41Z" of a member in microseconds; "-" if it is not there.
+std::string time_text(const sys::JsonObject& row, const std::string& member);
+
 // Follows a job to its end, its steps on stderr; its result.
 Result<sys::JsonObject> follow_job(const Context& context, Client& client,
                                    const sys::JsonValue& started);

@@ -74,6 +74,23 @@ Answer show_job(Services& services, const Request& request) {
   return Response::json(TRY(services.jobs->view(id, seen, std::chrono::milliseconds(wait_ms))));
 }
 
+Answer list_events(Services& services, const Request& request) {
+  Catalog::EventFilter filter{.subject = request.query_or("vm", ""),
+                              .after = TRY(request.query_u64_or("after", 0)),
+                              .newest = TRY(request.query_u64_or("newest", 100))};
+  filter.newest = std::min<size_t>(filter.newest, 1000);
+  sys::JsonArray list;
+  for (const EventRow& row : TRY(services.catalog->events(filter))) {
+    list.push_back(sys::JsonObject{{"id", row.id},
+                                   {"time_us", row.time.value},
+                                   {"severity", to_string(row.severity)},
+                                   {"kind", row.kind},
+                                   {"subject", row.subject},
+                                   {"text", row.text}});
+  }
+  return Response::json(std::move(list));
+}
+
 // ---- VMs ----
 
 Answer list_vms(Services& services, const Request&) {
@@ -233,6 +250,7 @@ Router make_router(Services& services) {
       {kGet, "/v1/host", kReader, on(show_host)},
       {kGet, "/v1/jobs", kReader, on(list_jobs)},
       {kGet, "/v1/jobs/{id}", kReader, on(show_job)},
+      {kGet, "/v1/events", kReader, on(list_events)},
       {kGet, "/v1/vms", kReader, on(list_vms)},
       {kPost, "/v1/vms", kContributor, on(post_vm)},
       {kGet, "/v1/vms/{vm}", kReader, on(show_vm)},

@@ -1,0 +1,31 @@
+// What the files that make up the grammar share: each area adds its nouns and verbs by a function
+// of its own, called from cli.cpp. Options live in a shared_ptr that the verb's act captures.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "cli/output.h"
+
+namespace CLI {
+class App;
+}
+
+namespace hf::cli {
+
+// What was asked for; run after the whole line was understood.
+using Act = std::function<Status(const Context&)>;
+
+struct Line {
+  Context context;
+  std::string format;
+  Act act;
+};
+
+// The noun of that name, made if it is not there yet: several areas may add verbs to one.
+CLI::App* noun(CLI::App& app, const std::string& name, const std::string& what);
+void verb(CLI::App* sub, Line& line, Act act);
+
+void add_events(CLI::App& app, Line& line);
+
+}  // namespace hf::cli
