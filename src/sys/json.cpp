@@ -1,6 +1,7 @@
 #include "sys/json.h"
 
 #include <array>
+#include <boost/json/basic_parser_impl.hpp>
 #include <string>
 #include <utility>
 
@@ -41,6 +42,107 @@ std::string string_or_empty(const JsonObject& object, std::string_view name) {
   return value != nullptr && value->is_string() ? plain(value->get_string()) : std::string();
 }
 
+// Builds the value as boost::json::parser does, and counts the members that the text names.
+class CountingHandler {
+ public:
+  static constexpr size_t max_object_size = bj::object::max_size();
+  static constexpr size_t max_array_size = bj::array::max_size();
+  static constexpr size_t max_key_size = bj::string::max_size();
+  static constexpr size_t max_string_size = bj::string::max_size();
+  using Code = boost::system::error_code;
+  using Text = bj::string_view;
+
+  CountingHandler() { stack_.reset(); }
+  bool on_document_begin(Code&) { return true; }
+  bool on_document_end(Code&) { return true; }
+  bool on_object_begin(Code&) { return true; }
+  bool on_object_end(size_t members, Code&) {
+    members_ += members;
+    stack_.push_object(members);
+    return true;
+  }
+  bool on_array_begin(Code&) { return true; }
+  bool on_array_end(size_t items, Code&) {
+    stack_.push_array(items);
+    return true;
+  }
+  bool on_key_part(Text part, size_t, Code&) {
+    stack_.push_chars(part);
+    return true;
+  }
+  bool on_key(Text rest, size_t, Code&) {
+    stack_.push_key(rest);
+    return true;
+  }
+  bool on_string_part(Text part, size_t, Code&) {
+    stack_.push_chars(part);
+    return true;
+  }
+  bool on_string(Text rest, size_t, Code&) {
+    stack_.push_string(rest);
+    return true;
+  }
+  bool on_number_part(Text, Code&) { return true; }
+  bool on_int64(int64_t value, Text, Code&) {
+    stack_.push_int64(value);
+    return true;
+  }
+  bool on_uint64(uint64_t value, Text, Code&) {
+    stack_.push_uint64(value);
+    return true;
+  }
+  bool on_double(double value, Text, Code&) {
+    stack_.push_double(value);
+    return true;
+  }
+  bool on_bool(bool value, Code&) {
+    stack_.push_bool(value);
+    return true;
+  }
+  bool on_null(Code&) {
+    stack_.push_null();
+    return true;
+  }
+  bool on_comment_part(Text, Code&) { return true; }
+  bool on_comment(Text, Code&) { return true; }
+
+  JsonValue release() { return stack_.release(); }
+  size_t members() const { return members_; }
+
+ private:
+  bj::value_stack stack_;
+  size_t members_ = 0;
+};
+
+// Of all objects in it; the depth is bounded by the parser.
+size_t count_members(const JsonValue& value) {
+  size_t count = 0;
+  if (value.is_object()) {
+    count = value.get_object().size();
+    for (const auto& member : value.get_object()) count += count_members(member.value());
+  } else if (value.is_array()) {
+    for (const JsonValue& item : value.get_array()) count += count_members(item);
+  }
+  return count;
+}
+
+Error not_json(const boost::system::error_code& error) {
+  return Error{.code = ErrorCode::kInvalidArgument, .cause = "not JSON: " + error.message()};
+}
+
+Result<JsonValue> parse_unique(std::string_view text, const bj::parse_options& options) {
+  bj::basic_parser<CountingHandler> parser(options);
+  boost::system::error_code error;
+  const size_t used = parser.write_some(false, text.data(), text.size(), error);
+  if (!error && used < text.size()) error = bj::error::extra_data;
+  if (error) return not_json(error);
+  JsonValue value = parser.handler().release();
+  if (count_members(value) != parser.handler().members()) {
+    return Error{.code = ErrorCode::kInvalidArgument, .cause = "JSON that names a member twice"};
+  }
+  return value;
+}
+
 }  // namespace
 
 Result<JsonValue> parse_json(std::string_view text, JsonLimits limits) {
@@ -51,11 +153,10 @@ Result<JsonValue> parse_json(std::string_view text, JsonLimits limits) {
   }
   bj::parse_options options;
   options.max_depth = limits.depth_max;
+  if (limits.duplicates == JsonDuplicates::kRefuse) return parse_unique(text, options);
   boost::system::error_code error;
   JsonValue value = bj::parse(bj::string_view(text.data(), text.size()), error, {}, options);
-  if (error) {
-    return Error{.code = ErrorCode::kInvalidArgument, .cause = "not JSON: " + error.message()};
-  }
+  if (error) return not_json(error);
   return value;
 }
 

@@ -21,9 +21,14 @@ using JsonObject = boost::json::object;
 using JsonArray = boost::json::array;
 using JsonValue = boost::json::value;
 
+// An object that names a member twice means one thing to one reader and another to the next: what
+// is signed, or compared with what is, refuses it. Else the last one counts.
+enum class JsonDuplicates { kLastCounts, kRefuse };
+
 struct JsonLimits {
   size_t bytes_max = size_t{1} << 20;  // longer text is refused unread (kLimit)
   size_t depth_max = 16;
+  JsonDuplicates duplicates = JsonDuplicates::kLastCounts;
 };
 
 // kInvalidArgument if the text is not exactly one JSON object, with what the parser saw.

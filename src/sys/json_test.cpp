@@ -45,5 +45,24 @@ TEST(Json, finds_the_reason_of_a_failed_start_behind_other_lines) {
   EXPECT_FALSE(find_start_failure("").has_value());
 }
 
+TEST(Json, refuses_a_member_twice_where_asked_to) {
+  const JsonLimits strict{.duplicates = JsonDuplicates::kRefuse};
+  for (std::string_view text : {R"({"a":1,"a":1})", R"({"a":1,"b":2,"\u0061":3})",
+                                R"({"x":[{"a":1,"a":2}]})", R"([[{"a":{"b":1,"c":2,"b":3}}]])"}) {
+    EXPECT_TRUE(parse_json(text).ok()) << text;
+    EXPECT_FALSE(parse_json(text, strict).ok()) << text;
+  }
+  for (std::string_view text :
+       {R"({"a":{"a":1},"b":{"a":1}})", R"([{"a":1},{"a":1}])", "{}", "7",
+        R"({"t":"ä\n\u00e4","n":null,"d":1.5,"i":-3,"u":18446744073709551615})"}) {
+    Result<JsonValue> value = parse_json(text, strict);
+    ASSERT_TRUE(value.ok()) << text;
+    EXPECT_EQ(*value, parse_json(text).value());
+  }
+  for (std::string_view text : {R"({"a":1)", R"({"a":1} x)", "", R"({"a" 1})", R"({"a":1}{})"}) {
+    EXPECT_FALSE(parse_json(text, strict).ok()) << text;
+  }
+}
+
 }  // namespace
 }  // namespace hf::sys
