@@ -64,6 +64,11 @@ time_t seconds(Micros time) { return static_cast<time_t>(time.value / 1'000'000)
 
 void set_time(ASN1_TIME* field, time_t at) { HF_ASSERT(ASN1_TIME_set(field, at) != nullptr); }
 
+// RFC 5280, 4.1.2.5: no well-defined expiration date.
+void set_without_end(X509* certificate) {
+  HF_ASSERT(ASN1_TIME_set_string_X509(X509_getm_notAfter(certificate), "99991231235959Z") == 1);
+}
+
 void add_extension(X509* certificate, const X509* issuer, int nid, const char* value) {
   X509V3_CTX context;
   X509V3_set_ctx_nodb(&context);
@@ -286,6 +291,22 @@ std::vector<std::string> Certificate::uris() const {
 
 bool Certificate::is_ca() const { return X509_check_ca(certificate_.get()) == 1; }
 
+bool Certificate::has_extended_key_usage(const char* oid) const {
+  auto* usages = static_cast<EXTENDED_KEY_USAGE*>(
+      X509_get_ext_d2i(certificate_.get(), NID_ext_key_usage, nullptr, nullptr));
+  ERR_clear_error();
+  if (usages == nullptr) return false;
+  ASN1_OBJECT* wanted = OBJ_txt2obj(oid, 1);
+  HF_ASSERT(wanted != nullptr);
+  bool found = false;
+  for (int i = 0; i < sk_ASN1_OBJECT_num(usages); ++i) {
+    found = found || OBJ_cmp(sk_ASN1_OBJECT_value(usages, i), wanted) == 0;
+  }
+  ASN1_OBJECT_free(wanted);
+  sk_ASN1_OBJECT_pop_free(usages, ASN1_OBJECT_free);
+  return found;
+}
+
 bool Certificate::signed_by(const Certificate& issuer) const {
   EVP_PKEY* key = X509_get0_pubkey(issuer.handle());
   const bool good =
@@ -366,8 +387,7 @@ Result<Certificate> issue_ek(const Certificate& ca, const KeyPair& ca_key, const
   const NameHandle empty(X509_NAME_new());
   X509Handle certificate =
       blank(ek, empty.get(), X509_get_subject_name(ca.handle()), seconds(options.now));
-  HF_ASSERT(ASN1_TIME_set_string_X509(X509_getm_notAfter(certificate.get()), "99991231235959Z") ==
-            1);
+  set_without_end(certificate.get());
   add_extension(certificate.get(), ca.handle(), NID_basic_constraints, "critical,CA:FALSE");
   add_extension(certificate.get(), ca.handle(), NID_key_usage,
                 ek.kind() == KeyKind::kRsa ? "critical,keyEncipherment" : "critical,keyAgreement");
@@ -385,6 +405,28 @@ Result<Certificate> issue_ek(const Certificate& ca, const KeyPair& ca_key, const
   ASN1_STRING_free(value);
   sign(certificate.get(), ca_key);
   return Certificate::adopt(std::move(certificate));
+}
+
+Certificate issue_signer(const Certificate& ca, const KeyPair& ca_key, const SpkiKey& subject,
+                         const SignerOptions& options) {
+  HF_ASSERT(is_plain_text(options.common_name, 64));
+  const NameHandle name = name_with_cn(options.common_name);
+  X509Handle leaf =
+      blank(subject, name.get(), X509_get_subject_name(ca.handle()), seconds(options.now));
+  set_without_end(leaf.get());
+  add_extension(leaf.get(), ca.handle(), NID_basic_constraints, "critical,CA:FALSE");
+  add_extension(leaf.get(), ca.handle(), NID_key_usage, "critical,digitalSignature");
+  if (options.extended_key_usage != nullptr) {
+    add_extension(leaf.get(), ca.handle(), NID_ext_key_usage, options.extended_key_usage);
+  }
+  add_extension(leaf.get(), ca.handle(), NID_subject_key_identifier, "hash");
+  add_extension(leaf.get(), ca.handle(), NID_authority_key_identifier, "keyid:always");
+  const Result<NamesHandle> names = alternative_names({.uris = options.uris});
+  HF_ASSERT(names.ok());
+  HF_ASSERT(X509_add1_ext_i2d(leaf.get(), NID_subject_alt_name, names->get(), 0,
+                              X509V3_ADD_DEFAULT) == 1);
+  sign(leaf.get(), ca_key);
+  return Certificate::adopt(std::move(leaf));
 }
 
 }  // namespace hf::crypto

@@ -31,6 +31,7 @@ class Certificate {
   std::string common_name() const;        // empty if there is none
   std::vector<std::string> uris() const;  // of the subjectAltName
   bool is_ca() const;
+  bool has_extended_key_usage(const char* oid) const;
   bool signed_by(const Certificate& issuer) const;  // signature and issuer name only
   Result<SpkiKey> public_key() const;
   x509_st* handle() const { return certificate_.get(); }
@@ -73,5 +74,16 @@ struct EkOptions {
 // Without end of validity (99991231235959Z), as the TCG profile recommends.
 Result<Certificate> issue_ek(const Certificate& ca, const KeyPair& ca_key, const SpkiKey& ek,
                              const EkOptions& options);
+
+struct SignerOptions {
+  std::string common_name;
+  std::vector<std::string> uris;
+  const char* extended_key_usage = nullptr;  // OID; null: none, so that it is no TLS identity
+  Micros now;
+};
+// For a key that signs statements: digitalSignature and nothing else. Without end of validity
+// (99991231235959Z, RFC 5280, 4.1.2.5).
+Certificate issue_signer(const Certificate& ca, const KeyPair& ca_key, const SpkiKey& subject,
+                         const SignerOptions& options);
 
 }  // namespace hf::crypto

@@ -156,6 +156,13 @@ Result<Bytes> parse_blob(ByteSpan result) {
   return Bytes(blob.begin(), blob.end());
 }
 
+Result<AttestationPin> parse_pin(ByteSpan result) {
+  Reader reader(result);
+  AttestationPin pin = decode_attestation_pin(reader);
+  TRY(reader.finish("attestation key"));
+  return pin;
+}
+
 Error too_long(std::string_view what) {
   return Error{.code = ErrorCode::kInvalidArgument, .cause = std::string(what) + " is too long"};
 }
@@ -273,6 +280,70 @@ Result<Freshness> AdminClient::read_freshness(VmId vm) {
   });
 }
 
+Result<AttestationChallenge> AdminClient::attestation_enroll(VmId vm, ByteSpan ek_public,
+                                                             ByteSpan ek_certificate,
+                                                             ByteSpan ak_public) {
+  if (ek_public.size() > kMaxTpmArea || ak_public.size() > kMaxTpmArea ||
+      ek_certificate.size() > kMaxCertificate) {
+    return too_long("a key or certificate of the TPM");
+  }
+  Writer body = body_of(vm);
+  body.blob(ek_public, kMaxTpmArea);
+  body.blob(ek_certificate, kMaxCertificate);
+  body.blob(ak_public, kMaxTpmArea);
+  return ask(options_, Op::kAttestationEnroll, body,
+             [](ByteSpan result) -> Result<AttestationChallenge> {
+               Reader reader(result);
+               AttestationChallenge challenge = decode_attestation_challenge(reader);
+               TRY(reader.finish("attestation challenge"));
+               return challenge;
+             });
+}
+
+Result<AttestationPin> AdminClient::attestation_certify(VmId vm, ChallengeId challenge,
+                                                        ByteSpan secret) {
+  if (secret.size() > kMaxTpmArea) return too_long("the secret");
+  Writer body = body_of(vm);
+  body.id(challenge);
+  body.blob(secret, kMaxTpmArea);
+  return ask(options_, Op::kAttestationCertify, body, parse_pin);
+}
+
+Result<AttestationPin> AdminClient::attestation_pinned(VmId vm) {
+  return ask(options_, Op::kAttestationPinned, body_of(vm), parse_pin);
+}
+
+Result<AttestationPin> AdminClient::attestation_adopt(VmId vm, std::string_view certificate_pem,
+                                                      ByteSpan ak_public) {
+  if (certificate_pem.size() > kMaxPem || ak_public.size() > kMaxTpmArea) {
+    return too_long("the attestation key or its certificate");
+  }
+  Writer body = body_of(vm);
+  body.text(certificate_pem, kMaxPem);
+  body.blob(ak_public, kMaxTpmArea);
+  return ask(options_, Op::kAttestationAdopt, body, parse_pin);
+}
+
+Status AdminClient::attestation_forget(VmId vm) {
+  return ask(options_, Op::kAttestationForget, body_of(vm), expect_empty);
+}
+
+Result<Bytes> AdminClient::attestation_sign(std::string_view signing_input) {
+  if (signing_input.size() > kMaxSigningInput) return too_long("what is to be signed");
+  Writer body;
+  body.text(signing_input, kMaxSigningInput);
+  return ask(options_, Op::kAttestationSign, body, parse_blob);
+}
+
+Result<std::string> AdminClient::attestation_keys() {
+  return ask(options_, Op::kAttestationKeys, Writer(), [](ByteSpan result) -> Result<std::string> {
+    Reader reader(result);
+    std::string keys = reader.text(kMaxBlob);
+    TRY(reader.finish("attestation keys"));
+    return keys;
+  });
+}
+
 Result<FetchedKey> KeyClient::fetch_key(VmId vm) {
   return ask(options_, Op::kFetchKey, body_of(vm), decode_fetched_key);
 }
@@ -302,6 +373,20 @@ Result<Bytes> KeyClient::issue_ek_certificate(VmId vm, EkKind kind, ByteSpan pub
   body.u8(static_cast<uint8_t>(kind));
   body.blob(public_key, kMaxBlob);
   return ask(options_, Op::kIssueEk, body, parse_blob);
+}
+
+Result<std::optional<Bytes>> KeyClient::attestation_pinned_name(VmId vm) {
+  using Maybe = std::optional<Bytes>;
+  return ask(options_, Op::kAttestationPinnedName, body_of(vm),
+             [](ByteSpan result) -> Result<Maybe> {
+               Reader reader(result);
+               const uint8_t present = reader.u8();
+               if (present > 1) reader.fail();
+               Maybe name;
+               if (present == 1) name = reader.bytes(kMaxTpmArea);
+               TRY(reader.finish("attestation key's name"));
+               return name;
+             });
 }
 
 }  // namespace hf::vault

@@ -57,6 +57,33 @@ class AdminClient {
 
   Result<Freshness> read_freshness(VmId vm);  // kNotFound: none was ever reported
 
+  // Enrolment of a VM's attestation key (AK), in two steps with the vTPM between them: what
+  // enroll() returns goes to the keeper's "activate_credential", its answer to certify().
+  // `ek_public` and `ak_public`: TPM2B_PUBLIC or TPMT_PUBLIC. `ek_certificate`: DER, by this site's
+  // CA or a paired one's. kWrongKey: not an endorsement key of this VM. kConflict: another AK is
+  // pinned. kInvalidArgument: not a key that can only sign what its TPM made. kNotFound: no such
+  // VM.
+  Result<AttestationChallenge> attestation_enroll(VmId vm, ByteSpan ek_public,
+                                                  ByteSpan ek_certificate, ByteSpan ak_public);
+  // One try a challenge, within kChallengeLife. Pins the AK and certifies it: subject key = AK, SAN
+  // URI "holdfast:vm:HEX", signed by the site's CA. kNotFound: no such challenge (any more).
+  // kWrongKey: not the secret.
+  Result<AttestationPin> attestation_certify(VmId vm, ChallengeId challenge, ByteSpan secret);
+  Result<AttestationPin> attestation_pinned(VmId vm);  // kNotFound: none is enrolled
+  // Pins an AK that a paired site has certified for this VM. The same again: no change.
+  Result<AttestationPin> attestation_adopt(VmId vm, std::string_view certificate_pem,
+                                           ByteSpan ak_public);
+  // Gives a VM's pinned AK up, for a VM that got another vTPM on purpose. kNotFound.
+  Status attestation_forget(VmId vm);
+
+  // A JWS signature (ES256: r ‖ s, 64 bytes) by the site's attestation key, which is made at its
+  // first use. `signing_input`: the two base64url parts of a compact JWS with a dot between them,
+  // nothing else is signed. kInvalidArgument.
+  Result<Bytes> attestation_sign(std::string_view signing_input);
+  // The public side: a JWK Set (RFC 7517) as JSON, each key with kid (RFC 7638) and x5c (the key's
+  // certificate, then the site's CA).
+  Result<std::string> attestation_keys();
+
  private:
   ClientOptions options_;
 };
@@ -75,6 +102,8 @@ class KeyClient {
   // An endorsement key's certificate, DER, to be written at the TCG's NV index. `public_key` is a
   // SubjectPublicKeyInfo, DER, of the kind named.
   Result<Bytes> issue_ek_certificate(VmId vm, EkKind kind, ByteSpan public_key);
+  // The name of the VM's pinned attestation key; nullopt: none is enrolled.
+  Result<std::optional<Bytes>> attestation_pinned_name(VmId vm);
 
  private:
   ClientOptions options_;

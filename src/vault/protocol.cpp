@@ -20,10 +20,18 @@ constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kImportWrap, "import_wrap"},
     {Op::kDeleteKey, "delete_key"},
     {Op::kReadFreshness, "read_freshness"},
+    {Op::kAttestationEnroll, "attestation_enroll"},
+    {Op::kAttestationCertify, "attestation_certify"},
+    {Op::kAttestationPinned, "attestation_pinned"},
+    {Op::kAttestationAdopt, "attestation_adopt"},
+    {Op::kAttestationForget, "attestation_forget"},
+    {Op::kAttestationSign, "attestation_sign"},
+    {Op::kAttestationKeys, "attestation_keys"},
     {Op::kFetchKey, "fetch_key"},
     {Op::kPutFreshness, "put_freshness"},
     {Op::kGetFreshness, "get_freshness"},
     {Op::kIssueEk, "issue_ek_certificate"},
+    {Op::kAttestationPinnedName, "attestation_pinned_name"},
 };
 
 constexpr auto kLastErrorCode = static_cast<uint16_t>(ErrorCode::kInternal);
@@ -233,6 +241,40 @@ TlsRequest decode_tls_request(Reader& reader) {
   }
   request.key_pem = reader.text(kMaxPem);
   return request;
+}
+
+void encode(Writer& to, const AttestationPin& pin) {
+  to.id(pin.vm);
+  to.blob(pin.ak_name, kMaxTpmArea);
+  to.blob(pin.ak_public, kMaxTpmArea);
+  to.text(pin.certificate_pem, kMaxPem);
+  to.id(pin.certified_by);
+  to.u64(pin.pinned.value);
+}
+
+AttestationPin decode_attestation_pin(Reader& reader) {
+  AttestationPin pin;
+  pin.vm = reader.id<VmId>();
+  pin.ak_name = reader.bytes(kMaxTpmArea);
+  pin.ak_public = reader.bytes(kMaxTpmArea);
+  pin.certificate_pem = reader.text(kMaxPem);
+  pin.certified_by = reader.id<SiteId>();
+  pin.pinned = Micros(reader.u64());
+  return pin;
+}
+
+void encode(Writer& to, const AttestationChallenge& challenge) {
+  to.id(challenge.id);
+  to.blob(challenge.id_object, kMaxTpmArea);
+  to.blob(challenge.encrypted_secret, kMaxTpmArea);
+}
+
+AttestationChallenge decode_attestation_challenge(Reader& reader) {
+  AttestationChallenge challenge;
+  challenge.id = reader.id<ChallengeId>();
+  challenge.id_object = reader.bytes(kMaxTpmArea);
+  challenge.encrypted_secret = reader.bytes(kMaxTpmArea);
+  return challenge;
 }
 
 Bytes encode_request(Op op, uint32_t request_id, ByteSpan body) {

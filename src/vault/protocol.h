@@ -40,6 +40,9 @@ inline constexpr size_t kMaxSubjectNames = 16;
 inline constexpr size_t kMaxSubjectName = 253;
 inline constexpr size_t kMaxRecipients = 12;      // whose identities together fit a body
 inline constexpr size_t kMaxIdentity = 5 * 1024;  // encoded
+inline constexpr size_t kMaxSigningInput = 60 * 1024;
+inline constexpr size_t kMaxTpmArea = 1024;      // of a TPM: public area, name, credential, secret
+inline constexpr size_t kMaxCertificate = 4096;  // DER, of an endorsement key
 
 enum class Op : uint16_t {
   // Admin listener: the daemon.
@@ -56,11 +59,19 @@ enum class Op : uint16_t {
   kImportWrap = 0x010b,
   kDeleteKey = 0x010c,
   kReadFreshness = 0x010d,
+  kAttestationEnroll = 0x010e,
+  kAttestationCertify = 0x010f,
+  kAttestationPinned = 0x0110,
+  kAttestationAdopt = 0x0111,
+  kAttestationForget = 0x0112,
+  kAttestationSign = 0x0113,
+  kAttestationKeys = 0x0114,
   // Keys listener: keepers, each only for the VM released to its uid.
   kFetchKey = 0x0201,
   kPutFreshness = 0x0202,
   kGetFreshness = 0x0203,
   kIssueEk = 0x0204,
+  kAttestationPinnedName = 0x0205,
 };
 
 bool is_admin_op(Op op);
@@ -111,6 +122,10 @@ class Reader {
   ByteSpan raw(size_t size);  // `size` bytes, or empty if there are fewer
   ByteSpan blob(size_t bound);
   std::string text(size_t bound) { return std::string(as_text(blob(bound))); }
+  Bytes bytes(size_t bound) {
+    const ByteSpan part = blob(bound);
+    return {part.begin(), part.end()};
+  }
   template <typename Id>
   Id id() {
     Id id;
@@ -133,10 +148,14 @@ void encode(Writer& to, const SiteIdentity& identity);
 void encode(Writer& to, const KeyInfo& info);
 void encode(Writer& to, const Freshness& freshness);
 void encode(Writer& to, const TlsRequest& request);
+void encode(Writer& to, const AttestationPin& pin);
+void encode(Writer& to, const AttestationChallenge& challenge);
 SiteIdentity decode_site_identity(Reader& reader);
 KeyInfo decode_key_info(Reader& reader);
 Freshness decode_freshness(Reader& reader);
 TlsRequest decode_tls_request(Reader& reader);
+AttestationPin decode_attestation_pin(Reader& reader);
+AttestationChallenge decode_attestation_challenge(Reader& reader);
 
 // Whole frames.
 Bytes encode_request(Op op, uint32_t request_id, ByteSpan body);

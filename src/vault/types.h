@@ -1,5 +1,5 @@
-// What the vault's callers see: identities, key facts, freshness. None of these holds key bytes;
-// FetchedKey is the one exception and is movable only.
+// What the vault's callers see: identities, key facts, freshness, attestation keys. None of these
+// holds key bytes; FetchedKey is the one exception and is movable only.
 #pragma once
 
 #include <string>
@@ -14,6 +14,8 @@ namespace hf::vault {
 
 // First 16 bytes of SHA-256("holdfast gsp key id v1" ‖ key): names a GSP key without revealing it.
 using KeyId = StrongBytes<struct KeyIdTag, 16>;
+
+using ChallengeId = StrongBytes<struct ChallengeIdTag, 16>;
 
 // A site as its peers know it: what site_identity() returns at one site is what add_recipient()
 // pins at the other. All of it is public.
@@ -64,6 +66,25 @@ enum class EkKind : uint8_t {
   kRsa2048 = 1,
   kEccP384 = 2,
   kRsa3072 = 3,
+};
+
+// First the site asks a vTPM to prove that it holds both keys: only the TPM with the endorsement
+// key opens the secret, and only for the attestation key named (TPM 2.0 Library, part 1, 24).
+struct AttestationChallenge {
+  ChallengeId id;
+  Bytes id_object;         // TPM2B_ID_OBJECT as TPM2_ActivateCredential takes it
+  Bytes encrypted_secret;  // TPM2B_ENCRYPTED_SECRET, likewise
+};
+
+// A VM's attestation key as it was enrolled. It stays so: another key is never put in its place.
+struct AttestationPin {
+  VmId vm;
+  Bytes ak_name;                // TPM2B_NAME's content: nameAlg, digest
+  Bytes ak_public;              // TPMT_PUBLIC
+  std::string certificate_pem;  // by the CA of `certified_by`
+  SiteId certified_by;
+  Micros pinned;
+  bool operator==(const AttestationPin&) const = default;
 };
 
 enum class ImportOutcome : uint8_t {

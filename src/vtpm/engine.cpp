@@ -175,6 +175,7 @@ Status Engine::main_init() {
   running_ = true;
   guest_shut_down_ = false;
   volatile_exported_ = false;
+  hashing_ = false;
   locality_ = 0;
   return {};
 }
@@ -237,6 +238,7 @@ Status Engine::init() {
     return Error{.code = ErrorCode::kIo, .cause = "vTPM: its state could not be stored earlier"};
   }
   TRY(power_off_locked());
+  const bool resumed = incoming_ || !stored_volatile_.empty();
   if (incoming_) {
     TRY(resume_incoming());
   } else {
@@ -250,7 +252,9 @@ Status Engine::init() {
     replace_secret(stored_volatile_, {});
     replace_secret(disorderly_volatile_, {});
   }
-  if (options_.observer != nullptr) options_.observer->on_power(true);
+  if (options_.observer != nullptr) {
+    options_.observer->on_power(resumed ? PowerChange::kResumed : PowerChange::kCold);
+  }
   return settle();
 }
 
@@ -270,7 +274,7 @@ Status Engine::power_off_locked() {
     TRY(execute(shutdown_command(StartupType::kClear)));
   }
   terminate();
-  if (options_.observer != nullptr) options_.observer->on_power(false);
+  if (options_.observer != nullptr) options_.observer->on_power(PowerChange::kOff);
   return settle();
 }
 
@@ -301,12 +305,39 @@ Result<Bytes> Engine::process(ByteSpan command) {
   }
   Bytes response = TRY(execute(command));
   volatile_exported_ = false;
+  hashing_ = false;                      // a command ends it
   replace_secret(stored_volatile_, {});  // of an older moment now
   guest_shut_down_ =
       command_code(command) == kCcShutdown && load_be<uint32_t>(response.data() + 6) == kRcSuccess;
   TRY(settle());
   if (options_.observer != nullptr) options_.observer->on_command(locality_, command, response);
   return response;
+}
+
+Status Engine::between_guest_commands(const std::function<Status(const SendCommand&)>& work) {
+  MutexLock lock(mutex_);
+  const auto unavailable = [](std::string_view why) {
+    return Error{.code = ErrorCode::kUnavailable,
+                 .cause = fmt::format("vTPM: {}", why),
+                 .effect = "nothing was asked of it",
+                 .mend = "try again while the VM runs"};
+  };
+  if (fatal_.load()) return unavailable("its state could not be stored earlier");
+  if (!running_.load()) return unavailable("powered off");
+  if (guest_shut_down_) return unavailable("the guest has shut it down");
+  if (volatile_exported_ || !stored_volatile_.empty()) return unavailable("it is being moved");
+  if (hashing_) return unavailable("a dynamic root of trust is being measured");
+  const uint8_t before = std::exchange(locality_, 0);
+  Status done = work([this](ByteSpan command) { return execute_own(command); });
+  locality_ = before;
+  TRY(settle());
+  return done;
+}
+
+// Only from between_guest_commands(), which holds the mutex.
+Result<Bytes> Engine::execute_own(ByteSpan command) HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) {
+  HF_ASSERT(command.size() >= kTpmHeaderSize && command.size() <= kTpmBufferMax);
+  return execute(command);
 }
 
 Bytes Engine::volatile_snapshot() {

@@ -46,14 +46,27 @@ class StateStore {
   virtual Status commit(ByteSpan state_blob) = 0;
 };
 
-// Sees each command that was executed and its answer, after the commit and before the answer
-// leaves. Called with the engine's mutex held: must be quick and must not call the engine.
+enum class PowerChange {
+  kOff,
+  kCold,     // PCRs start anew
+  kResumed,  // with the volatile state of another process or an earlier moment
+};
+
+// Sees each command of the guest's that was executed and its answer, after the commit and before
+// the answer leaves, and each step of a dynamic root of trust that the TPM took. Called with the
+// engine's mutex held: must be quick and must not call the engine.
 class CommandObserver {
  public:
   virtual ~CommandObserver() = default;
   virtual void on_command(uint8_t locality, ByteSpan command, ByteSpan response) = 0;
-  virtual void on_power(bool running) = 0;  // PCRs start anew with each power-on
+  virtual void on_power(PowerChange change) = 0;
+  virtual void on_hash_start() = 0;
+  virtual void on_hash_data(ByteSpan data) = 0;
+  virtual void on_hash_end() = 0;
 };
+
+// Sends one command and gives the TPM's answer to it.
+using SendCommand = std::function<Result<Bytes>(ByteSpan command)>;
 
 struct EngineOptions {
   StateStore* store = nullptr;          // required; outlives the engine
@@ -106,6 +119,13 @@ class Engine {
   // Executes one whole command. An error means: no answer may be sent. When powered off the answer
   // is TPM_RC_FAILURE, as swtpm's.
   Result<Bytes> process(ByteSpan command) HF_EXCLUDES(mutex_);
+  // For the owner's own commands, at locality 0: `work` runs with none of the guest's in between,
+  // and the observer does not see what it sends. It leaves nothing behind in the TPM: flushes what
+  // it loads, and touches no object or session of the guest's. kUnavailable, and nothing sent,
+  // while the TPM is off, was shut down by the guest, or is in the middle of being moved or of a
+  // dynamic root of trust. Not on a thread that the StateStore waits for.
+  Status between_guest_commands(const std::function<Status(const SendCommand&)>& work)
+      HF_EXCLUDES(mutex_);
   // Asks the running command to end early; never blocks.
   TpmResult cancel();
 
@@ -152,6 +172,7 @@ class Engine {
   Status resume_incoming() HF_REQUIRES(mutex_);
   Status power_off_locked() HF_REQUIRES(mutex_);
   Result<Bytes> execute(ByteSpan command) HF_REQUIRES(mutex_);
+  Result<Bytes> execute_own(ByteSpan command);
   Bytes volatile_snapshot() HF_REQUIRES(mutex_);
   Status settle() HF_REQUIRES(mutex_);  // commits if something is staged
   Status commit() HF_REQUIRES(mutex_);
@@ -169,6 +190,7 @@ class Engine {
   bool incoming_ HF_GUARDED_BY(mutex_) = false;           // libtpms holds state for the next init()
   bool guest_shut_down_ HF_GUARDED_BY(mutex_) = false;    // TPM2_Shutdown was the last command
   bool volatile_exported_ HF_GUARDED_BY(mutex_) = false;  // and no command since
+  bool hashing_ HF_GUARDED_BY(mutex_) = false;            // between hash_start() and hash_end()
   Bytes permanent_ HF_GUARDED_BY(mutex_);
   Bytes stored_volatile_ HF_GUARDED_BY(mutex_);      // by store_volatile()
   Bytes disorderly_volatile_ HF_GUARDED_BY(mutex_);  // powered off without TPM2_Shutdown from this

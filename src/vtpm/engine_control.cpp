@@ -77,20 +77,30 @@ TpmResult Engine::hash_step(TpmResult result) {
 TpmResult Engine::hash_start() {
   MutexLock lock(mutex_);
   if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  return hash_step(TPM_IO_Hash_Start());
+  const TpmResult result = hash_step(TPM_IO_Hash_Start());
+  hashing_ = result == kTpmSuccess;
+  if (hashing_ && options_.observer != nullptr) options_.observer->on_hash_start();
+  return result;
 }
 
 TpmResult Engine::hash_data(ByteSpan data) {
   MutexLock lock(mutex_);
   if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  return hash_step(TPM_IO_Hash_Data(reinterpret_cast<const unsigned char*>(data.data()),
-                                    static_cast<uint32_t>(data.size())));
+  const TpmResult result = hash_step(TPM_IO_Hash_Data(
+      reinterpret_cast<const unsigned char*>(data.data()), static_cast<uint32_t>(data.size())));
+  if (result == kTpmSuccess && options_.observer != nullptr) {
+    options_.observer->on_hash_data(data);
+  }
+  return result;
 }
 
 TpmResult Engine::hash_end() {
   MutexLock lock(mutex_);
   if (!running_.load() || fatal_.load()) return kTpmBadOrdinal;
-  return hash_step(TPM_IO_Hash_End());
+  const TpmResult result = hash_step(TPM_IO_Hash_End());
+  hashing_ = false;
+  if (result == kTpmSuccess && options_.observer != nullptr) options_.observer->on_hash_end();
+  return result;
 }
 
 Engine::Established Engine::established() {

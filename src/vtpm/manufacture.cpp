@@ -4,22 +4,10 @@
 
 #include <algorithm>
 
+#include "vtpm/key_templates.h"
+
 namespace hf::vtpm {
 namespace {
-
-// TPMA_OBJECT: fixedTPM, fixedParent, sensitiveDataOrigin, restricted, decrypt, and then
-// adminWithPolicy (L-1), userWithAuth too (H-3), or userWithAuth and noDA (SRK).
-constexpr uint32_t kEkLowAttributes = 0x000300B2;
-constexpr uint32_t kEkHighAttributes = 0x000300F2;
-constexpr uint32_t kSrkAttributes = 0x00030472;
-
-// PolicySecret(TPM_RH_ENDORSEMENT), EK Credential Profile B.3.
-constexpr std::string_view kEkLowPolicy =
-    "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
-// PolicyOR of that and PolicyAuthorizeNV, B.6.
-constexpr std::string_view kEkHighPolicy =
-    "b26e7d28d11a50bc53d882bcf5fd3a1a074148bb35d3b4e4cb1c0ad9bde419cacb47ba09699646150f9fc000f3f80e"
-    "12";
 
 // TPMA_NV before writing: platformcreate, no_da, authread, ownerread, ppread, writedefine, ppwrite.
 // WRITTEN and WRITELOCKED come by themselves: 0x62072801 in the end.
@@ -27,40 +15,6 @@ constexpr uint32_t kCertificateAttributes = 0x42072001;
 constexpr size_t kNvChunk = 1024;  // libtpms' MAX_NV_BUFFER_SIZE
 
 constexpr std::array kLibtpmsBanks = {kAlgSha1, kAlgSha256, kAlgSha384, kAlgSha512};
-
-Bytes policy(std::string_view hex) { return std::move(from_hex(hex)).value(); }
-
-// A TPMT_PUBLIC, built with the command builder's fields.
-class PublicArea {
- public:
-  PublicArea(uint16_t type, uint16_t name_algorithm, uint32_t attributes, ByteSpan auth_policy) {
-    fields_.u16(type).u16(name_algorithm).u32(attributes).sized(auth_policy);
-  }
-  CommandBuilder& fields() { return fields_; }
-  Bytes finish() {
-    Bytes all = fields_.finish();
-    return Bytes(all.begin() + kTpmHeaderSize, all.end());
-  }
-
- private:
-  CommandBuilder fields_{0, 0};
-};
-
-Bytes rsa_2048_template(uint32_t attributes, ByteSpan auth_policy) {
-  PublicArea area(kAlgRsa, kAlgSha256, attributes, auth_policy);
-  area.fields().u16(kAlgAes).u16(128).u16(kAlgCfb);  // symmetric
-  area.fields().u16(kAlgNull).u16(2048).u32(0);      // scheme, key bits, exponent
-  area.fields().sized(Bytes(256));                   // unique
-  return area.finish();
-}
-
-Bytes ecc_p384_template(uint32_t attributes, ByteSpan auth_policy) {
-  PublicArea area(kAlgEcc, kAlgSha384, attributes, auth_policy);
-  area.fields().u16(kAlgAes).u16(256).u16(kAlgCfb);           // symmetric
-  area.fields().u16(kAlgNull).u16(kCurveP384).u16(kAlgNull);  // scheme, curve, kdf
-  area.fields().sized({}).sized({});                          // unique: x, y
-  return area.finish();
-}
 
 Result<EkPublic> parse_ek_public(EkKind kind, ByteSpan area) {
   ResponseReader reader(area);
@@ -89,13 +43,13 @@ class Line {
     TRY(engine_.init());
     TRY(send(startup_command(StartupType::kClear), "start the new TPM up"));
     TRY(allocate_pcr_banks());
-    TRY(make_primary(kHandleOwner, rsa_2048_template(kSrkAttributes, {}), kSrkHandle, "SRK"));
-    const Bytes rsa = TRY(make_primary(kHandleEndorsement,
-                                       rsa_2048_template(kEkLowAttributes, policy(kEkLowPolicy)),
-                                       kEkRsaHandle, "EK RSA-2048"));
-    const Bytes ecc = TRY(make_primary(kHandleEndorsement,
-                                       ecc_p384_template(kEkHighAttributes, policy(kEkHighPolicy)),
-                                       kEkEccHandle, "EK ECC P-384"));
+    TRY(make_primary(kHandleOwner, srk_template(), kSrkHandle, "SRK"));
+    const Bytes rsa =
+        TRY(make_primary(kHandleEndorsement, ek_rsa_template(), kEkRsaHandle, "EK RSA-2048"));
+    const Bytes ecc =
+        TRY(make_primary(kHandleEndorsement, ek_ecc_template(), kEkEccHandle, "EK ECC P-384"));
+    TRY(make_primary(kHandleEndorsement, attestation_key_template(), kAttestationKeyHandle,
+                     "attestation key"));
     if (options_.issuer != nullptr) TRY(certify(rsa, ecc));
     return engine_.power_off();
   }
@@ -128,33 +82,11 @@ class Line {
   // Returns the public area.
   Result<Bytes> make_primary(uint32_t hierarchy, const Bytes& area, uint32_t persistent,
                              std::string_view what) {
-    Bytes command = CommandBuilder(kTagSessions, kCcCreatePrimary)
-                        .u32(hierarchy)
-                        .password()
-                        .u16(4)
-                        .u16(0)
-                        .u16(0)  // sensitive: no authorization value, no data
-                        .sized(area)
-                        .u16(0)  // outside info
-                        .u32(0)  // creation PCRs
-                        .finish();
-    const Bytes answer = TRY(send(std::move(command), fmt::format("create {}", what)));
-    ResponseReader reader(answer);
-    const uint32_t handle = TRY(reader.u32());
-    TRY(reader.u32());  // parameter size
-    const ByteSpan made = TRY(reader.sized());
-    // TPM2_EvictControl keeps a copy under the persistent handle; owner authorization for all
-    // three.
-    TRY(send(CommandBuilder(kTagSessions, kCcEvictControl)
-                 .u32(kHandleOwner)
-                 .u32(handle)
-                 .password()
-                 .u32(persistent)
-                 .finish(),
-             fmt::format("persist {}", what)));
-    TRY(send(CommandBuilder(kTagNoSessions, kCcFlushContext).u32(handle).finish(),
-             fmt::format("flush {}", what)));
-    return Bytes(made.begin(), made.end());
+    const auto send = [this](ByteSpan command) { return engine_.process(command); };
+    PrimaryKey made = TRY_CONTEXT(create_primary(send, hierarchy, area), what);
+    TRY_CONTEXT(persist(send, made.handle, persistent), what);
+    TRY_CONTEXT(flush(send, made.handle), what);
+    return std::move(made.public_area);
   }
 
   Status certify(ByteSpan rsa_area, ByteSpan ecc_area) {

@@ -5,6 +5,7 @@
 //   0x81010001  EK RSA-2048   (low range template L-1)     certificate at NV 0x01C00002
 //   0x81010016  EK ECC P-384  (high range template H-3)    certificate at NV 0x01C00016
 //   0x81000001  SRK RSA-2048                               platform certificate at NV 0x01C08000
+//   0x8101FF00  attestation key (attestation_key.h)        certificate in the site's vault
 //
 // Without an issuer the keys are made all the same; their certificates can be written later only by
 // whoever holds platform authorization, that is, before the firmware's first boot locks it.
@@ -20,6 +21,8 @@ namespace hf::vtpm {
 inline constexpr uint32_t kEkRsaHandle = 0x81010001;
 inline constexpr uint32_t kEkEccHandle = 0x81010016;
 inline constexpr uint32_t kSrkHandle = 0x81000001;
+// At the end of the range that TCG's registry of reserved handles keeps for endorsement keys.
+inline constexpr uint32_t kAttestationKeyHandle = 0x8101FF00;
 inline constexpr uint32_t kEkRsaCertificateIndex = 0x01C00002;
 inline constexpr uint32_t kEkEccCertificateIndex = 0x01C00016;
 inline constexpr uint32_t kPlatformCertificateIndex = 0x01C08000;

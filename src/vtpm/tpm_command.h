@@ -31,13 +31,33 @@ inline constexpr uint32_t kCcReadPublic = 0x173;
 inline constexpr uint32_t kCcGetCapability = 0x17A;
 inline constexpr uint32_t kCcPcrRead = 0x17E;
 inline constexpr uint32_t kCcPcrExtend = 0x182;
+inline constexpr uint32_t kCcPcrEvent = 0x13C;
+inline constexpr uint32_t kCcPcrReset = 0x13D;
+inline constexpr uint32_t kCcActivateCredential = 0x147;
+inline constexpr uint32_t kCcPolicySecret = 0x151;
+inline constexpr uint32_t kCcQuote = 0x158;
+inline constexpr uint32_t kCcNvReadPublic = 0x169;
+inline constexpr uint32_t kCcStartAuthSession = 0x176;
+inline constexpr uint32_t kCcEventSequenceComplete = 0x185;
 
 inline constexpr uint32_t kRcSuccess = 0;
 inline constexpr uint32_t kRcInitialize = 0x100;
 inline constexpr uint32_t kRcFailure = 0x101;
 inline constexpr uint32_t kRcCommandSize = 0x142;
 
+// Passing: sent again a moment later, the command may succeed (part 2, "TPM_RC").
+inline constexpr uint32_t kRcObjectMemory = 0x902;
+inline constexpr uint32_t kRcSessionMemory = 0x903;
+inline constexpr uint32_t kRcMemory = 0x904;
+inline constexpr uint32_t kRcObjectHandles = 0x906;
+inline constexpr uint32_t kRcYielded = 0x908;
+inline constexpr uint32_t kRcCanceled = 0x909;
+inline constexpr uint32_t kRcTesting = 0x90A;
+inline constexpr uint32_t kRcNvRate = 0x920;
+inline constexpr uint32_t kRcRetry = 0x922;
+
 inline constexpr uint32_t kHandleOwner = 0x40000001;
+inline constexpr uint32_t kHandleNull = 0x40000007;
 inline constexpr uint32_t kHandlePassword = 0x40000009;  // TPM_RS_PW
 inline constexpr uint32_t kHandleEndorsement = 0x4000000B;
 inline constexpr uint32_t kHandlePlatform = 0x4000000C;
@@ -50,6 +70,7 @@ inline constexpr uint16_t kAlgSha256 = 0x000B;
 inline constexpr uint16_t kAlgSha384 = 0x000C;
 inline constexpr uint16_t kAlgSha512 = 0x000D;
 inline constexpr uint16_t kAlgNull = 0x0010;
+inline constexpr uint16_t kAlgRsassa = 0x0014;
 inline constexpr uint16_t kAlgEcc = 0x0023;
 inline constexpr uint16_t kAlgCfb = 0x0043;
 inline constexpr uint16_t kCurveP384 = 0x0004;
