@@ -1,0 +1,152 @@
+#include "secure_boot/certificate.h"
+
+#include <fmt/format.h>
+#include <openssl/bio.h>
+#include <openssl/bn.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+
+#include <memory>
+
+#include "crypto/crypto.h"
+#include "crypto/x509.h"
+
+namespace hf::secure_boot {
+namespace {
+
+struct BioFree {
+  void operator()(BIO* bio) const { BIO_free(bio); }
+};
+using BioHandle = std::unique_ptr<BIO, BioFree>;
+
+// Control characters and quotes come out escaped: what is printed cannot forge a line.
+std::string name_text(const X509_NAME* name) {
+  BioHandle bio(BIO_new(BIO_s_mem()));
+  HF_ASSERT(bio != nullptr);
+  if (X509_NAME_print_ex(bio.get(), name, 0, XN_FLAG_RFC2253 & ~ASN1_STRFLGS_ESC_MSB) < 0) {
+    ERR_clear_error();
+    return "(unreadable name)";
+  }
+  char* text = nullptr;
+  const long length = BIO_get_mem_data(bio.get(), &text);
+  return {text, static_cast<size_t>(std::max(length, 0L))};
+}
+
+std::string common_name_of(const X509_NAME* name) {
+  const int index = X509_NAME_get_index_by_NID(name, NID_commonName, -1);
+  if (index < 0) return {};
+  BioHandle bio(BIO_new(BIO_s_mem()));
+  HF_ASSERT(bio != nullptr);
+  const ASN1_STRING* value = X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, index));
+  if (ASN1_STRING_print_ex(bio.get(), value, ASN1_STRFLGS_ESC_CTRL | ASN1_STRFLGS_UTF8_CONVERT) <
+      0) {
+    ERR_clear_error();
+    return {};
+  }
+  char* text = nullptr;
+  const long length = BIO_get_mem_data(bio.get(), &text);
+  return {text, static_cast<size_t>(std::max(length, 0L))};
+}
+
+std::string time_text(const ASN1_TIME* time) {
+  tm parts{};
+  if (ASN1_TIME_to_tm(time, &parts) != 1) {
+    ERR_clear_error();
+    return "(unreadable time)";
+  }
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
+                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string serial_text(const X509* certificate) {
+  BIGNUM* number = ASN1_INTEGER_to_BN(X509_get0_serialNumber(certificate), nullptr);
+  if (number == nullptr) {
+    ERR_clear_error();
+    return {};
+  }
+  char* hex = BN_bn2hex(number);
+  std::string text = hex == nullptr ? "" : hex;
+  OPENSSL_free(hex);
+  BN_free(number);
+  return text;
+}
+
+void describe_key(const X509* certificate, CertificateFacts& facts) {
+  facts.key = "other";
+  const EVP_PKEY* key = X509_get0_pubkey(certificate);
+  if (key == nullptr) {
+    ERR_clear_error();
+    return;
+  }
+  facts.rsa = EVP_PKEY_is_a(key, "RSA") == 1;
+  if (facts.rsa) {
+    facts.key = fmt::format("RSA {}", EVP_PKEY_get_bits(key));
+  } else if (EVP_PKEY_is_a(key, "EC") == 1) {
+    facts.key = fmt::format("EC {}", EVP_PKEY_get_bits(key));
+  }
+}
+
+int no_passphrase(char*, int, int, void*) { return -1; }
+
+Error unreadable(std::string cause) {
+  ERR_clear_error();
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = std::move(cause),
+               .mend = "openssl x509 -in FILE -noout -subject"};
+}
+
+}  // namespace
+
+Result<CertificateFacts> read_certificate(ByteSpan der) {
+  const crypto::Certificate certificate = TRY(crypto::Certificate::from_der(der));
+  const X509* raw = certificate.handle();
+  CertificateFacts facts;
+  facts.common_name = common_name_of(X509_get_subject_name(raw));
+  facts.subject = name_text(X509_get_subject_name(raw));
+  facts.issuer = name_text(X509_get_issuer_name(raw));
+  facts.issuer_common_name = common_name_of(X509_get_issuer_name(raw));
+  facts.serial = serial_text(raw);
+  facts.not_before = time_text(X509_get0_notBefore(raw));
+  facts.not_after = time_text(X509_get0_notAfter(raw));
+  describe_key(raw, facts);
+  facts.fingerprint = crypto::sha256(der);
+  facts.self_signed = X509_NAME_cmp(X509_get_subject_name(raw), X509_get_issuer_name(raw)) == 0;
+  return facts;
+}
+
+std::string words(const CertificateFacts& facts) {
+  return facts.common_name.empty() ? facts.subject : facts.common_name;
+}
+
+Result<std::vector<Bytes>> certificates_in(ByteSpan file) {
+  if (file.size() > kCertificateFileBytesMax) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = fmt::format("{} bytes are too many for certificates", file.size())};
+  }
+  std::vector<Bytes> found;
+  if (crypto::Certificate::from_der(file).ok()) {
+    found.emplace_back(file.begin(), file.end());
+    return found;
+  }
+  BioHandle bio(BIO_new_mem_buf(file.data(), static_cast<int>(file.size())));
+  HF_ASSERT(bio != nullptr);
+  for (;;) {
+    X509* raw = PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr);
+    if (raw == nullptr) break;
+    found.push_back(crypto::Certificate::adopt(crypto::X509Handle(raw)).to_der());
+    if (found.size() > kCertificatesInFileMax) {
+      return Error{.code = ErrorCode::kLimit, .cause = "too many certificates in one file"};
+    }
+  }
+  const bool at_end = ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
+  if (found.empty() || !at_end) {
+    return unreadable(found.empty() ? "not a certificate, neither in DER nor in PEM"
+                                    : "a certificate in it cannot be read");
+  }
+  ERR_clear_error();
+  return found;
+}
+
+}  // namespace hf::secure_boot
