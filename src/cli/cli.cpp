@@ -38,6 +38,7 @@ struct Options {
   bool yes = false;
   bool follow = false;
   bool without_peer = false;
+  bool give_up_bad_tail = false;
   uint64_t timeout_seconds = 60;
   uint64_t job = 0;
 };
@@ -105,8 +106,11 @@ void add_vm(CLI::App& app, Line& line, Options& options) {
   start->add_option("name", options.vm)->required();
   start->add_flag("--without-peer", options.without_peer,
                   "start a protected VM although its peer cannot be asked (audited)");
+  start->add_flag("--give-up-bad-tail", options.give_up_bad_tail,
+                  "after a failover: end the received journal before records that the VM's key did "
+                  "not seal (audited)");
   verb(start, line, [&options](const Context& context) {
-    return vm_start(context, options.vm, options.without_peer);
+    return vm_start(context, options.vm, options.without_peer, options.give_up_bad_tail);
   });
   CLI::App* stop = vm->add_subcommand("stop", "shut a VM down");
   stop->add_option("name", options.vm)->required();

@@ -41,7 +41,8 @@ struct VmCreateOptions {
   std::vector<std::string> nics;
 };
 Status vm_create(const Context& context, const VmCreateOptions& options);
-Status vm_start(const Context& context, const std::string& name, bool without_peer);
+Status vm_start(const Context& context, const std::string& name, bool without_peer,
+                bool give_up_bad_tail);
 Status vm_stop(const Context& context, const std::string& name, bool force,
                uint64_t timeout_seconds);
 Status vm_list(const Context& context);

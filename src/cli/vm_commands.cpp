@@ -39,8 +39,10 @@ Status vm_create(const Context& context, const VmCreateOptions& options) {
   return run_job(context, "/v1/vms", body);
 }
 
-Status vm_start(const Context& context, const std::string& name, bool without_peer) {
-  return run_job(context, target(name, "/start"), {{"without_peer", without_peer}});
+Status vm_start(const Context& context, const std::string& name, bool without_peer,
+                bool give_up_bad_tail) {
+  return run_job(context, target(name, "/start"),
+                 {{"without_peer", without_peer}, {"give_up_bad_tail", give_up_bad_tail}});
 }
 
 Status vm_stop(const Context& context, const std::string& name, bool force,

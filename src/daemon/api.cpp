@@ -119,6 +119,7 @@ Answer post_start(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   StartOptions options{
       .without_peer = TRY(sys::get_bool_or(TRY(request.json()), "without_peer", false)),
+      .give_up_bad_tail = TRY(sys::get_bool_or(TRY(request.json()), "give_up_bad_tail", false)),
       .actor = request.actor};
   return start_job(services, "vm-start", row.name,
                    [&services, vm = row.id, options](Progress& progress) {

@@ -58,6 +58,7 @@ launcher::StartRequest keeper_request(const Services& services, const VmRow& row
       {"volumes", std::move(volumes)},
       {"vault_socket", services.paths.vault_keys()},
       {"vmgs_path", services.paths.vmgs(row.id)},
+      {"give_up_bad_tail", options.give_up_bad_tail},
       {"protected", services.catalog->protection(row.id).ok()},
       {"security", {{"secure_boot", definition.secure_boot}, {"vtpm", definition.vtpm}}}};
   if (options.adopt_replica) request.adopt_dir = Paths::replica_relative(row.id);

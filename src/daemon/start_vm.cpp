@@ -51,7 +51,13 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
   if (services.units->running(keeper_unit(vm))) TRY(finish_vm(services, row));
   // A failover that broke off after the epoch was raised left the received journal where it was.
   bool replica_waits = std::filesystem::exists(services.paths.replica(vm));
-  Launched launched = TRY(launch_vm(services, row, {.adopt_replica = replica_waits}, progress));
+  if (options.give_up_bad_tail) {
+    TRY(services.catalog->audit(options.actor, "vm start --give-up-bad-tail", row.name,
+                                row.id.hex()));
+  }
+  Launched launched = TRY(launch_vm(
+      services, row, {.adopt_replica = replica_waits, .give_up_bad_tail = options.give_up_bad_tail},
+      progress));
   if (Status ours = still_ours(row, TRY(services.catalog->vm(vm))); !ours.ok()) {
     TRY(services.units->stop(qemu_unit(vm), 9, 5s));
     TRY(finish_vm(services, row));

@@ -14,6 +14,7 @@ Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& reque
 
 struct StartOptions {
   bool without_peer = false;
+  bool give_up_bad_tail = false;  // records of the source's that it did not seal
   std::string actor;
 };
 Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
@@ -33,6 +34,7 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string
 // On an error nothing of it runs any more.
 struct LaunchOptions {
   bool adopt_replica = false;  // the received journal becomes the VM's
+  bool give_up_bad_tail = false;
   ScratchMemory::Use scratch = ScratchMemory::Use::kFresh;
 };
 struct Launched {

@@ -66,7 +66,11 @@ Status KeyedRecovery::on_extent(const Segment& segment, const ExtentEntry& entry
 }
 
 Status KeyedRecovery::on_unlisted(const ScannedRecord& record) {
-  return sealer_.check_record(record.header, record.raw_header, record.payload);
+  Status known = sealer_.check_record(record.header, record.raw_header, record.payload);
+  if (known.ok() || known.error().code != ErrorCode::kCorrupt) return known;
+  return std::move(known).error().with_mend(
+      "what the VM's key did not seal was made up on its way here or altered on the disk; after a "
+      "failover, holdfast vm start NAME --give-up-bad-tail ends the journal before it");
 }
 
 void Journal::Impl::start(Recovered recovered,

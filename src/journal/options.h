@@ -27,6 +27,10 @@ struct LogOptions {
   // Older ones have close and table checked; their units are checked as they are read. A restart
   // under a running guest passes 0: the process died, the files did not change hands.
   uint64_t verify_bytes_max = 1ull << 30;
+  // Opening an unclosed tail of an older epoch than this ends it before its first record whose tag
+  // differs, where it is refused otherwise. Who ships a tail can make records that chain, without
+  // the key; an operator may have to give them up to get a VM back.
+  Epoch bad_tail_given_up;
   Faults faults = {};
 };
 

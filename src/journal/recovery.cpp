@@ -58,6 +58,7 @@ class Recovery {
   Status read_closed_records(const Segment& segment);
   Status take_unlisted(const SegmentEntry& entry);
   Status scan_unlisted(Segment segment, uint64_t size);
+  Result<bool> counts(const ScannedRecord& record);
   Status take_close(Segment segment, const ScannedRecord& record, uint64_t size);
   void plan_repair(FileId file, uint64_t offset, Bytes expected, uint64_t size);
   size_t first_read_in_full() const;
@@ -253,7 +254,9 @@ Status Recovery::scan_unlisted(Segment segment, uint64_t size) {
         next.error().code != ErrorCode::kUnsupported) {
       return std::move(next).error();
     }
-    if (!next.ok() || !out_.line.check(next->header, next->payload, options_.faults).ok()) {
+    const bool whole =
+        next.ok() && out_.line.check(next->header, next->payload, options_.faults).ok();
+    if (!whole || !TRY(counts(*next))) {
       if (out_.summary.records() == 0) {
         out_.prepared.push_back(std::move(segment));
         return {};
@@ -268,7 +271,6 @@ Status Recovery::scan_unlisted(Segment segment, uint64_t size) {
       TRY(take_close(std::move(segment), record, size));
       break;
     }
-    if (visitor_ != nullptr) TRY(visitor_->on_unlisted(record));
     const Digest digest = header_digest(record.header_bytes());
     out_.line.advance(record.header, digest, record.payload);
     segment.mark(record.header.sequence, record.offset);
@@ -286,6 +288,17 @@ Status Recovery::scan_unlisted(Segment segment, uint64_t size) {
   encode_segment_header(header, head);
   plan_repair(out_.inherited.back(), 0, std::move(head), size);
   return {};
+}
+
+// A close speaks for itself: it is signed.
+Result<bool> Recovery::counts(const ScannedRecord& record) {
+  if (visitor_ == nullptr || record.header.kind == RecordKind::kClose) return true;
+  Status known = visitor_->on_unlisted(record);
+  if (known.ok()) return true;
+  const bool given_up =
+      known.error().code == ErrorCode::kCorrupt && out_.line.epoch() < options_.bad_tail_given_up;
+  if (!given_up) return std::move(known).error();
+  return false;
 }
 
 Status Recovery::take_close(Segment segment, const ScannedRecord& record, uint64_t size) {

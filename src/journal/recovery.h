@@ -23,7 +23,8 @@ class RecoveryVisitor {
  public:
   virtual Status on_base(const BaseEntry& base, FileId file) = 0;
   virtual Status on_extent(const Segment& segment, const ExtentEntry& entry) = 0;
-  // Each record of step 3 before it counts. An error stops the recovery.
+  // Each record of step 3 before it counts. An error stops the recovery, or ends the line before it
+  // (LogOptions::bad_tail_given_up).
   virtual Status on_unlisted(const ScannedRecord& record) = 0;
 
  protected:

@@ -42,6 +42,7 @@ Result<Config> parse_config(std::string_view json) {
   config.uefi_template = TRY(sys::get_string_or(object, "uefi_template", ""));
   config.vmgs_path = TRY(sys::get_string_or(object, "vmgs_path", ""));
   config.is_protected = TRY(sys::get_bool_or(object, "protected", false));
+  config.give_up_bad_tail = TRY(sys::get_bool_or(object, "give_up_bad_tail", false));
   config.segment_bytes = TRY(sys::get_u64_or(object, "segment_bytes", config.segment_bytes));
   config.merge_keep_segments =
       TRY(sys::get_u64_or(object, "merge_keep_segments", config.merge_keep_segments));

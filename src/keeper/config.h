@@ -28,6 +28,8 @@ struct Config {
   bool vtpm = true;
   std::string uefi_template;  // create: a firmware variable store to start from
   std::string vmgs_path;      // serve: where the projection goes at stop; empty: none
+  // A journal received under an older epoch may end before a record with a bad tag.
+  bool give_up_bad_tail = false;
   bool is_protected = false;  // nothing is merged away before the peer's position is known
   uint64_t segment_bytes = uint64_t{64} << 20;
   uint64_t merge_keep_segments = 16;

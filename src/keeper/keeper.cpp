@@ -79,8 +79,9 @@ Status Keeper::open_journal() {
        // A guest waits for its disk: what its own keeper wrote moments ago is not read once more.
        // Closes, tables and the tail are checked all the same, and each unit as it is read.
        .log = {.segment_bytes = config_.segment_bytes,
-               .verify_bytes_max =
-                   succeeds_a_keeper() ? 0 : journal::LogOptions{}.verify_bytes_max},
+               .verify_bytes_max = succeeds_a_keeper() ? 0 : journal::LogOptions{}.verify_bytes_max,
+               // Never what this epoch wrote: a keeper that is started again has the same config.
+               .bad_tail_given_up = config_.give_up_bad_tail ? config_.epoch : Epoch()},
        .known_durable = known,
        .merge_keep_segments = config_.merge_keep_segments}));
   if (scratch_memory_) {
