@@ -6,6 +6,7 @@ namespace hf::vault {
 
 std::string key_file_name(const VmId& vm) { return "key-" + vm.hex() + ".hfv"; }
 std::string freshness_file_name(const VmId& vm) { return "freshness-" + vm.hex() + ".hfv"; }
+std::string attestation_file_name(const VmId& vm) { return "attestation-" + vm.hex() + ".hfv"; }
 std::string recipient_file_name(const SiteId& site) { return "recipient-" + site.hex() + ".hfv"; }
 
 Error no_key(const VmId& vm) {

@@ -14,8 +14,11 @@ namespace hf::vault {
 // The daemon asks for a new leaf at its start; five years outlast any run of it.
 inline constexpr uint32_t kLeafValidDays = 5 * 365;
 
+inline constexpr std::string_view kAttestationKeyFileName = "attestation-key.hfv";
+
 std::string key_file_name(const VmId& vm);            // key-HEX.hfv
 std::string freshness_file_name(const VmId& vm);      // freshness-HEX.hfv
+std::string attestation_file_name(const VmId& vm);    // attestation-HEX.hfv
 std::string recipient_file_name(const SiteId& site);  // recipient-HEX.hfv
 
 Error no_key(const VmId& vm);

@@ -32,6 +32,8 @@ enum class FileKind : uint16_t {
   kKey = 2,
   kRecipient = 3,
   kFreshness = 4,
+  kAttestationKey = 5,
+  kAttestation = 6,
 };
 
 inline constexpr size_t kSealedFileMax = 64 * 1024;

@@ -29,6 +29,13 @@ Result<Bytes> blob(Result<Bytes> bytes) {
   return out.take();
 }
 
+Result<Bytes> pin(Result<AttestationPin> found) {
+  const AttestationPin value = TRY(std::move(found));
+  Writer out;
+  encode(out, value);
+  return out.take();
+}
+
 }  // namespace
 
 crypto::Secret Service::answer(Listener listener, const Caller& caller, const FrameHeader& header,
@@ -137,6 +144,53 @@ Result<Bytes> Service::admin_sites(Op op, const Caller& caller, ByteSpan body) {
       return out.take();
     }
     default:
+      return attestation(op, caller, body);
+  }
+}
+
+Result<Bytes> Service::attestation(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  Writer out;
+  const bool of_a_vm = op != Op::kAttestationSign && op != Op::kAttestationKeys;
+  const VmId vm = of_a_vm ? reader.id<VmId>() : VmId{};
+  switch (op) {
+    case Op::kAttestationEnroll: {
+      const ByteSpan ek_public = reader.blob(kMaxTpmArea);
+      const ByteSpan ek_certificate = reader.blob(kMaxCertificate);
+      const ByteSpan ak_public = reader.blob(kMaxTpmArea);
+      TRY(reader.finish("attestation_enroll"));
+      encode(out, TRY(vault_.attestation_enroll(vm, ek_public, ek_certificate, ak_public, caller)));
+      return out.take();
+    }
+    case Op::kAttestationCertify: {
+      const ChallengeId challenge = reader.id<ChallengeId>();
+      const ByteSpan secret = reader.blob(kMaxTpmArea);
+      TRY(reader.finish("attestation_certify"));
+      return pin(vault_.attestation_certify(vm, challenge, secret, caller));
+    }
+    case Op::kAttestationPinned:
+      TRY(reader.finish("attestation_pinned"));
+      return pin(vault_.attestation_pinned(vm));
+    case Op::kAttestationAdopt: {
+      const std::string certificate = reader.text(kMaxPem);
+      const ByteSpan ak_public = reader.blob(kMaxTpmArea);
+      TRY(reader.finish("attestation_adopt"));
+      return pin(vault_.attestation_adopt(vm, certificate, ak_public, caller));
+    }
+    case Op::kAttestationForget:
+      TRY(reader.finish("attestation_forget"));
+      return empty(vault_.attestation_forget(vm, caller));
+    case Op::kAttestationSign: {
+      const std::string input = reader.text(kMaxSigningInput);
+      TRY(reader.finish("attestation_sign"));
+      return blob(vault_.attestation_sign(input, caller));
+    }
+    case Op::kAttestationKeys: {
+      TRY(reader.finish("attestation_keys"));
+      out.text(TRY(vault_.attestation_keys(caller)), kMaxBlob);
+      return out.take();
+    }
+    default:
       return wrong_listener(op);
   }
 }
@@ -170,6 +224,14 @@ Result<Bytes> Service::keys(Op op, const Caller& caller, ByteSpan body) {
       const ByteSpan public_key = reader.blob(kMaxBlob);
       TRY(reader.finish("issue_ek_certificate"));
       return blob(vault_.issue_ek_certificate(vm, kind, public_key, caller));
+    }
+    case Op::kAttestationPinnedName: {
+      TRY(reader.finish("attestation_pinned_name"));
+      const std::optional<Bytes> name = TRY(vault_.attestation_pinned_name(vm, caller));
+      Writer out;
+      out.u8(name.has_value() ? 1 : 0);
+      if (name.has_value()) out.blob(*name, kMaxTpmArea);
+      return out.take();
     }
     default:
       return wrong_listener(op);

@@ -178,6 +178,9 @@ Status Vault::delete_key(const VmId& vm, const Caller& caller) {
   TRY(audit_.append({.event = "delete_key", .vm = vm, .uid = caller.uid, .pid = caller.pid}));
   // The key last: half done, the freshness record alone would block the VM's id for ever.
   if (has_freshness) TRY(directory_.remove(freshness_file_name(vm)));
+  if (directory_.exists(attestation_file_name(vm))) {
+    TRY(directory_.remove(attestation_file_name(vm)));
+  }
   if (has_key) TRY(directory_.remove(key_file_name(vm)));
   return {};
 }

@@ -5,6 +5,7 @@
 // changed, unless the error says otherwise.
 //
 // Rules it keeps:
+//   - a VM's attestation key is pinned once; another one is refused until the pin is given up;
 //   - a key is never minted over existing state: not over a key, not over a freshness record;
 //   - at rest a key exists only sealed under the KEK; it leaves only to a keeper to whose uid it
 //   was
@@ -31,6 +32,7 @@ struct CheckSummary {
   uint64_t keys = 0;
   uint64_t recipients = 0;
   uint64_t freshness_records = 0;
+  uint64_t attestation_records = 0;
   AuditSummary audit;
   std::vector<std::string> problems;  // one line each: the file and what is wrong with it
 };
@@ -73,6 +75,17 @@ class Vault {
   Result<Bytes> wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller);
   Result<ImportOutcome> import_wrap(const VmId& vm, ByteSpan blob, const Caller& caller);
   Result<Freshness> read_freshness(const VmId& vm) const;  // kNotFound
+  Result<AttestationChallenge> attestation_enroll(const VmId& vm, ByteSpan ek_public,
+                                                  ByteSpan ek_certificate, ByteSpan ak_public,
+                                                  const Caller& caller);
+  Result<AttestationPin> attestation_certify(const VmId& vm, const ChallengeId& challenge,
+                                             ByteSpan secret, const Caller& caller);
+  Result<AttestationPin> attestation_pinned(const VmId& vm) const;
+  Result<AttestationPin> attestation_adopt(const VmId& vm, std::string_view certificate_pem,
+                                           ByteSpan ak_public, const Caller& caller);
+  Status attestation_forget(const VmId& vm, const Caller& caller);
+  Result<Bytes> attestation_sign(std::string_view signing_input, const Caller& caller);
+  Result<std::string> attestation_keys(const Caller& caller);
 
   // For keepers: kPermission unless `vm` is released to the caller's uid.
   Result<FetchedKey> fetch_key(const VmId& vm, const Caller& caller);
@@ -80,6 +93,7 @@ class Vault {
   Result<std::optional<Freshness>> get_freshness(const VmId& vm, const Caller& caller);
   Result<Bytes> issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan public_key,
                                      const Caller& caller);
+  Result<std::optional<Bytes>> attestation_pinned_name(const VmId& vm, const Caller& caller);
 
  private:
   // A key with what its file says about it.
@@ -97,6 +111,24 @@ class Vault {
     StoredKey stored;
   };
 
+  // What is known of a VM's vTPM: its endorsement key since manufacture, its AK since enrolment.
+  struct AttestationRecord {
+    Digest ek_fingerprint;  // SHA-256 of the SubjectPublicKeyInfo; zero: made elsewhere, or before
+    std::optional<AttestationPin> pin;
+  };
+  // An enrolment under way; in memory only.
+  struct Challenge {
+    VmId vm;
+    Bytes ak_public;
+    Digest ek_fingerprint;
+    crypto::Secret secret;
+    Micros begun;  // monotonic
+  };
+  struct AttestationKey {
+    crypto::KeyPair key;
+    crypto::Certificate certificate;
+  };
+
   Vault(Directory directory, SiteKeys site, AuditLog audit, Clock& clock, Rng& rng);
 
   Result<StoredKey> load_key(const VmId& vm) const;
@@ -107,6 +139,17 @@ class Vault {
   Status refuse_over_existing(const VmId& vm) const;
   void audit_refusal(const VmId& vm, const Caller& caller, std::string_view event);
 
+  Result<AttestationRecord> load_attestation(const VmId& vm) const;  // empty if there is none
+  Status store_attestation(const VmId& vm, const AttestationRecord& record);
+  Status note_endorsement_key(const VmId& vm, const crypto::SpkiKey& ek);
+  Status check_endorsement_key(const VmId& vm, const crypto::SpkiKey& ek,
+                               ByteSpan certificate) const;
+  Status refuse_another_key(const VmId& vm, const AttestationRecord& record, ByteSpan name,
+                            const Caller& caller, std::string_view event);
+  Result<const AttestationKey*> attestation_key(const Caller& caller);
+  Result<AttestationKey> load_attestation_key() const;
+  Result<AttestationKey> make_attestation_key(const Caller& caller);
+
   Directory directory_;
   SiteKeys site_;
   AuditLog audit_;
@@ -114,6 +157,8 @@ class Vault {
   Rng& rng_;
   const uint32_t own_uid_;
   std::map<VmId, Release> released_;
+  std::map<ChallengeId, Challenge> challenges_;
+  std::optional<AttestationKey> attestation_key_;  // once it was needed
   Micros last_refusal_;
 };
 

@@ -33,6 +33,10 @@ Result<CheckSummary> Vault::check() const {
       note(load_key(*key), summary.keys);
     } else if (const auto vm = id_in<VmId>(name, "freshness-")) {
       note(read_freshness(*vm), summary.freshness_records);
+    } else if (const auto attested = id_in<VmId>(name, "attestation-")) {
+      note(load_attestation(*attested), summary.attestation_records);
+    } else if (name == kAttestationKeyFileName) {
+      note(load_attestation_key(), summary.attestation_records);
     } else if (const auto site = id_in<SiteId>(name, "recipient-")) {
       note(load_recipient(*site), summary.recipients);
     } else if (name != kSiteFileName && name != kHostSecretName && name != kAuditName &&

@@ -135,6 +135,7 @@ Result<Bytes> Vault::issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan 
                      .key = release->stored.key_id,
                      .uid = caller.uid,
                      .pid = caller.pid}));
+  if (kind == EkKind::kRsa2048) TRY(note_endorsement_key(vm, ek));
   return certificate.to_der();
 }
 

@@ -122,9 +122,11 @@ Status check(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   for (const std::string& problem : found.problems) fmt::print(stderr, "{}\n", problem);
   fmt::print(
       "{{\"site_id\":\"{}\",\"name\":\"{}\",\"keys\":{},\"recipients\":{},"
-      "\"freshness_records\":{},\"audit_lines\":{},\"audit_head\":\"{}\",\"problems\":{}}}\n",
+      "\"freshness_records\":{},\"attestation_records\":{},\"audit_lines\":{},\"audit_head\":\"{}"
+      "\",\"problems\":{}}}\n",
       vault->identity().site.hex(), vault->identity().name, found.keys, found.recipients,
-      found.freshness_records, found.audit.lines, found.audit.head.hex(), found.problems.size());
+      found.freshness_records, found.attestation_records, found.audit.lines, found.audit.head.hex(),
+      found.problems.size());
   if (found.problems.empty()) return {};
   return Error{.code = ErrorCode::kCorrupt,
                .cause = found.problems.front(),

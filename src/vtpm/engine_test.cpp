@@ -300,7 +300,10 @@ class Recorder final : public CommandObserver {
   void on_command(uint8_t /*locality*/, ByteSpan command, ByteSpan /*response*/) override {
     codes.push_back(command_code(command));
   }
-  void on_power(bool running) override { powers.push_back(running); }
+  void on_power(PowerChange change) override { powers.push_back(change != PowerChange::kOff); }
+  void on_hash_start() override {}
+  void on_hash_data(ByteSpan /*data*/) override {}
+  void on_hash_end() override {}
   std::vector<uint32_t> codes;
   std::vector<bool> powers;
 };
