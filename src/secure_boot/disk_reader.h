@@ -1,0 +1,65 @@
+// Reading a disk image without mounting it: bytes by offset, read-only.
+//
+// What a guest wrote to its disk is hostile input. Nothing here needs root, follows a link inside
+// the image or writes.
+#pragma once
+
+#include <string>
+
+#include "base/bytes.h"
+#include "base/result.h"
+#include "sys/fd.h"
+
+namespace hf::secure_boot {
+
+// Somewhere bytes can be read by offset: a raw image, a range of one, a VM's disk in its journal.
+class BlockSource {
+ public:
+  virtual ~BlockSource() = default;
+  virtual uint64_t size() const = 0;
+  // All of `out`, or an error; kCorrupt if it reaches beyond the end.
+  virtual Status read(uint64_t offset, MutableByteSpan out) = 0;
+
+  Result<Bytes> read_bytes(uint64_t offset, size_t count);
+};
+
+class MemorySource final : public BlockSource {
+ public:
+  explicit MemorySource(ByteSpan bytes) : bytes_(bytes) {}  // a view
+  uint64_t size() const override { return bytes_.size(); }
+  Status read(uint64_t offset, MutableByteSpan out) override;
+
+ private:
+  ByteSpan bytes_;
+};
+
+// A range of another source, which must outlive it.
+class RangeSource final : public BlockSource {
+ public:
+  // The range is cut to the source's end.
+  RangeSource(BlockSource& source, uint64_t offset, uint64_t size);
+  uint64_t size() const override { return size_; }
+  Status read(uint64_t offset, MutableByteSpan out) override;
+
+ private:
+  BlockSource& source_;
+  uint64_t offset_;
+  uint64_t size_;
+};
+
+// A raw image: a file or a block device.
+class FileSource final : public BlockSource {
+ public:
+  // kNotFound, kPermission, kInvalidArgument (not a file), kUnsupported (qcow2 and other formats;
+  // the mend is the qemu-img command that converts it).
+  static Result<FileSource> open(const std::string& path);
+  uint64_t size() const override { return size_; }
+  Status read(uint64_t offset, MutableByteSpan out) override;
+
+ private:
+  FileSource(sys::UniqueFd fd, uint64_t size) : fd_(std::move(fd)), size_(size) {}
+  sys::UniqueFd fd_;
+  uint64_t size_;
+};
+
+}  // namespace hf::secure_boot

@@ -1,0 +1,85 @@
+#include "secure_boot/explanations.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace hf::secure_boot {
+namespace {
+
+constexpr size_t kExplanationsMax = 20000;
+
+constexpr uint32_t kPcrImages = 4;
+constexpr uint32_t kPcrPartitions = 5;
+constexpr uint32_t kPcrGrubText = 8;
+constexpr uint32_t kPcrGrubFiles = 9;
+constexpr uint32_t kPcrUki = 11;
+constexpr uint32_t kPcrOptions = 12;
+
+}  // namespace
+
+void Explainer::add(uint32_t pcr, ByteSpan digest, const std::string& words) {
+  if (report_.explained.size() >= kExplanationsMax) return;
+  std::string key = to_hex(digest);
+  auto [from, to] = report_.explained.equal_range(key);
+  const bool known = std::any_of(from, to, [&](const auto& entry) {
+    return entry.second.pcr == pcr && entry.second.words == words;
+  });
+  if (!known) report_.explained.emplace(std::move(key), Explanation{.pcr = pcr, .words = words});
+}
+
+void Explainer::bytes(uint32_t pcr, ByteSpan content, const std::string& words) {
+  for (DigestAlgorithm algorithm : kDigestAlgorithms) {
+    add(pcr, digest_of(algorithm, content), words);
+  }
+}
+
+void Explainer::image(const PeImage& image, const std::string& words) {
+  for (DigestAlgorithm algorithm : kDigestAlgorithms) {
+    Result<Bytes> digest = image.authenticode_digest(algorithm);
+    if (digest.ok()) add(kPcrImages, *digest, words);
+  }
+}
+
+void Explainer::file(ByteSpan content, const std::string& words) {
+  bytes(kPcrGrubFiles, content, words);
+}
+
+void Explainer::grub_text(std::string_view text, const std::string& words) {
+  bytes(kPcrGrubText, as_bytes(text), words);
+}
+
+void Explainer::partition_table(ByteSpan event) {
+  bytes(kPcrPartitions, event, "the partition table of the disk");
+}
+
+void Explainer::load_options(std::string_view options) {
+  Bytes utf16;
+  for (char c : options) {  // boot entries are ASCII; others are measured as they are encoded
+    utf16.push_back(static_cast<std::byte>(c));
+    utf16.push_back(std::byte{0});
+  }
+  utf16.resize(utf16.size() + 2);
+  bytes(kPcrOptions, utf16, fmt::format("kernel command line \"{}\"", options));
+}
+
+void Explainer::uki_sections(const PeImage& image, const std::string& name) {
+  for (std::string_view section_name : kUkiSections) {
+    const PeSection* section = image.section(section_name);
+    if (section == nullptr || section_name == ".pcrsig") continue;
+    Bytes label(section_name.size() + 1);
+    std::ranges::copy(as_bytes(section_name), label.begin());
+    bytes(kPcrUki, label, fmt::format("that section {} of {} follows", section_name, name));
+    const ByteSpan content = image.content(*section);
+    const std::string words = fmt::format("section {} of {}", section_name, name);
+    if (section->virtual_size > content.size() && section->virtual_size <= kPeBytesMax) {
+      Bytes loaded(content.begin(), content.end());  // memory behind the file's bytes is zero
+      loaded.resize(section->virtual_size);
+      bytes(kPcrUki, loaded, words);
+    } else {
+      bytes(kPcrUki, content, words);
+    }
+  }
+}
+
+}  // namespace hf::secure_boot

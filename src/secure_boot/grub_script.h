@@ -1,0 +1,39 @@
+// Just enough of GRUB's shell to know what a grub.cfg may load and which commands it may run.
+//
+// Every simple command in the text is taken, whichever branch it stands in, with the variables
+// expanded whose values are known. What depends on others is kept and marked as not exact. This is
+// not an interpreter: it answers "what could be loaded", and gives the words that GRUB measures
+// into PCR 8 for commands that are exact.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hf::secure_boot {
+
+inline constexpr size_t kGrubScriptBytesMax = size_t{1} << 20;
+inline constexpr size_t kGrubCommandsMax = 10000;
+
+struct GrubCommand {
+  std::vector<std::string> words;
+  bool exact = true;  // every variable in it was known
+  // As measured: the words with a blank between.
+  std::string text() const;
+};
+
+// Values by name; a name that is there without a value is known to be unknowable.
+using GrubVariables = std::map<std::string, std::optional<std::string>>;
+
+// `set` and NAME=VALUE change `variables` for what follows. Stops at the bounds.
+std::vector<GrubCommand> grub_commands(std::string_view text, GrubVariables& variables);
+
+// "(hd0,gpt1)/vmlinuz" → "(hd0,gpt1)" and "/vmlinuz"; no device: the first is empty.
+struct GrubPath {
+  std::string device;
+  std::string path;
+};
+GrubPath split_grub_path(std::string_view text);
+
+}  // namespace hf::secure_boot
