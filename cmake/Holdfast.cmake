@@ -60,7 +60,7 @@ function(holdfast_library name)
     target_link_libraries(${name}_test PRIVATE hf_${name} ${test_deps} GTest::gmock GTest::gtest_main)
     holdfast_compile_options(${name}_test)
     gtest_discover_tests(${name}_test DISCOVERY_MODE PRE_TEST TEST_PREFIX "${name}."
-        PROPERTIES TIMEOUT 120)
+        PROPERTIES TIMEOUT 120 ENVIRONMENT "HOLDFAST_SOURCE=${CMAKE_SOURCE_DIR}")
   endif()
 
   if(HOLDFAST_FUZZ)

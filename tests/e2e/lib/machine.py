@@ -29,6 +29,7 @@ class Machine:
         self.firmware = CODE_SECURE_BOOT
         self.tpm_device = "tpm-crb"
         self.with_agent = False  # a port for the guest's agent at agent_path
+        self.reboots = False  # a guest's reset starts it again; else it ends QEMU
         self.more_argv = []  # further words for QEMU: another device, a kernel
 
     def next_run_dir(self):
@@ -42,7 +43,7 @@ class Machine:
         self.qmp_path = run_dir / "qmp.sock"
         self.agent_path = run_dir / "agent.sock"
         argv = [
-            "qemu-system-x86_64", "-nodefaults", "-display", "none", "-no-reboot", "-m", "512",
+            "qemu-system-x86_64", "-nodefaults", "-display", "none", "-m", "512",
             "-machine", "q35,smm=on,pflash0=code,pflash1=vars", "-accel", "tcg,thread=multi", "-cpu", "max",
             "-global", "driver=cfi.pflash01,property=secure,value=on",
             "-blockdev", f"driver=file,filename={self.firmware},node-name=code,read-only=on",
@@ -54,6 +55,8 @@ class Machine:
             boot = ",bootindex=1" if number == 1 else ""
             argv += ["-blockdev", _nbd(f"disk{number}", socket_path, export),
                      "-device", f"virtio-blk-pci,drive=disk{number}{boot}"]
+        if not self.reboots:
+            argv.append("-no-reboot")
         if self.with_agent:
             argv += ["-device", "virtio-serial-pci",
                      "-chardev", f"socket,id=agent,path={self.agent_path},server=on,wait=off",
