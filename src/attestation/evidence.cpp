@@ -137,9 +137,11 @@ Result<Evidence> parse_members(const sys::JsonObject& object) {
   evidence.pcrs = TRY(parse_pcrs(object));
   evidence.event_log = TRY(get_optional(object, "event_log", kEvidenceEventLogMax));
   if (sys::has_member(object, "extends")) {
-    const sys::JsonArray* extends = TRY(sys::get_array(object, "extends"));
-    if (extends->size() > kEvidenceExtendsMax) return too_long("extends", kEvidenceExtendsMax);
-    evidence.extends = *extends;
+    const sys::JsonObject* record = TRY(sys::get_object(object, "extends"));
+    if (TRY(sys::get_array(*record, "extends"))->size() > kEvidenceExtendsMax) {
+      return Error{.code = ErrorCode::kLimit, .cause = "more extends than a boot makes"};
+    }
+    evidence.extends = *record;
   }
   evidence.secure_boot = TRY(parse_variables(object));
   return evidence;

@@ -29,7 +29,7 @@ struct Evidence {
   std::optional<Bytes> ek_certificate;        // DER
   std::vector<PcrValues> pcrs;
   std::optional<Bytes> event_log;
-  std::optional<sys::JsonArray> extends;     // the keeper's record; extend_record.h reads it
+  std::optional<sys::JsonObject> extends;    // the keeper's record; extend_record.h reads it
   std::map<std::string, Bytes> secure_boot;  // PK, KEK, db, dbx, MokListRT …: EFI_SIGNATURE_LISTs
 };
 
