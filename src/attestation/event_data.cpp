@@ -16,21 +16,6 @@ constexpr size_t kGptEntrySize = 128;
 constexpr size_t kGptPartitionsMax = 1024;
 constexpr uint32_t kFirmwarePcrLast = 7;
 
-consteval Guid guid(uint32_t a, uint16_t b, uint16_t c, std::array<uint8_t, 8> d) {
-  Guid out{};
-  for (size_t i = 0; i < 4; ++i) out[i] = static_cast<std::byte>(a >> (8 * i));
-  for (size_t i = 0; i < 2; ++i) out[4 + i] = static_cast<std::byte>(b >> (8 * i));
-  for (size_t i = 0; i < 2; ++i) out[6 + i] = static_cast<std::byte>(c >> (8 * i));
-  for (size_t i = 0; i < 8; ++i) out[8 + i] = static_cast<std::byte>(d[i]);
-  return out;
-}
-
-Guid load_guid(const std::byte* from) {
-  Guid out;
-  std::copy_n(from, out.size(), out.begin());
-  return out;
-}
-
 void append_utf8(std::string& text, uint32_t point) {
   if (point < 0x80) {
     text += static_cast<char>(point);
@@ -78,20 +63,6 @@ size_t utf8_length(std::string_view text, size_t at) {
 }
 
 }  // namespace
-
-const Guid kGlobalVariableGuid =
-    guid(0x8be4df61, 0x93ca, 0x11d2, {0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c});
-const Guid kImageSecurityGuid =
-    guid(0xd719b2cb, 0x3d3a, 0x4596, {0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f});
-const Guid kShimGuid =
-    guid(0x605dab50, 0xe046, 0x4300, {0xab, 0xb6, 0x3d, 0xd8, 0x10, 0xdd, 0x8b, 0x23});
-
-std::string to_string(const Guid& guid) {
-  const std::byte* at = guid.data();
-  std::string rest = to_hex(ByteSpan(guid).subspan(8));
-  return fmt::format("{:08x}-{:04x}-{:04x}-{}-{}", load_le<uint32_t>(at), load_le<uint16_t>(at + 4),
-                     load_le<uint16_t>(at + 6), rest.substr(0, 4), rest.substr(4));
-}
 
 std::string utf8_of_utf16(ByteSpan utf16) {
   std::string text;
@@ -152,7 +123,7 @@ std::optional<EfiVariable> efi_variable(const Event& event) {
   }
   EfiVariable variable;
   ByteSpan head = data.first(kVariableHeaderSize + units * 2);
-  variable.guid = load_guid(data.data());
+  variable.guid = Guid::load(data.data());
   variable.name = utf8_of_utf16(head.subspan(kVariableHeaderSize));
   variable.data = data.last(size);
   variable.name_covered = covers(event, head);
@@ -236,11 +207,11 @@ std::optional<GptTable> gpt_table(const Event& event) {
   ByteSpan entries = data.subspan(kGptHeaderSize + 8);
   if (count > kGptPartitionsMax || entries.size() != count * kGptEntrySize) return std::nullopt;
   GptTable table;
-  table.disk = load_guid(data.data() + 56);
+  table.disk = Guid::load(data.data() + 56);
   for (size_t i = 0; i < count; ++i) {
     const std::byte* entry = entries.data() + i * kGptEntrySize;
-    table.partitions.push_back({.type = load_guid(entry),
-                                .id = load_guid(entry + 16),
+    table.partitions.push_back({.type = Guid::load(entry),
+                                .id = Guid::load(entry + 16),
                                 .first_block = load_le<uint64_t>(entry + 32),
                                 .last_block = load_le<uint64_t>(entry + 40),
                                 .name = utf8_of_utf16(ByteSpan(entry + 56, 72))});

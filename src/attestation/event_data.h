@@ -10,16 +10,11 @@
 #include <vector>
 
 #include "attestation/event_log.h"
+#include "secure_boot/guid.h"
 
 namespace hf::attestation {
 
-using Guid = std::array<std::byte, 16>;   // as in UEFI: first three fields little-endian
-std::string to_string(const Guid& guid);  // 8be4df61-93ca-11d2-aa0d-00e098032b8c
-// 8be4df61-93ca-11d2-aa0d-00e098032b8c (EFI_GLOBAL_VARIABLE), d719b2cb-… (IMAGE_SECURITY_DATABASE),
-// 605dab50-… (shim)
-extern const Guid kGlobalVariableGuid;
-extern const Guid kImageSecurityGuid;
-extern const Guid kShimGuid;
+using secure_boot::Guid;
 
 // UEFI_VARIABLE_DATA (PFP 1.05 §10.2.6).
 struct EfiVariable {

@@ -95,8 +95,8 @@ Bytes LogWriter::utf16(std::string_view ascii, bool with_nul) {
 }
 
 Bytes LogWriter::variable_data(const Guid& guid, std::string_view name, ByteSpan value) {
-  Bytes data(guid.begin(), guid.end());
-  data.resize(32);
+  Bytes data(32);
+  guid.store(data.data());
   store_le(data.data() + 16, uint64_t{name.size()});
   store_le(data.data() + 24, uint64_t{value.size()});
   Bytes wide = utf16(name, false);
@@ -116,22 +116,24 @@ Bytes LogWriter::file_path(std::string_view ascii_path) {
 
 namespace {
 
+using namespace secure_boot::guids;
+
 LogWriter firmware_part(std::vector<HashAlg> banks) {
   LogWriter log(std::move(banks));
   using enum EventType;
   std::byte on[] = {std::byte{1}};
   log.add(0, kSCrtmVersion, LogWriter::utf16("0.0.0"));
   log.add(0, kEfiPlatformFirmwareBlob, Bytes(16, std::byte{7}), as_bytes("firmware volume"));
-  log.variable(7, kEfiVariableDriverConfig, kGlobalVariableGuid, "SecureBoot", on);
+  log.variable(7, kEfiVariableDriverConfig, kGlobalVariable, "SecureBoot", on);
   for (const char* name : {"PK", "KEK"}) {
-    log.variable(7, kEfiVariableDriverConfig, kGlobalVariableGuid, name, Bytes(200, std::byte{9}));
+    log.variable(7, kEfiVariableDriverConfig, kGlobalVariable, name, Bytes(200, std::byte{9}));
   }
   for (const char* name : {"db", "dbx"}) {
-    log.variable(7, kEfiVariableDriverConfig, kImageSecurityGuid, name, Bytes(300, std::byte{5}));
+    log.variable(7, kEfiVariableDriverConfig, kImageSecurity, name, Bytes(300, std::byte{5}));
   }
   log.separator(7);
-  log.variable(1, kEfiVariableBoot, kGlobalVariableGuid, "BootOrder", Bytes(4));
-  log.variable(1, kEfiVariableBoot2, kGlobalVariableGuid, "Boot0000", LogWriter::utf16("disk"));
+  log.variable(1, kEfiVariableBoot, kGlobalVariable, "BootOrder", Bytes(4));
+  log.variable(1, kEfiVariableBoot2, kGlobalVariable, "Boot0000", LogWriter::utf16("disk"));
   log.add(1, kEfiHandoffTables, Bytes(32, std::byte{3}), as_bytes("SMBIOS table"));
   log.action(4, "Calling EFI Application from Boot Option");
   for (uint32_t pcr = 0; pcr < 7; ++pcr) log.separator(pcr);
@@ -143,11 +145,11 @@ LogWriter firmware_part(std::vector<HashAlg> banks) {
 LogWriter debian_like_log(std::vector<HashAlg> banks) {
   LogWriter log = firmware_part(std::move(banks));
   using enum EventType;
-  log.variable(7, kEfiVariableAuthority, kImageSecurityGuid, "db", Bytes(250, std::byte{5}));
+  log.variable(7, kEfiVariableAuthority, kImageSecurity, "db", Bytes(250, std::byte{5}));
   log.image(4, LogWriter::file_path("\\EFI\\debian\\shimx64.efi"), as_bytes("MZ shim"));
   log.add(14, kIpl, as_bytes({"MokList\0", 8}), as_bytes("the list"));
-  log.variable(7, kEfiVariableAuthority, kShimGuid, "SbatLevel", as_bytes("sbat,1,2021030218\n"));
-  log.variable(7, kEfiVariableAuthority, kShimGuid, "Shim", Bytes(120, std::byte{4}));
+  log.variable(7, kEfiVariableAuthority, kShimLock, "SbatLevel", as_bytes("sbat,1,2021030218\n"));
+  log.variable(7, kEfiVariableAuthority, kShimLock, "Shim", Bytes(120, std::byte{4}));
   log.image(4, LogWriter::file_path("\\EFI\\debian\\grubx64.efi"), as_bytes("MZ grub"));
   log.grub_file("(hd0,gpt1)/EFI/debian/grub.cfg", as_bytes("set root=hd0"));
   log.grub_text("grub_cmd", "set root=hd0,gpt2");
