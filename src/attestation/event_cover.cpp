@@ -18,6 +18,7 @@ constexpr uint32_t kUkiPcr = 11;
 constexpr uint32_t kCommandLinePcr = 12;  // of systemd; logged with a UTF-16 NUL, hashed without
 constexpr size_t kTagHeaderSize = 8;
 constexpr size_t kVariableHeaderSize = 32;  // GUID, name length, data length
+constexpr size_t kVariablePaddingMax = 8;
 constexpr size_t kSectionNameUnitsMax = 64;
 constexpr uint32_t kFirmwarePcrLast = 7;
 
@@ -60,16 +61,18 @@ class Prover {
   std::span<const DigestView> digests_;
 };
 
-// The data of a UEFI_VARIABLE_DATA (EV_EFI_VARIABLE_BOOT; old firmware's PCR 7 too), or all but its
-// last byte (EV_EFI_VARIABLE_AUTHORITY of old shim and EDK II).
+// The content of a UEFI_VARIABLE_DATA (EV_EFI_VARIABLE_BOOT; old firmware's PCR 7 too). Old EDK II
+// and shim logged an authority with bytes of padding behind it, and hashed all but the last of
+// them.
 bool variable_part(const Prover& prover, ByteSpan data, Cover& cover) {
   if (data.size() < kVariableHeaderSize) return false;
   auto units = load_le<uint64_t>(data.data() + 16);
   auto size = load_le<uint64_t>(data.data() + 24);
   size_t rest = data.size() - kVariableHeaderSize;
-  if (units > rest / 2 || size != rest - units * 2) return false;
-  return prover.part(data.last(size), cover) ||
-         (size > 0 && prover.part(data.first(data.size() - 1), cover));
+  if (units > rest / 2 || size > rest - units * 2) return false;
+  size_t padding = rest - units * 2 - size;
+  if (padding == 0) return prover.part(data.last(size), cover);
+  return padding <= kVariablePaddingMax && prover.part(data.first(data.size() - 1), cover);
 }
 
 // The text after GRUB's label, mostly without its final NUL. By position, not by the label's

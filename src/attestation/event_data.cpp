@@ -8,6 +8,7 @@ namespace hf::attestation {
 namespace {
 
 constexpr size_t kVariableHeaderSize = 32;
+constexpr size_t kVariablePaddingMax = 8;
 constexpr size_t kVariableNameUnitsMax = 1024;
 constexpr size_t kImageHeaderSize = 32;
 constexpr size_t kTagHeaderSize = 8;
@@ -118,21 +119,17 @@ std::optional<EfiVariable> efi_variable(const Event& event) {
   auto units = load_le<uint64_t>(data.data() + 16);
   auto size = load_le<uint64_t>(data.data() + 24);
   size_t rest = data.size() - kVariableHeaderSize;
-  if (units > kVariableNameUnitsMax || units > rest / 2 || size != rest - units * 2) {
+  if (units > kVariableNameUnitsMax || units > rest / 2 || size > rest - units * 2 ||
+      rest - units * 2 - size > kVariablePaddingMax) {
     return std::nullopt;
   }
   EfiVariable variable;
   ByteSpan head = data.first(kVariableHeaderSize + units * 2);
   variable.guid = Guid::load(data.data());
   variable.name = utf8_of_utf16(head.subspan(kVariableHeaderSize));
-  variable.data = data.last(size);
+  variable.data = data.subspan(head.size(), size);
   variable.name_covered = covers(event, head);
   variable.data_covered = covers(event, variable.data);
-  if (variable.data_covered) {
-    variable.data_covered_size = size;
-  } else if (variable.name_covered && size > 0) {
-    variable.data_covered_size = size - 1;
-  }
   return variable;
 }
 

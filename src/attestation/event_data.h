@@ -23,11 +23,8 @@ struct EfiVariable {
   ByteSpan data;
   bool name_covered = false;  // GUID and name
   bool data_covered = false;  // every byte of the data
-  // Leading bytes of `data` that are covered: old shim and EDK II left out the last byte of
-  // EV_EFI_VARIABLE_AUTHORITY. Equal to data.size() if data_covered.
-  size_t data_covered_size = 0;
 };
-// Absent if the data has not exactly this shape.
+// Absent if the data has not this shape; up to eight bytes may follow it (old EDK II and shim).
 std::optional<EfiVariable> efi_variable(const Event& event);
 
 // UEFI_IMAGE_LOAD_EVENT (PFP 1.05 §10.2.3). The digest is the image's Authenticode hash; nothing

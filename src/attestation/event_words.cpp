@@ -17,7 +17,10 @@ constexpr size_t kItemsShown = 12;
 
 bool whole(const Event& event) { return event.cover.form == CoverForm::kWhole; }
 
-std::string quoted(ByteSpan text) { return fmt::format("“{}”", printable(text)); }
+std::string quoted(ByteSpan text) {
+  std::string shown = printable(text);
+  return shown.empty() ? "empty" : fmt::format("“{}”", shown);
+}
 
 EventWords no_action(const Event& event) {
   std::string_view text = as_text(event.data);
@@ -93,8 +96,8 @@ EventWords partition_table(const Event& event) {
   std::string list;
   for (size_t i = 0; i < table->partitions.size() && i < kPartitionsShown; ++i) {
     const GptPartition& part = table->partitions[i];
-    list += fmt::format("{} “{}” {}", i == 0 ? ":" : ",", printable(as_bytes(part.name)),
-                        partition_type_name(part.type));
+    std::string name = part.name.empty() ? "" : quoted(as_bytes(part.name)) + " ";
+    list += fmt::format("{} {}{}", i == 0 ? ":" : ",", name, partition_type_name(part.type));
   }
   if (table->partitions.size() > kPartitionsShown) list += ", …";
   return {

@@ -201,6 +201,7 @@ int run(int argc, char** argv) {
   add_protection(app, line, options);
   add_rest(app, line, options);
   add_events(app, line);
+  add_attest_log(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

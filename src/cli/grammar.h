@@ -27,5 +27,6 @@ CLI::App* noun(CLI::App& app, const std::string& name, const std::string& what);
 void verb(CLI::App* sub, Line& line, Act act);
 
 void add_events(CLI::App& app, Line& line);
+void add_attest_log(CLI::App& app, Line& line);
 
 }  // namespace hf::cli
