@@ -202,6 +202,7 @@ int run(int argc, char** argv) {
   add_rest(app, line, options);
   add_events(app, line);
   add_attest_log(app, line);
+  add_attest_verify(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
