@@ -203,6 +203,7 @@ int run(int argc, char** argv) {
   add_events(app, line);
   add_attest_log(app, line);
   add_attest_verify(app, line);
+  add_secure_boot(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -29,5 +29,6 @@ void verb(CLI::App* sub, Line& line, Act act);
 void add_events(CLI::App& app, Line& line);
 void add_attest_log(CLI::App& app, Line& line);
 void add_attest_verify(CLI::App& app, Line& line);
+void add_secure_boot(CLI::App& app, Line& line);
 
 }  // namespace hf::cli

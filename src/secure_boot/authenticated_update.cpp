@@ -45,6 +45,17 @@ Bytes signed_content(const AuthenticatedUpdate& update, KeyVariable variable, Up
   return out;
 }
 
+Error not_vouched(const AuthenticatedUpdate& update, std::string_view of,
+                  std::string_view authority) {
+  auto data = SignedData::parse(update.signed_data);
+  return Error{.code = ErrorCode::kWrongKey,
+               .cause = fmt::format("the update {} signed by \"{}\", whom no certificate in this "
+                                    "store's {} vouches for",
+                                    of, data.ok() ? data->signers_in_words() : "nobody", authority),
+               .effect = "Nothing was changed; the firmware would refuse it as well",
+               .mend = "holdfast secure-boot show TARGET"};
+}
+
 struct Found {
   KeyVariable variable;
   UpdateKind kind;
@@ -76,7 +87,8 @@ Result<Found> find_target(const VariableStore& store, std::optional<KeyVariable>
     }
   }
   HF_ASSERT(last.has_value());
-  return std::move(*last);
+  if (wanted) return std::move(*last);
+  return not_vouched(update, "is", "PK or KEK");
 }
 
 }  // namespace
@@ -153,13 +165,7 @@ Result<UpdateAuthority> verify_update(const AuthenticatedUpdate& update, KeyVari
     return UpdateAuthority{.certificate = facts.ok() ? words(*facts) : "(unreadable)",
                            .signer = *signer};
   }
-  return Error{
-      .code = ErrorCode::kWrongKey,
-      .cause = fmt::format("the update of {} is signed by \"{}\", whom no certificate in "
-                           "this store's {} vouches for",
-                           name_of(variable).name, data.signers_in_words(), by_pk ? "PK" : "KEK"),
-      .effect = "Nothing was changed; the firmware would refuse it as well",
-      .mend = "holdfast secure-boot show TARGET"};
+  return not_vouched(update, fmt::format("of {} is", name_of(variable).name), by_pk ? "PK" : "KEK");
 }
 
 Result<AuthenticatedUpdate> sign_update(KeyVariable variable, UpdateKind kind, const EfiTime& time,

@@ -88,6 +88,32 @@ std::string key(const SignatureList& list, const Signature& signature) {
   return text;
 }
 
+// Entries of dbx that are no digests but the lowest security version number of a Windows loader:
+// version 1, the loader's GUID, u16 minor, u16 major, zeros
+// (github.com/microsoft/secureboot_objects, dbx_info_msft_latest.json, "svns").
+struct VersionedLoader {
+  Guid guid;
+  std::string_view name;
+};
+constexpr std::array<VersionedLoader, 3> kVersionedLoaders = {{
+    {Guid::of("9d132b61-59d5-4388-ab1c-185c3cb2eb92"), "bootmgfw.efi"},
+    {Guid::of("e8f82e9d-e127-4158-a488-4c18abe2f284"), "cdboot.efi"},
+    {Guid::of("c999cac2-7ffe-496f-8127-9e2a8a535976"), "wdsmgfw.efi"},
+}};
+
+std::string words_of_digest(ByteSpan digest) {
+  if (digest.size() == 32 && digest[0] == std::byte{1}) {
+    const Guid guid = Guid::load(&digest[1]);
+    const auto* loader = std::ranges::find(kVersionedLoaders, guid, &VersionedLoader::guid);
+    if (loader != kVersionedLoaders.end()) {
+      return fmt::format("{} below security version {}.{}", loader->name,
+                         load_le<uint16_t>(&digest[19]), load_le<uint16_t>(&digest[17]));
+    }
+  }
+  const Digest nothing = crypto::sha256(ByteSpan());
+  return std::ranges::equal(digest, nothing.bytes) ? "the digest of nothing: a placeholder" : "";
+}
+
 std::string date(const std::string& time) { return time.substr(0, 10); }
 
 }  // namespace
@@ -251,6 +277,7 @@ SignatureWords describe(const SignatureList& list, const Signature& signature) {
   SignatureWords out{.type = words(list.type), .owner = words(signature.owner)};
   if (is_digest(list.type)) {
     out.title = out.fingerprint = to_hex(signature.data);
+    out.detail = words_of_digest(signature.data);
     return out;
   }
   out.fingerprint = crypto::sha256(signature.data).hex();

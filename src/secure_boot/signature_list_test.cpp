@@ -38,7 +38,24 @@ TEST(SignatureList, reads_the_databases_of_debians_template) {
             "2026-06-27");
   const SignatureDatabase dbx = SignatureDatabase::parse(*held.dbx).value();
   ASSERT_EQ(dbx.size(), 1U);
-  EXPECT_EQ(describe(dbx.lists()[0], dbx.lists()[0].signatures[0]).type, "SHA256");
+  const SignatureWords placeholder = describe(dbx.lists()[0], dbx.lists()[0].signatures[0]);
+  EXPECT_EQ(placeholder.type, "SHA256");
+  EXPECT_EQ(placeholder.detail, "the digest of nothing: a placeholder");
+}
+
+TEST(SignatureList, reads_security_versions_of_windows_loaders) {
+  const auto words = [](std::string_view hex) {
+    const SignatureDatabase database =
+        SignatureDatabase::of_sha256(guids::kMicrosoft, {Digest::parse_hex(hex).value()});
+    return describe(database.lists()[0], database.lists()[0].signatures[0]).detail;
+  };
+  EXPECT_EQ(words("01612b139dd5598843ab1c185c3cb2eb92000007000000000000000000000000"),
+            "bootmgfw.efi below security version 7.0");
+  EXPECT_EQ(words("019d2ef8e827e15841a4884c18abe2f284000003000000000000000000000000"),
+            "cdboot.efi below security version 3.0");
+  EXPECT_EQ(words("01c2ca99c9fe7f6f4981279e2a8a535976000003000000000000000000000000"),
+            "wdsmgfw.efi below security version 3.0");
+  EXPECT_EQ(words("02c2ca99c9fe7f6f4981279e2a8a535976000003000000000000000000000000"), "");
 }
 
 TEST(SignatureList, gives_its_bytes_back) {

@@ -109,12 +109,18 @@ Result<SignedData> SignedData::parse(ByteSpan der) {
   return data;
 }
 
-bool SignedData::carries(ByteSpan certificate) const {
+std::vector<Bytes> SignedData::certificates() const {
+  std::vector<Bytes> out;
   const STACK_OF(X509)* inside = message_->d.sign->cert;
   for (int i = 0; inside != nullptr && i < sk_X509_num(inside); ++i) {
-    if (std::ranges::equal(der_of(sk_X509_value(inside, i)), certificate)) return true;
+    out.push_back(der_of(sk_X509_value(inside, i)));
   }
-  return false;
+  return out;
+}
+
+bool SignedData::carries(ByteSpan certificate) const {
+  return std::ranges::any_of(
+      certificates(), [&](const Bytes& inside) { return std::ranges::equal(inside, certificate); });
 }
 
 std::string SignedData::signers_in_words() const {

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/bytes.h"
 #include "base/result.h"
@@ -17,6 +18,7 @@ class SignedData {
   // Takes a bare SignedData and one in a ContentInfo. kCorrupt, kUnsupported (digest, no signer).
   static Result<SignedData> parse(ByteSpan der);
 
+  std::vector<Bytes> certificates() const;   // DER, as they stand inside
   bool carries(ByteSpan certificate) const;  // DER, among the certificates inside
   // The signers' names, or what stands for them.
   std::string signers_in_words() const;

@@ -258,9 +258,10 @@ Status VariableStore::set(const Variable& variable) {
   }
   Bytes before = image_;
   mark_deleted(variable.vendor, variable.name);
+  // All behind the last record must be erased: garbage there could pass for records later.
   const auto fits = [&] {
     return record.size() <= layout_.region_end - end_ &&
-           erased(ByteSpan(image_).subspan(end_, record.size()));
+           erased(ByteSpan(image_).subspan(end_, layout_.region_end - end_));
   };
   if (!fits()) {
     HF_ASSERT(read_records().ok());

@@ -1,0 +1,29 @@
+// Secure Boot's variables as JSON, in words: what `holdfast secure-boot show` and the API give.
+#pragma once
+
+#include "secure_boot/change.h"
+#include "secure_boot/variable_store.h"
+#include "sys/json.h"
+
+namespace hf::secure_boot {
+
+// {"secure_boot": on?, "setup_mode": no PK?, "profile": name or null, "shim_validation": bool,
+//  "sbat_level": text or null,
+//  "variables": [{"name","present","bytes","error"?,"signatures":[{"type","owner","title","detail",
+//                 "fingerprint"}…]}…]}
+// A variable that cannot be read has an "error" and no signatures; the others are shown.
+sys::JsonObject secure_boot_view(const SecureBootVariables& variables);
+
+// {"variable","added","removed","changed","words"}
+sys::JsonObject to_json(const ChangeResult& result);
+
+// The variables by name, base64 or null, and the switches: {"PK","KEK","db","dbx","MokList",
+// "MokListX","SbatLevel","enabled": bool,"shim_validation": bool}.
+sys::JsonObject to_json(const SecureBootVariables& variables);
+Result<SecureBootVariables> secure_boot_variables_from_json(const sys::JsonObject& object);
+
+// {"variable","action","data": base64}
+sys::JsonObject to_json(const Change& change);
+Result<Change> change_from_json(const sys::JsonObject& object);
+
+}  // namespace hf::secure_boot
