@@ -11,7 +11,7 @@ constexpr std::array<size_t, Guid::kSize> kOrder = {3, 2, 1,  0,  5,  4,  7,  6,
                                                     8, 9, 10, 11, 12, 13, 14, 15};
 constexpr std::array<size_t, 4> kDashes = {8, 13, 18, 23};
 
-constexpr std::array<std::pair<Guid, std::string_view>, 20> kNames = {{
+constexpr std::array<std::pair<Guid, std::string_view>, 21> kNames = {{
     {guids::kGlobalVariable, "EFI global variable"},
     {guids::kImageSecurity, "EFI image security database"},
     {guids::kSecureBootEnable, "SecureBootEnable"},
@@ -32,6 +32,7 @@ constexpr std::array<std::pair<Guid, std::string_view>, 20> kNames = {{
     {guids::kX509Sha512, "X509_SHA512"},
     {guids::kMicrosoft, "Microsoft"},
     {guids::kHoldfast, "Holdfast"},
+    {guids::kHoldfastProfile, "Holdfast profile"},
 }};
 
 }  // namespace

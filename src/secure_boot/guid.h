@@ -71,6 +71,8 @@ inline constexpr Guid kPkcs7 = Guid::of("4aafd29d-68df-49ee-8aa9-347d375665a7");
 // Owners of signatures.
 inline constexpr Guid kMicrosoft = Guid::of("77fa9abd-0359-4d32-bd60-28f4e78f784b");
 inline constexpr Guid kHoldfast = Guid::of("5b1f9a6e-3c0d-4b7e-9d55-8a1c70f0e4d2");
+// Of digests that a profile put there: the next profile takes them out again.
+inline constexpr Guid kHoldfastProfile = Guid::of("c20e5d77-91b4-4f0a-8a3e-6f6b2d9c1e58");
 }  // namespace guids
 
 // "X509", "SHA256", "Microsoft", "EFI global variable", …; empty if we have no name for it.

@@ -95,6 +95,7 @@ Guid owner_of(const Entry& entry) {
 
 void add_all(SignatureDatabase& to, const std::vector<Bytes>& certificates) {
   for (const Bytes& der : certificates) {
+    if (to.contains(guids::kX509, der)) continue;
     to.append(SignatureDatabase::of_certificate(guids::kHoldfast, der));
   }
 }
@@ -105,31 +106,68 @@ struct Draft {
   std::vector<std::string> notes;
 };
 
-Draft collect(Profile profile, const CertificatePool& pool, const ProfileOptions& options) {
-  Draft draft;
-  const bool own_kek = !options.kek.empty();
+const Entry* known_entry(ByteSpan der) {
+  const std::string fingerprint = crypto::sha256(der).hex();
+  const auto* found = std::ranges::find_if(
+      kEntries, [&](const Entry& entry) { return entry.certificate.fingerprint == fingerprint; });
+  return found == kEntries.end() ? nullptr : found;
+}
+
+bool wanted(const Entry& entry, Profile profile, const ProfileOptions& options) {
+  const bool windows_only = entry.part == Part::kWindows || entry.part == Part::kOptionRom;
+  return has_generation(profile, entry.generation) &&
+         !(windows_only && options.guest == GuestKind::kLinux);
+}
+
+// What stays of a database: all but known certificates that the profile does not have, and digests
+// that an earlier profile put there.
+SignatureDatabase kept(const std::optional<Bytes>& present, Profile profile,
+                       const ProfileOptions& options) {
+  auto database = SignatureDatabase::parse(present.value_or(Bytes()));
+  if (!database.ok() || profile == Profile::kOwn) return {};
+  SignatureDatabase unwanted;
+  for (const SignatureList& list : database->lists()) {
+    for (const Signature& signature : list.signatures) {
+      if (list.type == guids::kX509) {
+        const Entry* entry = known_entry(signature.data);
+        if (entry == nullptr || wanted(*entry, profile, options)) continue;
+        unwanted.append(SignatureDatabase::of_certificate(signature.owner, signature.data));
+      } else if (signature.owner == guids::kHoldfastProfile && list.type == guids::kSha256) {
+        Digest digest;
+        if (signature.data.size() != digest.bytes.size()) continue;
+        std::ranges::copy(signature.data, digest.bytes.begin());
+        unwanted.append(SignatureDatabase::of_sha256(signature.owner, {digest}));
+      }
+    }
+  }
+  database->remove(unwanted);
+  return std::move(*database);
+}
+
+Draft collect(Profile profile, const CertificatePool& pool, const ProfileOptions& options,
+              const SecureBootVariables& present) {
+  Draft draft{.kek = kept(present.kek, profile, options), .db = kept(present.db, profile, options)};
   for (const Entry& entry : kEntries) {
-    if (!has_generation(profile, entry.generation)) continue;
-    const bool windows_only = entry.part == Part::kWindows || entry.part == Part::kOptionRom;
-    if (windows_only && options.guest == GuestKind::kLinux) continue;
+    if (!wanted(entry, profile, options)) continue;
+    SignatureDatabase& to = entry.part == Part::kKek ? draft.kek : draft.db;
+    const bool there = std::ranges::any_of(
+        to.certificates(), [&](ByteSpan der) { return known_entry(der) == &entry; });
+    if (there) continue;
     const Bytes* der = pool.find(entry.certificate.fingerprint);
-    if (der == nullptr && entry.part == Part::kKek && own_kek) {
+    if (der != nullptr) {
+      to.append(SignatureDatabase::of_certificate(owner_of(entry), *der));
+    } else if (entry.part == Part::kKek && !options.kek.empty()) {
       draft.notes.push_back(
           fmt::format("KEK without \"{}\", which is not at hand: its updates "
                       "cannot be applied inside the guest",
                       entry.certificate.common_name));
-      continue;
-    }
-    if (der == nullptr) {
+    } else {
       draft.missing.push_back(&entry);
-      continue;
     }
-    SignatureDatabase& to = entry.part == Part::kKek ? draft.kek : draft.db;
-    to.append(SignatureDatabase::of_certificate(owner_of(entry), *der));
   }
   add_all(draft.kek, options.kek);
   add_all(draft.db, options.db);
-  draft.db.append(SignatureDatabase::of_sha256(guids::kHoldfast, options.shims));
+  draft.db.append(SignatureDatabase::of_sha256(guids::kHoldfastProfile, options.shims));
   return draft;
 }
 
@@ -235,7 +273,7 @@ Result<ProfilePlan> plan_profile(Profile profile, const CertificatePool& pool,
                                  const ProfileOptions& options,
                                  const SecureBootVariables& present) {
   if (profile == Profile::kNone) return plan_none(present);
-  const Draft draft = collect(profile, pool, options);
+  const Draft draft = collect(profile, pool, options, present);
   if (!draft.missing.empty()) return lacking(profile, draft.missing);
   if (profile == Profile::kOwn && options.db.empty()) {
     return needs(profile, "at least one certificate for db", "--db CERTIFICATE");
@@ -268,25 +306,19 @@ std::string_view recognise_profile(const SecureBootVariables& variables) {
   if (!variables.db) return {};
   auto db = SignatureDatabase::parse(*variables.db);
   if (!db.ok()) return {};
-  bool microsoft_2011 = false, microsoft_2023 = false, debian = false, other = false;
+  bool microsoft_2011 = false, microsoft_2023 = false, debian = false;
   for (ByteSpan der : db->certificates()) {
-    const std::string fingerprint = crypto::sha256(der).hex();
-    const auto* entry = std::ranges::find_if(kEntries, [&](const Entry& candidate) {
-      return candidate.certificate.fingerprint == fingerprint;
-    });
-    if (entry == kEntries.end()) {
-      other = true;
-    } else {
-      microsoft_2011 = microsoft_2011 || entry->generation == Generation::k2011;
-      microsoft_2023 = microsoft_2023 || entry->generation == Generation::k2023;
-      debian = debian || entry->generation == Generation::kDebian;
-    }
+    const Entry* entry = known_entry(der);
+    if (entry == nullptr) continue;
+    microsoft_2011 = microsoft_2011 || entry->generation == Generation::k2011;
+    microsoft_2023 = microsoft_2023 || entry->generation == Generation::k2023;
+    debian = debian || entry->generation == Generation::kDebian;
   }
-  if (other) return microsoft_2011 || microsoft_2023 || debian ? "" : name_of(Profile::kOwn);
   if (debian) return microsoft_2011 || microsoft_2023 ? "" : name_of(Profile::kDebian);
   if (microsoft_2011 && microsoft_2023) return name_of(Profile::kMicrosoft2011And2023);
   if (microsoft_2011) return name_of(Profile::kMicrosoft2011);
-  return microsoft_2023 ? name_of(Profile::kMicrosoft2023) : "";
+  if (microsoft_2023) return name_of(Profile::kMicrosoft2023);
+  return db->empty() ? "" : name_of(Profile::kOwn);
 }
 
 }  // namespace hf::secure_boot

@@ -7,6 +7,9 @@
 //   own                   the operator's own PK, KEK and db
 //   none                  no keys: Secure Boot is off
 //
+// What is neither Microsoft's nor Debian's in KEK and db is the operator's and stays, but for `own`
+// and `none`; dbx stays as it is.
+//
 // Holdfast ships no certificate. They are found by fingerprint in what the host has (OVMF's
 // template, the signatures of Debian's shim, Debian's CA file) and in the operator's files; a
 // profile that lacks one says which.
@@ -80,7 +83,7 @@ struct ProfilePlan {
 Result<ProfilePlan> plan_profile(Profile profile, const CertificatePool& pool,
                                  const ProfileOptions& options, const SecureBootVariables& present);
 
-// Which profile the variables look like: "microsoft-2011", …; empty if like none.
+// Which profile db looks like, whatever the operator added: "microsoft-2011", …; empty: like none.
 std::string_view recognise_profile(const SecureBootVariables& variables);
 
 }  // namespace hf::secure_boot

@@ -50,6 +50,7 @@ Result<SecureBootVariables> after(VariableStore& store, Profile profile,
 }
 
 using Titles = std::vector<std::string>;
+constexpr const char* kDebianKek = "Debian UEFI Secure Boot (PK/KEK key)";
 
 TEST(Profiles, find_the_certificates_that_debian_ships) {
   const CertificatePool pool = host_pool();
@@ -106,17 +107,39 @@ TEST(Profiles, roll_over_with_an_own_kek) {
   ASSERT_TRUE(both.ok()) << both.error().cause;
   EXPECT_EQ(titles(both->db),
             (Titles{"Microsoft Corporation UEFI CA 2011", "Microsoft UEFI CA 2023"}));
-  EXPECT_EQ(titles(both->kek), (Titles{"Microsoft Corporation KEK CA 2011", "Own KEK"}));
+  EXPECT_EQ(titles(both->kek),
+            (Titles{kDebianKek, "Microsoft Corporation KEK CA 2011", "Own KEK"}));
   EXPECT_EQ(recognise_profile(*both), "microsoft-2011+2023");
   const auto only_new = after(store, Profile::kMicrosoft2023, options);
   ASSERT_TRUE(only_new.ok()) << only_new.error().cause;
   EXPECT_EQ(titles(only_new->db), Titles{"Microsoft UEFI CA 2023"});
-  EXPECT_EQ(titles(only_new->kek), Titles{"Own KEK"});
+  EXPECT_EQ(titles(only_new->kek), (Titles{kDebianKek, "Own KEK"}));
   EXPECT_EQ(only_new->pk, secure_boot_variables(store_of(kMicrosoftStore)).pk);
   EXPECT_EQ(only_new->dbx, secure_boot_variables(store_of(kMicrosoftStore)).dbx);
   const auto back = after(store, Profile::kMicrosoft2011, options);
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(titles(back->db), Titles{"Microsoft Corporation UEFI CA 2011"});
+}
+
+TEST(Profiles, keep_what_the_operator_added) {
+  VariableStore store = store_of(kMicrosoftStore);
+  const TestKey own("Own loader");
+  const Bytes lists =
+      SignatureDatabase::of_certificate(guids::kHoldfast, own.certificate).to_bytes();
+  ASSERT_TRUE(apply_change(store, {"db", ChangeAction::kAppend, lists}, kNow).ok());
+  const TestKey kek("Own KEK");
+  const auto held =
+      after(store, Profile::kMicrosoft2023, {.guest = GuestKind::kLinux, .kek = {kek.certificate}});
+  ASSERT_TRUE(held.ok()) << held.error().cause;
+  EXPECT_EQ(titles(held->db), (Titles{"Own loader", "Microsoft UEFI CA 2023"}));
+  EXPECT_EQ(recognise_profile(*held), "microsoft-2023");
+}
+
+TEST(Profiles, change_nothing_of_debians_template_for_microsoft_2011) {
+  auto plan = plan_profile(Profile::kMicrosoft2011, host_pool(), {},
+                           secure_boot_variables(store_of(kMicrosoftStore)));
+  ASSERT_TRUE(plan.ok());
+  EXPECT_TRUE(plan->changes.empty()) << "PCR 7 stays as it is";
 }
 
 TEST(Profiles, plan_nothing_for_what_is_so_already) {
@@ -148,6 +171,10 @@ TEST(Profiles, debian_admits_its_shim_by_digest_and_nothing_of_microsofts) {
   ASSERT_TRUE(held.ok()) << held.error().cause;
   EXPECT_EQ(titles(held->db), (Titles{"Debian Secure Boot CA", shim.hex()}));
   EXPECT_EQ(recognise_profile(*held), "debian");
+  // Back: the shim's digest came with the profile and goes with it.
+  const auto back = after(store, Profile::kMicrosoft2011, {.guest = GuestKind::kLinux});
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(titles(back->db), Titles{"Microsoft Corporation UEFI CA 2011"});
 }
 
 TEST(Profiles, none_takes_all_keys_out) {
