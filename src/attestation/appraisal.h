@@ -24,9 +24,11 @@
 namespace hf::attestation {
 
 enum class Verdict : uint8_t { kHealthy, kUnhealthy, kUnknown };
-std::string_view name_of(Verdict verdict);  // "healthy"
-// What extending PCR 6 marks a drill's or branch's TPM with; production's PCR 6 has none.
-HashValue role_marker(VmRole role, const IncarnationId& incarnation, HashAlg alg);
+std::string_view name_of(Verdict verdict);  // "Healthy"
+// What a drill's or branch's vTPM has PCR 6 extended with before its firmware starts: the role,
+// then the incarnation. Production's PCR 6 has neither.
+HashValue role_marker(VmRole role, HashAlg alg);  // of kDrill or kBranch
+HashValue incarnation_marker(const IncarnationId& incarnation, HashAlg alg);
 
 // Counters of the TPM as they were last seen: they never go back, unless the state did.
 struct TpmCounters {
@@ -107,6 +109,9 @@ struct Appraisal {
 sys::JsonObject to_json(const Appraisal& appraisal);
 
 Appraisal appraise(const AppraisalInput& input);
+
+// "current", "older-declared", "older", "unknown": what is known of the state's freshness.
+std::string freshness_words(const AppraisalContext& context);
 
 // The token's content. Whoever issues it adds the verifier's name, nonces and times.
 Ear to_ear(const Appraisal& appraisal, const AppraisalContext& context);

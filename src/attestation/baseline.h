@@ -126,8 +126,9 @@ enum class AcceptMode : uint8_t { kReplace, kAdd };
 void accept(Baseline& baseline, BaselineBoot boot, AcceptMode mode);
 // kInvalidArgument, kLimit; expired ones are dropped first. Returns the change's id.
 Result<std::string> announce(Baseline& baseline, PlannedChange change, Micros now);
-// The change came: `boot` is learned in the place of the boots it changed. kNotFound.
-Status consume(Baseline& baseline, std::string_view planned_id, BaselineBoot boot);
+// The planned changes that `match` found carried out came: `boot` is learned in the place of the
+// boot it was matched with, and the others are expected as the changes make them. kNotFound.
+Status consume(Baseline& baseline, const BaselineMatch& match, BaselineBoot boot);
 Status withdraw(Baseline& baseline, std::string_view planned_id);
 // The boot as the change will make it.
 BaselineBoot expected_after(const BaselineBoot& boot, const PlannedChange& change);

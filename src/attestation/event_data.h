@@ -46,8 +46,7 @@ struct IplText {
 };
 std::optional<IplText> ipl_text(const Event& event);
 
-// TCG_PCClientTaggedEvent: Windows' SIPA events (covered), the Linux EFI stub's and systemd's
-// (not).
+// TCG_PCClientTaggedEvent: Windows' SIPA events, the Linux EFI stub, systemd.
 struct TaggedEvent {
   uint32_t id = 0;
   ByteSpan data;

@@ -17,6 +17,24 @@ Result<uint8_t> small_number(const sys::JsonObject& object, std::string_view nam
   return static_cast<uint8_t>(value);
 }
 
+struct KindName {
+  PcrChange kind;
+  std::string_view name;
+};
+constexpr KindName kKindNames[] = {{PcrChange::kExtend, "extend"},
+                                   {PcrChange::kReset, "reset"},
+                                   {PcrChange::kHcrtm, "hcrtm"},
+                                   {PcrChange::kDrtm, "drtm"}};
+
+Result<PcrChange> kind_from(const sys::JsonObject& object) {
+  const std::string name = TRY(sys::get_string_or(object, "kind", "extend"));
+  const auto* found = std::ranges::find(kKindNames, name, &KindName::name);
+  if (found == std::end(kKindNames)) {
+    return bad(fmt::format("\"{}\" is no change of a PCR", name.substr(0, 32)));
+  }
+  return found->kind;
+}
+
 Result<std::vector<PcrDigest>> digests_from(const sys::JsonObject& object) {
   std::vector<PcrDigest> digests;
   for (const auto& [name, value] : object) {
@@ -31,7 +49,6 @@ Result<std::vector<PcrDigest>> digests_from(const sys::JsonObject& object) {
     }
     digests.push_back({.alg = *alg, .bytes = TRY(from_hex(hex))});
   }
-  if (digests.empty()) return bad("there is no digest");
   std::ranges::sort(digests, {}, &PcrDigest::alg);
   return digests;
 }
@@ -44,7 +61,11 @@ Result<Extend> extend_from(const sys::JsonValue& value) {
   extend.pcr = TRY(small_number(object, "pcr", kPcrCount));
   extend.locality = TRY(small_number(object, "locality", 256));
   extend.time = Micros(TRY(sys::get_u64(object, "time_us")));
+  extend.kind = TRY(kind_from(object));
   extend.digests = TRY(digests_from(*TRY(sys::get_object(object, "digests"))));
+  if (extend.digests.empty() != (extend.kind == PcrChange::kReset)) {
+    return bad(extend.digests.empty() ? "there is no digest" : "a reset has no digest");
+  }
   return extend;
 }
 
@@ -72,6 +93,23 @@ Status read_boot(const sys::JsonObject& boot, ExtendRecord& record) {
 const PcrDigest* Extend::digest(HashAlg alg) const {
   auto found = std::ranges::find(digests, alg, &PcrDigest::alg);
   return found == digests.end() ? nullptr : &*found;
+}
+
+bool Extend::apply(PcrBank& bank) const {
+  if (kind == PcrChange::kReset) {
+    bank.set(pcr, Bytes(size_of(bank.alg())));
+    return true;
+  }
+  const PcrDigest* value = digest(bank.alg());
+  if (value == nullptr || value->bytes.size() != size_of(bank.alg())) return false;
+  if (kind == PcrChange::kDrtm) bank.dynamic_launch();
+  if (kind == PcrChange::kHcrtm) {
+    Bytes start(size_of(bank.alg()));
+    start.back() = std::byte{4};
+    bank.set(pcr, start);
+  }
+  bank.extend(pcr, value->bytes);
+  return true;
 }
 
 bool ExtendRecord::whole() const {
@@ -123,6 +161,9 @@ sys::JsonObject to_json(const Extend& extend) {
   object["locality"] = extend.locality;
   object["time_us"] = extend.time.value;
   object["digests"] = std::move(digests);
+  if (extend.kind != PcrChange::kExtend) {
+    object["kind"] = std::ranges::find(kKindNames, extend.kind, &KindName::kind)->name;
+  }
   return object;
 }
 
@@ -178,12 +219,10 @@ Result<PcrBank> replay(const ExtendRecord& record, HashAlg alg, std::optional<ui
   PcrBank bank(alg, record.startup_locality);
   for (const Extend& extend : record.extends) {
     if (end && extend.n >= *end) break;
-    const PcrDigest* digest = extend.digest(alg);
-    if (digest == nullptr || digest->bytes.size() != size_of(alg)) {
+    if (!extend.apply(bank)) {
       return Error{.code = ErrorCode::kNotFound,
                    .cause = fmt::format("extend {} has no {} digest", extend.n, name_of(alg))};
     }
-    bank.extend(extend.pcr, digest->bytes);
   }
   return bank;
 }

@@ -8,6 +8,8 @@
 //    "total": N, "extends": [{"n", "pcr", "locality", "time_us", "digests": {"sha256": hex, …}},
 //    …]}
 //
+// A change that is no extend says so: "kind": "reset" (and no digest), "hcrtm", "drtm".
+//
 // Parsing is strict and bounded; numbers run without a gap.
 #pragma once
 
@@ -27,14 +29,25 @@ inline constexpr size_t kExtendsMax = 65536;  // of one boot; the keeper stops e
 inline constexpr size_t kExtendRecordJsonMax = size_t{32} << 20;
 inline constexpr size_t kBootIdHexSize = 16;
 
+// What else changes a PCR has a place in the record too, with "kind" in its JSON.
+enum class PcrChange : uint8_t {
+  kExtend,
+  kReset,  // TPM2_PCR_Reset: zeroes; has no digests
+  kHcrtm,  // _TPM_Hash_* before TPM2_Startup: PCR 0 = 0…04, then an extend
+  kDrtm,   // _TPM_Hash_* after it: PCRs 17 to 22 = zeroes, then an extend of PCR 17
+};
+
 struct Extend {
   uint64_t n = 0;  // from 0, over all PCRs
+  PcrChange kind = PcrChange::kExtend;
   uint8_t pcr = 0;
   uint8_t locality = 0;
   Micros time;
   std::vector<PcrDigest> digests;  // one a bank, each bank once
 
   const PcrDigest* digest(HashAlg alg) const;  // null if the bank is not there
+  // Does to the bank what the TPM did; false if the bank's digest is not there.
+  bool apply(PcrBank& bank) const;
   bool operator==(const Extend&) const = default;
 };
 

@@ -42,6 +42,37 @@ TEST(ExtendRecord, is_the_same_after_json) {
   EXPECT_TRUE(parsed->whole());
 }
 
+TEST(ExtendRecord, replays_resets_and_roots_of_trust) {
+  ExtendRecord record = sample();
+  Extend hcrtm = extend_of(0, 0, "firmware");
+  hcrtm.kind = PcrChange::kHcrtm;
+  Extend drtm = extend_of(4, 17, "launch");
+  drtm.kind = PcrChange::kDrtm;
+  record.extends[0] = hcrtm;
+  record.extends.push_back(drtm);
+  record.extends.push_back(extend_of(5, 16, "debug"));
+  record.extends.push_back({.n = 6, .kind = PcrChange::kReset, .pcr = 16, .digests = {}});
+  record.total = 7;
+  Result<ExtendRecord> parsed = parse_extend_record(sys::to_text(to_json(record)));
+  ASSERT_TRUE(parsed.ok()) << parsed.error().cause;
+  EXPECT_EQ(*parsed, record);
+  Result<PcrBank> bank = replay(record, HashAlg::kSha256);
+  ASSERT_TRUE(bank.ok());
+  Bytes start(32);
+  start.back() = std::byte{4};
+  EXPECT_TRUE(equal(bank->value(0), hash(HashAlg::kSha256, start, hcrtm.digests[0].bytes).bytes()));
+  EXPECT_TRUE(
+      equal(bank->value(17), hash(HashAlg::kSha256, Bytes(32), drtm.digests[0].bytes).bytes()));
+  EXPECT_TRUE(equal(bank->value(22), Bytes(32)));
+  EXPECT_TRUE(equal(bank->value(16), Bytes(32)));
+
+  record.extends[6].digests = hcrtm.digests;
+  EXPECT_THAT(error_of(sys::to_text(to_json(record))), HasSubstr("a reset has no digest"));
+  std::string text = sys::to_text(to_json(record));
+  text.replace(text.find("\"drtm\""), 6, "\"crtm\"");
+  EXPECT_THAT(error_of(text), HasSubstr("no change of a PCR"));
+}
+
 TEST(ExtendRecord, pages_join_into_the_whole_record) {
   ExtendRecord whole = sample();
   ExtendRecord first = whole;

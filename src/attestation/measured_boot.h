@@ -8,6 +8,7 @@
 // whoever could write the log could have written them.
 #pragma once
 
+#include <bitset>
 #include <map>
 #include <memory>
 #include <optional>
@@ -78,6 +79,8 @@ class MeasuredBoot {
     const EventLog* log = nullptr;
     const ExtendRecord* record = nullptr;
     const KeyVariables* variables = nullptr;  // to recognise digests by, where there is no log
+    // Measurements of other registers are left out: nothing vouches for them.
+    std::bitset<kPcrCount> pcrs = std::bitset<kPcrCount>().set();
   };
   // At least one of log and record. With both, the record says what was extended and the log adds
   // data; that they agree is the caller's check. kNotFound: the source lacks the bank.
@@ -87,13 +90,17 @@ class MeasuredBoot {
 
   HashAlg bank() const { return bank_; }
   const std::vector<Measurement>& measurements() const { return measurements_; }
-  bool exited_boot_services() const { return exited_; }
+  const std::bitset<kPcrCount>& pcrs() const { return pcrs_; }
+  // The operating system took over. A log alone was read by one.
+  bool exited_boot_services() const { return exited_ || !recorded_; }
 
  private:
   friend class MeasuredBootBuilder;
   MeasuredBoot() = default;
   HashAlg bank_ = HashAlg::kSha256;
   bool exited_ = false;
+  bool recorded_ = false;
+  std::bitset<kPcrCount> pcrs_;
   std::vector<Measurement> measurements_;
   std::vector<std::unique_ptr<Bytes>> owned_;  // what recognised measurements point into
 };

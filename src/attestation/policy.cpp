@@ -125,9 +125,11 @@ bool Policy::compares_with_baseline() const {
 }
 
 Result<Policy> built_in_policy(std::string_view name) {
-  if (name == "linux") return linux_policy();
-  if (name == "windows") return windows_policy();
-  if (name == "none") return empty_policy();
+  for (Policy& policy : std::array{linux_policy(), windows_policy(), empty_policy()}) {
+    if (policy.name != name) continue;
+    policy.id = policy_id(policy);
+    return std::move(policy);
+  }
   return Error{.code = ErrorCode::kNotFound,
                .cause = fmt::format("there is no built-in policy \"{}\"; there are linux, windows "
                                     "and none",

@@ -67,6 +67,7 @@ enum class MokRule : uint8_t { kAny, kNone, kListed };
 
 struct Policy {
   std::string name;
+  std::string id;  // policy_id(), of a policy that was read or built in; else may be empty
   std::string description;
   std::vector<HashAlg> banks;  // usable ones, best first
 

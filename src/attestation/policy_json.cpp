@@ -348,6 +348,7 @@ Result<Policy> policy_from(const JsonObject& object) {
   TRY(read_secure_boot(object, policy));
   TRY(read_command_line(object, policy));
   TRY(read_choice(object, "debugging", kAllows, policy.debugging));
+  policy.id = policy_id(policy);
   return policy;
 }
 

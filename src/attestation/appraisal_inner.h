@@ -1,0 +1,79 @@
+// What the parts of appraise() share; for appraisal*.cpp only.
+#pragma once
+
+#include <bitset>
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "attestation/appraisal.h"
+
+namespace hf::attestation {
+
+// Gathers reasons, and what each means for the claims of the trust vector.
+class Judge {
+ public:
+  // The claim gets `value` if it is worse than what others gave it.
+  Reason& fail(TrustClaim claim, int8_t value, std::string code, std::string words);
+  // The claim is not made: it could not be judged.
+  Reason& unknown(TrustClaim claim, std::string code, std::string words);
+  Reason& note(std::string code, std::string words);
+  // The claim may be made if nothing else speaks against it; the better of several values.
+  void affirm(TrustClaim claim, int8_t value);
+
+  bool failed() const { return has(Severity::kFailure); }
+  Verdict verdict() const;
+  TrustVector trust() const;
+  std::vector<Reason> take_reasons();
+
+ private:
+  struct ClaimState {
+    std::optional<int8_t> failed;
+    std::optional<int8_t> affirmed;
+    bool unknown = false;
+  };
+  bool has(Severity severity) const;
+  Reason& add(Severity severity, std::string code, std::string words);
+  std::deque<Reason> reasons_;  // references stay valid
+  std::map<TrustClaim, ClaimState> claims_;
+};
+
+// What the evidence comes down to after its pieces were checked against each other.
+struct Vouched {
+  const EventLog* log = nullptr;         // null if there is none or it was refused
+  const ExtendRecord* record = nullptr;  // null if there is none or it was refused
+  std::bitset<kPcrCount> pcrs = std::bitset<kPcrCount>().set();  // whose events count
+  bool any() const { return log != nullptr || record != nullptr; }
+};
+
+void judge_identity(const AppraisalInput& input, Judge& judge);
+void judge_freshness(const AppraisalInput& input, Judge& judge);
+Vouched judge_evidence(const AppraisalInput& input, HashAlg bank, Judge& judge);
+// The best of the policy's banks that all the evidence has; kSha256 if there is no evidence.
+std::optional<HashAlg> choose_bank(const AppraisalInput& input);
+
+struct BootJudgement {
+  const MeasuredBoot* boot = nullptr;
+  const BootFacts* facts = nullptr;
+  const BaselineMatch* match = nullptr;   // null without a baseline
+  const BaselineBoot* matched = nullptr;  // the accepted boot it is nearest to
+  bool agrees_in(uint8_t pcr) const;      // with the baseline
+};
+void judge_baseline(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
+void judge_values(const AppraisalInput& input, const Vouched& vouched, HashAlg bank, Judge& judge);
+void judge_secure_boot(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
+void judge_command_lines(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
+void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
+void judge_variables(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
+
+// The text of a measured command line: measured data, or what the baseline knows its digest as.
+std::string_view text_of(const Measurement& measurement, const BootJudgement& boot);
+
+inline constexpr std::string_view kAcceptMend =
+    "if this change was meant, accept it (holdfast attest baseline accept VM) and announce the "
+    "next "
+    "one before the reboot; if not, go back to a recovery point from before it";
+
+}  // namespace hf::attestation

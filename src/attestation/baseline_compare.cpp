@@ -1,0 +1,400 @@
+// What differs between a boot and an accepted one, what each difference weighs under a policy, and
+// how to say it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <bitset>
+#include <tuple>
+
+#include "attestation/baseline.h"
+#include "attestation/measurement_words.h"
+#include "attestation/sequence_diff.h"
+
+namespace hf::attestation {
+namespace {
+
+using PcrSet = std::bitset<kPcrCount>;
+
+// Trying boot options in turn measures an action each; which option it was decides nothing, what it
+// loaded does, and that is measured too.
+bool compared(uint8_t pcr, MeasurementKind kind) {
+  return !(pcr == 4 && kind == MeasurementKind::kAction);
+}
+
+// One cause shows in several registers; the nearest to it comes first.
+int rank(std::string_view code) {
+  constexpr std::array<std::string_view, 11> kOrder = {
+      "secure_boot_changed", "pk_changed",        "kek_changed",         "db_changed",
+      "dbx_changed",         "mok_changed",       "program_changed",     "program_added",
+      "program_missing",     "authority_changed", "command_line_changed"};
+  return static_cast<int>(std::ranges::find(kOrder, code) - kOrder.begin());
+}
+
+struct Side {
+  std::vector<ByteSpan> digests;
+  std::vector<const BaselineEntry*> entries;     // of the baseline
+  std::vector<uint32_t> nths;                    // of the baseline, in the PCR
+  std::vector<const Measurement*> measurements;  // of the boot
+};
+
+class Comparison {
+ public:
+  Comparison(const BaselineBoot& expected, const MeasuredBoot& boot, const Policy& policy,
+             const Explanations& explanations, PcrSet open)
+      : expected_(expected),
+        boot_(boot),
+        policy_(policy),
+        explanations_(explanations),
+        open_(open) {}
+
+  std::vector<Difference> run() {
+    split();
+    // PCR 7 first: what may change elsewhere can hang on it.
+    compare_pcr(7);
+    keys_as_expected_ = std::ranges::none_of(
+        differences_, [](const Difference& d) { return d.weight == Weight::kFailure; });
+    for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
+      if (pcr != 7) compare_pcr(pcr);
+    }
+    std::ranges::sort(differences_, [](const Difference& a, const Difference& b) {
+      if (a.weight != b.weight) return a.weight > b.weight;
+      int rank_a = rank(a.code);
+      int rank_b = rank(b.code);
+      return std::tie(rank_a, a.pcr, a.nth) < std::tie(rank_b, b.pcr, b.nth);
+    });
+    return std::move(differences_);
+  }
+
+ private:
+  void split() {
+    std::array<uint32_t, kPcrCount> counts{};
+    for (const BaselineEntry& entry : expected_.entries) {
+      uint32_t nth = ++counts[entry.pcr];
+      if (!compared(entry.pcr, entry.kind)) continue;
+      was_[entry.pcr].digests.push_back(entry.digest);
+      was_[entry.pcr].entries.push_back(&entry);
+      was_[entry.pcr].nths.push_back(nth);
+    }
+    for (const Measurement& m : boot_.measurements()) {
+      if (!compared(m.pcr, m.kind)) continue;
+      is_[m.pcr].digests.push_back(m.digest);
+      is_[m.pcr].measurements.push_back(&m);
+    }
+  }
+
+  void compare_pcr(uint8_t pcr) {
+    PcrRule rule = policy_.pcrs[pcr].rule;
+    if (!boot_.pcrs()[pcr]) return;
+    if (rule == PcrRule::kIgnore || rule == PcrRule::kValues) return;
+    for (const Alignment& at : differing(was_[pcr].digests, is_[pcr].digests)) {
+      const BaselineEntry* was = at.was ? was_[pcr].entries[*at.was] : nullptr;
+      const Measurement* is = at.is ? is_[pcr].measurements[*at.is] : nullptr;
+      Difference d{.pcr = pcr};
+      d.kind = was == nullptr  ? Difference::Kind::kAdded
+               : is == nullptr ? Difference::Kind::kMissing
+                               : Difference::Kind::kChanged;
+      d.nth = is != nullptr ? is->nth : was_[pcr].nths[*at.was];
+      if (is != nullptr) {
+        d.event = is->event;
+        d.extend = is->extend;
+        is_entry_ = entry_of(*is, explanations_);
+        d.is = name_of(is_entry_);
+      }
+      if (was != nullptr) d.was = name_of(*was);
+      d.weight = rule == PcrRule::kNote ? Weight::kNote : Weight::kFailure;
+      say(d, was, is);
+      weigh(d, rule, was, is);
+      differences_.push_back(std::move(d));
+    }
+  }
+
+  // What is allowed to change after all.
+  void weigh(Difference& d, PcrRule rule, const BaselineEntry* was, const Measurement* is) const {
+    if (rule == PcrRule::kSigned && keys_as_expected_ && is_program(was, is)) {
+      d.weight = Weight::kNote;
+    }
+    if (open_[d.pcr] && keys_as_expected_) d.weight = Weight::kNote;
+    if (d.code == "dbx_grew" && policy_.dbx_growth == Allow::kAllow) d.weight = Weight::kNote;
+    if (d.code == "grub_environment_changed") d.weight = Weight::kNote;
+  }
+
+  static bool is_program(const BaselineEntry* was, const Measurement* is) {
+    return (was == nullptr || was->kind == MeasurementKind::kProgram) &&
+           (is == nullptr || is->kind == MeasurementKind::kProgram);
+  }
+
+  void say(Difference& d, const BaselineEntry* was, const Measurement* is) {
+    // A digest without data says no kind; what was expected in its place does.
+    bool told = is != nullptr && (is->kind != MeasurementKind::kOther || was == nullptr);
+    MeasurementKind kind = told ? is->kind : was->kind;
+    switch (kind) {
+      case MeasurementKind::kProgram:
+        return say_program(d, was, is);
+      case MeasurementKind::kKernelCommandLine:
+        return say_command_line(d, was, is);
+      case MeasurementKind::kKeyVariable:
+        return say_key_variable(d, was, is);
+      case MeasurementKind::kAuthority:
+        return say_authority(d, was, is);
+      case MeasurementKind::kMok:
+        d.code = "mok_changed";
+        d.words = fmt::format("shim's MOK state ({}) is not the expected one", place(d));
+        return;
+      case MeasurementKind::kFile:
+        return say_file(d, was, is);
+      default:
+        d.code = d.pcr == 0 ? "firmware_changed" : "pcr_changed";
+        d.words = plain(d, was, is);
+    }
+  }
+
+  static std::string place(const Difference& d) {
+    std::string text = fmt::format("extend {} of PCR {}", d.nth, d.pcr);
+    if (d.event) text += fmt::format(", event {}", *d.event);
+    return text;
+  }
+
+  std::string plain(const Difference& d, const BaselineEntry* was, const Measurement* is) const {
+    if (was == nullptr) {
+      return fmt::format("{} measured {} ({}), which the baseline does not have", pcr_words(d.pcr),
+                         d.is, place(d));
+    }
+    if (is == nullptr) {
+      return fmt::format("{} lacks {}, extend {} of the baseline's PCR {}", pcr_words(d.pcr), d.was,
+                         d.nth, d.pcr);
+    }
+    if (is_entry_.what.empty() && is_entry_.text.empty() && d.was != d.is) {
+      return fmt::format(
+          "{} measured something else in the place of {}: its digest is {}, expected "
+          "{} ({})",
+          pcr_words(d.pcr), d.was, short_hex(is->digest), short_hex(was->digest), place(d));
+    }
+    if (d.was == d.is) {
+      return fmt::format("{}: {} is {}, expected {} ({})", pcr_words(d.pcr), d.is,
+                         short_hex(is->digest), short_hex(was->digest), place(d));
+    }
+    return fmt::format("{} measured {}, expected {} ({})", pcr_words(d.pcr), d.is, d.was, place(d));
+  }
+
+  static std::string_view pcr_words(uint8_t pcr) {
+    constexpr std::array<std::string_view, 16> kNames = {"the firmware",
+                                                         "the firmware's settings",
+                                                         "option ROMs",
+                                                         "option ROM settings",
+                                                         "the boot path",
+                                                         "disk layout and boot attempts",
+                                                         "the platform",
+                                                         "Secure Boot",
+                                                         "the boot loader",
+                                                         "the boot loader",
+                                                         "IMA",
+                                                         "the unified kernel image",
+                                                         "boot parameters",
+                                                         "system extensions",
+                                                         "shim",
+                                                         "the operating system"};
+    return pcr < kNames.size() ? kNames[pcr] : "this register";
+  }
+
+  void say_program(Difference& d, const BaselineEntry* was, const Measurement* is) const {
+    if (was == nullptr) {
+      d.code = "program_added";
+      d.words = fmt::format("{} was loaded ({}), which the baseline does not have",
+                            program_words(is_entry_), place(d));
+      return;
+    }
+    if (is == nullptr) {
+      d.code = "program_missing";
+      d.words = fmt::format("{} was not loaded", program_words(*was));
+      return;
+    }
+    d.code = "program_changed";
+    const BaselineEntry& now = is_entry_;
+    std::string subject =
+        now.what.empty() ? fmt::format("the program in the place of {}", d.was) : now.what;
+    if (!now.signers.empty() && !was->signers.empty() && now.signers != was->signers) {
+      d.words =
+          fmt::format("{} is signed by {}, expected {} signed by {} ({})", subject,
+                      joined(now.signers, " and "), d.was, joined(was->signers, " and "), place(d));
+      return;
+    }
+    d.words = fmt::format("{} is another than expected: its digest is {}, expected {}{}{} ({})",
+                          subject, short_hex(is->digest), short_hex(was->digest),
+                          was->what.empty() || was->what == now.what ? "" : ", " + was->what,
+                          now.signers.empty() ? ""
+                                              : ", signed by " + joined(now.signers, " and ") +
+                                                    (was->signers.empty() ? "" : " like it"),
+                          place(d));
+  }
+
+  static std::string program_words(const BaselineEntry& entry) {
+    std::string words = entry.what.empty()
+                            ? fmt::format("a program with digest {}", short_hex(entry.digest))
+                            : entry.what;
+    if (!entry.signers.empty()) words += ", signed by " + joined(entry.signers, " and ");
+    return words;
+  }
+
+  void say_command_line(Difference& d, const BaselineEntry* was, const Measurement* is) const {
+    d.code = "command_line_changed";
+    if (is != nullptr && was != nullptr && !is->text.empty() && !was->text.empty()) {
+      d.words = fmt::format("the kernel command line is {}, expected {} ({})", quoted(is->text),
+                            quoted(was->text), place(d));
+      return;
+    }
+    d.words = plain(d, was, is);
+  }
+
+  void say_file(Difference& d, const BaselineEntry* was, const Measurement* is) const {
+    d.code = "file_changed";
+    d.words = plain(d, was, is);
+    if (was == nullptr || is == nullptr) return;
+    // GRUB keeps what it remembers between boots in this file; what it makes of it is measured.
+    auto environment = [](const BaselineEntry& e) { return e.what.ends_with("/grubenv)"); };
+    if (environment(*was) && environment(is_entry_)) d.code = "grub_environment_changed";
+  }
+
+  // Firmware measures them in a fixed order, so that a record without a log still tells them apart.
+  static std::string variable_name(const Difference& d, const BaselineEntry* was,
+                                   const Measurement* is) {
+    if (is != nullptr && !is->name.empty()) return is->name;
+    if (was != nullptr && was->what.starts_with("Secure Boot ")) return "SecureBoot";
+    if (was != nullptr && !was->what.empty()) return was->what;
+    constexpr std::array<std::string_view, 5> kOrder = {"SecureBoot", "PK", "KEK", "db", "dbx"};
+    return std::string(d.nth >= 1 && d.nth <= kOrder.size() ? kOrder[d.nth - 1]
+                                                            : "a Secure Boot variable");
+  }
+
+  void say_key_variable(Difference& d, const BaselineEntry* was, const Measurement* is) const {
+    std::string name = variable_name(d, was, is);
+    if (name == "SecureBoot") {
+      d.code = "secure_boot_changed";
+      std::string now = is == nullptr ? "not measured" : is_entry_.what;
+      d.words = was == nullptr ? fmt::format("{} ({})", now, place(d))
+                               : fmt::format("{}, expected {} ({})", now, d.was, place(d));
+      return;
+    }
+    d.code = name + "_changed";
+    std::ranges::transform(d.code, d.code.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
+    auto before = expected_.variables.find(name);
+    bool known =
+        is != nullptr && was != nullptr && is->name == name && before != expected_.variables.end();
+    DatabaseChange change;
+    if (known) change = database_change(before->second, is->content);
+    if (!change.readable) {
+      d.words = fmt::format("{} is not what the baseline has ({})", name, place(d));
+      return;
+    }
+    if (name == "dbx" && change.removed_count == 0 && change.added_count > 0) d.code = "dbx_grew";
+    d.words = database_words(name, change) + fmt::format(" ({})", place(d));
+  }
+
+  static std::string database_words(std::string_view name, const DatabaseChange& change) {
+    std::string words;
+    if (change.added_count > 0) {
+      words = fmt::format("{} has what the baseline has not: {}", name, joined(change.added, ", "));
+    }
+    if (change.removed_count > 0) {
+      words += fmt::format("{} the baseline has: {}",
+                           words.empty() ? fmt::format("{} lacks what", name) : "; it lacks what",
+                           joined(change.removed, ", "));
+    }
+    return words.empty() ? fmt::format("{} has the same entries in another order", name) : words;
+  }
+
+  void say_authority(Difference& d, const BaselineEntry* was, const Measurement* is) const {
+    d.code = "authority_changed";
+    if (is != nullptr && was != nullptr && was->kind == MeasurementKind::kAuthority) {
+      d.words = fmt::format("a program at boot was vouched for by {}, expected {} ({})", d.is,
+                            d.was, place(d));
+      return;
+    }
+    if (is == nullptr) {
+      d.words =
+          fmt::format("no program at boot was vouched for by {}, as the baseline expects", d.was);
+      return;
+    }
+    d.words = fmt::format(
+        "a program at boot was vouched for by {}, which the baseline does not "
+        "have ({})",
+        d.is, place(d));
+  }
+
+  const BaselineBoot& expected_;
+  const MeasuredBoot& boot_;
+  const Policy& policy_;
+  const Explanations& explanations_;
+  PcrSet open_;
+  bool keys_as_expected_ = true;
+  std::array<Side, kPcrCount> was_;
+  std::array<Side, kPcrCount> is_;
+  BaselineEntry is_entry_;  // of the difference at hand
+  std::vector<Difference> differences_;
+};
+
+size_t failures(const std::vector<Difference>& differences) {
+  return static_cast<size_t>(
+      std::ranges::count(differences, Weight::kFailure, &Difference::weight));
+}
+
+PcrSet open_of(const PlannedChange& change) {
+  PcrSet open;
+  for (uint8_t pcr : change.open_pcrs) open.set(pcr);
+  return open;
+}
+
+}  // namespace
+
+bool BaselineMatch::agrees() const { return failures(differences) == 0; }
+
+std::vector<Difference> compare(const BaselineBoot& expected, const MeasuredBoot& boot,
+                                const Policy& policy, const Explanations& explanations) {
+  HF_ASSERT(expected.bank == boot.bank());
+  return Comparison(expected, boot, policy, explanations, {}).run();
+}
+
+Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& boot,
+                                 const Policy& policy, const Explanations& explanations,
+                                 Micros now) {
+  std::optional<BaselineMatch> best;
+  auto offer = [&](size_t index, std::vector<std::string> planned,
+                   std::vector<Difference> differences) {
+    if (best && failures(best->differences) <= failures(differences)) return;
+    best = BaselineMatch{
+        .boot = index, .planned = std::move(planned), .differences = std::move(differences)};
+  };
+  auto same_bank = [&](const BaselineBoot& accepted) { return accepted.bank == boot.bank(); };
+  for (size_t i = 0; i < baseline.boots.size(); ++i) {
+    const BaselineBoot& accepted = baseline.boots[i];
+    if (same_bank(accepted)) offer(i, {}, compare(accepted, boot, policy, explanations));
+  }
+  if (!best) {
+    return Error{
+        .code = ErrorCode::kUnsupported,
+        .cause = fmt::format("the baseline has no boot with {} digests", name_of(boot.bank()))};
+  }
+  if (best->agrees() || baseline.planned.empty()) return std::move(*best);
+  for (size_t i = 0; i < baseline.boots.size(); ++i) {
+    if (!same_bank(baseline.boots[i])) continue;
+    BaselineBoot all = baseline.boots[i];
+    PcrSet all_open;
+    std::vector<std::string> all_ids;
+    for (const PlannedChange& change : baseline.planned) {
+      if (change.expires <= now) continue;
+      BaselineBoot expected = expected_after(baseline.boots[i], change);
+      offer(i, {change.id},
+            Comparison(expected, boot, policy, explanations, open_of(change)).run());
+      all = expected_after(all, change);
+      all_open |= open_of(change);
+      all_ids.push_back(change.id);
+    }
+    if (all_ids.size() < 2) continue;
+    offer(i, all_ids, Comparison(all, boot, policy, explanations, all_open).run());
+  }
+  if (!best->agrees()) best->planned.clear();
+  return std::move(*best);
+}
+
+}  // namespace hf::attestation
