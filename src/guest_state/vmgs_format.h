@@ -33,9 +33,10 @@ enum class VmgsAlgorithm : uint16_t { kNone = 0, kAes256Gcm = 1 };
 namespace vmgs_id {
 inline constexpr uint32_t kFileTable = 0;
 inline constexpr uint32_t kProvisioningMarker = 18;
-inline constexpr uint32_t kHoldfastTpm = 32;         // docs/formats/vtpm-state.md
-inline constexpr uint32_t kHoldfastUefiStore = 33;   // OVMF variable store image
-inline constexpr uint32_t kHoldfastGeneration = 34;  // docs/formats/vmgs.md, "Generation record"
+inline constexpr uint32_t kHoldfastTpm = 32;          // docs/formats/vtpm-state.md
+inline constexpr uint32_t kHoldfastUefiStore = 33;    // OVMF variable store image
+inline constexpr uint32_t kHoldfastGeneration = 34;   // docs/formats/vmgs.md, "Generation record"
+inline constexpr uint32_t kHoldfastAttestation = 35;  // the daemon's attestation record
 inline constexpr uint32_t kExtendedFileTable = 63;
 }  // namespace vmgs_id
 

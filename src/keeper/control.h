@@ -34,14 +34,19 @@
 // needs the vTPM (pcrs, quote, activate_credential) is unavailable while it is off.
 #pragma once
 
+#include <functional>
+
 #include "keeper/local_server.h"
 #include "sys/json.h"
 
 namespace hf::keeper {
 
+// Called once, on the reactor's thread, at once or later; the client may be gone by then.
+using ControlReply = std::move_only_function<void(Result<sys::JsonObject>)>;
+
 class ControlHandler {
  public:
-  virtual Result<sys::JsonObject> handle(const sys::JsonObject& request) = 0;
+  virtual void handle(sys::JsonObject request, ControlReply reply) = 0;
 
  protected:
   ~ControlHandler() = default;

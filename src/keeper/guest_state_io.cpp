@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "guest_state/vmgs_image.h"
+#include "keeper/item_formats.h"
 #include "keeper/items.h"
 #include "keeper/waiter.h"
 #include "sys/fd.h"
@@ -79,6 +80,13 @@ Result<GuestState> load_guest_state(sys::Reactor& reactor, volume::JournalFront&
     state.tpm_state.resize(size);
     TRY(read_now(reactor, front, kGuestStateVolume, kTpmStateOffset, state.tpm_state));
   }
+  Bytes header(kAttestationHeaderSize);
+  TRY(read_now(reactor, front, kGuestStateVolume, kAttestationOffset, header));
+  if (const std::optional<size_t> size = TRY(attestation_data_size(header))) {
+    Bytes record(kAttestationHeaderSize + *size);
+    TRY(read_now(reactor, front, kGuestStateVolume, kAttestationOffset, record));
+    state.attestation = TRY(decode_attestation(record));
+  }
   return state;
 }
 
@@ -92,6 +100,9 @@ Status write_projection(const std::string& path, const VmId& vm, const crypto::S
   files[vmgs_id::kHoldfastGeneration] = {generation_record(vm, epoch, end)};
   if (!state.uefi_store.empty()) files[vmgs_id::kHoldfastUefiStore] = {state.uefi_store};
   if (!state.tpm_state.empty()) files[vmgs_id::kHoldfastTpm] = {state.tpm_state};
+  if (state.attestation && !state.attestation->empty()) {
+    files[vmgs_id::kHoldfastAttestation] = {*state.attestation};
+  }
   Status written = image.write(files);
   for (auto& [id, content] : files) crypto::wipe(content.data);
   TRY(std::move(written));

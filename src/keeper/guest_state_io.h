@@ -2,6 +2,8 @@
 // at its end.
 #pragma once
 
+#include <optional>
+
 #include "crypto/secret.h"
 #include "journal/journal.h"
 #include "keeper/config.h"
@@ -11,8 +13,9 @@
 namespace hf::keeper {
 
 struct GuestState {
-  Bytes uefi_store;  // empty: the VM has none
-  Bytes tpm_state;   // empty: the VM has no vTPM; else the newest state blob
+  Bytes uefi_store;                  // empty: the VM has none
+  Bytes tpm_state;                   // empty: the VM has no vTPM; else the newest state blob
+  std::optional<Bytes> attestation;  // items.h; none was ever put there
   GuestState() = default;
   GuestState(GuestState&&) = default;
   GuestState& operator=(GuestState&&) = default;

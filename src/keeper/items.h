@@ -26,4 +26,29 @@ inline constexpr size_t kInventorySize = 24;
 inline constexpr uint32_t kInventoryMagic = 0x49474648;
 inline constexpr uint32_t kInventoryVersion = 1;
 
+// Copies of the variable store, kept under a name: what "one command back" goes back to.
+//
+//   0        directory: magic "HFSV", version u32 = 1, count u32, reserved u32; then 128 bytes an
+//            entry: name [64] (zero-padded), slot u32, reserved u32, size u64, time u64
+//            (microseconds), SHA-256 of the image [32], reserved [8]
+//   1 MiB    slot 0; each slot is kUefiStoreSizeMax long
+//
+// An image goes into a slot that the directory does not name, and then the directory names it: it
+// is written whole in one record, so a crash leaves the old directory or the new one.
+inline constexpr uint64_t kSavedStoresOffset = uint64_t{4} << 32;
+inline constexpr uint64_t kSavedStoresSlots = uint64_t{1} << 20;
+inline constexpr size_t kSavedStoresMax = 8;
+inline constexpr size_t kSavedStoreNameMax = 64;
+inline constexpr uint32_t kSavedStoresMagic = 0x56534648;
+inline constexpr uint32_t kSavedStoresVersion = 1;
+
+// The attestation record: the daemon's, opaque here. Policy, baseline, the enrolled key and the
+// history travel in it with every recovery point. magic u32 "HFAR", version u32 = 1, length u64,
+// SHA-256 of the data [32], the data; written whole in one record.
+inline constexpr uint64_t kAttestationOffset = uint64_t{5} << 32;
+inline constexpr size_t kAttestationHeaderSize = 48;
+inline constexpr size_t kAttestationDataMax = (size_t{1} << 20) - kAttestationHeaderSize;
+inline constexpr uint32_t kAttestationMagic = 0x52414648;
+inline constexpr uint32_t kAttestationVersion = 1;
+
 }  // namespace hf::keeper

@@ -51,6 +51,8 @@ Status Keeper::start(sys::InheritedFds& fds) {
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
   TRY(take_over_held_bytes(state));
+  attestation_ = std::make_unique<AttestationService>(
+      *reactor_, *front_, static_cast<GuestStateWriter&>(*this), clock_);
   TRY(start_vtpm(fds, state));
   TRY(start_front_ends(fds, state));
   freshness_.start();
@@ -145,20 +147,31 @@ Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
   tpm_store_ = std::make_unique<TpmStore>(*reactor_, static_cast<GuestStateWriter&>(*this));
   sealer_ = std::make_unique<vtpm::GspBlobSealer>(key_.key, config_.vm, rng_);
   auto started = std::make_shared<Status>();
-  auto recover = [this, started, blob = state.tpm_state] mutable {
-    auto engine =
-        vtpm::Engine::recover({.store = tpm_store_.get(), .on_fatal = report_vtpm_error}, blob);
+  const bool lost = scratch_ != nullptr && scratch_->vtpm_was_connected();
+  recorder_ = std::make_unique<vtpm::ExtendRecorder>(clock_, rng_);
+  auto recover = [this, started, lost, blob = state.tpm_state] mutable {
+    auto engine = vtpm::Engine::recover(
+        {.store = tpm_store_.get(), .observer = recorder_.get(), .on_fatal = report_vtpm_error},
+        blob);
     crypto::wipe(blob);
-    if (engine.ok()) {
-      engine_ = *std::move(engine);
-    } else {
+    if (!engine.ok()) {
       *started = std::move(engine).error();
+      return;
     }
+    engine_ = *std::move(engine);
+    auto tpm = std::make_unique<TpmAttestation>(TpmAttestation::Parts{.engine = *engine_,
+                                                                      .recorder = *recorder_,
+                                                                      .vault = vault_,
+                                                                      .vm = config_.vm,
+                                                                      .rng = rng_});
+    // Under a running machine every moment counts; the keys are read when they are asked for.
+    if (!lost) learn_attestation_key(*tpm);
+    attestation_->set_tpm(std::move(tpm), *recorder_);
   };
   TRY_CONTEXT(on_own_thread(std::move(recover)), "start the vTPM");
   TRY_CONTEXT(std::move(*started), "start the vTPM");
+  if (lost) recorder_->note_lost();
   if (!fds.has("tpm")) return {};
-  const bool lost = scratch_ != nullptr && scratch_->vtpm_was_connected();
   vtpm_server_ = std::make_unique<vtpm::ControlServer>(
       *engine_, vtpm::ControlServerOptions{
                     .listener = TRY(fds.take("tpm")),
@@ -174,6 +187,13 @@ Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
                     .on_error = report_vtpm_error});
   vtpm_server_->start();
   return {};
+}
+
+// A TPM whose owner keeps us from its keys still serves its guest.
+void Keeper::learn_attestation_key(TpmAttestation& tpm) {
+  Status learnt = tpm.learn_identity();
+  recorder_->forget();  // that was not the guest's boot
+  if (!learnt.ok()) report_vtpm_error(std::move(learnt).error().context("attestation key"));
 }
 
 Status Keeper::start_front_ends(sys::InheritedFds& fds, GuestState& state) {
@@ -193,12 +213,18 @@ Status Keeper::start_front_ends(sys::InheritedFds& fds, GuestState& state) {
   if (!state.uefi_store.empty()) {
     flash_ = std::make_unique<volume::FlashVolume>(*front_, kGuestStateVolume, kUefiStoreOffset,
                                                    std::move(state.uefi_store), scratch_.get());
+    const size_t before = nbd_servers_.size();
     TRY(serve("vars", *flash_));
+    const volume::NbdServer* server =
+        nbd_servers_.size() > before ? nbd_servers_.back().get() : nullptr;
+    attestation_->set_store(
+        *flash_, [server] { return server == nullptr ? size_t{0} : server->connections(); });
   }
   if (fds.has("feed")) {
     feed_ = std::make_unique<FeedServer>(*reactor_, TRY(fds.take("feed")), *journal_);
     feed_->start();
   }
+  attestation_->start();
   control_ = std::make_unique<ControlServer>(*reactor_, TRY(fds.take("control")),
                                              static_cast<ControlHandler&>(*this));
   control_->start();
@@ -243,8 +269,16 @@ void Keeper::DurableWrite::on_done(Status status) {
   delete this;
 }
 
-Result<sys::JsonObject> Keeper::handle(const sys::JsonObject& request) {
-  const std::string op = TRY(sys::get_string(request, "op"));
+void Keeper::handle(sys::JsonObject request, ControlReply reply) {
+  const Result<std::string> op = sys::get_string(request, "op");
+  if (!op.ok()) return reply(op.error());
+  if (AttestationService::knows(*op)) {
+    return attestation_->handle(*op, std::move(request), std::move(reply));
+  }
+  reply(answer(*op, request));
+}
+
+Result<sys::JsonObject> Keeper::answer(const std::string& op, const sys::JsonObject& request) {
   if (op == "status") return status();
   if (op == "pin") return pin(Sequence(TRY(sys::get_u64(request, "sequence"))));
   if (op == "unpin") return pin(std::nullopt);
@@ -252,7 +286,7 @@ Result<sys::JsonObject> Keeper::handle(const sys::JsonObject& request) {
     stop_requested_ = true;
     return sys::JsonObject{};
   }
-  return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown op " + op};
+  return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown op " + op.substr(0, 64)};
 }
 
 sys::JsonObject Keeper::pin(std::optional<Sequence> peer_durable) {
@@ -290,13 +324,12 @@ sys::JsonObject Keeper::status() const {
 Status Keeper::stop() {
   reactor_->disarm(*this);
   const Micros patience(reactor_->now().value + kStopGraceUs);
-  if (vtpm_server_ != nullptr) {
-    // Its threads may wait for a commit: the reactor turns while they end.
-    TRY(on_own_thread([this] {
-      vtpm_server_->stop();
-      (void)engine_->power_off().ok();
-    }));
-  }
+  // Their threads may wait for a commit: the reactor turns while they end.
+  TRY(on_own_thread([this] {
+    attestation_->stop();
+    if (vtpm_server_ != nullptr) vtpm_server_->stop();
+    if (engine_ != nullptr) (void)engine_->power_off().ok();
+  }));
   for (auto& server : nbd_servers_) server->stop();
   if (feed_ != nullptr) feed_->stop();
   control_->stop();

@@ -7,6 +7,7 @@
 #include <thread>
 #include <vector>
 
+#include "keeper/attestation_service.h"
 #include "keeper/config.h"
 #include "keeper/control.h"
 #include "keeper/ek_issuer.h"
@@ -49,7 +50,9 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   Status on_own_thread(std::move_only_function<void()> work);
   Status start_vtpm(sys::InheritedFds& fds, const GuestState& state);
   Status start_front_ends(sys::InheritedFds& fds, GuestState& state);
-  Result<sys::JsonObject> handle(const sys::JsonObject& request) override;
+  void learn_attestation_key(TpmAttestation& tpm);
+  void handle(sys::JsonObject request, ControlReply reply) override;
+  Result<sys::JsonObject> answer(const std::string& op, const sys::JsonObject& request);
   sys::JsonObject status() const;
   std::string vtpm_state() const;
   sys::JsonObject pin(std::optional<Sequence> peer_durable);
@@ -78,10 +81,12 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   std::unique_ptr<volume::FlashVolume> flash_;
   std::vector<std::unique_ptr<volume::JournalVolume>> disks_;
   std::vector<std::unique_ptr<volume::NbdServer>> nbd_servers_;
+  std::unique_ptr<vtpm::ExtendRecorder> recorder_;  // outlives the engine
   std::unique_ptr<TpmStore> tpm_store_;
   std::unique_ptr<vtpm::Engine> engine_;
   std::unique_ptr<vtpm::BlobSealer> sealer_;
   std::unique_ptr<vtpm::ControlServer> vtpm_server_;
+  std::unique_ptr<AttestationService> attestation_;
   std::unique_ptr<FeedServer> feed_;
   std::unique_ptr<ControlServer> control_;
   FreshnessReporter freshness_;

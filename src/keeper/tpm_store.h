@@ -2,10 +2,6 @@
 // when the record is durable. The TPM answers the guest only after that.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
-#include <optional>
-
 #include "journal/journal.h"
 #include "sys/reactor.h"
 #include "vtpm/engine.h"
@@ -31,17 +27,6 @@ class TpmStore final : public vtpm::StateStore {
   Status commit(ByteSpan state_blob) override;
 
  private:
-  class Waiter final : public Completion {
-   public:
-    void on_complete(Status status) override;
-    Status wait();
-
-   private:
-    std::mutex mutex_;
-    std::condition_variable changed_;
-    std::optional<Status> result_;
-  };
-
   sys::Reactor& reactor_;
   GuestStateWriter& writer_;
 };

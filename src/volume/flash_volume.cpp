@@ -21,6 +21,11 @@ FlashVolume::~FlashVolume() {
   front_.scheduler().cancel(*this);
 }
 
+void FlashVolume::replace(Bytes image) {
+  HF_ASSERT(settled() && image.size() == image_.size());
+  image_ = std::move(image);
+}
+
 void FlashVolume::submit(Request& request) {
   check(request);
   switch (request.operation) {

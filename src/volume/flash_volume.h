@@ -47,6 +47,9 @@ class FlashVolume final : public Volume, public HeldBytes, private sys::Timer, p
   void submit(Request& request) override;
   void append_held() override;
   bool appending() const override { return appending_; }
+  // Another image of the same size, from an owner that edits the store while nobody is connected to
+  // it, and that appends what changed. Only while settled().
+  void replace(Bytes image);
   // Nothing waits, nothing is held, nothing is under way.
   bool settled() const { return idle() && held_from_ == held_to_; }
   bool idle() const { return waiting_.empty() && finished_.empty() && !appending_; }

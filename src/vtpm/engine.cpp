@@ -310,8 +310,20 @@ Result<Bytes> Engine::process(ByteSpan command) {
   guest_shut_down_ =
       command_code(command) == kCcShutdown && load_be<uint32_t>(response.data() + 6) == kRcSuccess;
   TRY(settle());
-  if (options_.observer != nullptr) options_.observer->on_command(locality_, command, response);
+  if (options_.observer != nullptr) TRY(tell_observer(command, response));
   return response;
+}
+
+Status Engine::tell_observer(ByteSpan command, ByteSpan response) {
+  options_.observer->on_command(locality_, command, response);
+  const bool started =
+      command_code(command) == kCcStartup && load_be<uint32_t>(response.data() + 6) == kRcSuccess;
+  if (!started) return {};
+  constexpr uint32_t kCapPcrs = 5;
+  const Bytes question =
+      CommandBuilder(kTagNoSessions, kCcGetCapability).u32(kCapPcrs).u32(0).u32(1).finish();
+  options_.observer->on_pcr_banks(TRY(execute(question)));
+  return {};
 }
 
 Status Engine::between_guest_commands(const std::function<Status(const SendCommand&)>& work) {

@@ -60,6 +60,9 @@ class CommandObserver {
   virtual ~CommandObserver() = default;
   virtual void on_command(uint8_t locality, ByteSpan command, ByteSpan response) = 0;
   virtual void on_power(PowerChange change) = 0;
+  // After a TPM2_Startup that succeeded: the answer to TPM2_GetCapability(TPM_CAP_PCRS), which says
+  // what banks there are until the next one.
+  virtual void on_pcr_banks(ByteSpan response) = 0;
   virtual void on_hash_start() = 0;
   virtual void on_hash_data(ByteSpan data) = 0;
   virtual void on_hash_end() = 0;
@@ -173,6 +176,7 @@ class Engine {
   Status power_off_locked() HF_REQUIRES(mutex_);
   Result<Bytes> execute(ByteSpan command) HF_REQUIRES(mutex_);
   Result<Bytes> execute_own(ByteSpan command);
+  Status tell_observer(ByteSpan command, ByteSpan response) HF_REQUIRES(mutex_);
   Bytes volatile_snapshot() HF_REQUIRES(mutex_);
   Status settle() HF_REQUIRES(mutex_);  // commits if something is staged
   Status commit() HF_REQUIRES(mutex_);

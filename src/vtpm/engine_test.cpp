@@ -301,6 +301,7 @@ class Recorder final : public CommandObserver {
     codes.push_back(command_code(command));
   }
   void on_power(PowerChange change) override { powers.push_back(change != PowerChange::kOff); }
+  void on_pcr_banks(ByteSpan /*response*/) override {}
   void on_hash_start() override {}
   void on_hash_data(ByteSpan /*data*/) override {}
   void on_hash_end() override {}

@@ -76,6 +76,7 @@ void ExtendRecorder::begin(bool complete) {
   changes_.clear();
   changes_.shrink_to_fit();
   started_up_ = false;
+  banks_.reset();
   full_ = false;
   hashes_.clear();
 }
@@ -88,6 +89,44 @@ void ExtendRecorder::on_power(PowerChange change) {
   } else {
     begin(change == PowerChange::kCold);
   }
+}
+
+void ExtendRecorder::on_pcr_banks(ByteSpan response) {
+  MutexLock lock(mutex_);
+  const Result<ByteSpan> body = expect_success(response, "read the PCR banks");
+  banks_.emplace();
+  const Status read = body.ok() ? read_banks(ResponseReader(*body)) : Status(body.error());
+  if (!read.ok()) {
+    banks_.reset();  // then nothing is left out
+    boot_.complete = false;
+  }
+  // What an H-CRTM measured before there was an answer.
+  for (PcrChangeRecord& change : changes_) leave_out_missing_banks(change);
+}
+
+Status ExtendRecorder::read_banks(ResponseReader reader) {
+  TRY(reader.raw(1 + 4));  // more data, capability
+  const uint32_t count = TRY(reader.u32());
+  if (count > 16) return corrupt();
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint16_t bank = TRY(reader.u16());
+    const ByteSpan octets = TRY(reader.raw(TRY(reader.u8())));
+    if (octets.size() > 4) return corrupt();
+    uint32_t mask = 0;
+    for (size_t at = 0; at < octets.size(); ++at) {
+      mask |= std::to_integer<uint32_t>(octets[at]) << (8 * at);
+    }
+    (*banks_)[bank] = mask;
+  }
+  return {};
+}
+
+void ExtendRecorder::leave_out_missing_banks(PcrChangeRecord& change) const {
+  if (!banks_) return;
+  std::erase_if(change.digests, [&banks = *banks_, &change](const BankDigest& digest) {
+    const auto found = banks.find(digest.algorithm);
+    return found == banks.end() || (found->second >> change.pcr & 1) == 0;
+  });
 }
 
 void ExtendRecorder::forget() {
@@ -104,6 +143,8 @@ void ExtendRecorder::note_lost() {
 }
 
 void ExtendRecorder::add(PcrChangeRecord change) {
+  leave_out_missing_banks(change);
+  if (change.digests.empty() && change.kind != PcrChangeKind::kReset) return;
   if (changes_.size() >= changes_max_) full_ = true;
   if (full_) {
     boot_.complete = false;

@@ -17,12 +17,14 @@
 // locality of TPM2_Startup (startup_locality), unless an hcrtm came first.
 //
 // Not complete: after a resumption of saved PCRs (TPM2_Startup(STATE), migration), past
-// `changes_max`, or for a guest whose TPM ended with an earlier process. `digests` holds the banks
-// that the command named; a bank that is not allocated is in there and has no PCR.
+// `changes_max`, or for a guest whose TPM ended with an earlier process. Only what changed a PCR
+// stands in it: digests of banks that are not allocated are left out, and an extend of none but
+// those is no change.
 //
 // Thread-safe: the engine writes from its threads, any thread reads.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <vector>
@@ -79,6 +81,7 @@ class ExtendRecorder final : public CommandObserver {
 
   void on_command(uint8_t locality, ByteSpan command, ByteSpan response) override;
   void on_power(PowerChange change) override;
+  void on_pcr_banks(ByteSpan response) override;
   void on_hash_start() override;
   void on_hash_data(ByteSpan data) override;
   void on_hash_end() override;
@@ -95,6 +98,8 @@ class ExtendRecorder final : public CommandObserver {
   View read(uint64_t from, size_t max) const;
 
  private:
+  Status read_banks(ResponseReader reader) HF_REQUIRES(mutex_);
+  void leave_out_missing_banks(PcrChangeRecord& change) const HF_REQUIRES(mutex_);
   void begin(bool complete) HF_REQUIRES(mutex_);
   void add(PcrChangeRecord change) HF_REQUIRES(mutex_);
   // What a command that succeeded changed. kCorrupt: not laid out as the specification has it.
@@ -109,6 +114,8 @@ class ExtendRecorder final : public CommandObserver {
   BootRecord boot_ HF_GUARDED_BY(mutex_);
   std::vector<PcrChangeRecord> changes_ HF_GUARDED_BY(mutex_);
   bool started_up_ HF_GUARDED_BY(mutex_) = false;  // TPM2_Startup has succeeded
+  // By bank, the PCRs that it has, as bits; nothing before TPM2_Startup.
+  std::optional<std::map<uint16_t, uint32_t>> banks_ HF_GUARDED_BY(mutex_);
   bool full_ HF_GUARDED_BY(mutex_) = false;
   struct HashFree {
     void operator()(evp_md_ctx_st* context) const;

@@ -184,6 +184,8 @@ TEST_F(Recorded, counts_only_what_the_tpm_did) {
   EXPECT_NE(extend(1, {{0x0012, Bytes(32)}}), kRcSuccess);  // SM3: not of this TPM
   EXPECT_EQ(extend_text(kHandleNull, "nowhere"), kRcSuccess);
   EXPECT_EQ(extend(2, {}), kRcSuccess);
+  EXPECT_EQ(extend(2, {{kAlgSha384, Bytes(48)}, {kAlgSha1, Bytes(20)}}),
+            kRcSuccess);  // no such bank
   EXPECT_EQ(view().boot.total, 0u);
   expect_replay_is_the_tpms();
   ASSERT_EQ(engine->set_locality(3), kTpmSuccess);
@@ -209,6 +211,7 @@ TEST_F(Recorded, replays_a_dynamic_root_of_trust_before_and_after_startup) {
   ASSERT_EQ(guest->startup(), kRcSuccess);
   ASSERT_EQ(view().boot.total, 1u);
   EXPECT_EQ(view().changes[0].kind, PcrChangeKind::kHcrtm);
+  EXPECT_EQ(view().changes[0].digests.size(), 2u);  // of the banks there are
   expect_replay_is_the_tpms();
   ASSERT_EQ(engine->set_locality(4), kTpmSuccess);
   EXPECT_EQ(extend_text(18, "before the launch"), kRcSuccess);
@@ -276,7 +279,7 @@ TEST_F(Recorded, says_when_it_does_not_know_everything) {
 }
 
 TEST_F(Recorded, recognises_the_hand_over_to_the_operating_system) {
-  make({kAlgSha256});
+  make({kAlgSha256, kAlgSha384});
   ASSERT_EQ(guest->startup(), kRcSuccess);
   EXPECT_EQ(extend_text(5, "Calling EFI Application from Boot Option"), kRcSuccess);
   EXPECT_EQ(extend_text(4, "Exit Boot Services Invocation"), kRcSuccess);
@@ -284,7 +287,7 @@ TEST_F(Recorded, recognises_the_hand_over_to_the_operating_system) {
   const Bytes right = hash(kAlgSha256, as_bytes("Exit Boot Services Invocation"));
   EXPECT_EQ(extend(5, {{kAlgSha256, right}, {kAlgSha384, Bytes(48)}}), kRcSuccess);
   EXPECT_FALSE(view().boot.exit_boot_services);  // another bank says otherwise
-  EXPECT_EQ(extend(5, {{kAlgSha256, right}}), kRcSuccess);
+  EXPECT_EQ(extend(5, {{kAlgSha256, right}, {kAlgSha1, Bytes(20)}}), kRcSuccess);
   EXPECT_EQ(extend_text(5, "Exit Boot Services Invocation"), kRcSuccess);
   const ExtendRecorder::View all = view();
   EXPECT_EQ(all.boot.exit_boot_services, 3u);

@@ -17,6 +17,8 @@ from .site import bin_dir
 
 _REPLY = 0x8000
 _CREATE_KEY, _RELEASE, _REVOKE = 0x0103, 0x0105, 0x0106
+_SITE_IDENTITY = 0x0101
+_ENROLL, _CERTIFY, _PINNED, _FORGET, _SIGN, _KEYS = 0x010e, 0x010f, 0x0110, 0x0112, 0x0113, 0x0114
 _FD_FLOOR = 100
 
 
@@ -104,6 +106,50 @@ class Vault:
 
     def release(self, vm, uid):
         return self.call(_RELEASE, vm + struct.pack("<I", uid))
+
+    def ca_pem(self):
+        reply = self.call(_SITE_IDENTITY, b"")
+        _, ca, _ = _blobs(reply[16:], 3)
+        return ca.decode()
+
+    def enroll(self, vm, ek_public, ek_certificate, ak_public):
+        """(challenge, TPM2B_ID_OBJECT, TPM2B_ENCRYPTED_SECRET)."""
+        reply = self.call(_ENROLL, vm + b"".join(_blob(part) for part in (ek_public, ek_certificate, ak_public)))
+        return (reply[:16], *_blobs(reply[16:], 2))
+
+    def certify(self, vm, challenge, secret):
+        """(AK name, AK public area, certificate as PEM)."""
+        return _pin(self.call(_CERTIFY, vm + challenge + _blob(secret)))
+
+    def pinned(self, vm):
+        return _pin(self.call(_PINNED, vm))
+
+    def forget_pin(self, vm):
+        self.call(_FORGET, vm)
+
+    def sign_token(self, signing_input):
+        return _blobs(self.call(_SIGN, _blob(signing_input)), 1)[0]
+
+    def key_set(self):
+        return json.loads(_blobs(self.call(_KEYS, b""), 1)[0])
+
+
+def _blob(data):
+    return struct.pack("<I", len(data)) + data
+
+
+def _blobs(data, count):
+    parts, at = [], 0
+    for _ in range(count):
+        size, = struct.unpack_from("<I", data, at)
+        parts.append(data[at + 4:at + 4 + size])
+        at += 4 + size
+    return parts
+
+
+def _pin(reply):
+    name, public, certificate = _blobs(reply[16:], 3)
+    return name, public, certificate.decode()
 
 
 def _read(link, size):
