@@ -35,6 +35,7 @@ struct Side {
   std::vector<ByteSpan> digests;
   std::vector<const BaselineEntry*> entries;     // of the baseline
   std::vector<uint32_t> nths;                    // of the baseline, in the PCR
+  std::vector<uint32_t> programs;                // up to and with each
   std::vector<const Measurement*> measurements;  // of the boot
 };
 
@@ -75,12 +76,19 @@ class Comparison {
       was_[entry.pcr].digests.push_back(entry.digest);
       was_[entry.pcr].entries.push_back(&entry);
       was_[entry.pcr].nths.push_back(nth);
+      count_program(was_[entry.pcr], entry.kind);
     }
     for (const Measurement& m : boot_.measurements()) {
       if (!compared(m.pcr, m.kind)) continue;
       is_[m.pcr].digests.push_back(m.digest);
       is_[m.pcr].measurements.push_back(&m);
+      count_program(is_[m.pcr], m.kind);
     }
+  }
+
+  static void count_program(Side& side, MeasurementKind kind) {
+    uint32_t before = side.programs.empty() ? 0 : side.programs.back();
+    side.programs.push_back(before + (kind == MeasurementKind::kProgram ? 1 : 0));
   }
 
   void compare_pcr(uint8_t pcr) {
@@ -102,6 +110,7 @@ class Comparison {
         d.is = name_of(is_entry_);
       }
       if (was != nullptr) d.was = name_of(*was);
+      program_ = at.is ? is_[pcr].programs[*at.is] : was_[pcr].programs[*at.was];
       d.weight = rule == PcrRule::kNote ? Weight::kNote : Weight::kFailure;
       say(d, was, is);
       weigh(d, rule, was, is);
@@ -228,10 +237,10 @@ class Comparison {
                           place(d));
   }
 
-  static std::string program_words(const BaselineEntry& entry) {
-    std::string words = entry.what.empty()
-                            ? fmt::format("a program with digest {}", short_hex(entry.digest))
-                            : entry.what;
+  std::string program_words(const BaselineEntry& entry) const {
+    std::string words = entry.what.empty() ? fmt::format("program {} of the boot, with digest {},",
+                                                         program_, short_hex(entry.digest))
+                                           : entry.what;
     if (!entry.signers.empty()) words += ", signed by " + joined(entry.signers, " and ");
     return words;
   }
@@ -306,6 +315,12 @@ class Comparison {
 
   void say_authority(Difference& d, const BaselineEntry* was, const Measurement* is) const {
     d.code = "authority_changed";
+    if (is != nullptr && is_entry_.what.empty()) {
+      d.words = fmt::format("a program at boot was vouched for by a certificate that {}{} ({})",
+                            was == nullptr ? "the baseline does not have" : "is not ",
+                            was == nullptr ? "" : d.was, place(d));
+      return;
+    }
     if (is != nullptr && was != nullptr && was->kind == MeasurementKind::kAuthority) {
       d.words = fmt::format("a program at boot was vouched for by {}, expected {} ({})", d.is,
                             d.was, place(d));
@@ -331,6 +346,7 @@ class Comparison {
   std::array<Side, kPcrCount> was_;
   std::array<Side, kPcrCount> is_;
   BaselineEntry is_entry_;  // of the difference at hand
+  uint32_t program_ = 0;    // its number among the programs loaded
   std::vector<Difference> differences_;
 };
 

@@ -158,8 +158,10 @@ std::string name_of(const BaselineEntry& entry) {
     case MeasurementKind::kBootVariable:
       return "a boot setting";
     default:
-      return "a measurement";
+      break;
   }
+  if (entry.pcr == 0) return "a part of the firmware";
+  return entry.pcr == 5 ? "the partition table or a boot attempt" : "a measurement";
 }
 
 DatabaseChange database_change(ByteSpan was, ByteSpan is) {

@@ -1,0 +1,274 @@
+// Evidence that contradicts itself, is of another VM, another time or another role.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "attestation/appraisal.h"
+#include "attestation/test_boot.h"
+
+namespace hf::attestation {
+namespace {
+
+using testing::HasSubstr;
+
+const Policy kLinux = *built_in_policy("linux");
+
+// Where an event begins in the log; one past the last: where the log ends.
+size_t offset_of(const TestEvidence& evidence, size_t number) {
+  const std::vector<Event>& events = evidence.log->events();
+  return number < events.size() ? events[number].byte_offset : evidence.log_bytes.size();
+}
+
+void cut_log(TestEvidence& evidence, size_t from, size_t to) {
+  auto at = [&](size_t number) {
+    return evidence.log_bytes.begin() + static_cast<ptrdiff_t>(offset_of(evidence, number));
+  };
+  evidence.log_bytes.erase(at(from), at(to));
+  evidence.parse_log();
+}
+
+size_t number_of(const TestEvidence& evidence, uint32_t pcr, size_t nth) {
+  for (const Event& event : evidence.log->events()) {
+    if (event.measured() && event.pcr == pcr && nth-- == 0) return event.number;
+  }
+  ADD_FAILURE() << "no such event";
+  return 0;
+}
+
+class JudgedEvidence : public testing::Test {
+ protected:
+  JudgedEvidence() : baseline_(test_baseline(TestBoot{})), evidence_(TestBoot{}) {}
+
+  Appraisal judged() const { return appraise(evidence_.input(kLinux, &baseline_)); }
+  Appraisal judged_by_log() const { return appraise(evidence_.by_log(kLinux, &baseline_)); }
+
+  static void expect_failure(const Appraisal& appraisal, std::string_view code) {
+    EXPECT_EQ(appraisal.verdict, Verdict::kUnhealthy) << told(appraisal);
+    const Reason* reason = find_reason(appraisal, code);
+    ASSERT_NE(reason, nullptr) << told(appraisal);
+    EXPECT_EQ(reason->severity, Severity::kFailure);
+    EXPECT_FALSE(reason->mend.empty()) << code;
+  }
+
+  Baseline baseline_;
+  TestEvidence evidence_;
+};
+
+TEST_F(JudgedEvidence, a_truncated_log_is_found_with_the_first_event_that_is_missing) {
+  size_t last = evidence_.log->events().size();
+  size_t from = number_of(evidence_, 9, 2);
+  cut_log(evidence_, from, last);
+  Appraisal appraisal = judged();
+  expect_failure(appraisal, "event_log_truncated");
+  EXPECT_EQ(find_reason(appraisal, "event_log_truncated")->event, from);
+  EXPECT_EQ(find_reason(appraisal, "event_log_truncated")->pcr, 9);
+  // The record still judges the boot by itself: nothing else is wrong with it.
+  EXPECT_EQ(appraisal.reasons.size(), 1u) << told(appraisal);
+  expect_failure(judged_by_log(), "event_log_contradicts_quote");
+}
+
+TEST_F(JudgedEvidence, a_log_read_before_firmware_said_farewell_is_whole) {
+  size_t last = evidence_.log->events().size();
+  cut_log(evidence_, last - 2, last);
+  EXPECT_EQ(judged().verdict, Verdict::kHealthy) << told(judged());
+  EXPECT_EQ(judged_by_log().verdict, Verdict::kHealthy) << told(judged_by_log());
+}
+
+TEST_F(JudgedEvidence, an_event_left_out_added_or_swapped_is_found_with_its_number) {
+  const TestEvidence good(TestBoot{});
+  size_t command = number_of(good, 8, 1);
+  cut_log(evidence_, command, command + 1);
+  Appraisal appraisal = judged();
+  expect_failure(appraisal, "event_log_contradicts_record");
+  EXPECT_EQ(find_reason(appraisal, "event_log_contradicts_record")->event, command);
+  expect_failure(judged_by_log(), "event_log_contradicts_quote");
+
+  // Doubled.
+  evidence_.log_bytes = good.log_bytes;
+  Bytes event(good.log_bytes.begin() + static_cast<ptrdiff_t>(offset_of(good, command)),
+              good.log_bytes.begin() + static_cast<ptrdiff_t>(offset_of(good, command + 1)));
+  evidence_.log_bytes.insert(
+      evidence_.log_bytes.begin() + static_cast<ptrdiff_t>(offset_of(good, command)), event.begin(),
+      event.end());
+  evidence_.parse_log();
+  appraisal = judged();
+  expect_failure(appraisal, "event_log_contradicts_record");
+  EXPECT_EQ(find_reason(appraisal, "event_log_contradicts_record")->event, command + 1);
+  expect_failure(judged_by_log(), "event_log_contradicts_quote");
+}
+
+TEST_F(JudgedEvidence, an_edited_digest_is_found_with_its_event) {
+  size_t number = number_of(evidence_, 4, 2);
+  const Event& event = evidence_.log->events()[number];
+  size_t at = static_cast<size_t>(event.digests()[0].bytes.data() - evidence_.log->bytes().data());
+  evidence_.log_bytes[at] ^= std::byte{1};
+  evidence_.parse_log();
+  Appraisal appraisal = judged();
+  expect_failure(appraisal, "event_log_contradicts_record");
+  EXPECT_EQ(find_reason(appraisal, "event_log_contradicts_record")->event, number);
+  expect_failure(judged_by_log(), "event_log_contradicts_quote");
+  EXPECT_TRUE(judged_by_log().authorities.empty()) << "no claim from a log that was refused";
+}
+
+// Whatever byte of the log is changed: either the log is refused, or nothing that is said changes.
+TEST_F(JudgedEvidence, any_changed_byte_of_the_log_is_found_or_changes_nothing) {
+  const Bytes good = evidence_.log_bytes;
+  auto said = [](const Appraisal& appraisal) { return sys::to_text(to_json(appraisal)); };
+  const std::string before = said(judged());
+  const std::string before_by_log = said(judged_by_log());
+  size_t refused = 0;
+  size_t unchanged = 0;
+  for (size_t at = 0; at < good.size(); ++at) {
+    evidence_.log_bytes = good;
+    evidence_.log_bytes[at] ^= std::byte{0x20};
+    Result<EventLog> parsed = EventLog::parse(evidence_.log_bytes);
+    if (!parsed.ok()) {
+      ++refused;
+      continue;
+    }
+    evidence_.log = std::move(*parsed);
+    for (bool by_log : {false, true}) {
+      Appraisal appraisal = by_log ? judged_by_log() : judged();
+      if (appraisal.verdict == Verdict::kUnhealthy) {
+        EXPECT_TRUE(appraisal.reasons[0].code.starts_with("event_log_")) << told(appraisal);
+        ++refused;
+      } else {
+        EXPECT_EQ(said(appraisal), by_log ? before_by_log : before) << "byte " << at;
+        ++unchanged;
+      }
+    }
+  }
+  EXPECT_GT(refused, 1000u);
+  EXPECT_GT(unchanged, 100u);
+}
+
+TEST_F(JudgedEvidence, a_quote_of_another_vtpm_is_found) {
+  evidence_.quote.ak_name[5] ^= std::byte{1};
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.context.pinned_ak_name = Bytes(34, std::byte{0x11});
+  Appraisal appraisal = appraise(input);
+  expect_failure(appraisal, "key_not_pinned");
+  EXPECT_EQ(appraisal.trust.get(TrustClaim::kInstanceIdentity), kIdentityNotRecognised);
+
+  TestBoot other;
+  other.parameters = "root=/dev/vda3 ro";
+  TestEvidence of_other(other);
+  evidence_.quote = of_other.quote;
+  appraisal = judged();
+  expect_failure(appraisal, "quote_contradicts_record");
+}
+
+TEST_F(JudgedEvidence, a_replayed_or_refused_quote_is_told_as_such) {
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.quote = nullptr;
+  input.quote_error = Error{.code = ErrorCode::kWrongKey,
+                            .cause = "the quote answers another nonce: it is an old one"};
+  expect_failure(appraise(input), "nonce_mismatch");
+  input.quote_error->cause = "the quote's signature is not by the attestation key";
+  Appraisal appraisal = appraise(input);
+  expect_failure(appraisal, "quote_refused");
+  EXPECT_EQ(appraisal.trust.get(TrustClaim::kInstanceIdentity), kTrustCryptographyFailed);
+}
+
+TEST_F(JudgedEvidence, a_key_that_nobody_enrolled_is_not_trusted) {
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.context.pinned_ak_name.reset();
+  EXPECT_EQ(appraise(input).verdict, Verdict::kUnknown);
+  EXPECT_TRUE(has_reason(appraise(input), "key_not_enrolled"));
+  Policy certified = *parse_policy(R"({"version":1,"name":"x","extends":"linux",
+      "evidence":{"attestation_key":"certified"}})");
+  input.policy = &certified;
+  EXPECT_TRUE(has_reason(appraise(input), "key_not_certified"));
+  input.context.ak_certified = true;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+  input.context.ek_certified = false;
+  expect_failure(appraise(input), "endorsement_key_not_certified");
+}
+
+TEST_F(JudgedEvidence, a_later_quote_agrees_with_a_record_that_has_grown) {
+  TestBoot later;
+  later.after = {"sysinit", "ready"};
+  TestEvidence grown(later);
+  evidence_.record = grown.record;
+  EXPECT_EQ(judged().verdict, Verdict::kHealthy) << told(judged());
+}
+
+TEST_F(JudgedEvidence, a_drill_does_not_pass_as_production) {
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.context.role = VmRole::kDrill;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << "a drill may be healthy as a drill";
+  input.context.presented_as = VmRole::kProduction;
+  Appraisal appraisal = appraise(input);
+  expect_failure(appraisal, "role_mismatch");
+  EXPECT_THAT(told(appraisal), HasSubstr("a drill of this VM is presented as production"));
+
+  // Even if whoever asks is lied to about the role: the vTPM carries a mark.
+  TestBoot drill;
+  drill.marks = {"holdfast drill", "holdfast incarnation of some bytes"};
+  TestEvidence marked(drill);
+  for (bool log : {true, false}) {
+    input = log ? marked.input(kLinux, &baseline_) : marked.by_record(kLinux, &baseline_);
+    expect_failure(appraise(input), "role_marked");
+    input.context.role = VmRole::kDrill;
+    appraisal = appraise(input);
+    EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
+  }
+}
+
+TEST_F(JudgedEvidence, an_older_epoch_or_another_incarnation_is_found) {
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.context.epoch = Epoch(4);
+  input.context.expected_epoch = Epoch(5);
+  expect_failure(appraise(input), "epoch_mismatch");
+  EXPECT_THAT(told(appraise(input)), HasSubstr("it was failed over since"));
+  input.context.expected_epoch = Epoch(4);
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy);
+  input.context.expected_incarnation = IncarnationId{};
+  input.context.incarnation.bytes[0] = std::byte{1};
+  expect_failure(appraise(input), "incarnation_mismatch");
+}
+
+TEST_F(JudgedEvidence, state_that_was_rolled_back_is_found) {
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.context.sequence = Sequence(100);
+  input.context.freshness.durable = Sequence(100);
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 7, .restart_count = 0};
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+  input.context.sequence = Sequence(99);
+  expect_failure(appraise(input), "state_rolled_back");
+  EXPECT_EQ(freshness_words(input.context), "older");
+  input.context.freshness.declared = "recovery point of Monday, change 4711";
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+  EXPECT_TRUE(has_reason(appraise(input), "declared_state_rolled_back"));
+  EXPECT_EQ(freshness_words(input.context), "older-declared");
+
+  input.context.freshness = {.durable = Sequence(90), .on_lineage = false};
+  expect_failure(appraise(input), "state_forked");
+}
+
+TEST_F(JudgedEvidence, a_vtpm_that_went_back_is_found_by_its_counters) {
+  AppraisalInput input = evidence_.input(kLinux, &baseline_);
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 8, .restart_count = 0};
+  expect_failure(appraise(input), "tpm_went_back");
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 7, .restart_count = 2};
+  expect_failure(appraise(input), "tpm_went_back");
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 6, .restart_count = 9};
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy);
+  // The TPM adds a constant, so the count may pass its end.
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 0xfffffff0};
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy);
+  Appraisal appraisal = appraise(input);
+  EXPECT_EQ(appraisal.counters, (TpmCounters{.clock = 5000, .reset_count = 7}));
+}
+
+TEST_F(JudgedEvidence, keys_changed_since_the_boot_are_told_before_they_count) {
+  TestBoot later;
+  later.db.push_back("New CA");
+  evidence_.variables = later.variables();
+  Appraisal appraisal = judged();
+  EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
+  ASSERT_TRUE(has_reason(appraisal, "keys_changed_since_boot"));
+  EXPECT_THAT(find_reason(appraisal, "keys_changed_since_boot")->words, HasSubstr("\"New CA\""));
+}
+
+}  // namespace
+}  // namespace hf::attestation
