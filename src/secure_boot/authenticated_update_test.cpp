@@ -212,7 +212,7 @@ TEST_F(AuthenticatedUpdates, survive_mutations_without_being_believed) {
     const size_t at = random() % bad.size();
     bad[at] ^= static_cast<std::byte>(1U << (random() % 8));
     VariableStore store = store_;
-    auto applied = apply_update(store, std::nullopt, bad);
+    auto applied = apply_update(store, KeyVariable::kDbx, bad);
     if (!applied.ok()) {
       ++refused;
       ASSERT_TRUE(std::ranges::equal(store.image(), store_.image()));

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# timeout: 420
+# needs: qemu
+# programs: holdfast
+"""Variable stores that `holdfast secure-boot` edited, under the real firmware: what an added key signed boots, shim
+boots with only the 2023 CA in db, GRUB signed by an enrolled MOK boots, a revoked shim does not. A reclaim that was cut
+off ends as the firmware ends it; one that was cut off in its first block, at which the firmware crashes, is ended by
+Holdfast.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+import struct
+
+from lib import probe
+from lib.boot_chain import change_image
+from lib.machine import VARS_MICROSOFT_KEYS
+from lib.peer_machine import PeerMachine
+from lib.process import Processes, run
+from lib.report import check, main, step
+from lib.uefi_vars import make_key
+
+BLOCK_BYTES, REGION_BYTES, WORKING_AT, SPARE_AT = 0x1000, 0x40000, 0x41000, 0x42000
+HOLDFAST = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast"
+SHIM = "/usr/lib/shim/shimx64.efi.signed"
+
+
+def edit(store, verb, *words):
+    out = run([HOLDFAST, "-q", "secure-boot", verb, store, *words]).stdout
+    step(f"secure-boot {verb} {' '.join(str(word) for word in words[:2])}: {out.strip()}")
+
+
+class Bench:
+    def __init__(self, processes, directory, data):
+        self.processes, self.directory, self.data = processes, directory, data
+
+    def machine(self, name, store, variant=None, key=None):
+        image = self.directory / f"{name}.disk"
+        run(["cp", "--sparse=always", probe.image(), image])
+        if variant:
+            change_image(variant, image, key)
+        return PeerMachine(self.processes, self.directory / name, image, self.data, store)
+
+    def boots(self, what, machine):
+        console = machine.start()
+        console.wait_for(r"^HF SECUREBOOT 1$", probe.UNLOCK_SECONDS_MAX)
+        machine.kill()
+        step(f"ok: {what} boots, with Secure Boot on")
+
+    def refused(self, what, machine, says):
+        console = machine.start()
+        console.wait_for(says, probe.UNLOCK_SECONDS_MAX, unless=r"^HF BOOT")
+        machine.kill()
+        step(f"ok: {what} does not boot: {says}")
+
+
+def cut_reclaim(path, first_lost):
+    """The store as the firmware leaves it when it is cut off while it writes the reclaimed variables back: its copy in
+    the spare blocks is complete, and what the region holds from first_lost on is erased."""
+    image = bytearray(path.read_bytes())
+    image[SPARE_AT:SPARE_AT + REGION_BYTES] = image[:REGION_BYTES]
+    image[first_lost:REGION_BYTES] = b"\xff" * (REGION_BYTES - first_lost)
+    write, record = WORKING_AT + 32, WORKING_AT + 72
+    image[write] = 0xFC
+    struct.pack_into("<QQ", image, write + 24, 1, 0)
+    image[record] = 0xFD
+    struct.pack_into("<QQQq", image, record + 8, 0, 0x48, REGION_BYTES - 0x48, -SPARE_AT)
+    path.write_bytes(image)
+
+
+def shown(path):
+    return json.loads(run([HOLDFAST, "-o", "json", "secure-boot", "show", path]).stdout)["variables"]
+
+
+def test(directory):
+    data = probe.make_data_disk(directory / "data", rate=10)
+    key = make_key(directory, "own")
+    stores = {name: directory / f"{name}.fd" for name in ("db", "2023", "mok", "dbx", "cut")}
+    for store in stores.values():
+        shutil.copy(VARS_MICROSOFT_KEYS, store)
+    edit(stores["db"], "append", "db", key[1])
+    edit(stores["2023"], "profile", "microsoft-2023", "--guest", "linux", "--kek", key[1])
+    edit(stores["mok"], "append", "MokList", key[1])
+    edit(stores["dbx"], "revoke", SHIM)
+    with Processes(directory) as processes:
+        bench = Bench(processes, directory, data)
+        bench.boots("a loader signed by a key added to db", bench.machine("db", stores["db"], "signed-loader", key))
+        bench.boots("Debian's shim with only the 2023 CA in db", bench.machine("2023", stores["2023"]))
+        bench.boots("GRUB signed by an enrolled MOK", bench.machine("mok", stores["mok"], "signed-grub", key))
+        bench.refused("a shim revoked by its digest", bench.machine("dbx", stores["dbx"]), r"Access Denied|Security Violation")
+
+        before = shown(stores["cut"])
+        cut_reclaim(stores["cut"], BLOCK_BYTES)
+        machine = bench.machine("cut", stores["cut"])
+        bench.boots("a store whose reclaim was cut off behind its first block", machine)
+        check(shown(machine.vars) == before, "the firmware brought it to its end")
+        check(shown(stores["cut"]) == before, "Holdfast reads the same from the store as it was")
+
+        cut_reclaim(stores["db"], 0)
+        edit(stores["db"], "append", "MokList", key[1])
+        machine = bench.machine("first", stores["db"], "signed-loader", key)
+        bench.boots("a store whose reclaim was cut off in its first block, ended by Holdfast,", machine)
+
+
+if __name__ == "__main__":
+    main(test)
