@@ -199,7 +199,10 @@ Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariab
     return Error{.code = ErrorCode::kConflict,
                  .cause = fmt::format("the update is of {}, and {} is of {}", update.time.text(),
                                       name.name, held->time.text()),
-                 .effect = "Nothing was changed; an update must be newer than what it replaces"};
+                 .effect = "Nothing was changed; an update must be newer than what it replaces",
+                 .mend =
+                     "holdfast secure-boot set TARGET VARIABLE FILE, which takes an update's "
+                     "content on your word"};
   }
   AppliedUpdate applied{
       .variable = found.variable, .kind = found.kind, .authority = found.authority};

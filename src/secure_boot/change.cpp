@@ -37,7 +37,9 @@ constexpr std::array<std::pair<ChangeAction, std::string_view>, 5> kActions = {{
 }};
 
 Error invalid(std::string cause) {
-  return Error{.code = ErrorCode::kInvalidArgument, .cause = std::move(cause)};
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = std::move(cause),
+               .effect = "Nothing was changed"};
 }
 
 Result<const Target*> target_of(std::string_view name) {
@@ -229,8 +231,8 @@ Status check(const Change& change) {
 std::string describe(const Change& change) {
   if (change.action == ChangeAction::kDelete) return "delete " + change.variable;
   if (change.action == ChangeAction::kUpdate) {
-    const std::string what = change.variable.empty() ? "whatever it is for" : change.variable;
-    return fmt::format("apply a signed update of {} bytes to {}", change.data.size(), what);
+    const std::string to = change.variable.empty() ? "" : " to " + change.variable;
+    return fmt::format("apply a signed update of {} bytes{}", change.data.size(), to);
   }
   auto target = target_of(change.variable);
   if (target.ok() && (*target)->content == Content::kSwitch) {

@@ -274,7 +274,9 @@ Status check_firmware_takes(const SignatureDatabase& database, bool platform_key
 }
 
 SignatureWords describe(const SignatureList& list, const Signature& signature) {
-  SignatureWords out{.type = words(list.type), .owner = words(signature.owner)};
+  SignatureWords out{.type = words(list.type),
+                     .owner = words(signature.owner),
+                     .owner_guid = signature.owner.text()};
   if (is_digest(list.type)) {
     out.title = out.fingerprint = to_hex(signature.data);
     out.detail = words_of_digest(signature.data);

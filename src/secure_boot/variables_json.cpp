@@ -41,6 +41,7 @@ JsonArray signatures_of(const SignatureDatabase& database) {
       const SignatureWords words = describe(list, signature);
       out.push_back(JsonObject{{"type", words.type},
                                {"owner", words.owner},
+                               {"owner_guid", words.owner_guid},
                                {"title", words.title},
                                {"detail", words.detail},
                                {"fingerprint", words.fingerprint}});
