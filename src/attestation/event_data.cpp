@@ -147,9 +147,8 @@ std::optional<ImageEvent> image_event(const Event& event) {
 }
 
 std::optional<IplText> ipl_text(const Event& event) {
-  if (!event.measured() || event.pcr <= kFirmwarePcrLast || event.type == EventType::kEventTag) {
-    return std::nullopt;
-  }
+  if (!event.measured() || event.pcr <= kFirmwarePcrLast) return std::nullopt;
+  if (tagged_event(event) || is_separator(event)) return std::nullopt;
   IplText ipl;
   ByteSpan data = event.data;
   ipl.covered = event.cover.covered();
@@ -170,11 +169,14 @@ std::optional<IplText> ipl_text(const Event& event) {
 
 std::optional<TaggedEvent> tagged_event(const Event& event) {
   ByteSpan data = event.data;
-  if (event.type != EventType::kEventTag || data.size() < kTagHeaderSize) return std::nullopt;
+  bool covered =
+      event.measured() && event.pcr > kFirmwarePcrLast && event.cover.form == CoverForm::kWhole;
+  if (!covered && event.type != EventType::kEventTag) return std::nullopt;
+  if (data.size() < kTagHeaderSize) return std::nullopt;
   if (load_le<uint32_t>(data.data() + 4) != data.size() - kTagHeaderSize) return std::nullopt;
   return TaggedEvent{.id = load_le<uint32_t>(data.data()),
                      .data = data.subspan(kTagHeaderSize),
-                     .covered = event.cover.form == CoverForm::kWhole};
+                     .covered = covered};
 }
 
 std::optional<std::string_view> action_text(const Event& event) {

@@ -46,7 +46,8 @@ struct IplText {
 };
 std::optional<IplText> ipl_text(const Event& event);
 
-// TCG_PCClientTaggedEvent: Windows' SIPA events, the Linux EFI stub, systemd.
+// TCG_PCClientTaggedEvent: Windows' SIPA events (covered), the Linux EFI stub's and systemd's
+// (not).
 struct TaggedEvent {
   uint32_t id = 0;
   ByteSpan data;

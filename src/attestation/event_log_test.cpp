@@ -5,6 +5,7 @@
 
 #include "attestation/event_cover.h"
 #include "attestation/event_data.h"
+#include "attestation/event_log_check.h"
 #include "attestation/log_writer.h"
 
 namespace hf::attestation {
@@ -130,6 +131,74 @@ TEST(EventLog, an_algorithm_this_code_cannot_hash_does_not_hide_the_others) {
   ASSERT_TRUE(log.ok()) << log.error().describe();
   EXPECT_EQ(log->banks(), std::vector{kSha256});
   EXPECT_TRUE(check_covered(*log).ok());
+}
+
+std::string difference(const LogWriter& log, const LogWriter& seen_by_the_tpm) {
+  auto read = EventLog::parse(log.bytes());
+  auto truth = EventLog::parse(seen_by_the_tpm.bytes());
+  PcrBank bank = *replay(*truth, kSha256);
+  std::vector<KnownPcr> known;
+  for (uint32_t pcr = 0; pcr < kPcrCount; ++pcr) known.push_back({kSha256, pcr, bank.value(pcr)});
+  auto found = find_difference(*read, known);
+  return found ? found->reason : "none";
+}
+
+TEST(EventLogCheck, pcr_values_alone_name_the_event_where_one_explains_them) {
+  auto actions = [](std::vector<std::string_view> texts) {
+    LogWriter log(kThree);
+    for (std::string_view text : texts) log.action(4, text);
+    return log;
+  };
+  LogWriter truth = actions({"a", "b", "c"});
+  EXPECT_EQ(difference(truth, truth), "none");
+  EXPECT_EQ(difference(actions({"a", "x", "b", "c"}), truth),
+            "event 2 (EV_EFI_ACTION in PCR 4): the TPM has not seen it");
+  EXPECT_EQ(difference(actions({"a", "b", "c", "x", "y"}), truth),
+            "event 4 (EV_EFI_ACTION in PCR 4): the TPM has not seen it, nor what follows in this "
+            "PCR");
+  EXPECT_EQ(difference(actions({"a", "c", "b"}), truth),
+            "event 2 (EV_EFI_ACTION in PCR 4): the TPM has seen it after event 3");
+  EXPECT_EQ(difference(actions({"a", "b"}), truth),
+            "PCR 4 of the sha256 bank is not what the log leads to; its last event is 2");
+  EXPECT_EQ(difference(LogWriter(kThree), truth),
+            "PCR 4 of the sha256 bank is not what the log leads to, which has no event of it");
+  EXPECT_EQ(difference(LogWriter(kThree).startup_locality(3).separator(0),
+                       LogWriter(kThree).separator(0)),
+            "the log says that the TPM was started at locality 3; it was 0");
+}
+
+TEST(EventLogCheck, a_bank_the_log_lacks_is_a_difference) {
+  auto log = EventLog::parse(LogWriter({kSha1}).separator(0).bytes());
+  Bytes zero(32);
+  KnownPcr known{kSha256, 0, zero};
+  EXPECT_EQ(find_difference(*log, {&known, 1})->reason, "the event log has no sha256 bank");
+}
+
+TEST(EventLogCheck, the_record_may_go_on_after_the_firmware_and_not_end_before) {
+  auto log = EventLog::parse(debian_like_log({kSha256}).bytes());
+  ExtendRecord record{.boot_id = "0123456789abcdef"};
+  for (const Event& event : log->events()) {
+    if (!event.measured()) continue;
+    ByteSpan digest = event.digest(kSha256);
+    record.extends.push_back({.n = record.extends.size(),
+                              .pcr = static_cast<uint8_t>(event.pcr),
+                              .digests = {{kSha256, Bytes(digest.begin(), digest.end())}}});
+  }
+  auto total = [&] { record.total = record.extends.size(); };
+  total();
+  record.exit_boot_services = record.extends.size() - 2;
+  EXPECT_FALSE(find_difference(*log, record).has_value());
+  ExtendRecord os = record;
+  os.extends.push_back({.n = os.extends.size(), .pcr = 10, .digests = {{kSha256, Bytes(32)}}});
+  os.total = os.extends.size();
+  EXPECT_FALSE(find_difference(*log, os).has_value());
+  os.exit_boot_services = os.extends.size() - 1;
+  EXPECT_THAT(find_difference(*log, os)->reason, HasSubstr("the log ends before extend"));
+  record.extends.pop_back();
+  total();
+  EXPECT_THAT(find_difference(*log, record)->reason, HasSubstr("the TPM has not seen it"));
+  record.complete = false;
+  EXPECT_THAT(find_difference(*log, record)->reason, HasSubstr("is not whole"));
 }
 
 }  // namespace

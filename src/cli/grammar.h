@@ -30,5 +30,6 @@ void add_events(CLI::App& app, Line& line);
 void add_attest_log(CLI::App& app, Line& line);
 void add_attest_verify(CLI::App& app, Line& line);
 void add_secure_boot(CLI::App& app, Line& line);
+void add_vm_check(CLI::App& app, Line& line);
 
 }  // namespace hf::cli

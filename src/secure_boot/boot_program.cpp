@@ -14,6 +14,7 @@ constexpr uint32_t kModulesMagic = 0x676D696D;
 constexpr size_t kModulesHeader = 24;  // magic, padding, offset, size
 constexpr uint32_t kObjectConfig = 2;
 constexpr uint32_t kObjectPrefix = 3;
+constexpr uint32_t kObjectDisableShimLock = 6;
 constexpr size_t kObjectsMax = 4096;
 
 bool has_sbat(const PeImage& image, std::string_view component) {
@@ -137,6 +138,7 @@ GrubFacts grub_facts_of(const PeImage& image) {
     const uint32_t type = load_le<uint32_t>(modules.data() + at);
     const uint32_t size = load_le<uint32_t>(modules.data() + at + 4);
     if (size < 8 || size > end - at) break;
+    if (type == kObjectDisableShimLock) facts.shim_lock_disabled = true;
     if (type == kObjectConfig || type == kObjectPrefix) {
       std::string_view text = as_text(modules.subspan(at + 8, size - 8));
       text = text.substr(0, std::min(text.find('\0'), kTextMax));

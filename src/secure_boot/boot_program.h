@@ -41,6 +41,7 @@ UkiFacts uki_facts_of(const PeImage& image);
 struct GrubFacts {
   std::string prefix;
   std::string embedded_config;
+  bool shim_lock_disabled = false;  // built to check no signatures
 };
 GrubFacts grub_facts_of(const PeImage& image);
 

@@ -104,6 +104,8 @@ Status FatVolume::parse_boot_sector() {
   }
   root_cluster_ = fat32 ? load_le<uint32_t>(raw + 44) & 0x0FFFFFFF : 0;
   if (fat32 && !is_data(root_cluster_)) return corrupt("its root directory lies outside of it");
+  const uint32_t serial = load_le<uint32_t>(raw + (fat32 ? 67 : 39));
+  serial_ = fmt::format("{:04X}-{:04X}", serial >> 16, serial & 0xFFFF);
   label_ = trimmed(as_text(ByteSpan(raw + (fat32 ? 71 : 43), 11)));
   return {};
 }

@@ -32,7 +32,8 @@ class FatVolume {
   static Result<FatVolume> open(BlockSource& source);
 
   std::string_view kind() const;  // "FAT32"
-  std::string label() const { return label_; }
+  const std::string& label() const { return label_; }
+  const std::string& serial() const { return serial_; }  // "4846-4450"
 
   // Paths have '/' or '\' between names; names are compared without case. The root is "".
   // kNotFound; kCorrupt.
@@ -58,6 +59,7 @@ class FatVolume {
   BlockSource* source_;
   Kind kind_ = Kind::kFat32;
   std::string label_;
+  std::string serial_;
   uint32_t cluster_size_ = 0;  // bytes
   uint64_t fat_offset_ = 0;    // bytes, of the first copy
   uint64_t fat_size_ = 0;      // bytes of one copy

@@ -16,13 +16,14 @@ bool is_name(char c) {
 
 class Reader {
  public:
-  Reader(std::string_view text, GrubVariables& variables) : text_(text), variables_(variables) {}
+  Reader(std::string_view text, GrubVariables& variables, Assignments assignments,
+         const GrubVisit& visit)
+      : text_(text), variables_(variables), assignments_(assignments), visit_(visit) {}
 
-  std::vector<GrubCommand> all() {
-    while (at_ < text_.size() && commands_.size() < kGrubCommandsMax) step();
+  void all() {
+    while (at_ < text_.size() && count_ < kGrubCommandsMax) step();
     finish_word();
     finish_command();
-    return std::move(commands_);
   }
 
  private:
@@ -135,8 +136,9 @@ class Reader {
         std::ranges::all_of(command.words[0].substr(0, equals), is_name)) {
       command.words.insert(command.words.begin(), "set");
     }
-    assign(command);
-    commands_.push_back(std::move(command));
+    if (assignments_ == Assignments::kFollowed) assign(command);
+    ++count_;
+    visit_(command);
   }
 
   void assign(const GrubCommand& command) {
@@ -157,7 +159,9 @@ class Reader {
   bool exact_ = true;
   bool drop_command_ = false;  // the head of a block: its measured form holds the block's text
   std::vector<std::string> words_;
-  std::vector<GrubCommand> commands_;
+  Assignments assignments_;
+  const GrubVisit& visit_;
+  size_t count_ = 0;
 };
 
 }  // namespace
@@ -168,8 +172,9 @@ std::string GrubCommand::text() const {
   return out;
 }
 
-std::vector<GrubCommand> grub_commands(std::string_view text, GrubVariables& variables) {
-  return Reader(text.substr(0, kGrubScriptBytesMax), variables).all();
+void read_grub_script(std::string_view text, GrubVariables& variables, Assignments assignments,
+                      const GrubVisit& visit) {
+  Reader(text.substr(0, kGrubScriptBytesMax), variables, assignments, visit).all();
 }
 
 GrubPath split_grub_path(std::string_view text) {

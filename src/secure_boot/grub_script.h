@@ -6,6 +6,7 @@
 // into PCR 8 for commands that are exact.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,8 +27,15 @@ struct GrubCommand {
 // Values by name; a name that is there without a value is known to be unknowable.
 using GrubVariables = std::map<std::string, std::optional<std::string>>;
 
-// `set` and NAME=VALUE change `variables` for what follows. Stops at the bounds.
-std::vector<GrubCommand> grub_commands(std::string_view text, GrubVariables& variables);
+// Does `set` (and NAME=VALUE, which is the same command) change the variables for what follows? A
+// script whose branches depend on what is there is better read without.
+enum class Assignments : uint8_t { kFollowed, kIgnored };
+
+// Calls `visit` for each command, after its own assignment; `visit` may change the variables, too.
+// Stops at the bounds.
+using GrubVisit = std::function<void(const GrubCommand&)>;
+void read_grub_script(std::string_view text, GrubVariables& variables, Assignments assignments,
+                      const GrubVisit& visit);
 
 // "(hd0,gpt1)/vmlinuz" → "(hd0,gpt1)" and "/vmlinuz"; no device: the first is empty.
 struct GrubPath {

@@ -18,6 +18,8 @@ constexpr size_t kDirectoriesMax = 16;
 constexpr size_t kSecurityDirectory = 4;
 constexpr size_t kDirectorySize = 8;
 constexpr size_t kSectionHeaderSize = 40;
+constexpr size_t kSymbolSize = 18;
+constexpr size_t kLongNameMax = 64;
 constexpr size_t kWinCertificateHeader = 8;
 constexpr size_t kGuidSize = 16;
 
@@ -57,6 +59,10 @@ Status PeImage::parse_headers() {
 
   machine_ = load_le<uint16_t>(coff + 4);
   const uint16_t section_count = load_le<uint16_t>(coff + 6);
+  const uint32_t symbols_at = load_le<uint32_t>(coff + 12);
+  if (symbols_at != 0) {
+    string_table_ = symbols_at + uint64_t{load_le<uint32_t>(coff + 16)} * kSymbolSize;
+  }
   const uint16_t optional_size = load_le<uint16_t>(coff + 20);
   const size_t fixed = plus_ ? 112 : 96;
   const uint32_t directories = load_le<uint32_t>(optional + fixed - 4);
@@ -100,6 +106,7 @@ Status PeImage::parse_sections(size_t table_offset, uint16_t count) {
     std::string_view name = as_text(ByteSpan(raw, 8));
     PeSection section;
     section.name = name.substr(0, name.find('\0'));
+    if (section.name.starts_with('/')) section.long_name = long_name(section.name);
     section.virtual_size = load_le<uint32_t>(raw + 8);
     section.virtual_address = load_le<uint32_t>(raw + 12);
     section.raw_size = load_le<uint32_t>(raw + 16);
@@ -118,8 +125,25 @@ Status PeImage::parse_sections(size_t table_offset, uint16_t count) {
   return {};
 }
 
+// "/26": the NUL-terminated name at byte 26 of the string table, which is no part of what firmware
+// looks at. Empty if it does not lead there.
+std::string PeImage::long_name(std::string_view reference) const {
+  uint64_t offset = 0;
+  for (char c : reference.substr(1)) {
+    if (c < '0' || c > '9') return {};
+    offset = offset * 10 + static_cast<uint64_t>(c - '0');
+  }
+  if (string_table_ == 0 || offset < 4 || string_table_ + offset >= file_.size()) return {};
+  const std::string_view text =
+      as_text(file_.subspan(string_table_ + offset)).substr(0, kLongNameMax);
+  const size_t end = text.find('\0');
+  return end == std::string_view::npos ? std::string() : std::string(text.substr(0, end));
+}
+
 const PeSection* PeImage::section(std::string_view name) const {
-  auto found = std::ranges::find(sections_, name, &PeSection::name);
+  auto found = std::ranges::find_if(sections_, [&](const PeSection& section) {
+    return section.name == name || (!section.long_name.empty() && section.long_name == name);
+  });
   return found == sections_.end() ? nullptr : &*found;
 }
 

@@ -26,7 +26,8 @@ inline constexpr uint16_t kPeSubsystemEfiApplication = 10;
 inline constexpr uint16_t kPeNxCompatible = 0x0100;  // of DllCharacteristics
 
 struct PeSection {
-  std::string name;  // up to the first NUL, at most 8 bytes
+  std::string name;       // up to the first NUL, at most 8 bytes
+  std::string long_name;  // if `name` refers to the string table ("/26"): ".vendor_cert"
   uint32_t virtual_size = 0;
   uint32_t virtual_address = 0;
   uint32_t raw_size = 0;
@@ -72,7 +73,8 @@ class PeImage {
   bool is_pe32_plus() const { return plus_; }
   bool nx_compatible() const { return (dll_characteristics_ & kPeNxCompatible) != 0; }
   const std::vector<PeSection>& sections() const { return sections_; }
-  const PeSection* section(std::string_view name) const;  // the first of that name
+  // The first of that name, short or long.
+  const PeSection* section(std::string_view name) const;
   // What of the section is in the file, no longer than its virtual size.
   ByteSpan content(const PeSection& section) const;
   // The attribute certificate table as the header has it; size 0: the image is not signed.
@@ -93,6 +95,7 @@ class PeImage {
  private:
   Status parse_headers();
   Status parse_sections(size_t table_offset, uint16_t count);
+  std::string long_name(std::string_view reference) const;
 
   ByteSpan file_;
   bool plus_ = false;
@@ -100,6 +103,7 @@ class PeImage {
   uint16_t subsystem_ = 0;
   uint16_t dll_characteristics_ = 0;
   uint32_t size_of_headers_ = 0;
+  uint64_t string_table_ = 0;  // offset in the file; 0: none
   size_t checksum_offset_ = 0;
   std::optional<size_t> certificate_entry_offset_;  // of the data directory's entry
   FileRange certificates_;

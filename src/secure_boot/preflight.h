@@ -94,6 +94,7 @@ struct PreflightReport {
   bool enforced = true;
   PartitionStyle style = PartitionStyle::kNone;
   Generation generation = Generation::kUnknown;
+  bool boot_code = false;  // BIOS boot code in the first sector
   std::vector<Partition> partitions;
   std::vector<std::string> warnings;
   std::vector<BootPath> paths;  // in firmware's order

@@ -126,8 +126,9 @@ std::optional<ImageVerdict> judge_sbat(const PeImage& image, const SbatLevel& le
   const auto is_sbat = [](const PeSection& section) { return section.name == ".sbat"; };
   const auto count = std::ranges::count_if(image.sections(), is_sbat);
   if (count > 1) return verdict(Verdict::kDamaged, "it has more than one .sbat section");
-  const PeSection* section = image.section(".sbat");
-  if (section == nullptr || section->raw_size == 0 || section->raw_size < section->virtual_size) {
+  const auto section = std::ranges::find_if(image.sections(), is_sbat);
+  if (section == image.sections().end() || section->raw_size == 0 ||
+      section->raw_size < section->virtual_size) {
     if (caller == ShimCaller::kProtocol) return std::nullopt;
     return verdict(Verdict::kRevoked, "it has no SBAT data, which shim demands");
   }

@@ -1,0 +1,296 @@
+#include "secure_boot/boot_walk.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "secure_boot/certificate.h"
+#include "secure_boot/gpt.h"
+#include "secure_boot/grub_walk.h"
+
+namespace hf::secure_boot {
+namespace {
+
+constexpr std::string_view kRemovableDirectory = "EFI/BOOT";
+constexpr size_t kEntriesMax = 64;
+
+std::string lower(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return text;
+}
+
+std::string directory_of(const std::string& path) {
+  const size_t slash = path.rfind('/');
+  return slash == std::string::npos ? std::string() : path.substr(0, slash);
+}
+
+std::vector<SignatureReport> signature_reports(const PeImage& image) {
+  std::vector<SignatureReport> reports;
+  for (const ImageSignature& entry : signatures_of(image)) {
+    if (!entry.signature) {
+      reports.push_back({.error = entry.error});
+      continue;
+    }
+    for (const Bytes& signer : entry.signature->signers()) {
+      SignatureReport report{.algorithm = std::string(name_of(entry.signature->algorithm())),
+                             .covers_image = entry.covers_image};
+      Result<CertificateFacts> facts = read_certificate(signer);
+      report.signer = facts.ok() ? words(*facts) : "a certificate that cannot be read";
+      if (facts.ok()) report.issuer = facts->issuer_common_name;
+      reports.push_back(std::move(report));
+    }
+  }
+  return reports;
+}
+
+// "key value" of a boot loader entry.
+std::optional<std::string> entry_value(std::string_view line, std::string_view key) {
+  if (!line.starts_with(key) || line.size() <= key.size()) return std::nullopt;
+  line.remove_prefix(key.size());
+  if (line.front() != ' ' && line.front() != '\t') return std::nullopt;
+  const size_t start = line.find_first_not_of(" \t");
+  if (start == std::string_view::npos) return std::nullopt;
+  line.remove_prefix(start);
+  while (!line.empty() && (line.back() == ' ' || line.back() == '\r')) line.remove_suffix(1);
+  return std::string(line);
+}
+
+}  // namespace
+
+BootPath BootWalk::follow(std::string name, BootVolume& volume, const std::string& path) {
+  path_ = BootPath{.name = std::move(name)};
+  visited_.clear();
+  follow_program(volume, path, {});
+  return std::move(path_);
+}
+
+void BootWalk::outcome(Boots boots, std::string reason) {
+  path_.boots = boots;
+  path_.reason = std::move(reason);
+}
+
+ImageVerdict BootWalk::judge_image(const PeImage& image, const Judge& judge) const {
+  if (judge.nobody) {
+    return {.verdict = Verdict::kAllowed, .reason = "its loader checks no signatures"};
+  }
+  if (judge.shim == nullptr) return judge_by_firmware(image, input_.state);
+  return judge_by_shim(image, input_.state, *judge.shim, judge.caller);
+}
+
+void BootWalk::describe(const Loaded& loaded, BootPart& part) {
+  const PeImage& image = *loaded.image;
+  part.kind = loaded.kind;
+  part.signatures = signature_reports(image);
+  part.nx_compatible = image.nx_compatible();
+  if (const PeSection* section = image.section(".sbat")) {
+    Result<std::vector<SbatComponent>> sbat = parse_sbat(image.content(*section));
+    if (sbat.ok()) part.sbat = *std::move(sbat);
+  }
+  Result<Bytes> digest = image.authenticode_digest(DigestAlgorithm::kSha256);
+  if (digest.ok()) part.authenticode_sha256 = to_hex(*digest);
+  if (loaded.kind == ProgramKind::kUki) {
+    const UkiFacts facts = uki_facts_of(image);
+    part.detail = facts.name + (facts.release.empty() ? "" : ", " + facts.release);
+    explain_.uki_sections(image, part.path);
+  }
+  explain_.image(image, fmt::format("{} {}", to_string(loaded.kind), part.path));
+}
+
+// A part for the file, judged. An error: it cannot be read, with the reason for the path.
+Result<BootWalk::Loaded> BootWalk::load(BootVolume& volume, const std::string& path,
+                                        const Judge& judge) {
+  if (path_.parts.size() == kBootPartsMax) {
+    return Error{.code = ErrorCode::kLimit, .cause = "too many boot programs"};
+  }
+  Loaded loaded;
+  loaded.bytes = TRY(volume.files->read(path, kBootFileBytesMax));
+  BootPart part{.partition = volume.partition,
+                .path = path,
+                .size_bytes = loaded.bytes.size(),
+                .judged_by = judge.nobody ? "nobody" : (judge.shim ? "shim" : "firmware"),
+                .file_sha256 = to_hex(digest_of(DigestAlgorithm::kSha256, loaded.bytes))};
+  Result<PeImage> image = PeImage::parse(loaded.bytes);
+  if (image.ok()) {
+    loaded.image = *std::move(image);
+    loaded.kind = kind_of(*loaded.image);
+    part.verdict = judge_image(*loaded.image, judge);
+    describe(loaded, part);
+  } else {
+    part.verdict = {.verdict = Verdict::kDamaged, .reason = image.error().cause};
+  }
+  const bool judged_now =
+      input_.state.enforced && !(judge.shim != nullptr && input_.state.shim_checks_nothing);
+  loaded.goes_on = loaded.image.has_value() && (part.verdict.allowed() || !judged_now);
+  path_.parts.push_back(std::move(part));
+  return loaded;
+}
+
+void BootWalk::follow_program(BootVolume& volume, const std::string& path, const Judge& judge) {
+  if (!visited_.insert(fmt::format("{}:{}", volume.partition, lower(path))).second) {
+    return outcome(Boots::kNo, path + " leads back to itself");
+  }
+  Result<Loaded> loaded = load(volume, path, judge);
+  if (!loaded.ok()) {
+    return outcome(Boots::kNo, fmt::format("{} cannot be loaded: {}", path, loaded.error().cause));
+  }
+  if (!loaded->goes_on) {
+    return outcome(Boots::kNo,
+                   fmt::format("{} will not start: {}", path, path_.parts.back().verdict.reason));
+  }
+  after(volume, path, *loaded, judge);
+}
+
+void BootWalk::after(BootVolume& volume, const std::string& path, const Loaded& loaded,
+                     const Judge& judge) {
+  switch (loaded.kind) {
+    case ProgramKind::kShim:
+      return after_shim(volume, path, loaded);
+    case ProgramKind::kFallback:
+      return after_fallback(volume);
+    case ProgramKind::kGrub:
+      return after_grub(volume, path, loaded, judge);
+    case ProgramKind::kSystemdBoot:
+      return after_systemd_boot(volume, judge);
+    case ProgramKind::kUki:
+    case ProgramKind::kLinux:
+      return outcome(Boots::kYes, fmt::format("{} starts {}", path_.parts[0].path, path));
+    case ProgramKind::kWindows:
+      return outcome(Boots::kAsFarAsSeen, "Windows' own loader lies on NTFS, which is not read");
+    case ProgramKind::kMokManager:
+      return outcome(Boots::kNo, path + " is MokManager, which starts no system");
+    case ProgramKind::kOther:
+      break;
+  }
+  outcome(Boots::kAsFarAsSeen, fmt::format("what {} starts is not known", path));
+}
+
+void BootWalk::after_shim(BootVolume& volume, const std::string& path, const Loaded& shim) {
+  Result<ShimTrust> trust = shim_trust_of(*shim.image);
+  if (!trust.ok()) return outcome(Boots::kNo, trust.error().cause);
+  const ShimTrust& kept = shims_.emplace_back(*std::move(trust));
+  const std::string directory = directory_of(path);
+  if (input_.state.shim_checks_nothing) {
+    path_.notes.emplace_back("MokSBState: shim's own checks are switched off in this store");
+  }
+  const bool removable = lower(directory) == lower(std::string(kRemovableDirectory));
+  std::string next = directory + "/grubx64.efi";
+  if (removable && volume.files->find("EFI/BOOT/fbx64.efi").ok()) next = "EFI/BOOT/fbx64.efi";
+  follow_program(volume, next, {.shim = &kept, .caller = ShimCaller::kShim});
+}
+
+// fallback makes a boot entry of each EFI/*/BOOTX64.CSV and starts the first, through firmware.
+void BootWalk::after_fallback(BootVolume& volume) {
+  Result<std::vector<FatEntry>> vendors = volume.files->list("EFI");
+  if (!vendors.ok()) return outcome(Boots::kNo, vendors.error().cause);
+  for (const FatEntry& vendor : *vendors) {
+    if (!vendor.is_directory || lower(vendor.name) == "boot") continue;
+    Result<Bytes> csv = volume.files->read("EFI/" + vendor.name + "/BOOTX64.CSV", kConfigBytesMax);
+    if (!csv.ok()) continue;
+    ByteSpan text(*csv);
+    if (text.size() >= 2 && load_le<uint16_t>(text.data()) == 0xFEFF) text = text.subspan(2);
+    const std::string line = utf8_from_utf16(text);
+    const std::string file = line.substr(0, line.find(','));
+    if (file.empty()) continue;
+    path_.notes.push_back("fallback adds a boot entry for EFI/" + vendor.name + "/" + file);
+    return follow_program(volume, "EFI/" + vendor.name + "/" + file, {});
+  }
+  outcome(Boots::kNo, "fallback finds no BOOTX64.CSV in EFI/*");
+}
+
+void BootWalk::after_grub(BootVolume& volume, const std::string& path, const Loaded& grub,
+                          const Judge& judge) {
+  const GrubFacts facts = grub_facts_of(*grub.image);
+  GrubWalk walk(volumes_, volume, explain_);
+  walk.run(facts, directory_of(path));
+  Judge kernel_judge{.shim = judge.shim, .caller = ShimCaller::kProtocol};
+  if (judge.shim == nullptr && input_.state.enforced) {
+    if (!facts.shim_lock_disabled) {
+      return outcome(Boots::kNo, path +
+                                     " asks shim about each kernel, and there is no shim on "
+                                     "this path; it starts none");
+    }
+    kernel_judge.nobody = true;
+  }
+  if (!walk.kernels().empty()) {
+    start_kernels(walk.kernels(), kernel_judge);
+    if (!walk.elsewhere().empty()) path_.notes.push_back(walk.elsewhere());
+    return;
+  }
+  if (!walk.elsewhere().empty()) return outcome(Boots::kAsFarAsSeen, walk.elsewhere());
+  outcome(Boots::kNo, walk.found_config()
+                          ? "GRUB's configuration names no kernel"
+                          : "GRUB's configuration was not found at " +
+                                (facts.prefix.empty() ? "its prefix" : facts.prefix + "/grub.cfg"));
+}
+
+// The files of the Boot Loader Specification, on the partition that systemd-boot came from.
+void BootWalk::after_systemd_boot(BootVolume& volume, const Judge& judge) {
+  std::vector<KernelFile> kernels;
+  auto each = [&](const std::string& directory, std::string_view suffix, auto&& act) {
+    Result<std::vector<FatEntry>> entries = volume.files->list(directory);
+    if (!entries.ok()) return;
+    std::vector<std::string> names;
+    for (const FatEntry& entry : *entries) {
+      if (!entry.is_directory && lower(entry.name).ends_with(suffix)) names.push_back(entry.name);
+    }
+    std::ranges::sort(names, std::greater<>());  // newest first, as versions mostly sort
+    if (names.size() > kEntriesMax) names.resize(kEntriesMax);
+    for (const std::string& name : names) act(directory + "/" + name);
+  };
+  each("loader/entries", ".conf",
+       [&](const std::string& path) { loader_entry(volume, path, kernels); });
+  each("EFI/Linux", ".efi",
+       [&](const std::string& path) { kernels.push_back({.volume = &volume, .path = path}); });
+  if (kernels.empty()) {
+    return outcome(Boots::kAsFarAsSeen,
+                   "systemd-boot finds no kernel on its partition; another may hold some");
+  }
+  start_kernels(kernels, {.shim = judge.shim, .caller = ShimCaller::kProtocol});
+}
+
+void BootWalk::loader_entry(BootVolume& volume, const std::string& path,
+                            std::vector<KernelFile>& kernels) {
+  Result<Bytes> raw = volume.files->read(path, kConfigBytesMax);
+  if (!raw.ok()) return;
+  std::string_view text = as_text(*raw);
+  std::string initrd;
+  std::string options;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    const std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    for (std::string_view key : {"linux", "efi"}) {
+      if (auto value = entry_value(line, key)) {
+        kernels.push_back(
+            {.volume = &volume, .path = value->substr(value->find_first_not_of('/'))});
+      }
+    }
+    if (auto value = entry_value(line, "initrd")) initrd += "initrd=" + *value + " ";
+    if (auto value = entry_value(line, "options")) options += (options.empty() ? "" : " ") + *value;
+  }
+  std::ranges::replace(initrd, '/', '\\');
+  explain_.load_options(initrd + options);
+}
+
+void BootWalk::start_kernels(const std::vector<KernelFile>& kernels, const Judge& judge) {
+  std::optional<std::string> first_good;
+  std::string first_bad;
+  for (const KernelFile& kernel : kernels) {
+    if (!visited_.insert(fmt::format("{}:{}", kernel.volume->partition, lower(kernel.path))).second)
+      continue;
+    Result<Loaded> loaded = load(*kernel.volume, kernel.path, judge);
+    if (loaded.ok() && loaded->goes_on) {
+      if (!first_good) first_good = kernel.path;
+      continue;
+    }
+    std::string why =
+        fmt::format("{} will not start: {}", kernel.path,
+                    loaded.ok() ? path_.parts.back().verdict.reason : loaded.error().cause);
+    if (first_bad.empty()) first_bad = why;
+    path_.notes.push_back(std::move(why));
+  }
+  if (!first_good) return outcome(Boots::kNo, first_bad);
+  outcome(Boots::kYes, fmt::format("{} starts {}", path_.parts[0].path, *first_good));
+}
+
+}  // namespace hf::secure_boot

@@ -1,0 +1,195 @@
+#include "secure_boot/preflight.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "secure_boot/boot_walk.h"
+
+namespace hf::secure_boot {
+namespace {
+
+constexpr std::string_view kDefaultPath = "EFI/BOOT/BOOTX64.EFI";
+constexpr size_t kVolumesMax = 16;
+constexpr size_t kPathsMax = 32;
+
+// Loaders that systems install beside the default one.
+constexpr std::string_view kKnownLoaders[] = {"shimx64.efi", "grubx64.efi", "systemd-bootx64.efi",
+                                              "Boot/bootmgfw.efi"};
+
+Error not_checked(Error error) {
+  return std::move(error)
+      .context("the disk")
+      .with_effect("nothing is known of what it boots")
+      .with_mend("check the image in a guest or copy it again");
+}
+
+void open_volume(BlockSource& disk, const Partition& partition, PartitionStyle style,
+                 BootVolumes& volumes, PreflightReport& report) {
+  if (volumes.size() == kVolumesMax) return;
+  auto source = std::make_unique<RangeSource>(disk, partition.offset, partition.size);
+  Result<FatVolume> files = FatVolume::open(*source);
+  if (!files.ok()) {
+    if (files.error().code != ErrorCode::kNotFound || partition.is_efi_system) {
+      report.warnings.push_back(
+          fmt::format("partition {}: {}", partition.number, files.error().cause));
+    }
+    return;
+  }
+  BootVolume& volume = volumes.emplace_back();
+  volume.partition = partition.number;
+  volume.style = style;
+  volume.id = partition.id;
+  volume.is_efi_system = partition.is_efi_system;
+  volume.source = std::move(source);
+  volume.files = *std::move(files);
+}
+
+BootVolumes open_volumes(BlockSource& disk, PreflightReport& report) {
+  BootVolumes volumes;
+  for (const Partition& partition : report.partitions) {
+    open_volume(disk, partition, report.style, volumes, report);
+  }
+  if (report.partitions.empty()) {  // a file system that covers the whole disk
+    open_volume(disk, {.size = disk.size()}, PartitionStyle::kNone, volumes, report);
+  }
+  return volumes;
+}
+
+BootPath dead_end(std::string name, std::string reason) {
+  return {.name = std::move(name), .boots = Boots::kNo, .reason = std::move(reason)};
+}
+
+void follow_entries(BootWalk& walk, const PreflightInput& input, BootVolumes& volumes,
+                    PreflightReport& report) {
+  for (const BootOption& option : input.boot_order) {
+    if (report.paths.size() == kPathsMax) return;
+    // Whole devices, the network, the firmware's own menu: the default path covers the first.
+    if (!option.active || !option.partition || option.path.empty()) continue;
+    std::string name =
+        fmt::format("Boot{:04X} {}: {}", option.number, option.description, option.path);
+    auto volume = std::ranges::find(volumes, *option.partition, &BootVolume::id);
+    if (volume == volumes.end()) {
+      report.paths.push_back(dead_end(std::move(name), "its partition is not on this disk"));
+    } else if (!volume->files->find(option.path).ok()) {
+      report.paths.push_back(dead_end(std::move(name), "there is no such file"));
+    } else {
+      report.paths.push_back(walk.follow(std::move(name), *volume, option.path));
+    }
+  }
+}
+
+void follow_default(BootWalk& walk, BootVolumes& volumes, PreflightReport& report) {
+  for (BootVolume& volume : volumes) {
+    if (report.paths.size() == kPathsMax) return;
+    if (!volume.files->find(kDefaultPath).ok()) continue;
+    report.paths.push_back(
+        walk.follow(fmt::format("default of partition {}: {}", volume.partition, kDefaultPath),
+                    volume, std::string(kDefaultPath)));
+  }
+}
+
+bool same_path(std::string_view a, std::string_view b) {
+  return std::ranges::equal(a, b, [](char x, char y) {
+    auto upper = [](char c) { return c >= 'a' && c <= 'z' ? static_cast<char>(c - 32) : c; };
+    return upper(x) == upper(y);
+  });
+}
+
+// Loaders that are there and that nothing names.
+void note_unnamed(BootVolumes& volumes, PreflightReport& report) {
+  auto named = [&](uint32_t partition, const std::string& path) {
+    return std::ranges::any_of(report.paths, [&](const BootPath& candidate) {
+      return std::ranges::any_of(candidate.parts, [&](const BootPart& part) {
+        return part.partition == partition && same_path(part.path, path);
+      });
+    });
+  };
+  for (BootVolume& volume : volumes) {
+    Result<std::vector<FatEntry>> vendors = volume.files->list("EFI");
+    if (!vendors.ok()) continue;
+    for (const FatEntry& vendor : *vendors) {
+      if (!vendor.is_directory || same_path(vendor.name, "BOOT")) continue;
+      for (std::string_view loader : kKnownLoaders) {
+        const std::string path = fmt::format("EFI/{}/{}", vendor.name, loader);
+        if (!volume.files->find(path).ok() || named(volume.partition, path)) continue;
+        report.warnings.push_back(path + " is there, but no boot entry seen here names it");
+      }
+    }
+  }
+}
+
+// Firmware tries the next path only if the first image of one does not start; what fails later
+// stays where it failed.
+const BootPath* deciding_path(const PreflightReport& report) {
+  for (const BootPath& path : report.paths) {
+    if (path.boots != Boots::kNo || path.parts.size() > 1) return &path;
+  }
+  return report.paths.empty() ? nullptr : &report.paths.front();
+}
+
+void sum_up(PreflightReport& report) {
+  if (report.paths.empty()) {
+    report.boots = Boots::kNo;
+    report.summary = report.boot_code
+                         ? "this disk boots by BIOS only; the VM's firmware is UEFI"
+                         : "no boot program was found: no " + std::string(kDefaultPath) +
+                               " on a FAT partition, and no boot entry";
+    report.generation = report.boot_code ? Generation::kGen1 : Generation::kUnknown;
+    return;
+  }
+  report.generation = Generation::kGen2;
+  const BootPath* path = deciding_path(report);
+  report.boots = path->boots;
+  const std::string under = report.enforced ? "" : " (Secure Boot is off: nothing is refused)";
+  switch (path->boots) {
+    case Boots::kYes:
+      report.summary = "it will boot: " + path->reason + under;
+      return;
+    case Boots::kAsFarAsSeen:
+      report.summary = "it will boot as far as can be seen: " + path->reason + under;
+      return;
+    case Boots::kNo:
+      report.summary = "it will not boot: " + path->reason;
+  }
+}
+
+}  // namespace
+
+std::string_view to_string(Boots boots) {
+  if (boots == Boots::kYes) return "yes";
+  return boots == Boots::kNo ? "no" : "as far as seen";
+}
+
+std::vector<Authority> PreflightReport::authorities() const {
+  std::vector<Authority> out;
+  const BootPath* path = deciding_path(*this);
+  if (path == nullptr) return out;
+  for (const BootPart& part : path->parts) {
+    if (part.verdict.authority) out.push_back(*part.verdict.authority);
+  }
+  return out;
+}
+
+Result<PreflightReport> preflight(BlockSource& disk, const PreflightInput& input) {
+  PreflightReport report;
+  report.profile = input.profile;
+  report.enforced = input.state.enforced;
+  Result<PartitionTable> table = read_partition_table(disk);
+  if (!table.ok()) return not_checked(std::move(table).error());
+  report.style = table->style;
+  report.boot_code = table->boot_code;
+  report.partitions = table->partitions;
+  report.warnings = table->warnings;
+  BootVolumes volumes = open_volumes(disk, report);
+  BootWalk walk(input, volumes, report);
+  follow_entries(walk, input, volumes, report);
+  follow_default(walk, volumes, report);
+  note_unnamed(volumes, report);
+  if (!table->gpt_event.empty()) Explainer(report).partition_table(table->gpt_event);
+  if (input.vm) report.vbs = vbs_readiness(*input.vm);
+  sum_up(report);
+  return report;
+}
+
+}  // namespace hf::secure_boot
