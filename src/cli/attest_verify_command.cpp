@@ -126,7 +126,7 @@ Status verify(const Context& context, const VerifyOptions& options) {
 }  // namespace
 
 void add_attest_verify(CLI::App& app, Line& line) {
-  CLI::App* attest = noun(app, "attest", "measured boot and its verdicts");
+  CLI::App* attest = noun(app, "attest", "what a VM's TPM says of its boot");
   CLI::App* sub = attest->add_subcommand(
       "verify", "check an attestation result offline, as the one who relies on it");
   auto options = std::make_shared<VerifyOptions>();

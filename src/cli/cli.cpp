@@ -205,6 +205,8 @@ int run(int argc, char** argv) {
   add_attest_verify(app, line);
   add_secure_boot(app, line);
   add_vm_check(app, line);
+  add_attest_credential(app, line);
+  add_attest_appraise(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

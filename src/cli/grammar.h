@@ -31,5 +31,7 @@ void add_attest_log(CLI::App& app, Line& line);
 void add_attest_verify(CLI::App& app, Line& line);
 void add_secure_boot(CLI::App& app, Line& line);
 void add_vm_check(CLI::App& app, Line& line);
+void add_attest_credential(CLI::App& app, Line& line);
+void add_attest_appraise(CLI::App& app, Line& line);
 
 }  // namespace hf::cli

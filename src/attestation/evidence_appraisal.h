@@ -1,0 +1,40 @@
+// Evidence appraised as a whole: quote, certificate of the attestation key, event log, record of
+// extends and Secure Boot variables are read out of one document and judged together.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "attestation/ak_certificate.h"
+#include "attestation/appraisal.h"
+#include "attestation/evidence.h"
+
+namespace hf::attestation {
+
+struct EvidenceQuestion {
+  ByteSpan nonce;                  // the verifier's own
+  const Policy* policy = nullptr;  // never null
+  const Baseline* baseline = nullptr;
+  // Sites whose word on attestation keys counts.
+  const std::vector<crypto::Certificate>* cas = nullptr;
+  // What the verifier knows besides. Its pinned key, if there is one, must be the quote's. Which VM
+  // it is, and that the key is certified, are filled in from the certificate.
+  AppraisalContext context;
+};
+
+struct EvidenceAnswer {
+  Appraisal appraisal;
+  AppraisalContext context;       // as judged: for to_ear()
+  std::optional<AkIdentity> key;  // what the key's certificate says; absent without a good one
+  std::string key_words;          // the same for a person
+};
+
+// Evidence that is bad makes a bad appraisal, not an error. kInvalidArgument, kLimit: the keeper's
+// record in it cannot be read.
+Result<EvidenceAnswer> appraise_evidence(const Evidence& evidence,
+                                         const EvidenceQuestion& question);
+
+// The token's content for it: names a VM only if the certificate or the verifier does.
+Ear to_ear(const EvidenceAnswer& answer, ByteSpan nonce);
+
+}  // namespace hf::attestation
