@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "secure_boot/fat.h"
 #include "secure_boot/sbat.h"
 
 namespace hf::secure_boot {
@@ -12,6 +13,7 @@ constexpr size_t kTextMax = size_t{64} << 10;
 // GRUB's include/grub/kernel.h: what is appended to the core image, in its section "mods".
 constexpr uint32_t kModulesMagic = 0x676D696D;
 constexpr size_t kModulesHeader = 24;  // magic, padding, offset, size
+constexpr uint32_t kObjectMemoryDisk = 1;
 constexpr uint32_t kObjectConfig = 2;
 constexpr uint32_t kObjectPrefix = 3;
 constexpr uint32_t kObjectDisableShimLock = 6;
@@ -70,6 +72,14 @@ std::string release_field(std::string_view text, std::string_view key) {
     return std::string(line);
   }
   return {};
+}
+
+std::string memory_disk_config(ByteSpan disk) {
+  MemorySource source(disk);
+  Result<FatVolume> files = FatVolume::open(source);
+  if (!files.ok()) return {};
+  Result<Bytes> text = files->read("grub.cfg", kTextMax);
+  return text.ok() ? std::string(as_text(*text)) : std::string();
 }
 
 }  // namespace
@@ -138,6 +148,9 @@ GrubFacts grub_facts_of(const PeImage& image) {
     const uint32_t type = load_le<uint32_t>(modules.data() + at);
     const uint32_t size = load_le<uint32_t>(modules.data() + at + 4);
     if (size < 8 || size > end - at) break;
+    if (type == kObjectMemoryDisk) {
+      facts.memory_disk_config = memory_disk_config(modules.subspan(at + 8, size - 8));
+    }
     if (type == kObjectDisableShimLock) facts.shim_lock_disabled = true;
     if (type == kObjectConfig || type == kObjectPrefix) {
       std::string_view text = as_text(modules.subspan(at + 8, size - 8));

@@ -36,11 +36,13 @@ struct UkiFacts {
 };
 UkiFacts uki_facts_of(const PeImage& image);
 
-// What GRUB's image was built with: the directory it reads its configuration from ("/EFI/debian")
-// and a configuration of its own. Both empty if there is none.
+// What GRUB's image was built with: the directory it reads its configuration from ("/EFI/debian"),
+// a configuration that it runs first, unmeasured, and the grub.cfg of its memory disk, if that is a
+// FAT file system. Each empty if there is none.
 struct GrubFacts {
   std::string prefix;
   std::string embedded_config;
+  std::string memory_disk_config;
   bool shim_lock_disabled = false;  // built to check no signatures
 };
 GrubFacts grub_facts_of(const PeImage& image);

@@ -80,10 +80,11 @@ void GrubWalk::run(const GrubFacts& facts, const std::string& directory) {
   std::string prefix = facts.prefix;
   if (prefix.starts_with('/')) prefix = fmt::format("({}){}", device, facts.prefix);
   variables["prefix"] = prefix;
-  if (!facts.embedded_config.empty()) {
-    GrubVariables built_in = variables;
-    script(facts.embedded_config, built_in, Assignments::kIgnored);
-  }
+  GrubVariables built_in = variables;
+  script(facts.embedded_config, built_in, Assignments::kFollowed);
+  built_in = variables;
+  // Debian's has branches for media that are not this disk.
+  script(facts.memory_disk_config, built_in, Assignments::kIgnored);
   if (!found_config_) config_file(prefix + "/grub.cfg", variables);
 }
 

@@ -1,0 +1,243 @@
+#include "secure_boot/preflight.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "secure_boot/test_boot_files.h"
+#include "secure_boot/test_disk.h"
+
+namespace hf::secure_boot {
+namespace {
+
+using testing::HasSubstr;
+
+constexpr std::string_view kConfig =
+    "set timeout=0\nlinux ($root)/vmlinuz quiet\ninitrd ($root)/initrd\nboot\n";
+
+struct Disk {
+  FatBuilder files{FatKind::kFat16, 60'000};
+  Bytes kernel = read_test_file(kernel_path());
+  PreflightInput input{.state = microsoft_state(), .profile = "test"};
+
+  Disk& standard() {
+    files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kShim));
+    files.add("EFI/BOOT/grubx64.efi", read_test_file(kGrub));
+    files.add("EFI/debian/grub.cfg", kConfig);
+    files.add("vmlinuz", kernel);
+    files.add("initrd", "an initial file system");
+    return *this;
+  }
+  PreflightReport check() {
+    const Bytes disk = gpt_disk(files.build());
+    MemorySource source(disk);
+    Result<PreflightReport> report = preflight(source, input);
+    HF_ASSERT(report.ok());
+    return *std::move(report);
+  }
+};
+
+std::string explained(const PreflightReport& report, std::string_view content) {
+  const std::string key = to_hex(digest_of(DigestAlgorithm::kSha256, as_bytes(content)));
+  auto found = report.explanations().find(key);
+  if (found == report.explanations().end()) return {};
+  return std::to_string(found->second.pcr) + " " + found->second.words;
+}
+
+TEST(Preflight, follows_shim_grub_and_kernel) {
+  const PreflightReport report = Disk().standard().check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  EXPECT_EQ(report.style, PartitionStyle::kGpt);
+  EXPECT_EQ(report.generation, Generation::kGen2);
+  ASSERT_EQ(report.paths.size(), 1U);
+  const std::vector<BootPart>& parts = report.paths[0].parts;
+  ASSERT_EQ(parts.size(), 3U);
+  EXPECT_EQ(parts[0].kind, ProgramKind::kShim);
+  EXPECT_EQ(parts[0].judged_by, "firmware");
+  EXPECT_EQ(parts[0].signatures.size(), 2U);
+  EXPECT_EQ(parts[1].kind, ProgramKind::kGrub);
+  EXPECT_EQ(parts[1].judged_by, "shim");
+  EXPECT_EQ(parts[2].kind, ProgramKind::kLinux);
+  EXPECT_EQ(parts[2].path, "vmlinuz");
+  const std::vector<Authority> authorities = report.authorities();
+  ASSERT_EQ(authorities.size(), 3U);
+  EXPECT_EQ(authorities[0].variable, "db");
+  EXPECT_EQ(authorities[1].variable, "MokListRT");
+}
+
+TEST(Preflight, explains_what_the_boot_will_measure) {
+  const PreflightReport report = Disk().standard().check();
+  EXPECT_EQ(explained(report, "set timeout=0"), "8 GRUB command \"set timeout=0\"");
+  EXPECT_EQ(explained(report, "linux (hd0,gpt1)/vmlinuz quiet"),
+            "8 GRUB command \"linux (hd0,gpt1)/vmlinuz quiet\"");
+  EXPECT_EQ(explained(report, "(hd0,gpt1)/vmlinuz quiet"),
+            "8 kernel command line \"(hd0,gpt1)/vmlinuz quiet\"");
+  EXPECT_EQ(explained(report, "boot"), "8 GRUB command \"boot\"");
+  // Out of the configuration in Debian's GRUB itself.
+  EXPECT_EQ(explained(report, "[ -e (hd0,gpt1)/EFI/debian/grub.cfg ]"),
+            "8 GRUB command \"[ -e (hd0,gpt1)/EFI/debian/grub.cfg ]\"");
+  EXPECT_EQ(explained(report, "source (hd0,gpt1)/EFI/debian/grub.cfg"),
+            "8 GRUB command \"source (hd0,gpt1)/EFI/debian/grub.cfg\"");
+  EXPECT_EQ(explained(report, kConfig), "9 GRUB's configuration EFI/debian/grub.cfg");
+  EXPECT_EQ(explained(report, "an initial file system"), "9 the file initrd");
+  auto shim = report.explanations().find(report.paths[0].parts[0].authenticode_sha256);
+  ASSERT_NE(shim, report.explanations().end());
+  EXPECT_EQ(shim->second.pcr, 4U);
+  EXPECT_EQ(shim->second.words, "shim EFI/BOOT/BOOTX64.EFI");
+}
+
+TEST(Preflight, names_the_part_that_will_not_start) {
+  Disk edited;
+  edited.kernel[edited.kernel.size() / 2] ^= std::byte{1};
+  PreflightReport report = edited.standard().check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary,
+              HasSubstr("vmlinuz will not start: its signature is for other bytes"));
+
+  Disk unsigned_loader;
+  unsigned_loader.standard().files.add("EFI/BOOT/grubx64.efi", read_test_file(kUnsignedShim));
+  report = unsigned_loader.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("EFI/BOOT/grubx64.efi will not start: it is not signed"));
+
+  Disk no_shim;
+  no_shim.standard().files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kGrub));
+  report = no_shim.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("none of it is in db"));
+}
+
+TEST(Preflight, revocation_by_sbat_and_by_mok_lists_counts) {
+  Disk disk;
+  disk.input.state.sbat_level = parse_sbat_level(as_bytes("sbat,1,2099010100\ngrub,6\n")).value();
+  const PreflightReport report = disk.standard().check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("SBAT: component grub has generation 5"));
+}
+
+TEST(Preflight, with_secure_boot_off_nothing_is_refused_and_the_verdicts_stay) {
+  Disk disk;
+  disk.kernel[disk.kernel.size() / 2] ^= std::byte{1};
+  disk.input.state.enforced = false;
+  const PreflightReport report = disk.standard().check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  EXPECT_THAT(report.summary, HasSubstr("Secure Boot is off"));
+  EXPECT_EQ(report.paths[0].parts[2].verdict.verdict, Verdict::kDamaged);
+}
+
+TEST(Preflight, a_configuration_on_another_file_system_is_as_far_as_it_sees) {
+  Disk disk;
+  disk.standard().files.add("EFI/debian/grub.cfg",
+                            "search.fs_uuid 3ad5b1e5-0000-0000-0000-000000000000 root\n"
+                            "set prefix=($root)'/boot/grub'\nconfigfile $prefix/grub.cfg\n");
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  EXPECT_THAT(report.summary, HasSubstr("$prefix/grub.cfg (it searches for 3ad5b1e5"));
+}
+
+TEST(Preflight, a_search_for_this_very_file_system_is_followed) {
+  Disk disk;
+  disk.standard().files.add("EFI/debian/grub.cfg",
+                            "search --no-floppy --fs-uuid --set=root 4846-4450\n"
+                            "set prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n");
+  disk.files.add("boot/grub/grub.cfg", "menuentry 'Debian' {\n linux /vmlinuz ro\n}\n");
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  EXPECT_EQ(explained(report, "/vmlinuz ro"), "8 kernel command line \"/vmlinuz ro\"");
+}
+
+TEST(Preflight, boot_entries_come_first_and_a_lost_one_is_passed_over) {
+  Disk disk;
+  disk.standard();
+  disk.files.add("EFI/debian/shimx64.efi", read_test_file(kShim));
+  disk.files.add("EFI/debian/grubx64.efi", read_test_file(kGrub));
+  disk.input.boot_order = {
+      {.number = 1, .description = "gone", .partition = guids::kMicrosoft, .path = "EFI/x.efi"},
+      {.number = 2,
+       .description = "debian",
+       .partition = kTestPartition,
+       .path = "EFI/debian/shimx64.efi"}};
+  const PreflightReport report = disk.check();
+  ASSERT_EQ(report.paths.size(), 3U);
+  EXPECT_THAT(report.paths[0].reason, HasSubstr("not on this disk"));
+  EXPECT_EQ(report.paths[1].name, "Boot0002 debian: EFI/debian/shimx64.efi");
+  EXPECT_EQ(report.paths[1].boots, Boots::kYes);
+  EXPECT_EQ(report.boots, Boots::kYes);
+  EXPECT_THAT(report.summary, HasSubstr("EFI/debian/shimx64.efi starts vmlinuz"));
+}
+
+TEST(Preflight, fallback_leads_through_its_list_to_the_installed_shim) {
+  Disk disk;
+  disk.standard();
+  disk.files.add("EFI/BOOT/fbx64.efi", read_test_file(kFallback));
+  disk.files.add("EFI/debian/shimx64.efi", read_test_file(kShim));
+  disk.files.add("EFI/debian/grubx64.efi", read_test_file(kGrub));
+  std::string csv("\xFF\xFE", 2);
+  for (char c : std::string("shimx64.efi,debian,,This is the boot entry for debian\n")) {
+    csv += c;
+    csv += '\0';
+  }
+  disk.files.add("EFI/debian/BOOTX64.CSV", csv);
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  ASSERT_EQ(report.paths[0].parts.size(), 5U);
+  EXPECT_EQ(report.paths[0].parts[1].kind, ProgramKind::kFallback);
+  EXPECT_EQ(report.paths[0].parts[2].path, "EFI/debian/shimx64.efi");
+}
+
+TEST(Preflight, a_loop_of_loaders_ends) {
+  Disk disk;
+  disk.files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kShim));
+  disk.files.add("EFI/BOOT/grubx64.efi", read_test_file(kShim));
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+}
+
+TEST(Preflight, a_disk_for_bios_is_the_first_generation) {
+  Bytes disk(size_t{1} << 20);
+  disk[0] = std::byte{0xEB};
+  disk[446] = std::byte{0x80};
+  disk[446 + 4] = std::byte{0x83};
+  store_le<uint32_t>(disk.data() + 446 + 8, 64);
+  store_le<uint32_t>(disk.data() + 446 + 12, 64);
+  store_le<uint16_t>(disk.data() + 510, 0xAA55);
+  MemorySource source(disk);
+  Result<PreflightReport> report = preflight(source, {});
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->generation, Generation::kGen1);
+  EXPECT_EQ(report->boots, Boots::kNo);
+  EXPECT_THAT(report->summary, HasSubstr("BIOS"));
+}
+
+TEST(Preflight, an_empty_disk_boots_nothing) {
+  const Bytes disk(size_t{1} << 20);
+  MemorySource source(disk);
+  Result<PreflightReport> report = preflight(source, {});
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->boots, Boots::kNo);
+  EXPECT_THAT(report->summary, HasSubstr("no boot program was found"));
+}
+
+TEST(Preflight, json_and_words_say_the_same) {
+  const PreflightReport report = Disk().standard().check();
+  const sys::JsonObject json = to_json(report);
+  EXPECT_EQ(json.at("boots").as_string(), "yes");
+  EXPECT_EQ(json.at("generation").as_string(), "Gen2");
+  EXPECT_EQ(json.at("paths").as_array()[0].as_object().at("parts").as_array().size(), 3U);
+  EXPECT_EQ(json.at("explanations").as_array().size(), report.explanations().size());
+  EXPECT_THAT(in_words(report), HasSubstr(report.summary));
+  EXPECT_THAT(in_words(report), HasSubstr("Debian Secure Boot Signer"));
+}
+
+TEST(Vbs, says_which_part_is_missing) {
+  VmProfile profile{.nested_virtualization = true};
+  EXPECT_TRUE(vbs_readiness(profile).ready);
+  EXPECT_EQ(vbs_readiness(profile).summary, "ready for VBS, without IOMMU");
+  profile.iommu = true;
+  EXPECT_EQ(vbs_readiness(profile).summary, "ready for VBS");
+  profile.secure_boot = false;
+  EXPECT_FALSE(vbs_readiness(profile).ready);
+  EXPECT_EQ(vbs_readiness(profile).summary, "not ready for VBS: Secure Boot missing");
+}
+
+}  // namespace
+}  // namespace hf::secure_boot
