@@ -165,6 +165,11 @@ void add_rest(CLI::App& app, Line& line, Options& options) {
   unplanned->add_option("vm", options.failover.vm)->required();
   unplanned->add_flag("--source-is-dead", options.failover.source_is_dead,
                       "your word that the VM does not run at its site any more");
+  unplanned
+      ->add_option("--attestation", options.failover.attestation,
+                   "wait for the verdict of the boot; require: stop the VM again unless Healthy")
+      ->check(CLI::IsMember({"none", "wait", "require"}))
+      ->capture_default_str();
   unplanned->add_flag("--yes", options.failover.yes, "do not ask");
   verb(unplanned, line, [&options](const Context& context) {
     return failover_unplanned(context, options.failover);
@@ -201,12 +206,14 @@ int run(int argc, char** argv) {
   add_protection(app, line, options);
   add_rest(app, line, options);
   add_events(app, line);
+  add_attest(app, line);
   add_attest_log(app, line);
   add_attest_verify(app, line);
   add_secure_boot(app, line);
   add_vm_check(app, line);
   add_attest_credential(app, line);
   add_attest_appraise(app, line);
+  add_secure_boot_vm(app, line);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

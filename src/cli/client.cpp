@@ -106,6 +106,11 @@ Result<sys::JsonValue> Client::post(const std::string& target, const sys::JsonOb
   return call("POST", target, &text);
 }
 
+Result<sys::JsonValue> Client::put(const std::string& target, const sys::JsonObject& body) {
+  std::string text = sys::to_text(body);
+  return call("PUT", target, &text);
+}
+
 Result<sys::JsonValue> Client::remove(const std::string& target) {
   return call("DELETE", target, nullptr);
 }

@@ -15,6 +15,7 @@ class Client {
 
   Result<sys::JsonValue> get(const std::string& target);
   Result<sys::JsonValue> post(const std::string& target, const sys::JsonObject& body);
+  Result<sys::JsonValue> put(const std::string& target, const sys::JsonObject& body);
   Result<sys::JsonValue> remove(const std::string& target);
   // Raw bytes as the body.
   Status post_bytes(const std::string& target, std::string_view bytes);

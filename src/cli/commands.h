@@ -59,6 +59,7 @@ struct FailoverOptions {
   std::string vm;
   bool source_is_dead = false;
   bool yes = false;
+  std::string attestation = "none";  // "none", "wait", "require"
 };
 Status failover_unplanned(const Context& context, const FailoverOptions& options);
 

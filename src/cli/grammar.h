@@ -27,6 +27,8 @@ CLI::App* noun(CLI::App& app, const std::string& name, const std::string& what);
 void verb(CLI::App* sub, Line& line, Act act);
 
 void add_events(CLI::App& app, Line& line);
+void add_attest(CLI::App& app, Line& line);
+void add_secure_boot_vm(CLI::App& app, Line& line);
 void add_attest_log(CLI::App& app, Line& line);
 void add_attest_verify(CLI::App& app, Line& line);
 void add_secure_boot(CLI::App& app, Line& line);

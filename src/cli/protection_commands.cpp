@@ -43,8 +43,10 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
   if (!options.yes && !options.source_is_dead) {
     TRY(confirm("Run VM \"" + options.vm + "\" here from its newest replicated state?"));
   }
-  sys::JsonValue job = TRY(client.post(
-      where + "/failover", {{"kind", "unplanned"}, {"source_is_dead", options.source_is_dead}}));
+  sys::JsonValue job =
+      TRY(client.post(where + "/failover", {{"kind", "unplanned"},
+                                            {"source_is_dead", options.source_is_dead},
+                                            {"attestation", options.attestation}}));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
 }

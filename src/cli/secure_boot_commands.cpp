@@ -6,12 +6,11 @@
 #include <cstdio>
 
 #include "cli/grammar.h"
+#include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
 #include "secure_boot/authenticated_update.h"
 #include "secure_boot/certificate.h"
 #include "secure_boot/content.h"
-#include "secure_boot/pe_image.h"
-#include "secure_boot/profiles.h"
 #include "secure_boot/signed_data.h"
 #include "secure_boot/variables_json.h"
 
@@ -137,70 +136,9 @@ Status apply_update(const Context& context, const EditOptions& options) {
   return apply(context, options.target, changes);
 }
 
-struct ProfileWords {
-  std::string target;
-  std::string profile;
-  std::string guest = "any";
-  std::string pk;
-  std::vector<std::string> kek, db, shims, certificates;
-  bool dry_run = false;
-};
-
-// What the host has, as far as it can be read, and the operator's own files.
-Result<sb::CertificatePool> pool_of(const std::vector<std::string>& files) {
-  sb::CertificatePool pool;
-  for (const std::string& path : files) {
-    const Bytes bytes = TRY(read_file(path, sb::kContentBytesMax));
-    TRY_CONTEXT(sb::add_certificates(pool, bytes), path);
-  }
-  for (const sb::HostFile& host : sb::host_certificate_files()) {
-    auto bytes = read_file(std::string(host.path), sb::kContentBytesMax);
-    if (bytes.ok()) TRY_CONTEXT(sb::add_certificates(pool, *bytes), host.path);
-  }
-  return pool;
-}
-
-Result<std::vector<Bytes>> certificates_of(const std::vector<std::string>& files) {
-  std::vector<Bytes> all;
-  for (const std::string& path : files) {
-    const Bytes bytes = TRY(read_file(path, sb::kCertificateFileBytesMax));
-    for (Bytes& der : TRY_CONTEXT(sb::certificates_in(bytes), path)) all.push_back(std::move(der));
-  }
-  return all;
-}
-
-Result<sb::ProfileOptions> profile_options(sb::Profile profile, const ProfileWords& words) {
-  sb::ProfileOptions options{.guest = words.guest == "linux" ? sb::GuestKind::kLinux
-                                                             : sb::GuestKind::kAny};
-  if (!words.pk.empty()) {
-    std::vector<Bytes> pk = TRY(certificates_of({words.pk}));
-    if (pk.size() != 1) {
-      return Error{.code = ErrorCode::kInvalidArgument,
-                   .cause = words.pk + " holds more than one certificate; there is one PK"};
-    }
-    options.pk = std::move(pk[0]);
-  }
-  options.kek = TRY(certificates_of(words.kek));
-  options.db = TRY(certificates_of(words.db));
-  std::vector<std::string> shims = words.shims;
-  if (shims.empty() && profile == sb::Profile::kDebian) shims.emplace_back(sb::kHostShim);
-  for (const std::string& path : shims) {
-    const Bytes bytes = TRY(read_file(path, sb::kContentBytesMax));
-    const sb::PeImage image = TRY_CONTEXT(sb::PeImage::parse(bytes), path);
-    const Bytes raw = TRY(image.authenticode_digest(sb::DigestAlgorithm::kSha256));
-    Digest& digest = options.shims.emplace_back();
-    HF_ASSERT(raw.size() == digest.bytes.size());
-    std::ranges::copy(raw, digest.bytes.begin());
-  }
-  return options;
-}
-
 Status set_profile(const Context& context, const ProfileWords& words) {
-  const sb::Profile profile = TRY(sb::parse_profile(words.profile));
   auto target = TRY(open_secure_boot_target(context, words.target));
-  const sb::CertificatePool pool = TRY(pool_of(words.certificates));
-  const sb::ProfilePlan plan = TRY(
-      sb::plan_profile(profile, pool, TRY(profile_options(profile, words)), TRY(target->read())));
+  const sb::ProfilePlan plan = TRY(plan_profile_words(words, TRY(target->read())));
   for (const std::string& note : plan.notes) std::fprintf(stderr, "note: %s\n", note.c_str());
   if (words.dry_run || plan.changes.empty()) {
     sys::JsonArray rows;
@@ -321,18 +259,8 @@ void add_profile(CLI::App* noun, Line& line) {
   CLI::App* sub = noun->add_subcommand("profile", "set PK, KEK and db to a known state");
   auto words = std::make_shared<ProfileWords>();
   add_target(sub, words->target);
-  sub->add_option("profile", words->profile,
-                  "microsoft-2011, microsoft-2011+2023, microsoft-2023, debian, own or none")
-      ->required();
-  sub->add_option("--guest", words->guest, "linux: without certificates that only Windows needs")
-      ->check(CLI::IsMember({"any", "linux"}))
-      ->capture_default_str();
-  sub->add_option("--certificate", words->certificates,
-                  "where to look for certificates besides Debian's packages; may be repeated");
-  sub->add_option("--pk", words->pk, "certificate of the platform key");
-  sub->add_option("--kek", words->kek, "certificate for KEK; may be repeated");
-  sub->add_option("--db", words->db, "further certificate for db; may be repeated");
-  sub->add_option("--shim", words->shims, "loader that debian admits by digest; may be repeated");
+  sub->add_option("profile", words->profile, std::string(kProfileNames))->required();
+  add_profile_options(sub, *words);
   sub->add_flag("--dry-run", words->dry_run, "say what would change");
   verb(sub, line, [words](const Context& context) { return set_profile(context, *words); });
 }

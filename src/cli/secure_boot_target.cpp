@@ -119,16 +119,13 @@ Status replace_file(const std::string& path, ByteSpan bytes) {
   return {};
 }
 
-Result<std::unique_ptr<SecureBootTarget>> open_secure_boot_target(const Context&,
+Result<std::unique_ptr<SecureBootTarget>> open_secure_boot_target(const Context& context,
                                                                   const std::string& name) {
   std::error_code unused;
   if (name.find('/') != std::string::npos || std::filesystem::exists(name, unused)) {
     return std::unique_ptr<SecureBootTarget>(new FileTarget(name));
   }
-  return Error{.code = ErrorCode::kNotFound,
-               .cause = "\"" + name + "\" is no file",
-               .effect = "Nothing was changed",
-               .mend = "name the file of a variable store, such as ./OVMF_VARS_4M.fd"};
+  return vm_secure_boot_target(context, name);
 }
 
 }  // namespace hf::cli

@@ -26,6 +26,10 @@ class SecureBootTarget {
 Result<std::unique_ptr<SecureBootTarget>> open_secure_boot_target(const Context& context,
                                                                   const std::string& name);
 
+// A VM's: it must be stopped for apply(). Whether it is there shows at the first call.
+std::unique_ptr<SecureBootTarget> vm_secure_boot_target(const Context& context,
+                                                        const std::string& name);
+
 // A file's bytes, at most `bytes_max`. kNotFound, kPermission, kLimit, kInvalidArgument (no file).
 Result<Bytes> read_file(const std::string& path, size_t bytes_max);
 // Writes a file as a whole: beside it first, synced, then in its place, with its mode and owner.

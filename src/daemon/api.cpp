@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "daemon/accelerator.h"
+#include "daemon/api_routes.h"
 #include "daemon/console.h"
 #include "daemon/packages.h"
 #include "daemon/peer_service.h"
@@ -230,7 +231,17 @@ Answer post_failover(Services& services, const Request& request) {
                  .effect = "nothing was done",
                  .mend = "use \"unplanned\""};
   }
+  std::string need = TRY(sys::get_string_or(body, "attestation", "none"));
+  if (need != "none" && need != "wait" && need != "require") {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "\"attestation\" cannot be \"" + need + "\"",
+                 .effect = "nothing was done",
+                 .mend = "use none, wait or require"};
+  }
   FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
+                           .attestation = need == "wait"      ? AttestationNeed::kWait
+                                          : need == "require" ? AttestationNeed::kRequire
+                                                              : AttestationNeed::kNone,
                            .actor = request.actor};
   return start_job(services, "failover", row.name,
                    [&services, vm = row.id, failover](Progress& progress) {
@@ -246,7 +257,7 @@ Router make_router(Services& services) {
   };
   using enum Method;
   using enum Role;
-  return Router({
+  std::vector<Route> routes{
       {kGet, "/v1/site", kReader, on(show_site)},
       {kGet, "/v1/host", kReader, on(show_host)},
       {kGet, "/v1/jobs", kReader, on(list_jobs)},
@@ -268,7 +279,10 @@ Router make_router(Services& services) {
       {kGet, "/v1/peers", kReader, on(list_peers)},
       {kPost, "/v1/pairing/tokens", kOwner, on(post_token)},
       {kPost, "/v1/pairing", kOwner, on(post_pairing)},
-  });
+  };
+  add_attestation_routes(services, routes);
+  add_secure_boot_routes(services, routes);
+  return Router(std::move(routes));
 }
 
 }  // namespace hf::daemon

@@ -7,6 +7,7 @@ Result<BootHead> parse_boot_head(const sys::JsonObject& answer) {
   head.total = TRY(sys::get_u64(answer, "total"));
   if (!sys::has_member(answer, "boot")) return head;
   const sys::JsonObject& boot = *TRY(sys::get_object(answer, "boot"));
+  if (!TRY(sys::get_bool_or(boot, "powered", true))) return head;  // off, or about to start
   head.boot = TRY(sys::get_string(boot, "id"));
   head.handed_over = sys::has_member(boot, "exit_boot_services");
   head.handed_over_us = TRY(sys::get_u64_or(boot, "exit_us", 0));

@@ -55,6 +55,8 @@ class BootWatch {
   // For a boot that was appraised before this process began: nothing is due for it.
   void adopt(const std::string& boot) { appraised_boot_ = boot; }
   void agent_done() { agent_done_ = true; }
+  // The appraisal that was due could not be made (the keeper was away): it is due again.
+  void again() { state_ = State::kBooting; }
   Millis poll_after() const { return state_ == State::kBooting ? kPollBooting : kPollRunning; }
 
  private:

@@ -65,6 +65,14 @@ TEST(BootWatch, a_boot_appraised_before_a_restart_of_the_daemon_is_not_appraised
   EXPECT_EQ(watch.take(started("b"), at(2s)), Act::kAppraiseBoot);
 }
 
+TEST(BootWatch, what_could_not_be_done_is_due_again) {
+  BootWatch watch(false);
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  watch.again();
+  EXPECT_EQ(watch.take(started("a"), at(1s)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.take(started("a"), at(2s)), Act::kNothing);
+}
+
 TEST(BootHead, reads_the_keepers_answer) {
   Result<BootHead> head = parse_boot_head(*sys::parse_json_object(
       R"({"ok":true,"boot":{"id":"00ff","started_us":5,"exit_boot_services":41,"exit_us":9,)"

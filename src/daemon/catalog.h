@@ -82,8 +82,9 @@ struct AttestationRow {
   std::string baseline;      // empty: none was learned
   std::string identity;      // the attestation key and its certificate
   std::string explanations;  // what the boot files' digests stand for, read from the image
+  std::string rollover;      // the way back from the last change of keys; stays at this site
 };
-enum class AttestationPart { kPolicy, kBaseline, kIdentity, kExplanations };
+enum class AttestationPart { kPolicy, kBaseline, kIdentity, kExplanations, kRollover };
 
 struct VerdictRow {
   uint64_t id = 0;

@@ -16,6 +16,8 @@ std::string_view column_of(AttestationPart part) {
       return "identity";
     case AttestationPart::kExplanations:
       return "explanations";
+    case AttestationPart::kRollover:
+      return "rollover";
   }
   return "?";
 }
@@ -49,12 +51,13 @@ std::string_view to_string(Severity severity) {
 Result<AttestationRow> Catalog::attestation(VmId vm) {
   MutexLock lock(inner_->mutex);
   Statement select = TRY(inner_->database.prepare(
-      "SELECT policy, baseline, identity, explanations FROM attestation WHERE vm = ?1"));
+      "SELECT policy, baseline, identity, explanations, rollover FROM attestation WHERE vm = ?1"));
   if (!TRY(select.with(vm.hex()).step())) return AttestationRow{};
   return AttestationRow{.policy = select.text(0),
                         .baseline = select.text(1),
                         .identity = select.text(2),
-                        .explanations = select.text(3)};
+                        .explanations = select.text(3),
+                        .rollover = select.text(4)};
 }
 
 Status Catalog::set_attestation(VmId vm, AttestationPart part, std::string_view json) {

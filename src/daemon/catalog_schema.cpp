@@ -99,7 +99,11 @@ CREATE TABLE events (
 CREATE INDEX events_by_subject ON events (subject, id);
 )sql";
 
-constexpr std::array<std::string_view, 2> kMigrations = {kFirst, kAttestation};
+constexpr std::string_view kRollover = R"sql(
+ALTER TABLE attestation ADD COLUMN rollover TEXT NOT NULL DEFAULT '';  -- rollover.h
+)sql";
+
+constexpr std::array<std::string_view, 3> kMigrations = {kFirst, kAttestation, kRollover};
 
 }  // namespace
 

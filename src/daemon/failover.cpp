@@ -1,4 +1,6 @@
 // Unplanned failover: this site runs the VM from the newest state it received.
+#include "daemon/attestation.h"
+#include "daemon/catalog_inner.h"
 #include "daemon/console.h"
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
@@ -15,9 +17,39 @@ namespace {
 // On the way to running vCPUs in under 3 s a dead source may cost this much.
 constexpr Millis kReachSource = 700ms;
 constexpr Millis kSourceStops = 30s;
+// Of a boot; firmware that does not hand over gets its verdict after a minute.
+constexpr std::chrono::seconds kVerdict = 180s;
 
 int64_t ms_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration_cast<Millis>(std::chrono::steady_clock::now() - begin).count();
+}
+
+// The verdict of the boot that began after `since`, into the job's result.
+Status await_verdict(Services& services, const VmRow& row, AttestationNeed need, Micros since,
+                     sys::JsonObject& result, Progress& progress) {
+  progress.step("wait for the verdict of the boot");
+  Result<VerdictRow> verdict = services.attestation->wait_verdict(row, since, kVerdict);
+  std::string summary;
+  if (verdict.ok()) {
+    sys::JsonObject record = TRY(sys::parse_json_object(verdict->record));
+    summary = TRY(sys::get_string_or(record, "summary", ""));
+    result["verdict"] = verdict->verdict;
+    result["attestation"] = std::move(record);
+    if (need == AttestationNeed::kWait || verdict->verdict == "Healthy") return {};
+  } else {
+    summary = verdict.error().cause;
+    result["verdict"] = "Unknown";
+    result["attestation_error"] = sys::error_to_json(verdict.error());
+    if (need == AttestationNeed::kWait) return {};
+  }
+  progress.step("stop the VM: its boot is not Healthy");
+  TRY(services.catalog->audit("holdfastd", "stopped: --attestation require", row.name, summary));
+  TRY(stop_vm(services, row.id, {.force = true}, progress));
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the VM's boot is not Healthy: " + summary,
+               .effect = "the VM is this site's now and was stopped again",
+               .mend = "holdfast attest show " + row.name + " says why; holdfast vm start " +
+                       row.name + " runs it all the same"};
 }
 
 }  // namespace
@@ -25,6 +57,7 @@ int64_t ms_since(std::chrono::steady_clock::time_point begin) {
 Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
                                   Progress& progress) {
   auto begin = std::chrono::steady_clock::now();
+  const Micros begun = catalog_now();
   VmRow row = TRY(services.catalog->vm(vm));
   Result<ProtectionRow> protection = services.catalog->protection(vm);
   if (row.role != VmRole::kStandby || !protection.ok() || protection->direction != Direction::kIn) {
@@ -92,6 +125,9 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   result["received_sequence"] = received.durable.position.sequence.value;
   result["received_time_us"] = received.durable_time.value;
   result["accelerator"] = launched->accelerator;
+  if (request.attestation != AttestationNeed::kNone) {
+    TRY(await_verdict(services, row, request.attestation, begun, result, progress));
+  }
   return result;
 }
 

@@ -20,7 +20,7 @@ struct HttpServerOptions {
   std::vector<gid_t> owner_gids;
   size_t connections_max = 128;
   size_t handler_threads = 24;
-  uint64_t body_bytes_max = uint64_t{1} << 20;
+  uint64_t body_bytes_max = uint64_t{4} << 20;  // evidence holds a whole event log
   uint32_t header_bytes_max = 16 << 10;
   unsigned idle_seconds_max = 60;
   unsigned read_seconds_max = 15;

@@ -4,7 +4,7 @@
 
 namespace hf::daemon {
 namespace {
-constexpr size_t kReplyMax = size_t{64} << 10;
+constexpr size_t kReplyMax = size_t{4} << 20;
 
 Result<sys::JsonObject> ask(const std::string& control_socket, const sys::JsonObject& request,
                             std::chrono::milliseconds limit) {
@@ -27,8 +27,8 @@ Result<sys::JsonObject> ask(const std::string& control_socket, const sys::JsonOb
     if (line.size() > kReplyMax)
       return Error{.code = ErrorCode::kLimit, .cause = "the keeper's answer is too long"};
   }
-  sys::JsonObject reply =
-      TRY(sys::parse_json_object(std::string_view(line).substr(0, line.find('\n'))));
+  sys::JsonObject reply = TRY(sys::parse_json_object(
+      std::string_view(line).substr(0, line.find('\n')), {.bytes_max = kReplyMax}));
   if (TRY(sys::get_bool_or(reply, "ok", true))) return reply;
   return sys::error_from_json(*TRY(sys::get_object(reply, "error")));
 }

@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "daemon/accelerator.h"
+#include "daemon/attestation.h"
 #include "daemon/console.h"
 #include "daemon/keeper_client.h"
 #include "daemon/log.h"
@@ -216,6 +217,17 @@ Status revive_keeper(Services& services, const VmRow& row) {
   return {};
 }
 
+Status start_keeper_alone(Services& services, const VmRow& row) {
+  VmDefinition definition = TRY(parse_definition(row.definition));
+  Undo undo;
+  TRY(services.vault.release(row.id, services.users.keeper(row.number)));
+  undo.add([&] { ignore_but_log(services.vault.revoke(row.id)); });
+  undo.add([&] { ignore_but_log(stop_keeper(services, row)); });
+  TRY(start_keeper(services, row, definition, {}));
+  undo.dismiss();
+  return {};
+}
+
 Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
                            Progress& progress) {
   VmDefinition definition = TRY(parse_definition(row.definition));
@@ -231,6 +243,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   undo.add([&] { ignore_but_log(stop_keeper(services, row)); });
   Launched launched;
   launched.keeper_pid = TRY(start_keeper(services, row, definition, options));
+  if (options.adopt_replica) services.attestation->adopt_from_journal(row);
 
   progress.step("start QEMU");
   undo.add([&] { ignore_but_log(services.units->stop(qemu_unit(row.id), 9, 5s)); });
@@ -238,6 +251,8 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   services.consoles->attach(row.id, services.paths.run_file(row.id, "console.sock"),
                             ConsoleStart::kFresh);
   undo.add([&] { services.consoles->detach(row.id); });
+  services.attestation->vm_started(row);
+  undo.add([&] { services.attestation->vm_stopped(row.id); });
   TRY(wait_qemu(services, row));
   progress.step("vCPUs run");
   undo.dismiss();
@@ -247,6 +262,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
 
 Status finish_vm(Services& services, const VmRow& row) {
   services.scratch.forget(row.id);
+  services.attestation->vm_stopped(row.id);
   services.consoles->detach(row.id);
   Status stopped = stop_keeper(services, row);
   Status revoked = services.vault.revoke(row.id);

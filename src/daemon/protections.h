@@ -47,8 +47,15 @@ class Protections {
 };
 
 // Runs the VM here from what was replicated: failover.cpp.
+// What a failover says of the boot it brings about.
+enum class AttestationNeed {
+  kNone,
+  kWait,     // waits for the verdict and tells it
+  kRequire,  // a VM that is not Healthy is stopped again
+};
 struct FailoverRequest {
   bool source_is_dead = false;
+  AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;
 };
 Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,

@@ -1,5 +1,6 @@
 #include "daemon/services.h"
 
+#include "daemon/attestation.h"
 #include "daemon/console.h"
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
@@ -21,6 +22,7 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   consoles = std::make_unique<ConsoleHub>();
   peers = std::make_unique<PeerService>(*this);
   protections = std::make_unique<Protections>(*this);
+  attestation = std::make_unique<Attestation>(*this);
   jobs = std::make_unique<JobEngine>(*catalog);
   units = std::make_unique<Units>(
       std::move(launcher_socket), [this](const launcher::Event& event) { on_event(event); },
@@ -38,6 +40,7 @@ Status Services::start(sys::UniqueFd launcher_socket) {
     if (!units->running(qemu_unit(row.id))) continue;
     log_info("VM " + row.name + " runs on");
     consoles->attach(row.id, paths.run_file(row.id, "console.sock"), ConsoleStart::kGoingOn);
+    attestation->vm_runs_on(row);
   }
   protections->start();
   std::lock_guard lock(event_mutex_);
@@ -50,6 +53,8 @@ void Services::stop() {
     std::lock_guard lock(event_mutex_);
     serving_ = false;
   }
+  // First what jobs may wait for.
+  if (attestation) attestation->stop();
   jobs.reset();
   if (protections) protections->stop();
   if (peers) peers->stop();

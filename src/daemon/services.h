@@ -15,6 +15,7 @@
 
 namespace hf::daemon {
 
+class Attestation;
 class ConsoleHub;
 class PeerService;
 class Protections;
@@ -36,6 +37,7 @@ struct Services {
   std::unique_ptr<ConsoleHub> consoles;
   std::unique_ptr<PeerService> peers;
   std::unique_ptr<Protections> protections;
+  std::unique_ptr<Attestation> attestation;
   std::unique_ptr<Units> units;
   ScratchMemory scratch;
   std::function<void()> on_launcher_lost;

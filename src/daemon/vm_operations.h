@@ -45,6 +45,8 @@ struct Launched {
 Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
                            Progress& progress);
 
+// The keeper without a guest, for work on what it owns; finish_vm() ends it. The key is released.
+Status start_keeper_alone(Services& services, const VmRow& row);
 // A keeper that gave up under a running guest, because the vault was away, say: starts it once
 // more.
 Status revive_keeper(Services& services, const VmRow& row);

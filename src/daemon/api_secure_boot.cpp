@@ -1,0 +1,83 @@
+// Routes of the Secure Boot keys.
+#include "daemon/api_routes.h"
+#include "daemon/secure_boot_vm.h"
+
+namespace hf::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using Answer = Result<Response>;
+
+// A stopped VM's store is read by a job, because the keeper has to be started for it; who asks
+// waits for it.
+constexpr auto kShowLimit = 50s;
+
+Answer start_job(Services& services, std::string kind, const VmRow& row, JobWork work) {
+  uint64_t id = TRY(services.jobs->submit(std::move(kind), row.name, std::move(work)));
+  return Response::json(TRY(services.jobs->view(id)), 202);
+}
+
+Answer show_keys(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  uint64_t id = TRY(services.jobs->submit("secure-boot-show", row.name,
+                                          [&services, vm = row.id](Progress& progress) {
+                                            return show_secure_boot(services, vm, progress);
+                                          }));
+  auto end = std::chrono::steady_clock::now() + kShowLimit;
+  uint64_t seen = 0;
+  while (std::chrono::steady_clock::now() < end) {
+    sys::JsonObject job = TRY(services.jobs->view(id, seen, 1s));
+    std::string state = TRY(sys::get_string(job, "state"));
+    seen = TRY(sys::get_u64_or(job, "version", 0));
+    if (state == "done") return Response::json(*TRY(sys::get_object(job, "result")));
+    if (state == "failed") return sys::error_from_json(*TRY(sys::get_object(job, "error")));
+  }
+  return Error{.code = ErrorCode::kTimeout,
+               .cause = "the VM's keeper did not show its variable store in time",
+               .effect = "the keys are not known now",
+               .mend = "holdfast job show " + std::to_string(id)};
+}
+
+Answer edit_keys(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  auto changes = TRY(parse_changes(*TRY(sys::get_array(TRY(request.json()), "changes"))));
+  return start_job(services, "secure-boot-edit", row,
+                   [&services, vm = row.id, changes, actor = request.actor](Progress& progress) {
+                     return edit_secure_boot(services, vm, changes, actor, progress);
+                   });
+}
+
+Answer keep_keys(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  sys::JsonObject body = TRY(request.json());
+  std::string name = TRY(sys::get_string(body, "name"));
+  std::string action = TRY(sys::get_string(body, "action"));
+  if (action != "save" && action != "restore" && action != "forget") {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "\"" + action + "\" cannot be done with a saved store",
+                 .effect = "nothing was done",
+                 .mend = "use save, restore or forget"};
+  }
+  SavedStore what = action == "save"      ? SavedStore::kSave
+                    : action == "restore" ? SavedStore::kRestore
+                                          : SavedStore::kForget;
+  return start_job(services, "secure-boot-" + action, row,
+                   [&services, vm = row.id, what, name, actor = request.actor](Progress& progress) {
+                     return keep_secure_boot(services, vm, what, name, actor, progress);
+                   });
+}
+
+}  // namespace
+
+void add_secure_boot_routes(Services& services, std::vector<Route>& routes) {
+  auto on = [&services](Answer (*handler)(Services&, const Request&)) -> Handler {
+    return [&services, handler](const Request& request) { return handler(services, request); };
+  };
+  using enum Method;
+  using enum Role;
+  routes.push_back({kGet, "/v1/vms/{vm}/secure-boot", kOperator, on(show_keys)});
+  routes.push_back({kPost, "/v1/vms/{vm}/secure-boot", kContributor, on(edit_keys)});
+  routes.push_back({kPost, "/v1/vms/{vm}/secure-boot/saved", kContributor, on(keep_keys)});
+}
+
+}  // namespace hf::daemon

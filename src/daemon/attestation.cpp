@@ -1,0 +1,264 @@
+#include "daemon/attestation.h"
+
+#include "base/base64.h"
+#include "daemon/attestation_inner.h"
+#include "daemon/catalog_inner.h"
+#include "daemon/keeper_client.h"
+#include "daemon/log.h"
+#include "daemon/version.h"
+#include "daemon/vm_definition.h"
+
+namespace hf::daemon {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr int kTriesMax = 5;  // of an appraisal that is due
+}
+
+std::string_view to_string(Trigger trigger) {
+  switch (trigger) {
+    case Trigger::kBoot:
+      return "boot";
+    case Trigger::kStuck:
+      return "no boot";
+    case Trigger::kGuestLog:
+      return "guest's log";
+    case Trigger::kDemand:
+      return "on demand";
+  }
+  return "?";
+}
+
+// ---- Watching ----
+
+std::shared_ptr<Attestation::Watched> Attestation::find(VmId vm) {
+  std::lock_guard lock(mutex_);
+  auto found = watched_.find(vm);
+  return found == watched_.end() ? nullptr : found->second;
+}
+
+void Attestation::vm_started(const VmRow& row) { watch(row, ""); }
+
+void Attestation::vm_runs_on(const VmRow& row) {
+  std::string boot;
+  Result<std::vector<VerdictRow>> newest = services_.catalog->verdicts(row.id, 1);
+  if (newest.ok() && !newest->empty()) {
+    Result<sys::JsonObject> record = sys::parse_json_object(newest->front().record);
+    if (record.ok()) boot = sys::get_string_or(*record, "boot", "").value();
+  }
+  watch(row, boot);
+}
+
+void Attestation::watch(const VmRow& row, const std::string& appraised_boot) {
+  Result<VmDefinition> definition = parse_definition(row.definition);
+  if (!definition.ok() || !definition->vtpm) return;
+  vm_stopped(row.id);
+  auto watched = std::make_shared<Watched>();
+  watched->row = row;
+  watched->control = services_.paths.run_file(row.id, "control.sock");
+  if (definition->guest_agent) watched->agent = services_.paths.run_file(row.id, "qga.sock");
+  watched->appraised_boot = appraised_boot;
+  std::lock_guard lock(mutex_);
+  if (stopping_) return;
+  watched->thread = std::thread([this, watched] { run(*watched); });
+  watched_[row.id] = watched;
+}
+
+void Attestation::vm_stopped(VmId vm) {
+  std::lock_guard lock(mutex_);
+  // Threads that have ended are joined in passing; one that asks its keeper may take seconds.
+  std::erase_if(retired_, [](const std::shared_ptr<Watched>& old) {
+    if (old.use_count() > 1) return false;
+    old->thread.join();
+    return true;
+  });
+  auto found = watched_.find(vm);
+  if (found == watched_.end()) return;
+  found->second->end();
+  retired_.push_back(std::move(found->second));
+  watched_.erase(found);
+}
+
+void Attestation::stop() {
+  std::vector<std::shared_ptr<Watched>> all;
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+    verdict_kept_.notify_all();
+    all.swap(retired_);
+    for (auto& [vm, watched] : watched_) all.push_back(watched);
+    watched_.clear();
+  }
+  for (const auto& watched : all) watched->end();
+  for (const auto& watched : all) watched->thread.join();
+}
+
+void Attestation::run(Watched& watched) {
+  BootWatch watch(!watched.agent.empty());
+  watch.adopt(watched.appraised_boot);
+  uint64_t seen = 0;
+  int tries = 0;
+  std::chrono::milliseconds pause = BootWatch::kPollBooting;
+  while (watched.wait(pause)) {
+    pause = BootWatch::kPollRunning;
+    Result<sys::JsonObject> answer =
+        ask_keeper(watched.control, {{"op", "measurements"}, {"from", seen}}, 1s);
+    if (!answer.ok()) {
+      seen = 0;
+      // A keeper that restarts is back in a moment; an older one will never know the question.
+      if (answer.error().code != ErrorCode::kInvalidArgument) continue;
+      log_warning("VM " + watched.row.name + " cannot be attested: " + answer.error().cause);
+      return;
+    }
+    Result<BootHead> head = parse_boot_head(*answer);
+    if (!head.ok()) {
+      log_error("VM " + watched.row.name + " cannot be attested: " + head.error().describe());
+      return;
+    }
+    seen = head->total;
+    BootWatch::Act due = watch.take(*head, std::chrono::steady_clock::now());
+    if (due == BootWatch::Act::kAskAgent) {
+      if (act(watched, due)) watch.agent_done();
+    } else if (due != BootWatch::Act::kNothing) {
+      if (act(watched, due)) {
+        tries = 0;
+      } else if (++tries < kTriesMax) {
+        watch.again();
+      }
+    }
+    if (watched.travel_due) travel(watched.row);
+    pause = watch.poll_after();
+  }
+}
+
+// True: done, as far as it ever will be.
+bool Attestation::act(Watched& watched, BootWatch::Act due) {
+  CheckRequest request;
+  if (due == BootWatch::Act::kAppraiseStuck) request.trigger = Trigger::kStuck;
+  if (due == BootWatch::Act::kAppraiseBoot) request.trigger = Trigger::kBoot;
+  if (due == BootWatch::Act::kAskAgent) {
+    Result<Bytes> log = read_guest_log(watched.agent);
+    if (!log.ok()) return log.error().code != ErrorCode::kUnavailable;
+    request.trigger = Trigger::kGuestLog;
+    request.ask_guest = true;
+  }
+  Result<sys::JsonObject> checked = check(watched.row, request);
+  if (checked.ok()) return true;
+  log_warning("VM " + watched.row.name + " was not appraised: " + checked.error().describe());
+  return false;
+}
+
+// ---- What is known ----
+
+namespace {
+
+sys::JsonObject history_entry(const VerdictRow& row) {
+  sys::JsonObject entry{{"id", row.id}, {"time_us", row.time.value}, {"verdict", row.verdict}};
+  Result<sys::JsonObject> record = sys::parse_json_object(row.record);
+  if (!record.ok()) return entry;
+  for (std::string_view name : {"trigger", "summary", "boot", "epoch", "site"}) {
+    if (const sys::JsonValue* value = record->if_contains(name)) entry[name] = *value;
+  }
+  return entry;
+}
+
+}  // namespace
+
+Result<sys::JsonObject> Attestation::show(const VmRow& row) {
+  VmDefinition definition = TRY(parse_definition(row.definition));
+  std::vector<VerdictRow> verdicts = TRY(services_.catalog->verdicts(row.id));
+  sys::JsonObject view{{"vm", row.name},
+                       {"vm_id", row.id.hex()},
+                       {"watched", find(row.id) != nullptr},
+                       {"running", services_.units->running(qemu_unit(row.id))}};
+  if (!definition.vtpm) view["note"] = "the VM has no vTPM: nothing measures its boots";
+  view["policy"] = attestation::policy_id(TRY(stored_policy(row.id)));
+  attestation::Baseline baseline = TRY(stored_baseline(row.id));
+  view["baseline"] =
+      sys::JsonObject{{"boots", baseline.boots.size()}, {"planned", baseline.planned.size()}};
+  if (!baseline.boots.empty()) {
+    view["baseline"].as_object()["learned_us"] = baseline.boots.back().learned.value;
+  }
+  std::string identity = TRY(services_.catalog->attestation(row.id)).identity;
+  if (!identity.empty()) {
+    AttestationIdentity key = TRY(parse_identity(identity));
+    view["key"] = sys::JsonObject{{"ak_name", to_hex(key.ak_name)},
+                                  {"certified_by", key.certified_by.hex()},
+                                  {"certificate", key.certificate}};
+  }
+  view["verdict"] = verdicts.empty() ? "Unknown" : verdicts.front().verdict;
+  if (!verdicts.empty()) {
+    Micros since = verdicts.front().time;
+    for (const VerdictRow& old : verdicts) {
+      if (old.verdict != verdicts.front().verdict) break;
+      since = old.time;
+    }
+    view["since_us"] = since.value;
+    view["newest"] = TRY(sys::parse_json_object(verdicts.front().record));
+  }
+  sys::JsonArray history;
+  for (const VerdictRow& old : verdicts) history.push_back(history_entry(old));
+  view["history"] = std::move(history);
+  return view;
+}
+
+Result<VerdictRow> Attestation::wait_verdict(const VmRow& row, Micros since,
+                                             std::chrono::seconds limit) {
+  auto end = std::chrono::steady_clock::now() + limit;
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    std::vector<VerdictRow> newest = TRY(services_.catalog->verdicts(row.id, 1));
+    if (!newest.empty() && newest.front().time > since) {
+      sys::JsonObject record = TRY(sys::parse_json_object(newest.front().record));
+      if (TRY(sys::get_u64_or(record, "epoch", 0)) == row.epoch.value) return newest.front();
+    }
+    if (verdict_kept_.wait_until(lock, end) == std::cv_status::timeout) break;
+  }
+  return Error{.code = ErrorCode::kTimeout,
+               .cause = "there was no verdict of the VM's boot within " +
+                        std::to_string(limit.count()) + " seconds",
+               .effect = "it is not known whether the VM started as it should",
+               .mend = "holdfast attest show " + row.name};
+}
+
+void Attestation::event(const VmRow& row, Severity severity, std::string kind, std::string text) {
+  Result<uint64_t> kept = services_.catalog->add_event({.time = catalog_now(),
+                                                        .severity = severity,
+                                                        .kind = std::move(kind),
+                                                        .subject = row.name,
+                                                        .text = text});
+  if (!kept.ok()) log_error(kept.error().describe());
+  (severity == Severity::kInfo ? log_info : log_warning)("VM " + row.name + ": " + text);
+}
+
+// ---- Tokens ----
+
+Result<sys::JsonObject> Attestation::keys() {
+  return sys::parse_json_object(TRY(services_.vault.attestation_keys()));
+}
+
+Result<std::string> Attestation::sign(attestation::Ear& ear) {
+  std::unique_lock lock(mutex_);
+  std::string kid = token_kid_;
+  lock.unlock();
+  if (kid.empty()) {
+    sys::JsonObject set = TRY(keys());
+    const sys::JsonArray* list = TRY(sys::get_array(set, "keys"));
+    if (list->empty() || !list->front().is_object()) {
+      return Error{.code = ErrorCode::kUnavailable, .cause = "the vault has no attestation key"};
+    }
+    kid = TRY(sys::get_string(list->front().get_object(), "kid"));
+    lock.lock();
+    token_kid_ = kid;
+    lock.unlock();
+  }
+  ear.verifier_developer = attestation::kEarDeveloper;
+  ear.verifier_build = "holdfast " HOLDFAST_VERSION;
+  ear.vm.site = services_.site.site_id;
+  return attestation::issue_ear(ear, kid, [this](ByteSpan input) -> Result<Bytes> {
+    return services_.vault.attestation_sign(as_text(input));
+  });
+}
+
+}  // namespace hf::daemon

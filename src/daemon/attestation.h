@@ -1,0 +1,143 @@
+// Attestation of this site's VMs: each boot is watched and appraised, the verdicts are kept, issued
+// as tokens, and sent along with the VM's journal.
+//
+// One thread a running VM with a vTPM. Thread-safe; an appraisal of one VM waits for another of the
+// same.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "attestation/appraisal.h"
+#include "daemon/attestation_reader.h"
+#include "daemon/attestation_record.h"
+#include "daemon/boot_watch.h"
+#include "daemon/services.h"
+#include "secure_boot/change.h"
+
+namespace hf::daemon {
+
+// Why a verdict was asked for.
+enum class Trigger {
+  kBoot,      // the firmware handed over
+  kStuck,     // it did not, for long
+  kGuestLog,  // an agent in the guest gave the boot's event log
+  kDemand,    // somebody asked
+};
+std::string_view to_string(Trigger trigger);
+
+struct CheckRequest {
+  Trigger trigger = Trigger::kDemand;
+  Bytes nonce;             // of whoever asks; empty: one of ours
+  bool ask_guest = false;  // for the event log
+  std::string actor;
+};
+
+// What a change of Secure Boot's variables will do to the VM's next boot.
+struct KeyPlan {
+  std::string pcr7_now;  // SHA-256, hex
+  std::string pcr7_then;
+  attestation::PlannedChange change;
+  attestation::PlannedChange way_back;
+};
+
+class Attestation {
+ public:
+  explicit Attestation(Services& services) : services_(services) {}
+  ~Attestation() { stop(); }
+  Attestation(const Attestation&) = delete;
+  Attestation& operator=(const Attestation&) = delete;
+
+  // Watching. vm_started() and vm_stopped() return at once.
+  void vm_started(const VmRow& row);
+  void vm_runs_on(const VmRow& row);  // since before this holdfastd
+  void vm_stopped(VmId vm);
+  void stop();
+
+  // An appraisal of the running VM now; its record, kept. kConflict: it does not run or has no
+  // vTPM; kUnavailable: the keeper is away. Neither leaves a verdict.
+  Result<sys::JsonObject> check(const VmRow& row, const CheckRequest& request);
+  // What a verifier elsewhere needs: quote over `nonce`, key with certificate, log, record.
+  Result<sys::JsonObject> evidence(const VmRow& row, ByteSpan nonce);  // 8 to 64 bytes
+  // The newest verdict, since when it is so, and the history.
+  Result<sys::JsonObject> show(const VmRow& row);
+  // Waits for a verdict of this epoch that was given after `since`. kTimeout.
+  Result<VerdictRow> wait_verdict(const VmRow& row, Micros since, std::chrono::seconds limit);
+
+  // Policy and baseline as JSON. An empty object as policy: the default again.
+  Result<sys::JsonObject> show_policy(const VmRow& row);
+  Result<sys::JsonObject> set_policy(const VmRow& row, const sys::JsonObject& policy,
+                                     const std::string& actor);
+  Result<sys::JsonObject> show_baseline(const VmRow& row);
+  // The present boot against the baseline, in words.
+  Result<sys::JsonObject> diff_baseline(const VmRow& row);
+  // The present boot becomes the baseline, alone or beside the others. Of a stopped VM: what there
+  // is is forgotten, so that the next boot is learned (kReplace only).
+  Result<sys::JsonObject> accept_boot(const VmRow& row, attestation::AcceptMode mode,
+                                      const std::string& actor);
+  Result<sys::JsonObject> announce(const VmRow& row, attestation::PlannedChange change,
+                                   const std::string& actor);
+  Status withdraw(const VmRow& row, const std::string& change, const std::string& actor);
+
+  // kConflict: the changes change nothing; kNotFound: it cannot be said which certificate would
+  // vouch for the VM's boot loader then.
+  Result<KeyPlan> plan_keys(const VmRow& row, const std::vector<secure_boot::Change>& changes);
+
+  // After a replica was taken over: what came with its journal counts from now on.
+  void adopt_from_journal(const VmRow& row);
+
+  // The keys that relying parties check tokens with (RFC 7517).
+  Result<sys::JsonObject> keys();
+  // Evidence from anywhere, appraised here: verdict, reasons, token.
+  Result<sys::JsonObject> appraise_foreign(const sys::JsonObject& request);
+
+ private:
+  struct Watched;
+  struct Gathered;
+
+  std::shared_ptr<Watched> find(VmId vm);
+  void watch(const VmRow& row, const std::string& appraised_boot);
+  void run(Watched& watched);
+  bool act(Watched& watched, BootWatch::Act act);
+  void retire(std::shared_ptr<Watched> watched);
+
+  Result<std::shared_ptr<Watched>> running(const VmRow& row);
+  Result<Gathered> gather(Watched& watched, const CheckRequest& request);
+  Result<sys::JsonObject> appraise_and_keep(Watched& watched, Gathered& gathered,
+                                            const CheckRequest& request);
+  void learn_if_first(Watched& watched, Gathered& gathered, attestation::Appraisal& appraisal);
+  Status carry_out_planned(Gathered& gathered);
+  void note_change(const VmRow& row, const VerdictRow& verdict,
+                   const attestation::Appraisal& appraisal);
+  Result<std::string> sign(attestation::Ear& ear);
+
+  // The key pinned in the vault; enrols the vTPM's at first use.
+  Result<vault::AttestationPin> pinned(const VmRow& row, const std::string& control_socket);
+  void remember_identity(const VmRow& row, const vault::AttestationPin& pin,
+                         std::optional<uint32_t> reset_count);
+
+  Result<attestation::Baseline> stored_baseline(VmId vm);
+  Status store_baseline(const VmRow& row, const attestation::Baseline& baseline);
+  Result<attestation::Policy> stored_policy(VmId vm);
+  // Into the journal, if the VM's keeper runs; if it cannot be had now, soon.
+  void travel(const VmRow& row);
+  Status put_in_journal(const VmRow& row);
+  void event(const VmRow& row, Severity severity, std::string kind, std::string text);
+
+  Services& services_;
+  std::mutex mutex_;
+  std::condition_variable verdict_kept_;
+  bool stopping_ = false;
+  std::map<VmId, std::shared_ptr<Watched>> watched_;
+  std::vector<std::shared_ptr<Watched>> retired_;
+  std::string token_kid_;
+};
+
+}  // namespace hf::daemon

@@ -1,0 +1,296 @@
+// One appraisal: gather, judge, keep, tell.
+#include <algorithm>
+
+#include "crypto/crypto.h"
+#include "daemon/attestation_inner.h"
+#include "daemon/catalog_inner.h"
+#include "daemon/log.h"
+#include "daemon/vm_definition.h"
+
+namespace hf::daemon {
+
+using attestation::Appraisal;
+using attestation::Verdict;
+
+namespace {
+
+constexpr size_t kOwnNonceSize = 32;
+constexpr uint64_t kTokenLifeUs = uint64_t{24} * 3600 * 1'000'000;
+
+Bytes own_nonce() {
+  Bytes nonce(kOwnNonceSize);
+  crypto::SystemRng().fill(nonce);
+  return nonce;
+}
+
+// What the verdict rests on, a line each.
+sys::JsonArray compared_words(const attestation::AppraisalInput& input) {
+  sys::JsonArray lines;
+  auto add = [&lines](std::string line) { lines.emplace_back(std::move(line)); };
+  add("the keeper's record of " + std::to_string(input.record->extends.size()) +
+      " extends since the TPM was powered on");
+  if (input.log != nullptr) {
+    add("the guest's event log of " + std::to_string(input.log->events().size()) + " events");
+  } else {
+    add("no event log from the guest");
+  }
+  if (input.quote != nullptr) {
+    add("a quote of PCR 0-9 and 11-15 (sha256) by the VM's attestation key " +
+        to_hex(input.quote->ak_name).substr(0, 16) + "…");
+  }
+  add("Secure Boot variables from the VM's store");
+  if (input.baseline != nullptr) {
+    add("a baseline of " + std::to_string(input.baseline->boots.size()) + " accepted boot(s)");
+  } else {
+    add("no baseline");
+  }
+  add("policy " + attestation::policy_id(*input.policy));
+  return lines;
+}
+
+// Firmware that never hands over measures nothing of an operating system: no verdict can be good.
+void judge_stuck(Appraisal& appraisal) {
+  if (appraisal.verdict == Verdict::kHealthy) appraisal.verdict = Verdict::kUnknown;
+  attestation::Reason reason{
+      .severity = attestation::Severity::kUnknown,
+      .code = "no_hand_over",
+      .words =
+          "the firmware did not hand over to an operating system within 60 seconds: it found "
+          "none, refused one that is not signed by an allowed key, or waits at a menu",
+      .mend =
+          "look at the console (holdfast vm console VM); holdfast vm check says which boot "
+          "parts the VM's keys allow"};
+  auto behind_failures = std::ranges::find_if(appraisal.reasons, [](const attestation::Reason& r) {
+    return r.severity != attestation::Severity::kFailure;
+  });
+  appraisal.reasons.insert(behind_failures, std::move(reason));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<Attestation::Watched>> Attestation::running(const VmRow& row) {
+  if (std::shared_ptr<Watched> watched = find(row.id)) return watched;
+  Result<VmDefinition> definition = parse_definition(row.definition);
+  bool no_tpm = definition.ok() && !definition->vtpm;
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row.name + (no_tpm ? "\" has no vTPM" : "\" does not run"),
+               .effect = "its boot cannot be appraised",
+               .mend = no_tpm ? "create the VM with a vTPM" : "holdfast vm start " + row.name};
+}
+
+Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckRequest& request) {
+  Gathered all;
+  all.row = TRY(services_.catalog->vm(watched.row.id));
+  Result<vault::AttestationPin> pin = pinned(all.row, watched.control);
+  if (pin.ok()) {
+    all.pin = std::move(pin).value();
+  } else {
+    log_warning("VM " + all.row.name +
+                " has no enrolled attestation key: " + pin.error().describe());
+  }
+  Bytes nonce = request.nonce.empty() ? own_nonce() : request.nonce;
+  all.keeper = TRY(read_keeper(watched.control, nonce));
+  const std::string& boot = all.keeper.record.boot_id;
+  if (watched.log_boot != boot) watched.log.clear();
+  if (request.ask_guest && !watched.agent.empty()) {
+    Result<Bytes> log = read_guest_log(watched.agent);
+    if (log.ok()) {
+      watched.log = std::move(log).value();
+      watched.log_boot = boot;
+    }
+  }
+  if (!watched.log.empty()) {
+    Result<attestation::EventLog> log = attestation::EventLog::parse(watched.log);
+    if (log.ok()) {
+      all.log = std::move(log).value();
+    } else {
+      all.log_error = log.error();
+    }
+  }
+  attestation::QuoteExpectation expected{.nonce = nonce};
+  if (all.pin) expected.ak_name = ByteSpan(all.pin->ak_name);
+  Result<attestation::QuotedPcrs> quote = verify_quote(all.keeper.evidence, expected);
+  if (quote.ok()) {
+    all.quote = std::move(quote).value();
+  } else {
+    all.quote_error = quote.error();
+  }
+  AttestationRow stored = TRY(services_.catalog->attestation(all.row.id));
+  all.files = TRY(parse_explanations(stored.explanations));
+  all.policy = TRY(stored_policy(all.row.id));
+  all.baseline = TRY(stored_baseline(all.row.id));
+  all.context = {.vm = all.row.id,
+                 .site = services_.site.site_id,
+                 .epoch = all.keeper.epoch,
+                 .incarnation = all.keeper.incarnation,
+                 .sequence = all.keeper.durable,
+                 .now = catalog_now()};
+  if (all.pin) {
+    all.context.pinned_ak_name = all.pin->ak_name;
+    all.context.ak_certified = true;  // the vault keeps none that a trusted CA did not certify
+  }
+  Result<vault::Freshness> fresh = services_.vault.read_freshness(all.row.id);
+  if (fresh.ok()) all.context.freshness.durable = fresh->position.sequence;
+  if (!stored.identity.empty()) {
+    // The clock may stand still or go back over a crash; the count of resets never does.
+    all.context.freshness.last_seen =
+        attestation::TpmCounters{.reset_count = TRY(parse_identity(stored.identity)).reset_count};
+  }
+  return all;
+}
+
+// The first boot of a VM that has no baseline: what it measured is what its boots are to be like,
+// provided that the policy has nothing against it.
+void Attestation::learn_if_first(Watched& watched, Gathered& all, Appraisal& appraisal) {
+  if (!all.policy.compares_with_baseline()) return;
+  const bool first = all.baseline.boots.empty();
+  // Learned agentless a moment ago: the log adds the words.
+  const bool better = all.baseline.boots.size() == 1 && all.log.has_value() &&
+                      all.baseline.boots.front().boot_id == all.keeper.record.boot_id &&
+                      appraisal.verdict == Verdict::kHealthy &&
+                      watched.learned_without_log == all.keeper.record.boot_id;
+  if (!first && !better) return;
+  if (first) {
+    attestation::Policy trial = all.policy;
+    trial.baseline = attestation::Need::kOptional;
+    attestation::AppraisalInput input = all.input();
+    input.policy = &trial;
+    if (attestation::appraise(input).verdict != Verdict::kHealthy) return;
+  }
+  Result<attestation::BaselineBoot> boot = all.learned();
+  if (!boot.ok()) {
+    log_warning("VM " + all.row.name + ": its boot was not learned: " + boot.error().describe());
+    return;
+  }
+  attestation::Baseline learned = all.baseline;
+  attestation::accept(learned, std::move(boot).value(), attestation::AcceptMode::kReplace);
+  if (Status kept = store_baseline(all.row, learned); !kept.ok()) {
+    log_error(kept.error().describe());
+    return;
+  }
+  all.baseline = std::move(learned);
+  watched.learned_without_log = all.log ? "" : all.keeper.record.boot_id;
+  if (!first) return;
+  appraisal = attestation::appraise(all.input());
+  appraisal.reasons.push_back(
+      {.severity = attestation::Severity::kNote,
+       .code = "baseline_learned",
+       .words = "the VM had no baseline: what this boot measured is its baseline from now on",
+       .mend = "holdfast attest baseline show " + all.row.name});
+  event(all.row, Severity::kInfo, "attestation.baseline",
+        "the first boot was learned as the baseline");
+}
+
+Result<sys::JsonObject> Attestation::check(const VmRow& row, const CheckRequest& request) {
+  if (!request.nonce.empty() && (request.nonce.size() < attestation::kNonceMin ||
+                                 request.nonce.size() > attestation::kNonceMax)) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a nonce of " + std::to_string(request.nonce.size()) + " bytes",
+                 .effect = "nothing was checked",
+                 .mend = "give 8 to 64 bytes"};
+  }
+  std::shared_ptr<Watched> watched = TRY(running(row));
+  std::lock_guard lock(watched->busy);
+  Gathered all = TRY(gather(*watched, request));
+  return appraise_and_keep(*watched, all, request);
+}
+
+Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathered& all,
+                                                       const CheckRequest& request) {
+  Appraisal appraisal = attestation::appraise(all.input());
+  if (request.trigger == Trigger::kStuck) {
+    judge_stuck(appraisal);
+  } else {
+    learn_if_first(watched, all, appraisal);
+  }
+  if (appraisal.verdict == Verdict::kHealthy && !appraisal.planned_changes.empty()) {
+    Status carried_out = carry_out_planned(all);
+    if (!carried_out.ok()) log_error(carried_out.error().describe());
+  }
+  attestation::Ear ear = attestation::to_ear(appraisal, all.context);
+  ear.issued_at = all.context.now;
+  ear.expires_at = Micros(all.context.now.value + kTokenLifeUs);
+  if (!request.nonce.empty()) ear.nonce = request.nonce;
+  ear.evidence_nonce = all.keeper.evidence.nonce;
+  Result<std::string> token = sign(ear);
+  if (!token.ok()) {
+    log_error("VM " + all.row.name + ": no token: " + token.error().describe());
+  }
+  sys::JsonObject record = attestation::to_json(appraisal);
+  record["verdict"] = verdict_text(appraisal.verdict);
+  record["summary"] = appraisal.summary();
+  record["time_us"] = all.context.now.value;
+  record["trigger"] = to_string(request.trigger);
+  record["boot"] = all.keeper.record.boot_id;
+  if (all.keeper.record.exited) {
+    record["handed_over_us"] = all.keeper.record.exited->value;
+    record["after_hand_over_ms"] = (static_cast<int64_t>(catalog_now().value) -
+                                    static_cast<int64_t>(all.keeper.record.exited->value)) /
+                                   1000;
+  }
+  record["site"] = services_.site.name;
+  record["epoch"] = all.context.epoch.value;
+  record["incarnation"] = all.context.incarnation.hex();
+  record["sequence"] = all.context.sequence.value;
+  record["role"] = attestation::to_string(all.context.role);
+  record["freshness"] = ear.vm.freshness;
+  record["compared"] = compared_words(all.input());
+  if (token.ok()) record["token"] = *token;
+  VerdictRow verdict{.time = all.context.now,
+                     .verdict = std::string(verdict_text(appraisal.verdict)),
+                     .record = sys::to_text(record)};
+  note_change(all.row, verdict, appraisal);
+  verdict.id = TRY(services_.catalog->add_verdict(all.row.id, verdict));
+  record["id"] = verdict.id;
+  if (all.pin) {
+    std::optional<uint32_t> resets;
+    if (appraisal.counters) resets = appraisal.counters->reset_count;
+    remember_identity(all.row, *all.pin, resets);
+  }
+  {
+    std::lock_guard lock(mutex_);
+    verdict_kept_.notify_all();
+  }
+  travel(all.row);
+  return record;
+}
+
+Status Attestation::carry_out_planned(Gathered& all) {
+  attestation::Baseline changed = all.baseline;
+  TRY(attestation::consume(changed, TRY(all.match()), TRY(all.learned())));
+  TRY(store_baseline(all.row, changed));
+  all.baseline = std::move(changed);
+  event(all.row, Severity::kInfo, "attestation.baseline",
+        "a planned change came; the boot is the baseline now");
+  return {};
+}
+
+void Attestation::note_change(const VmRow& row, const VerdictRow& verdict,
+                              const Appraisal& appraisal) {
+  Result<std::vector<VerdictRow>> before = services_.catalog->verdicts(row.id, 1);
+  bool same = before.ok() && !before->empty() && before->front().verdict == verdict.verdict;
+  if (same && appraisal.verdict != Verdict::kUnhealthy) return;
+  std::string kind = "attestation." + verdict.verdict;
+  std::ranges::transform(kind, kind.begin(), [](char c) {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  });
+  Severity severity = appraisal.verdict == Verdict::kUnhealthy ? Severity::kAlert
+                      : appraisal.verdict == Verdict::kUnknown ? Severity::kWarning
+                                                               : Severity::kInfo;
+  event(row, severity, kind, appraisal.summary());
+}
+
+Result<sys::JsonObject> Attestation::evidence(const VmRow& row, ByteSpan nonce) {
+  std::shared_ptr<Watched> watched = TRY(running(row));
+  std::lock_guard lock(watched->busy);
+  CheckRequest request{.nonce = Bytes(nonce.begin(), nonce.end()), .ask_guest = true};
+  Gathered all = TRY(gather(*watched, request));
+  attestation::Evidence evidence = all.keeper.evidence;
+  evidence.vm = row.id;
+  if (all.pin) evidence.ak_certificate = all.pin->certificate_pem;
+  if (all.log) evidence.event_log = watched->log;
+  evidence.extends = attestation::to_json(all.keeper.record);
+  return attestation::to_json(evidence);
+}
+
+}  // namespace hf::daemon

@@ -1,0 +1,82 @@
+// Shared by attestation*.cpp only.
+#pragma once
+
+#include "daemon/attestation.h"
+
+namespace hf::daemon {
+
+struct Attestation::Watched {
+  VmRow row;            // as it was started
+  std::string control;  // the keeper's socket
+  std::string agent;    // the guest agent's; empty: the VM has no port for one
+  std::string appraised_boot;
+
+  // False when the thread is to end.
+  bool wait(std::chrono::milliseconds pause) {
+    std::unique_lock lock(mutex);
+    return !wake.wait_for(lock, pause, [this] { return stopping; });
+  }
+  void end() {
+    std::lock_guard lock(mutex);
+    stopping = true;
+    wake.notify_all();
+  }
+
+  std::mutex mutex;
+  std::condition_variable wake;
+  bool stopping = false;
+
+  std::mutex busy;       // held while the VM is appraised
+  std::string log_boot;  // the boot that `log` is of; under `busy`
+  Bytes log;
+  std::string learned_without_log;  // the boot whose baseline lacks the log's words; under `busy`
+  std::atomic<bool> travel_due = false;
+  std::thread thread;
+};
+
+// All that an appraisal looks at.
+struct Attestation::Gathered {
+  VmRow row;
+  KeeperEvidence keeper;
+  std::optional<attestation::EventLog> log;
+  std::optional<Error> log_error;
+  std::optional<attestation::QuotedPcrs> quote;
+  std::optional<Error> quote_error;
+  std::optional<vault::AttestationPin> pin;
+  std::vector<attestation::FileExplanation> files;
+  attestation::Policy policy;
+  attestation::Baseline baseline;
+  attestation::AppraisalContext context;
+
+  attestation::AppraisalInput input() const {
+    attestation::AppraisalInput input;
+    input.log = log ? &*log : nullptr;
+    input.log_error = log_error;
+    input.record = &keeper.record;
+    input.quote = quote ? &*quote : nullptr;
+    input.quote_error = quote_error;
+    input.variables = &keeper.variables;
+    input.files = files;
+    input.policy = &policy;
+    input.baseline = baseline.boots.empty() ? nullptr : &baseline;
+    input.context = context;
+    return input;
+  }
+  // A view of what was gathered.
+  Result<attestation::MeasuredBoot> measured() const {
+    return attestation::MeasuredBoot::from(
+        {.log = log ? &*log : nullptr, .record = &keeper.record, .variables = &keeper.variables},
+        attestation::HashAlg::kSha256);
+  }
+  Result<attestation::BaselineBoot> learned() const {
+    return attestation::learn(TRY(measured()), {.files = files}, keeper.record.boot_id,
+                              context.now);
+  }
+  // The baseline must have a boot.
+  Result<attestation::BaselineMatch> match() const {
+    return attestation::best_match(baseline, TRY(measured()), policy, {.files = files},
+                                   context.now);
+  }
+};
+
+}  // namespace hf::daemon

@@ -1,0 +1,138 @@
+#include "daemon/attestation_reader.h"
+
+#include <algorithm>
+
+#include "base/base64.h"
+#include "daemon/keeper_client.h"
+#include "hypervisor/guest_agent.h"
+
+namespace hf::daemon {
+namespace {
+
+using namespace std::chrono_literals;
+using attestation::ExtendRecord;
+using attestation::HashAlg;
+using attestation::PcrValues;
+
+constexpr auto kKeeperLimit = 3s;
+constexpr auto kAgentLimit = 2s;
+constexpr int kTries = 5;
+
+class Keeper {
+ public:
+  explicit Keeper(const std::string& control_socket) : socket_(control_socket) {}
+
+  Result<sys::JsonObject> ask(sys::JsonObject request) const {
+    return ask_keeper(socket_, request, kKeeperLimit);
+  }
+  Result<Bytes> bytes_of(const sys::JsonObject& answer, std::string_view name) const {
+    return base64_decode(TRY(sys::get_string(answer, name)));
+  }
+  Result<ExtendRecord> record() const;
+
+ private:
+  const std::string& socket_;
+};
+
+Result<ExtendRecord> Keeper::record() const {
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    ExtendRecord record =
+        TRY(attestation::extend_record_from(TRY(ask({{"op", "measurements"}, {"from", 0}}))));
+    bool same = true;
+    while (same && record.extends.size() < record.total) {
+      size_t before = record.extends.size();
+      ExtendRecord page = TRY(attestation::extend_record_from(
+          TRY(ask({{"op", "measurements"}, {"from", record.extends.size()}}))));
+      Status joined = attestation::append_page(record, std::move(page));
+      if (!joined.ok() && joined.error().code != ErrorCode::kConflict) {
+        return std::move(joined).error();
+      }
+      same = joined.ok() && record.extends.size() > before;
+    }
+    if (same) return record;
+  }
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the VM was reset again and again while its measurements were read",
+               .effect = "there is no verdict of this boot",
+               .mend = "holdfast attest check VM, once it runs"};
+}
+
+// A quote, the register values that belong to it, and how long the record was then.
+struct QuotedMoment {
+  std::string boot_id;
+  uint64_t extends = 0;
+};
+
+Result<QuotedMoment> read_quote(const Keeper& keeper, attestation::Evidence& evidence) {
+  sys::JsonArray selection;
+  for (uint32_t pcr : kQuotedPcrs) selection.emplace_back(pcr);
+  sys::JsonObject answer = TRY(keeper.ask({{"op", "quote"},
+                                           {"nonce", base64_encode(evidence.nonce)},
+                                           {"selection", {{"sha256", selection}}}}));
+  evidence.quote = TRY(keeper.bytes_of(answer, "quote"));
+  evidence.signature = TRY(keeper.bytes_of(answer, "signature"));
+  const sys::JsonObject* banks = TRY(sys::get_object(answer, "pcrs"));
+  const sys::JsonObject* bank = TRY(sys::get_object(*banks, "sha256"));
+  PcrValues values{.bank = HashAlg::kSha256, .values = {}};
+  for (uint32_t pcr : kQuotedPcrs) {
+    values.values[pcr] = TRY(from_hex(TRY(sys::get_string(*bank, std::to_string(pcr)))));
+  }
+  evidence.pcrs = {std::move(values)};
+  return QuotedMoment{.boot_id = TRY(sys::get_string(answer, "boot_id")),
+                      .extends = TRY(sys::get_u64(answer, "total"))};
+}
+
+Result<attestation::KeyVariables> read_variables(const Keeper& keeper) {
+  sys::JsonObject answer = TRY(keeper.ask({{"op", "secure_boot"}}));
+  attestation::KeyVariables variables;
+  for (const auto& member : *TRY(sys::get_object(answer, "variables"))) {
+    if (!member.value().is_string()) continue;
+    variables[std::string(member.key())] = TRY(base64_decode(member.value().get_string()));
+  }
+  return variables;
+}
+
+// Extends that came after the quote are another verdict's.
+void cut(ExtendRecord& record, uint64_t end) {
+  if (end >= record.extends.size()) return;
+  record.extends.resize(end);
+  record.total = end;
+}
+
+}  // namespace
+
+Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan nonce) {
+  Keeper keeper(control_socket);
+  KeeperEvidence all;
+  for (int attempt = 0; attempt < kTries; ++attempt) {
+    sys::JsonObject status = TRY(keeper.ask({{"op", "status"}}));
+    all.epoch = Epoch(TRY(sys::get_u64(status, "epoch")));
+    all.incarnation = TRY(IncarnationId::parse_hex(TRY(sys::get_string(status, "incarnation"))));
+    all.durable = Sequence(TRY(sys::get_u64(status, "durable")));
+    all.evidence = {};
+    all.evidence.nonce.assign(nonce.begin(), nonce.end());
+    sys::JsonObject key = TRY(keeper.ask({{"op", "attestation_key"}}));
+    all.evidence.ak_public = TRY(keeper.bytes_of(key, "ak_public"));
+    if (sys::has_member(key, "ek_certificate")) {
+      all.evidence.ek_certificate = TRY(keeper.bytes_of(key, "ek_certificate"));
+    }
+    QuotedMoment quoted = TRY(read_quote(keeper, all.evidence));
+    all.record = TRY(keeper.record());
+    if (all.record.boot_id != quoted.boot_id) continue;  // a reset in between
+    cut(all.record, quoted.extends);
+    all.variables = TRY(read_variables(keeper));
+    for (const auto& [name, content] : all.variables) all.evidence.secure_boot[name] = content;
+    return all;
+  }
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the VM was reset again and again while its evidence was read",
+               .effect = "there is no verdict of this boot",
+               .mend = "holdfast attest check VM, once it runs"};
+}
+
+Result<Bytes> read_guest_log(const std::string& agent_socket) {
+  hypervisor::GuestAgent agent(agent_socket, kAgentLimit);
+  return agent.read_file(std::string(hypervisor::kLinuxEventLogPath));
+}
+
+}  // namespace hf::daemon

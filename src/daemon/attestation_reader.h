@@ -1,0 +1,36 @@
+// Reading a running VM's evidence: from its keeper, and from the agent in its guest if one answers.
+#pragma once
+
+#include <string>
+
+#include "attestation/evidence.h"
+#include "attestation/extend_record.h"
+#include "attestation/measured_boot.h"
+#include "base/ids.h"
+#include "base/result.h"
+
+namespace hf::daemon {
+
+// What a quote covers: PCR 0–9 and 11–15. PCR 10 is the kernel's (IMA) and moves while the guest
+// works.
+inline constexpr std::array<uint32_t, 15> kQuotedPcrs = {0, 1, 2,  3,  4,  5,  6, 7,
+                                                         8, 9, 11, 12, 13, 14, 15};
+
+struct KeeperEvidence {
+  Epoch epoch;
+  IncarnationId incarnation;
+  Sequence durable;
+  // Up to the moment of the quote.
+  attestation::ExtendRecord record;
+  attestation::Evidence evidence;  // nonce, quote, key, quoted PCR values, Secure Boot variables
+  attestation::KeyVariables variables;
+};
+
+// All of it belongs to one boot. kUnavailable, kTimeout: the keeper is away; kConflict: the VM was
+// reset time and again meanwhile.
+Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan nonce);
+
+// The boot event log of a Linux guest. kUnavailable: no agent; kConflict: it gives none.
+Result<Bytes> read_guest_log(const std::string& agent_socket);
+
+}  // namespace hf::daemon

@@ -1,0 +1,51 @@
+// What attestation keeps of a VM, and the form in which it travels inside the VM's journal: policy,
+// baseline, the attestation key and the newest verdicts go with every recovery point, so that a
+// site that takes over knows what the VM's boots must look like.
+//
+//   {"version":1,"policy":text,"baseline":text,"identity":text,"explanations":text,
+//    "verdicts":[{"time_us","verdict","record":text}]}                       oldest first
+//
+// The texts are those of the catalog. The packet is bounded: old verdicts give way.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attestation/appraisal.h"
+#include "daemon/catalog.h"
+#include "sys/json.h"
+
+namespace hf::daemon {
+
+inline constexpr size_t kPacketMax = (size_t{1} << 20) - 4096;  // what a keeper takes, with room
+
+// The VM's attestation key as it was enrolled, and what its TPM's counters last were.
+struct AttestationIdentity {
+  Bytes ak_public;  // TPMT_PUBLIC
+  Bytes ak_name;
+  std::string certificate;  // PEM
+  SiteId certified_by;
+  uint32_t reset_count = 0;  // of the newest quote
+  bool operator==(const AttestationIdentity&) const = default;
+};
+sys::JsonObject to_json(const AttestationIdentity& identity);
+Result<AttestationIdentity> parse_identity(std::string_view text);
+
+// Of the boot files, read from the VM's image when it was created: what their digests stand for.
+std::string explanations_to_text(const std::vector<attestation::FileExplanation>& files);
+Result<std::vector<attestation::FileExplanation>> parse_explanations(std::string_view text);
+
+// `newest_first` as the catalog gives them. kLimit: policy and baseline alone are too large.
+Result<Bytes> pack_attestation(const AttestationRow& row,
+                               const std::vector<VerdictRow>& newest_first);
+struct AttestationPacket {
+  AttestationRow row;
+  std::vector<VerdictRow> verdicts;  // oldest first
+};
+Result<AttestationPacket> unpack_attestation(ByteSpan bytes);
+
+// "Healthy": as the catalog, the API and tokens write it.
+std::string_view verdict_text(attestation::Verdict verdict);
+
+}  // namespace hf::daemon

@@ -1,0 +1,84 @@
+#include "daemon/attestation_record.h"
+
+#include <gtest/gtest.h>
+
+namespace hf::daemon {
+namespace {
+
+VerdictRow verdict(uint64_t time, std::string record) {
+  return {.time = Micros(time), .verdict = "Healthy", .record = std::move(record)};
+}
+
+TEST(AttestationPacket, comes_back_as_it_was_packed_but_for_old_tokens) {
+  AttestationRow row{
+      .policy = R"({"name":"linux"})", .baseline = "{}", .identity = "{i}", .explanations = ""};
+  std::vector<VerdictRow> verdicts{verdict(3, R"({"a":1,"token":"x.y.z"})"),
+                                   verdict(2, R"({"a":2,"token":"x.y.z"})")};
+  Result<Bytes> packed = pack_attestation(row, verdicts);
+  ASSERT_TRUE(packed.ok());
+  Result<AttestationPacket> packet = unpack_attestation(*packed);
+  ASSERT_TRUE(packet.ok()) << packet.error().describe();
+  EXPECT_EQ(packet->row.policy, row.policy);
+  EXPECT_EQ(packet->row.identity, row.identity);
+  ASSERT_EQ(packet->verdicts.size(), 2U);
+  EXPECT_EQ(packet->verdicts[0].time, Micros(2));
+  EXPECT_EQ(packet->verdicts[0].record, R"({"a":2})");
+  EXPECT_EQ(packet->verdicts[1].record, R"({"a":1,"token":"x.y.z"})");
+}
+
+TEST(AttestationPacket, old_verdicts_give_way_to_the_limit) {
+  std::vector<VerdictRow> verdicts;
+  std::string large = R"({"words":")" + std::string(30'000, 'w') + "\"}";
+  for (uint64_t i = 0; i < kVerdictsMax; ++i) verdicts.push_back(verdict(1000 - i, large));
+  Bytes packed = *pack_attestation({}, verdicts);
+  EXPECT_LE(packed.size(), kPacketMax);
+  AttestationPacket packet = *unpack_attestation(packed);
+  EXPECT_GT(packet.verdicts.size(), 20U);
+  EXPECT_LT(packet.verdicts.size(), kVerdictsMax);
+  EXPECT_EQ(packet.verdicts.back().time, Micros(1000));
+}
+
+TEST(AttestationPacket, what_cannot_travel_is_told) {
+  Result<Bytes> packed = pack_attestation({.baseline = std::string(kPacketMax, 'b')}, {});
+  ASSERT_FALSE(packed.ok());
+  EXPECT_EQ(packed.error().code, ErrorCode::kLimit);
+  EXPECT_FALSE(packed.error().mend.empty());
+}
+
+TEST(AttestationPacket, broken_ones_are_refused) {
+  for (
+      std::string_view text :
+      {"", "{}", R"({"version":2})", R"({"version":1,"policy":""})",
+       R"({"version":1,"policy":"","baseline":"","identity":"","explanations":"","verdicts":[1]})"}) {
+    EXPECT_FALSE(unpack_attestation(as_bytes(text)).ok()) << text;
+  }
+}
+
+TEST(AttestationIdentity, survives_json) {
+  AttestationIdentity identity{.ak_public = Bytes(90, std::byte{3}),
+                               .ak_name = Bytes(34, std::byte{4}),
+                               .certificate = "-----BEGIN CERTIFICATE-----\n",
+                               .certified_by = {},
+                               .reset_count = 7};
+  Result<AttestationIdentity> again = parse_identity(sys::to_text(to_json(identity)));
+  ASSERT_TRUE(again.ok()) << again.error().describe();
+  EXPECT_EQ(*again, identity);
+}
+
+TEST(Explanations, survive_text) {
+  std::vector<attestation::FileExplanation> files{{.digest = Bytes(32, std::byte{1}),
+                                                   .what = "GRUB 2.06",
+                                                   .path = "EFI/debian/grubx64.efi",
+                                                   .signers = {"Debian Secure Boot Signer"}}};
+  Result<std::vector<attestation::FileExplanation>> again =
+      parse_explanations(explanations_to_text(files));
+  ASSERT_TRUE(again.ok());
+  ASSERT_EQ(again->size(), 1U);
+  EXPECT_EQ(again->front().digest, files[0].digest);
+  EXPECT_EQ(again->front().signers, files[0].signers);
+  EXPECT_TRUE(parse_explanations("")->empty());
+  EXPECT_FALSE(parse_explanations("{}").ok());
+}
+
+}  // namespace
+}  // namespace hf::daemon

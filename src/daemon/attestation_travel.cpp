@@ -1,0 +1,116 @@
+// The VM's attestation key, and what travels with the VM's journal.
+#include "base/base64.h"
+#include "daemon/attestation_inner.h"
+#include "daemon/keeper_client.h"
+#include "daemon/log.h"
+
+namespace hf::daemon {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto kKeeperLimit = 3s;
+}
+
+// Enrolment: the vault challenges the vTPM that holds the endorsement key to prove that the
+// attestation key is in it too (TPM 2.0 Library, part 1, "Credential Protection"), then pins the
+// key and certifies it. A key that another site has certified comes with the VM's journal.
+Result<vault::AttestationPin> Attestation::pinned(const VmRow& row,
+                                                  const std::string& control_socket) {
+  Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(row.id);
+  if (pin.ok() || pin.error().code != ErrorCode::kNotFound) return pin;
+  std::string stored = TRY(services_.catalog->attestation(row.id)).identity;
+  if (!stored.empty()) {
+    AttestationIdentity identity = TRY(parse_identity(stored));
+    return services_.vault.attestation_adopt(row.id, identity.certificate, identity.ak_public);
+  }
+  sys::JsonObject key = TRY(ask_keeper(control_socket, {{"op", "attestation_key"}}, kKeeperLimit));
+  Bytes ak = TRY(base64_decode(TRY(sys::get_string(key, "ak_public"))));
+  Bytes ek = TRY(base64_decode(TRY(sys::get_string(key, "ek_public"))));
+  Bytes ek_certificate = TRY(base64_decode(TRY(sys::get_string_or(key, "ek_certificate", ""))));
+  vault::AttestationChallenge challenge =
+      TRY(services_.vault.attestation_enroll(row.id, ek, ek_certificate, ak));
+  sys::JsonObject answer =
+      TRY(ask_keeper(control_socket,
+                     {{"op", "activate_credential"},
+                      {"id_object", base64_encode(challenge.id_object)},
+                      {"encrypted_secret", base64_encode(challenge.encrypted_secret)}},
+                     kKeeperLimit));
+  Bytes secret = TRY(base64_decode(TRY(sys::get_string(answer, "secret"))));
+  pin = TRY(services_.vault.attestation_certify(row.id, challenge.id, secret));
+  event(row, Severity::kInfo, "attestation.enrolled",
+        "the vTPM's attestation key " + to_hex(pin->ak_name).substr(0, 16) +
+            "… was enrolled and certified");
+  return pin;
+}
+
+void Attestation::remember_identity(const VmRow& row, const vault::AttestationPin& pin,
+                                    std::optional<uint32_t> reset_count) {
+  AttestationIdentity identity{.ak_public = pin.ak_public,
+                               .ak_name = pin.ak_name,
+                               .certificate = pin.certificate_pem,
+                               .certified_by = pin.certified_by};
+  Result<AttestationRow> stored = services_.catalog->attestation(row.id);
+  if (stored.ok() && !stored->identity.empty()) {
+    Result<AttestationIdentity> old = parse_identity(stored->identity);
+    if (old.ok()) identity.reset_count = old->reset_count;
+  }
+  // A count that went back was told in the verdict; from now on what there is counts.
+  if (reset_count) identity.reset_count = *reset_count;
+  std::string text = sys::to_text(to_json(identity));
+  if (stored.ok() && stored->identity == text) return;
+  Status kept = services_.catalog->set_attestation(row.id, AttestationPart::kIdentity, text);
+  if (!kept.ok()) log_error(kept.error().describe());
+}
+
+Result<attestation::Policy> Attestation::stored_policy(VmId vm) {
+  std::string text = TRY(services_.catalog->attestation(vm)).policy;
+  return text.empty() ? attestation::built_in_policy("linux") : attestation::parse_policy(text);
+}
+
+Result<attestation::Baseline> Attestation::stored_baseline(VmId vm) {
+  std::string text = TRY(services_.catalog->attestation(vm)).baseline;
+  if (text.empty()) return attestation::Baseline{};
+  return attestation::parse_baseline(text);
+}
+
+Status Attestation::store_baseline(const VmRow& row, const attestation::Baseline& baseline) {
+  std::string text = sys::to_text(attestation::to_json(baseline));
+  return services_.catalog->set_attestation(row.id, AttestationPart::kBaseline, text);
+}
+
+Status Attestation::put_in_journal(const VmRow& row) {
+  AttestationRow stored = TRY(services_.catalog->attestation(row.id));
+  Bytes packet = TRY(pack_attestation(stored, TRY(services_.catalog->verdicts(row.id))));
+  TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
+                 {{"op", "attestation_put"}, {"data", base64_encode(packet)}}, kKeeperLimit));
+  return {};
+}
+
+void Attestation::travel(const VmRow& row) {
+  std::shared_ptr<Watched> watched = find(row.id);
+  if (watched == nullptr) return;
+  Status put = put_in_journal(row);
+  // A keeper that restarts is asked again in a second; what it can never take is told once.
+  watched->travel_due = !put.ok() && (put.error().code == ErrorCode::kUnavailable ||
+                                      put.error().code == ErrorCode::kTimeout);
+  if (!put.ok() && !watched->travel_due)
+    log_error("VM " + row.name + ": " + put.error().describe());
+}
+
+void Attestation::adopt_from_journal(const VmRow& row) {
+  auto adopt = [&]() -> Status {
+    sys::JsonObject answer = TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
+                                            {{"op", "attestation_get"}}, kKeeperLimit));
+    if (!sys::has_member(answer, "data")) return {};
+    Bytes packet = TRY(base64_decode(TRY(sys::get_string(answer, "data"))));
+    AttestationPacket came = TRY(unpack_attestation(packet));
+    return services_.catalog->replace_attestation(row.id, came.row, came.verdicts);
+  };
+  Status adopted = adopt();
+  if (adopted.ok()) return;
+  event(row, Severity::kWarning, "attestation.not_adopted",
+        "policy, baseline and history did not come with the VM: " + adopted.error().cause);
+}
+
+}  // namespace hf::daemon

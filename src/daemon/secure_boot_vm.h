@@ -1,0 +1,40 @@
+// The Secure Boot keys of this site's VMs: shown, edited on a stopped VM, saved and restored, and
+// rolled over under a running guest's eyes.
+//
+// The keeper owns the variable store. Of a stopped VM it is started for the work alone, under the
+// same rules as for a guest: only where this site may run the VM.
+#pragma once
+
+#include "attestation/measured_boot.h"
+#include "daemon/services.h"
+#include "secure_boot/change.h"
+#include "secure_boot/variable_store.h"
+
+namespace hf::daemon {
+
+// Out of the keeper's answer to {"op":"secure_boot"}.
+Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& keeper_answer);
+attestation::KeyVariables key_variables(const secure_boot::SecureBootVariables& variables);
+
+// [{"variable","action","data":b64}] as the API takes them.
+Result<std::vector<secure_boot::Change>> parse_changes(const sys::JsonArray& list);
+sys::JsonArray to_json(const std::vector<secure_boot::Change>& changes);
+
+// {"vm","profile","secure_boot","variables":[…in words…],"state":{…as they are…},"saved":[…]}
+//
+// Job work; each of them wants the VM stopped (kConflict), but for show, which also asks the keeper
+// of a running one.
+Result<sys::JsonObject> show_secure_boot(Services& services, VmId vm, Progress& progress);
+Result<sys::JsonObject> edit_secure_boot(Services& services, VmId vm,
+                                         const std::vector<secure_boot::Change>& changes,
+                                         const std::string& actor, Progress& progress);
+enum class SavedStore { kSave, kRestore, kForget };
+Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore what,
+                                         const std::string& name, const std::string& actor,
+                                         Progress& progress);
+
+// One question to the VM's keeper, which is started for it if the VM does not run.
+Result<sys::JsonObject> ask_vm_keeper(Services& services, const VmRow& row,
+                                      const sys::JsonObject& question, Progress& progress);
+
+}  // namespace hf::daemon
