@@ -49,14 +49,14 @@ void read_sipa(ByteSpan bytes, size_t depth, std::vector<std::string>& settings)
 }
 
 std::optional<Authority> from_certificate(ByteSpan der) {
-  Result<secure_boot::CertificateFacts> facts = secure_boot::read_certificate(der);
-  if (!facts.ok()) return std::nullopt;
+  Result<secure_boot::CertificateNames> names = secure_boot::read_certificate_names(der);
+  if (!names.ok()) return std::nullopt;
   Authority authority;
   authority.certificate = der;
-  authority.common_name = secure_boot::words(*facts);
-  authority.subject = facts->subject;
-  authority.issuer = facts->issuer;
-  authority.fingerprint = facts->fingerprint;
+  authority.common_name = secure_boot::words(*names);
+  authority.subject = std::move(names->subject);
+  authority.issuer = std::move(names->issuer);
+  authority.fingerprint = names->fingerprint;
   return authority;
 }
 

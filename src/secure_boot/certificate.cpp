@@ -97,7 +97,86 @@ Error unreadable(std::string cause) {
                .mend = "openssl x509 -in FILE -noout -subject"};
 }
 
+constexpr int kAnyClass = -1;
+
+// One DER element off the front of `rest`, definite and whole.
+struct Element {
+  int tag = 0;
+  int tag_class = 0;
+  ByteSpan whole;
+  ByteSpan content;
+};
+Result<Element> next_element(ByteSpan& rest, int tag, int tag_class = V_ASN1_UNIVERSAL) {
+  const auto* begin = reinterpret_cast<const unsigned char*>(rest.data());
+  const unsigned char* at = begin;
+  long length = 0;
+  Element element;
+  const int found = rest.empty() ? 0x80
+                                 : ASN1_get_object(&at, &length, &element.tag, &element.tag_class,
+                                                   static_cast<long>(rest.size()));
+  const bool wanted =
+      tag_class == kAnyClass || (element.tag == tag && element.tag_class == tag_class);
+  if ((found & 0x81) != 0 || !wanted) {  // 0x80: not well-formed; 1: of indefinite length
+    ERR_clear_error();
+    return Error{.code = ErrorCode::kCorrupt, .cause = "not a certificate"};
+  }
+  const auto header = static_cast<size_t>(at - begin);
+  element.whole = rest.first(header + static_cast<size_t>(length));
+  element.content = element.whole.subspan(header);
+  rest = rest.subspan(element.whole.size());
+  return element;
+}
+
+struct NameFree {
+  void operator()(X509_NAME* name) const { X509_NAME_free(name); }
+};
+using NameHandle = std::unique_ptr<X509_NAME, NameFree>;
+
+Result<NameHandle> next_name(ByteSpan& rest) {
+  const Element element = TRY(next_element(rest, V_ASN1_SEQUENCE));
+  const auto* at = reinterpret_cast<const unsigned char*>(element.whole.data());
+  NameHandle name(d2i_X509_NAME(nullptr, &at, static_cast<long>(element.whole.size())));
+  if (name == nullptr) {
+    ERR_clear_error();
+    return Error{.code = ErrorCode::kCorrupt, .cause = "not a certificate: a name in it is broken"};
+  }
+  return name;
+}
+
 }  // namespace
+
+Result<CertificateNames> read_certificate_names(ByteSpan der) {
+  // RFC 5280, 4.1: Certificate { TBSCertificate { [0] version?, serial, algorithm, issuer,
+  // validity, subject, key, … }, algorithm, signature }.
+  ByteSpan rest = der;
+  ByteSpan certificate = TRY(next_element(rest, V_ASN1_SEQUENCE)).content;
+  ByteSpan tbs = TRY(next_element(certificate, V_ASN1_SEQUENCE)).content;
+  TRY(next_element(certificate, V_ASN1_SEQUENCE));
+  TRY(next_element(certificate, V_ASN1_BIT_STRING));
+  if (!rest.empty() || !certificate.empty()) {
+    return Error{.code = ErrorCode::kCorrupt, .cause = "not one certificate: bytes are left over"};
+  }
+  const Element first = TRY(next_element(tbs, 0, kAnyClass));
+  const bool versioned = first.tag_class == V_ASN1_CONTEXT_SPECIFIC && first.tag == 0;
+  if (versioned) {
+    TRY(next_element(tbs, V_ASN1_INTEGER));
+  } else if (first.tag_class != V_ASN1_UNIVERSAL || first.tag != V_ASN1_INTEGER) {
+    return Error{.code = ErrorCode::kCorrupt, .cause = "not a certificate"};
+  }
+  TRY(next_element(tbs, V_ASN1_SEQUENCE));
+  const NameHandle issuer = TRY(next_name(tbs));
+  TRY(next_element(tbs, V_ASN1_SEQUENCE));
+  const NameHandle subject = TRY(next_name(tbs));
+  TRY(next_element(tbs, V_ASN1_SEQUENCE));
+  return CertificateNames{.common_name = common_name_of(subject.get()),
+                          .subject = name_text(subject.get()),
+                          .issuer = name_text(issuer.get()),
+                          .fingerprint = crypto::sha256(der)};
+}
+
+std::string words(const CertificateNames& names) {
+  return names.common_name.empty() ? names.subject : names.common_name;
+}
 
 Result<CertificateFacts> read_certificate(ByteSpan der) {
   const crypto::Certificate certificate = TRY(crypto::Certificate::from_der(der));
