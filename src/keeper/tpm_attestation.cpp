@@ -14,7 +14,7 @@ using std::chrono::milliseconds;
 constexpr size_t kExtendsPerPage = 256;
 // How long the guest's programs may be in the way; its kernel swaps them out within milliseconds.
 constexpr milliseconds kBusyWait{20};
-constexpr int kBusyTries = 250;  // 5 s
+constexpr int kBusyTries = 100;  // 2 s, within what the daemon waits for an answer
 constexpr size_t kSessionNonce = 16;
 
 struct BankName {

@@ -42,6 +42,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   round_trip(bytes, decode_key_info);
   round_trip(bytes, decode_freshness);
   round_trip(bytes, decode_tls_request);
+  round_trip(bytes, decode_attestation_pin);
+  round_trip(bytes, decode_attestation_challenge);
   (void)decode_reply(bytes).ok();
   (void)decode_fetched_key(bytes).ok();
   (void)parse_wrap(bytes).ok();

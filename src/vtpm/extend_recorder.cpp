@@ -100,8 +100,12 @@ void ExtendRecorder::on_pcr_banks(ByteSpan response) {
     banks_.reset();  // then nothing is left out
     boot_.complete = false;
   }
-  // What an H-CRTM measured before there was an answer.
+  // What an H-CRTM measured before there was an answer; nothing else can stand there yet.
+  if (boot_.exit_boot_services) return;
   for (PcrChangeRecord& change : changes_) leave_out_missing_banks(change);
+  std::erase_if(changes_, [](const PcrChangeRecord& change) {
+    return change.digests.empty() && change.kind != PcrChangeKind::kReset;
+  });
 }
 
 Status ExtendRecorder::read_banks(ResponseReader reader) {
