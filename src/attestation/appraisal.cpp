@@ -21,7 +21,8 @@ void judge_boot(const AppraisalInput& input, const Vouched& vouched, HashAlg ban
       MeasuredBoot::from({.log = vouched.log,
                           .record = vouched.record,
                           .variables = input.variables != nullptr ? input.variables : &kNone,
-                          .pcrs = vouched.pcrs},
+                          .pcrs = vouched.pcrs,
+                          .order_vouched = vouched.order},
                          bank);
   if (!boot.ok()) {
     judge.unknown(TrustClaim::kExecutables, "evidence_unusable", boot.error().cause);

@@ -193,6 +193,13 @@ bool register_agrees(const AppraisalInput& input, const EventLog& log, const Pcr
   return false;
 }
 
+void not_quoted(uint8_t pcr, Judge& judge) {
+  judge
+      .unknown(TrustClaim::kExecutables, "pcr_not_quoted",
+               fmt::format("the policy looks at PCR {}, and the quote does not cover it", pcr))
+      .mend = "quote every register that the policy names";
+}
+
 // Which registers' events the quote vouches for in this bank. Other quoted banks must agree as
 // well: a log that lies in one of them is not honest in the others.
 std::bitset<kPcrCount> vouched_by_quote(const AppraisalInput& input, const EventLog& log,
@@ -215,10 +222,7 @@ std::bitset<kPcrCount> vouched_by_quote(const AppraisalInput& input, const Event
   for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
     const PcrValues& of_bank = *std::ranges::find(input.quote->banks, bank, &PcrValues::bank);
     if (!matters(input.policy->pcrs[pcr].rule) || of_bank.values[pcr]) continue;
-    judge
-        .unknown(TrustClaim::kExecutables, "pcr_not_quoted",
-                 fmt::format("the policy looks at PCR {}, and the quote does not cover it", pcr))
-        .mend = "quote every register that the policy names";
+    not_quoted(pcr, judge);
   }
   return vouched;
 }
@@ -287,6 +291,44 @@ const ExtendRecord* usable_record(const AppraisalInput& input, Judge& judge) {
   return input.record;
 }
 
+// What a quote vouches for, of a record that the attester itself sent: the registers that it
+// covers.
+std::bitset<kPcrCount> quoted_registers(const AppraisalInput& input, HashAlg bank, Judge& judge) {
+  std::bitset<kPcrCount> quoted;
+  auto of_bank = std::ranges::find(input.quote->banks, bank, &PcrValues::bank);
+  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
+    quoted[pcr] = of_bank != input.quote->banks.end() && of_bank->values[pcr].has_value();
+    if (quoted[pcr] || !matters(input.policy->pcrs[pcr].rule)) continue;
+    not_quoted(pcr, judge);
+  }
+  return quoted;
+}
+
+// The record of the VM's own keeper speaks for itself; any other needs a quote that agrees.
+void judge_record(const AppraisalInput& input, HashAlg bank, Vouched& vouched, Judge& judge) {
+  vouched.record = usable_record(input, judge);
+  if (vouched.record == nullptr) return;
+  vouched.order = input.context.record_from_keeper;
+  if (input.quote == nullptr) {
+    if (input.context.record_from_keeper) return;
+    vouched.record = nullptr;
+    judge
+        .unknown(TrustClaim::kExecutables, "nothing_vouches_for_record",
+                 "there is a record of extends, but no quote that it could be checked against")
+        .mend = "send a quote with it";
+    return;
+  }
+  bool agrees = std::ranges::all_of(input.quote->banks, [&](const PcrValues& quoted) {
+    return record_leads_to_quote(*vouched.record, quoted, judge);
+  });
+  if (input.context.record_from_keeper) return;
+  if (agrees) {
+    vouched.pcrs = quoted_registers(input, bank, judge);
+  } else {
+    vouched.record = nullptr;
+  }
+}
+
 }  // namespace
 
 std::optional<HashAlg> choose_bank(const AppraisalInput& input) {
@@ -304,22 +346,17 @@ std::optional<HashAlg> choose_bank(const AppraisalInput& input) {
 
 Vouched judge_evidence(const AppraisalInput& input, HashAlg bank, Judge& judge) {
   Vouched vouched;
-  vouched.record = usable_record(input, judge);
-  if (vouched.record != nullptr && input.quote != nullptr) {
-    for (const PcrValues& quoted : input.quote->banks) {
-      if (!record_leads_to_quote(*vouched.record, quoted, judge)) break;
-    }
-  }
+  judge_record(input, bank, vouched, judge);
   if (!log_is_sound(input, judge)) return vouched;
   if (vouched.record != nullptr) {
     if (RecordCheck(*input.log, *vouched.record, judge).agrees()) vouched.log = input.log;
     return vouched;
   }
   if (input.quote != nullptr) {
-    bool failed_before = judge.failed();
+    size_t failures_before = judge.failures();
     vouched.pcrs = vouched_by_quote(input, *input.log, bank, judge);
     // A log that contradicts the quote in one register is not believed in any.
-    if (failed_before || !judge.failed()) vouched.log = input.log;
+    if (judge.failures() == failures_before) vouched.log = input.log;
     return vouched;
   }
   judge

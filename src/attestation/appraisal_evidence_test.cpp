@@ -157,6 +157,68 @@ TEST_F(JudgedEvidence, a_quote_of_another_vtpm_is_found) {
   expect_failure(appraisal, "quote_contradicts_record");
 }
 
+// A record that the attester itself sends is as good as the quote that it agrees with, no better.
+TEST_F(JudgedEvidence, a_record_from_elsewhere_counts_only_under_a_quote) {
+  AppraisalInput input = evidence_.by_record(kLinux, &baseline_);
+  input.context.record_from_keeper = false;
+  Appraisal appraisal = appraise(input);
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  EXPECT_TRUE(has_reason(appraisal, "nothing_vouches_for_record"));
+  input.quote = &evidence_.quote;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+
+  TestBoot bad;
+  bad.parameters = "init=/bin/sh";
+  TestEvidence other(bad);
+  input.quote = &other.quote;  // the quote of what happened, with the record of a good boot
+  expect_failure(appraise(input), "quote_contradicts_record");
+
+  // A quote leaves order across registers open: nothing hides behind the start of the system.
+  ExtendRecord late = other.record;
+  auto first_of_grub = std::ranges::find(late.extends, 8, &Extend::pcr);
+  std::rotate(first_of_grub, late.extends.end() - 2, late.extends.end());
+  for (size_t n = 0; n < late.extends.size(); ++n) late.extends[n].n = n;
+  late.exit_boot_services = static_cast<uint64_t>(first_of_grub - late.extends.begin());
+  input.record = &late;
+  expect_failure(appraise(input), "command_line_changed");
+  for (PcrValues& bank : other.quote.banks) bank.values[8].reset();
+  appraisal = appraise(input);
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  EXPECT_TRUE(has_reason(appraisal, "pcr_not_quoted")) << told(appraisal);
+}
+
+TEST_F(JudgedEvidence, nothing_hides_behind_a_farewell_moved_forward_in_the_log) {
+  TestBoot bad;
+  bad.parameters = "root=/dev/vda2 ro init=/bin/sh";
+  TestEvidence other(bad);
+  const std::vector<Event>& events = other.log->events();
+  size_t grub = number_of(other, 8, 0);
+  Bytes moved(other.log_bytes.begin(),
+              other.log_bytes.begin() + static_cast<ptrdiff_t>(events[grub].byte_offset));
+  ByteSpan farewell = ByteSpan(other.log_bytes).subspan(events[events.size() - 2].byte_offset);
+  moved.insert(moved.end(), farewell.begin(), farewell.end());
+  moved.insert(moved.end(),
+               other.log_bytes.begin() + static_cast<ptrdiff_t>(events[grub].byte_offset),
+               other.log_bytes.end() - static_cast<ptrdiff_t>(farewell.size()));
+  other.log_bytes = moved;
+  other.parse_log();
+  expect_failure(appraise(other.by_log(kLinux, &baseline_)), "command_line_changed");
+}
+
+TEST_F(JudgedEvidence, a_log_that_contradicts_the_quote_says_nothing_even_among_other_failures) {
+  size_t number = number_of(evidence_, 4, 2);
+  const Event& event = evidence_.log->events()[number];
+  size_t at = static_cast<size_t>(event.digests()[0].bytes.data() - evidence_.log->bytes().data());
+  evidence_.log_bytes[at] ^= std::byte{1};
+  evidence_.parse_log();
+  AppraisalInput input = evidence_.by_log(kLinux, &baseline_);
+  input.context.epoch = Epoch(1);
+  input.context.expected_epoch = Epoch(2);
+  Appraisal appraisal = appraise(input);
+  EXPECT_TRUE(has_reason(appraisal, "event_log_contradicts_quote"));
+  EXPECT_TRUE(appraisal.authorities.empty());
+}
+
 TEST_F(JudgedEvidence, a_replayed_or_refused_quote_is_told_as_such) {
   AppraisalInput input = evidence_.input(kLinux, &baseline_);
   input.quote = nullptr;

@@ -23,7 +23,8 @@ class Judge {
   // The claim may be made if nothing else speaks against it; the better of several values.
   void affirm(TrustClaim claim, int8_t value);
 
-  bool failed() const { return has(Severity::kFailure); }
+  size_t failures() const;
+  bool failed() const { return failures() > 0; }
   Verdict verdict() const;
   TrustVector trust() const;
   std::vector<Reason> take_reasons();
@@ -45,6 +46,7 @@ struct Vouched {
   const EventLog* log = nullptr;         // null if there is none or it was refused
   const ExtendRecord* record = nullptr;  // null if there is none or it was refused
   std::bitset<kPcrCount> pcrs = std::bitset<kPcrCount>().set();  // whose events count
+  bool order = true;  // of the record's extends, across registers
   bool any() const { return log != nullptr || record != nullptr; }
 };
 

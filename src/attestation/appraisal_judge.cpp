@@ -34,8 +34,12 @@ bool Judge::has(Severity severity) const {
                              [&](const Reason& reason) { return reason.severity == severity; });
 }
 
+size_t Judge::failures() const {
+  return static_cast<size_t>(std::ranges::count(reasons_, Severity::kFailure, &Reason::severity));
+}
+
 Verdict Judge::verdict() const {
-  if (has(Severity::kFailure)) return Verdict::kUnhealthy;
+  if (failed()) return Verdict::kUnhealthy;
   return has(Severity::kUnknown) ? Verdict::kUnknown : Verdict::kHealthy;
 }
 

@@ -17,9 +17,11 @@ namespace {
 using PcrSet = std::bitset<kPcrCount>;
 
 // Trying boot options in turn measures an action each; which option it was decides nothing, what it
-// loaded does, and that is measured too.
+// loaded does, and that is measured too. In PCR 5 actions tell how the firmware ended.
 bool compared(uint8_t pcr, MeasurementKind kind) {
-  return !(pcr == 4 && kind == MeasurementKind::kAction);
+  bool told_elsewhere =
+      kind == MeasurementKind::kAction || kind == MeasurementKind::kExitBootServices;
+  return !(told_elsewhere && (pcr == 4 || pcr == 5));
 }
 
 // One cause shows in several registers; the nearest to it comes first.

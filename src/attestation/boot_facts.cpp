@@ -4,6 +4,7 @@
 
 #include <array>
 
+#include "attestation/measurement_words.h"
 #include "crypto/crypto.h"
 #include "secure_boot/certificate.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr size_t kOwnerSize = 16;
 constexpr size_t kSha256Size = 32;
+constexpr size_t kNameMax = 256;
 
 // Windows measures its settings as tagged events (u32 id, u32 size, data), nested where the id has
 // the aggregation bit; ids as in the Windows SDK's wbcl.h.
@@ -53,7 +55,7 @@ std::optional<Authority> from_certificate(ByteSpan der) {
   if (!names.ok()) return std::nullopt;
   Authority authority;
   authority.certificate = der;
-  authority.common_name = secure_boot::words(*names);
+  authority.common_name = clean_text(secure_boot::words(*names), kNameMax);
   authority.subject = std::move(names->subject);
   authority.issuer = std::move(names->issuer);
   authority.fingerprint = names->fingerprint;

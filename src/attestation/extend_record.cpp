@@ -53,6 +53,17 @@ Result<std::vector<PcrDigest>> digests_from(const sys::JsonObject& object) {
   return digests;
 }
 
+// What a boot leaves in PCRs 0 to 15 stays until the next one: no change of another kind is
+// believed there (TCG PC Client Platform TPM Profile, 4.6).
+Status check_register(const Extend& extend) {
+  bool right = extend.kind == PcrChange::kReset   ? extend.pcr >= 16
+               : extend.kind == PcrChange::kHcrtm ? extend.pcr == 0
+               : extend.kind == PcrChange::kDrtm  ? extend.pcr == kDynamicPcrFirst
+                                                  : true;
+  if (right) return {};
+  return bad(fmt::format("PCR {} does not change in that way", extend.pcr));
+}
+
 Result<Extend> extend_from(const sys::JsonValue& value) {
   if (!value.is_object()) return bad("it is not an object");
   const sys::JsonObject& object = value.get_object();
@@ -63,6 +74,7 @@ Result<Extend> extend_from(const sys::JsonValue& value) {
   extend.time = Micros(TRY(sys::get_u64(object, "time_us")));
   extend.kind = TRY(kind_from(object));
   extend.digests = TRY(digests_from(*TRY(sys::get_object(object, "digests"))));
+  TRY(check_register(extend));
   if (extend.digests.empty() != (extend.kind == PcrChange::kReset)) {
     return bad(extend.digests.empty() ? "there is no digest" : "a reset has no digest");
   }
@@ -138,6 +150,9 @@ Result<ExtendRecord> extend_record_from(const sys::JsonObject& object) {
     if (!follows || extend.n >= record.total) {
       return bad(fmt::format("extend {} of the page has n = {}, out of order",
                              record.extends.size(), extend.n));
+    }
+    if (extend.kind == PcrChange::kHcrtm && extend.n != 0) {
+      return bad("an H-CRTM after the first extend");
     }
     record.extends.push_back(std::move(extend));
   }

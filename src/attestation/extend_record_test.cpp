@@ -122,6 +122,8 @@ TEST(ExtendRecord, refuses_what_is_not_one_and_says_where) {
     return text.replace(at, what.size(), by);
   };
   EXPECT_THAT(error_of("[]"), HasSubstr("not an object"));
+  EXPECT_THAT(error_of(with("\"pcr\":7", "\"kind\":\"reset\",\"pcr\":7")),
+              HasSubstr("PCR 7 does not change in that way"));
   EXPECT_THAT(error_of(with("\"n\":1", "\"n\":2")), HasSubstr("extend 1"));
   EXPECT_THAT(error_of(with("\"pcr\":7", "\"pcr\":24")), HasSubstr("pcr"));
   EXPECT_THAT(error_of(with("\"sha256\"", "\"md5\"")), HasSubstr("md5"));

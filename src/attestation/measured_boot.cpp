@@ -59,6 +59,9 @@ std::string wide_text(ByteSpan bytes) {
   return text;
 }
 
+// IMA, systemd's phases, parameters, extensions and volume keys.
+bool extended_by_system(uint8_t pcr) { return (pcr >= 10 && pcr <= 13) || pcr >= 15; }
+
 }  // namespace
 
 std::string_view name_of(MeasurementKind kind) {
@@ -82,16 +85,19 @@ class MeasuredBootBuilder {
     boot_.bank_ = bank;
     boot_.recorded_ = source.record != nullptr;
     boot_.pcrs_ = source.pcrs;
+    order_vouched_ = source.record != nullptr && source.order_vouched;
   }
 
   void add(Measurement measurement) {
     if (!boot_.pcrs_[measurement.pcr]) return;
+    if (boot_.exited_ && extended_by_system(measurement.pcr)) return;
     measurement.nth = ++counts_[measurement.pcr];
     classify(measurement);
     if (measurement.kind == MeasurementKind::kExitBootServices) boot_.exited_ = true;
     boot_.measurements_.push_back(std::move(measurement));
   }
-  bool done() const { return boot_.exited_; }
+  // What follows is the operating system's.
+  bool done() const { return boot_.exited_ && order_vouched_; }
   MeasuredBoot finish() { return std::move(boot_); }
 
  private:
@@ -189,6 +195,7 @@ class MeasuredBootBuilder {
   std::unique_ptr<KnownVariables> known_;
   std::array<uint32_t, kPcrCount> counts_{};
   bool keys_measured_ = false;
+  bool order_vouched_ = false;
 };
 
 namespace {

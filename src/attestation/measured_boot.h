@@ -81,6 +81,10 @@ class MeasuredBoot {
     const KeyVariables* variables = nullptr;  // to recognise digests by, where there is no log
     // Measurements of other registers are left out: nothing vouches for them.
     std::bitset<kPcrCount> pcrs = std::bitset<kPcrCount>().set();
+    // The record comes from whoever is judged: a quote vouches for each register's extends, not for
+    // their order across registers. So nothing counts as made after the boot where only firmware
+    // and loaders extend.
+    bool order_vouched = true;
   };
   // At least one of log and record. With both, the record says what was extended and the log adds
   // data; that they agree is the caller's check. kNotFound: the source lacks the bank.
