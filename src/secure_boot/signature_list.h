@@ -72,8 +72,8 @@ Status check_firmware_takes(const SignatureDatabase& database, bool platform_key
 
 // A signature in words.
 struct SignatureWords {
-  std::string type;         // "X509", "SHA256", … or the GUID
-  std::string owner;        // a name or the GUID
+  std::string type;   // "X509", "SHA256", … or the GUID
+  std::string owner;  // a name or the GUID
   std::string owner_guid;
   std::string title;        // "Microsoft Corporation UEFI CA 2011", or the digest in hex
   std::string detail;       // "issued by …, RSA 2048, until 2026-06-27"; empty if there is no more

@@ -99,7 +99,8 @@ Result<SignedData> SignedData::parse(ByteSpan der) {
   if (signers == nullptr || sk_PKCS7_SIGNER_INFO_num(signers) < 1) {
     return refused(ErrorCode::kUnsupported, "nobody signed it");
   }
-  // The firmware looks at this list too. (OpenSSL 3.0's PKCS7_verify leaks memory for unknown ones.)
+  // The firmware looks at this list too. (OpenSSL 3.0's PKCS7_verify leaks memory for unknown
+  // ones.)
   const STACK_OF(X509_ALGOR)* digests = message->d.sign->md_algs;
   const int digest_count = digests == nullptr ? 0 : sk_X509_ALGOR_num(digests);
   for (int i = 0; i < digest_count; ++i) {

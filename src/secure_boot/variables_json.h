@@ -9,7 +9,8 @@ namespace hf::secure_boot {
 
 // {"secure_boot": on?, "setup_mode": no PK?, "profile": name or null, "shim_validation": bool,
 //  "sbat_level": text or null,
-//  "variables": [{"name","present","bytes","error"?,"signatures":[{"type","owner","owner_guid","title",
+//  "variables":
+//  [{"name","present","bytes","error"?,"signatures":[{"type","owner","owner_guid","title",
 //                 "detail","fingerprint"}…]}…]}
 // A variable that cannot be read has an "error" and no signatures; the others are shown.
 sys::JsonObject secure_boot_view(const SecureBootVariables& variables);

@@ -5,7 +5,7 @@
 """Variable stores that `holdfast secure-boot` edited, under the real firmware: what an added key signed boots, shim
 boots with only the 2023 CA in db, GRUB signed by an enrolled MOK boots, a revoked shim does not. A reclaim that was cut
 off ends as the firmware ends it; one that was cut off in its first block, at which the firmware crashes, is ended by
-Holdfast.
+Holdfast. Signed updates that Holdfast made are taken by the firmware of a running guest, and forged ones are not.
 """
 
 import json
@@ -15,15 +15,18 @@ import shutil
 import struct
 
 from lib import probe
+from lib.agent import Agent
 from lib.boot_chain import change_image
 from lib.machine import VARS_MICROSOFT_KEYS
 from lib.peer_machine import PeerMachine
 from lib.process import Processes, run
 from lib.report import check, main, step
-from lib.uefi_vars import make_key
+from lib.uefi_vars import IMAGE_SECURITY, Variables, make_key
 
 BLOCK_BYTES, REGION_BYTES, WORKING_AT, SPARE_AT = 0x1000, 0x40000, 0x41000, 0x42000
 HOLDFAST = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast"
+DBX = f"/sys/firmware/efi/efivars/dbx-{IMAGE_SECURITY}"
+APPEND_ATTRIBUTES = 0x67  # those of dbx, and EFI_VARIABLE_APPEND_WRITE
 SHIM = "/usr/lib/shim/shimx64.efi.signed"
 
 
@@ -48,6 +51,33 @@ class Bench:
         console.wait_for(r"^HF SECUREBOOT 1$", probe.UNLOCK_SECONDS_MAX)
         machine.kill()
         step(f"ok: {what} boots, with Secure Boot on")
+
+    def takes_updates(self, machine, key, stranger):
+        """The running guest hands updates to its firmware, which does with them what `apply-update` does."""
+        machine.with_agent = True
+        mine = self.directory / "mine.fd"
+        shutil.copy(machine.vars, mine)
+        console = machine.start()
+        console.wait_for(r"^HF SECUREBOOT 1$", probe.UNLOCK_SECONDS_MAX)
+        step("ok: Debian's shim boots with only the 2023 CA in db, with Secure Boot on")
+        console.wait_for(r"^HF UNLOCKED by=vtpm", probe.UNLOCK_SECONDS_MAX)
+        writer = self.directory / "efi_write"
+        run(["clang-19", "-static", "-Os", "-o", writer, pathlib.Path(__file__).parent / "lib/efi_write.c"])
+        agent = Agent(machine.agent_path)
+        agent.write("/run/efi_write", writer.read_bytes())
+        agent.run("/bin/busybox", "chmod", "755", "/run/efi_write")
+        for what, signer, value, taken in (("of a stranger's key", stranger, stranger[1], False),
+                                           ("of the KEK", key, stranger[1], True)):
+            update = self.directory / "dbx.auth"
+            run([HOLDFAST, "-q", "secure-boot", "sign-update", "dbx", value, "--append", "--key", signer[0], "--certificate",
+                 signer[1], "--out", update])
+            agent.write("/run/update", struct.pack("<I", APPEND_ATTRIBUTES) + update.read_bytes())
+            status, _ = agent.run("/run/efi_write", DBX, "/run/update", check=False)
+            check((status == 0) == taken, f"an update of dbx {what}: the firmware {'takes' if taken else 'refuses'} it, errno {status}")
+        agent.close()
+        machine.kill()
+        edit(mine, "apply-update", update)
+        check(Variables(machine.vars).get("dbx") == Variables(mine).get("dbx"), "Holdfast makes the same dbx of it, to the byte")
 
     def refused(self, what, machine, says):
         console = machine.start()
@@ -87,7 +117,7 @@ def test(directory):
     with Processes(directory) as processes:
         bench = Bench(processes, directory, data)
         bench.boots("a loader signed by a key added to db", bench.machine("db", stores["db"], "signed-loader", key))
-        bench.boots("Debian's shim with only the 2023 CA in db", bench.machine("2023", stores["2023"]))
+        bench.takes_updates(bench.machine("2023", stores["2023"]), key, make_key(directory, "stranger"))
         bench.boots("GRUB signed by an enrolled MOK", bench.machine("mok", stores["mok"], "signed-grub", key))
         bench.refused("a shim revoked by its digest", bench.machine("dbx", stores["dbx"]), r"Access Denied|Security Violation")
 

@@ -87,5 +87,14 @@ class Agent:
                 self.call("guest-file-close", handle=handle)
                 return data
 
+    def write(self, path, data):
+        """A file in the guest, whole."""
+        handle = self.call("guest-file-open", path=path, mode="w")
+        for at in range(0, len(data), READ_BYTES):
+            part = data[at:at + READ_BYTES]
+            if self.call("guest-file-write", handle=handle, **{"buf_b64": base64.b64encode(part).decode()})["count"] != len(part):
+                raise Failure(f"guest agent: {path}: a short write")
+        self.call("guest-file-close", handle=handle)
+
     def close(self):
         self._socket.close()
