@@ -6,6 +6,8 @@
 //
 // Prints a line of JSON. SAMPLES: so many requests are written to DIRECTORY as tpm2-tools take
 // them, with the token that answers each, and the key set.
+#include <time.h>
+
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -52,14 +54,22 @@ Result<std::string> answer(const Request& request, const Site& site) {
 
 struct Round {
   double seconds = 0;
+  double cpu_seconds = 0;  // of the whole process: tells a busy machine from slow code
   std::vector<double> latencies_ms;
   std::optional<Error> error;  // of a request that was not answered
 };
+
+double process_cpu_seconds() {
+  timespec now{};
+  HF_ASSERT(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now) == 0);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
 
 Round run_round(const std::vector<Request>& requests, const Site& site, size_t threads) {
   std::atomic<size_t> next = 0;
   std::vector<std::optional<Error>> errors(threads);
   std::vector<std::vector<double>> latencies(threads);
+  const double cpu_before = process_cpu_seconds();
   const auto started = SteadyClock::now();
   {
     std::vector<std::jthread> workers;
@@ -75,7 +85,8 @@ Round run_round(const std::vector<Request>& requests, const Site& site, size_t t
       });
     }
   }
-  Round round{.seconds = std::chrono::duration<double>(SteadyClock::now() - started).count()};
+  Round round{.seconds = std::chrono::duration<double>(SteadyClock::now() - started).count(),
+              .cpu_seconds = process_cpu_seconds() - cpu_before};
   for (std::optional<Error>& error : errors) {
     if (error) round.error = std::move(error);
   }
@@ -141,10 +152,12 @@ Status run(const Arguments& arguments) {
   }
   sys::JsonArray& rates = out["rounds_per_s"].emplace_array();
   std::vector<double> latencies;
+  double cpu_seconds = 0;
   for (size_t i = 0; i < arguments.rounds; ++i) {
     Round round = run_round(requests, site, arguments.threads);
     if (round.error) return std::move(*round.error);
     rates.emplace_back(static_cast<double>(requests.size()) / round.seconds);
+    cpu_seconds += round.cpu_seconds;
     latencies.insert(latencies.end(), round.latencies_ms.begin(), round.latencies_ms.end());
   }
   out["vms"] = arguments.vms;
@@ -154,6 +167,7 @@ Status run(const Arguments& arguments) {
   out["log_bytes"] = vms[0].log.size();
   out["evidence_bytes"] = requests[0].evidence.size();
   if (!latencies.empty()) {
+    out["cpu_us"] = cpu_seconds * 1e6 / static_cast<double>(latencies.size());
     out["p50_ms"] = percentile(latencies, 0.50);
     out["p99_ms"] = percentile(latencies, 0.99);
     out["max_ms"] = latencies.back();
