@@ -1,5 +1,6 @@
 // Routes of the Secure Boot keys.
 #include "daemon/api_routes.h"
+#include "daemon/rollover.h"
 #include "daemon/secure_boot_vm.h"
 
 namespace hf::daemon {
@@ -67,6 +68,16 @@ Answer keep_keys(Services& services, const Request& request) {
                    });
 }
 
+Answer roll_keys(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  RolloverRequest rollover = TRY(parse_rollover(TRY(request.json())));
+  rollover.actor = request.actor;
+  return start_job(services, rollover.back ? "secure-boot-back" : "secure-boot-rollover", row,
+                   [&services, vm = row.id, rollover](Progress& progress) {
+                     return roll_over(services, vm, rollover, progress);
+                   });
+}
+
 }  // namespace
 
 void add_secure_boot_routes(Services& services, std::vector<Route>& routes) {
@@ -78,6 +89,7 @@ void add_secure_boot_routes(Services& services, std::vector<Route>& routes) {
   routes.push_back({kGet, "/v1/vms/{vm}/secure-boot", kOperator, on(show_keys)});
   routes.push_back({kPost, "/v1/vms/{vm}/secure-boot", kContributor, on(edit_keys)});
   routes.push_back({kPost, "/v1/vms/{vm}/secure-boot/saved", kContributor, on(keep_keys)});
+  routes.push_back({kPost, "/v1/vms/{vm}/secure-boot/rollover", kContributor, on(roll_keys)});
 }
 
 }  // namespace hf::daemon

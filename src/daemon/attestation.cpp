@@ -157,7 +157,8 @@ sys::JsonObject history_entry(const VerdictRow& row) {
   sys::JsonObject entry{{"id", row.id}, {"time_us", row.time.value}, {"verdict", row.verdict}};
   Result<sys::JsonObject> record = sys::parse_json_object(row.record);
   if (!record.ok()) return entry;
-  for (std::string_view name : {"trigger", "summary", "boot", "epoch", "site"}) {
+  for (std::string_view name :
+       {"trigger", "summary", "boot", "epoch", "site", "after_hand_over_ms"}) {
     if (const sys::JsonValue* value = record->if_contains(name)) entry[name] = *value;
   }
   return entry;

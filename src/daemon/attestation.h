@@ -45,7 +45,9 @@ struct KeyPlan {
   std::string pcr7_now;  // SHA-256, hex
   std::string pcr7_then;
   attestation::PlannedChange change;
+  bool certain = true;  // false: which certificate will vouch for a program is a guess
   attestation::PlannedChange way_back;
+  std::vector<secure_boot::Change> back;  // the changes that undo it
 };
 
 class Attestation {

@@ -116,7 +116,9 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
     all.quote_error = quote.error();
   }
   AttestationRow stored = TRY(services_.catalog->attestation(all.row.id));
-  all.files = TRY(parse_explanations(stored.explanations));
+  DiskKnowledge disk = TRY(parse_disk_knowledge(stored.explanations));
+  all.files = std::move(disk.files);
+  all.programs = std::move(disk.programs);
   all.policy = TRY(stored_policy(all.row.id));
   all.baseline = TRY(stored_baseline(all.row.id));
   all.context = {.vm = all.row.id,

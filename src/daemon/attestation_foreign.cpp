@@ -1,8 +1,6 @@
 // Evidence from anywhere, appraised as this site appraises its own VMs (RFC 9334, the background-
 // check model): for a guest that has only tpm2-tools, and for other sites' VMs.
-#include <algorithm>
-
-#include "attestation/ak_certificate.h"
+#include "attestation/evidence_appraisal.h"
 #include "base/base64.h"
 #include "daemon/attestation_inner.h"
 #include "daemon/catalog_inner.h"
@@ -31,13 +29,6 @@ Result<std::vector<crypto::Certificate>> trusted_cas(Services& services) {
   return cas;
 }
 
-struct Foreign {
-  std::optional<attestation::EventLog> log;
-  std::optional<attestation::ExtendRecord> record;
-  std::optional<attestation::QuotedPcrs> quote;
-  attestation::KeyVariables variables;
-};
-
 }  // namespace
 
 Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& request) {
@@ -49,59 +40,21 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
   if (sys::has_member(request, "baseline")) {
     baseline = TRY(attestation::baseline_from(*TRY(sys::get_object(request, "baseline"))));
   }
-  Foreign parts;
-  attestation::AppraisalInput input;
-  input.policy = &policy;
-  if (!baseline.boots.empty()) input.baseline = &baseline;
-  input.context.now = catalog_now();
-  input.context.record_from_keeper = false;
-  input.context.site = services_.site.site_id;
-
-  Result<attestation::QuotedPcrs> quote = verify_quote(evidence, {.nonce = nonce});
-  if (quote.ok()) {
-    parts.quote = std::move(quote).value();
-    input.quote = &*parts.quote;
-  } else {
-    input.quote_error = quote.error();
-  }
-  std::string certificate_words = "no certificate of the attestation key";
-  if (evidence.ak_certificate) {
-    attestation::TpmPublic ak = TRY(attestation::parse_public(evidence.ak_public));
-    Result<attestation::AkIdentity> identity = attestation::check_ak_certificate(
-        *evidence.ak_certificate, ak, TRY(trusted_cas(services_)), input.context.now);
-    input.context.ak_certified = identity.ok();
-    if (identity.ok()) input.context.vm = identity->vm;
-    certificate_words =
-        identity.ok() ? "certified as VM " + identity->vm.hex() : identity.error().cause;
-  }
-  if (evidence.event_log) {
-    Result<attestation::EventLog> log = attestation::EventLog::parse(*evidence.event_log);
-    if (log.ok()) {
-      parts.log = std::move(log).value();
-      input.log = &*parts.log;
-    } else {
-      input.log_error = log.error();
-    }
-  }
-  if (evidence.extends) {
-    parts.record = TRY(attestation::extend_record_from(*evidence.extends));
-    input.record = &*parts.record;
-  }
-  if (!evidence.secure_boot.empty()) {
-    for (const auto& [name, content] : evidence.secure_boot) parts.variables[name] = content;
-    input.variables = &parts.variables;
-  }
-  attestation::Appraisal appraisal = attestation::appraise(input);
-  attestation::Ear ear = attestation::to_ear(appraisal, input.context);
-  ear.issued_at = input.context.now;
-  ear.expires_at = Micros(input.context.now.value + kForeignTokenLifeUs);
-  ear.nonce = nonce;
-  ear.evidence_nonce = nonce;
-  if (!input.context.ak_certified) ear.vm.vm = std::nullopt;
-  sys::JsonObject answer = attestation::to_json(appraisal);
-  answer["verdict"] = verdict_text(appraisal.verdict);
-  answer["summary"] = appraisal.summary();
-  answer["attestation_key"] = certificate_words;
+  std::vector<crypto::Certificate> cas = TRY(trusted_cas(services_));
+  attestation::EvidenceQuestion question{
+      .nonce = nonce,
+      .policy = &policy,
+      .baseline = baseline.boots.empty() ? nullptr : &baseline,
+      .cas = &cas,
+      .context = {.record_from_keeper = false, .now = catalog_now()}};
+  attestation::EvidenceAnswer judged = TRY(attestation::appraise_evidence(evidence, question));
+  attestation::Ear ear = attestation::to_ear(judged, nonce);
+  ear.issued_at = question.context.now;
+  ear.expires_at = Micros(question.context.now.value + kForeignTokenLifeUs);
+  sys::JsonObject answer = attestation::to_json(judged.appraisal);
+  answer["verdict"] = verdict_text(judged.appraisal.verdict);
+  answer["summary"] = judged.appraisal.summary();
+  answer["attestation_key"] = judged.key_words;
   answer["token"] = TRY(sign(ear));
   return answer;
 }

@@ -44,6 +44,7 @@ struct Attestation::Gathered {
   std::optional<Error> quote_error;
   std::optional<vault::AttestationPin> pin;
   std::vector<attestation::FileExplanation> files;
+  std::vector<secure_boot::SignedProgram> programs;
   attestation::Policy policy;
   attestation::Baseline baseline;
   attestation::AppraisalContext context;

@@ -8,7 +8,7 @@ namespace hf::daemon {
 namespace {
 
 constexpr size_t kExplanationsMax = 512;
-constexpr size_t kExplanationTextMax = size_t{128} << 10;
+constexpr size_t kExplanationTextMax = size_t{512} << 10;
 
 sys::JsonValue without_token(const std::string& record) {
   Result<sys::JsonObject> parsed = sys::parse_json_object(record);
@@ -52,9 +52,9 @@ Result<AttestationIdentity> parse_identity(std::string_view text) {
   return identity;
 }
 
-std::string explanations_to_text(const std::vector<attestation::FileExplanation>& files) {
+std::string to_text(const DiskKnowledge& knowledge) {
   sys::JsonArray list;
-  for (const attestation::FileExplanation& file : files) {
+  for (const attestation::FileExplanation& file : knowledge.files) {
     if (list.size() == kExplanationsMax) break;
     sys::JsonArray signers;
     for (const std::string& signer : file.signers) signers.emplace_back(signer);
@@ -63,24 +63,28 @@ std::string explanations_to_text(const std::vector<attestation::FileExplanation>
                                    {"path", file.path},
                                    {"signers", std::move(signers)}});
   }
-  return sys::to_text(sys::JsonObject{{"version", 1}, {"files", std::move(list)}});
+  return sys::to_text(sys::JsonObject{{"version", 1},
+                                      {"files", std::move(list)},
+                                      {"programs", secure_boot::to_json(knowledge.programs)}});
 }
 
-Result<std::vector<attestation::FileExplanation>> parse_explanations(std::string_view text) {
-  std::vector<attestation::FileExplanation> files;
-  if (text.empty()) return files;
+Result<DiskKnowledge> parse_disk_knowledge(std::string_view text) {
+  DiskKnowledge knowledge;
+  if (text.empty()) return knowledge;
   sys::JsonObject json = TRY(sys::parse_json_object(text, {.bytes_max = kExplanationTextMax}));
   for (const sys::JsonValue& item : *TRY(sys::get_array(json, "files"))) {
-    if (!item.is_object() || files.size() == kExplanationsMax) {
+    if (!item.is_object() || knowledge.files.size() == kExplanationsMax) {
       return Error{.code = ErrorCode::kInvalidArgument, .cause = "a broken list of explanations"};
     }
     const sys::JsonObject& file = item.get_object();
-    files.push_back({.digest = TRY(from_hex(TRY(sys::get_string(file, "digest")))),
-                     .what = TRY(sys::get_string(file, "what")),
-                     .path = TRY(sys::get_string(file, "path")),
-                     .signers = TRY(sys::get_strings_or_empty(file, "signers"))});
+    knowledge.files.push_back({.digest = TRY(from_hex(TRY(sys::get_string(file, "digest")))),
+                               .what = TRY(sys::get_string(file, "what")),
+                               .path = TRY(sys::get_string(file, "path")),
+                               .signers = TRY(sys::get_strings_or_empty(file, "signers"))});
   }
-  return files;
+  knowledge.programs =
+      TRY(secure_boot::signed_programs_from_json(*TRY(sys::get_array(json, "programs"))));
+  return knowledge;
 }
 
 Result<Bytes> pack_attestation(const AttestationRow& row,

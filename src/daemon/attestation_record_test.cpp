@@ -65,19 +65,28 @@ TEST(AttestationIdentity, survives_json) {
   EXPECT_EQ(*again, identity);
 }
 
-TEST(Explanations, survive_text) {
-  std::vector<attestation::FileExplanation> files{{.digest = Bytes(32, std::byte{1}),
-                                                   .what = "GRUB 2.06",
-                                                   .path = "EFI/debian/grubx64.efi",
-                                                   .signers = {"Debian Secure Boot Signer"}}};
-  Result<std::vector<attestation::FileExplanation>> again =
-      parse_explanations(explanations_to_text(files));
-  ASSERT_TRUE(again.ok());
-  ASSERT_EQ(again->size(), 1U);
-  EXPECT_EQ(again->front().digest, files[0].digest);
-  EXPECT_EQ(again->front().signers, files[0].signers);
-  EXPECT_TRUE(parse_explanations("")->empty());
-  EXPECT_FALSE(parse_explanations("{}").ok());
+TEST(DiskKnowledge, survives_text) {
+  DiskKnowledge known;
+  known.files = {{.digest = Bytes(32, std::byte{1}),
+                  .what = "GRUB 2.06",
+                  .path = "EFI/debian/grubx64.efi",
+                  .signers = {"Debian Secure Boot Signer"}}};
+  known.programs = {
+      {.path = "EFI/BOOT/BOOTX64.EFI",
+       .judged_by = "firmware",
+       .sha256 = Bytes(32, std::byte{2}),
+       .signatures = {Bytes(5, std::byte{3})},
+       .vouched = secure_boot::Authority{.variable = "db", .data = Bytes(9, std::byte{4})}}};
+  Result<DiskKnowledge> again = parse_disk_knowledge(to_text(known));
+  ASSERT_TRUE(again.ok()) << again.error().describe();
+  ASSERT_EQ(again->files.size(), 1U);
+  EXPECT_EQ(again->files[0].digest, known.files[0].digest);
+  EXPECT_EQ(again->files[0].signers, known.files[0].signers);
+  ASSERT_EQ(again->programs.size(), 1U);
+  EXPECT_EQ(again->programs[0].signatures, known.programs[0].signatures);
+  EXPECT_EQ(again->programs[0].vouched->data, known.programs[0].vouched->data);
+  EXPECT_TRUE(parse_disk_knowledge("")->files.empty());
+  EXPECT_FALSE(parse_disk_knowledge("{}").ok());
 }
 
 }  // namespace

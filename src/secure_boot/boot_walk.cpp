@@ -81,6 +81,9 @@ void BootWalk::describe(const Loaded& loaded, BootPart& part) {
   const PeImage& image = *loaded.image;
   part.kind = loaded.kind;
   part.signatures = signature_reports(image);
+  for (const WinCertificate& entry : image.certificate_table().entries) {
+    if (!entry.pkcs7.empty()) part.pkcs7.emplace_back(entry.pkcs7.begin(), entry.pkcs7.end());
+  }
   part.nx_compatible = image.nx_compatible();
   if (const PeSection* section = image.section(".sbat")) {
     Result<std::vector<SbatComponent>> sbat = parse_sbat(image.content(*section));

@@ -63,6 +63,7 @@ struct BootPart {
   bool nx_compatible = false;
   std::string authenticode_sha256;  // hex
   std::string file_sha256;          // hex
+  std::vector<Bytes> pkcs7;         // its signatures as they stand in it
   ImageVerdict verdict;
 };
 

@@ -1,0 +1,47 @@
+// A planned change of a VM's Secure Boot keys without a lock-out.
+//
+// What is sealed to PCR 7 in the guest (a LUKS or BitLocker key) opens no more once the keys
+// differ. So first the value that PCR 7 will have is predicted, and the guest reseals for it; only
+// then are the keys changed. What was there is saved, and one command goes back.
+//
+//   predict ─▶ guest reseals for both values ─▶ save store ─▶ announce ─▶ stop ─▶ edit ─▶ start
+//     ─▶ verdict is Healthy ─▶ guest reseals for the new value alone
+//
+// Until the guest has answered nothing is changed. docs/runbooks/secure-boot-rollover.md.
+#pragma once
+
+#include "daemon/services.h"
+#include "secure_boot/change.h"
+
+namespace hf::daemon {
+
+// The hook in the guest: takes PCR 7 values (SHA-256, hex) or the word "present"; on its return
+// what it guards opens under each of them and no other.
+inline constexpr std::string_view kResealHook = "/etc/holdfast/reseal";
+inline constexpr std::string_view kRolloverSaved = "before-rollover";  // name of the saved store
+
+struct RolloverRequest {
+  std::vector<secure_boot::Change> changes;
+  bool back = false;            // to what the last roll-over saved
+  bool without_reseal = false;  // the operator has the recovery key at hand
+  std::chrono::seconds guest_limit{120};
+  std::string actor;
+};
+Result<RolloverRequest> parse_rollover(const sys::JsonObject& body);
+
+Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverRequest& request,
+                                  Progress& progress);
+
+// What is kept between a roll-over and its way back; JSON in the catalog.
+struct RolloverRecord {
+  std::string pcr7_before;  // SHA-256, hex
+  std::string pcr7_after;
+  bool resealed = false;     // the guest was asked to reseal for both
+  bool confirmed = false;    // the guest opens under the new value alone
+  sys::JsonObject way_back;  // the planned change that going back is (attestation/baseline.h)
+  std::vector<secure_boot::Change> back;
+};
+sys::JsonObject to_json(const RolloverRecord& record);
+Result<RolloverRecord> parse_rollover_record(std::string_view text);
+
+}  // namespace hf::daemon
