@@ -95,6 +95,7 @@ void BootWalk::describe(const Loaded& loaded, BootPart& part) {
     const UkiFacts facts = uki_facts_of(image);
     part.detail = facts.name + (facts.release.empty() ? "" : ", " + facts.release);
     explain_.uki_sections(image, part.path);
+    explain_.load_options(facts.command_line);
   }
   explain_.image(image, fmt::format("{} {}", to_string(loaded.kind), part.path));
 }
@@ -264,11 +265,15 @@ void BootWalk::loader_entry(BootVolume& volume, const std::string& path,
     text.remove_prefix(std::min(end + 1, text.size()));
     for (std::string_view key : {"linux", "efi"}) {
       if (auto value = entry_value(line, key)) {
-        kernels.push_back(
-            {.volume = &volume, .path = value->substr(value->find_first_not_of('/'))});
+        value->erase(0, value->find_first_not_of('/'));
+        kernels.push_back({.volume = &volume, .path = *std::move(value)});
       }
     }
-    if (auto value = entry_value(line, "initrd")) initrd += "initrd=" + *value + " ";
+    if (auto value = entry_value(line, "initrd")) {
+      initrd += "initrd=" + *value + " ";
+      Result<Bytes> content = volume.files->read(*value, kBootFileBytesMax);
+      if (content.ok()) explain_.file(*content, "the file " + *value);
+    }
     if (auto value = entry_value(line, "options")) options += (options.empty() ? "" : " ") + *value;
   }
   std::ranges::replace(initrd, '/', '\\');

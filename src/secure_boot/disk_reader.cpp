@@ -81,6 +81,15 @@ Status RangeSource::read(uint64_t offset, MutableByteSpan out) {
   return source_.read(offset_ + offset, out);
 }
 
+Status BudgetSource::read(uint64_t offset, MutableByteSpan out) {
+  if (out.size() > budget_.bytes_left) {
+    budget_.bytes_left = 0;
+    return Error{.code = ErrorCode::kLimit, .cause = "its boot files refer to more than is read"};
+  }
+  budget_.bytes_left -= out.size();
+  return source_.read(offset, out);
+}
+
 Result<FileSource> FileSource::open(const std::string& path) {
   sys::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!fd) {

@@ -47,6 +47,22 @@ class RangeSource final : public BlockSource {
   uint64_t size_;
 };
 
+// A source that gives out no more than so many bytes in all: what reads a hostile file system must
+// end, however its files and directories refer to each other. Both must outlive it.
+struct ReadBudget {
+  uint64_t bytes_left = 0;
+};
+class BudgetSource final : public BlockSource {
+ public:
+  BudgetSource(BlockSource& source, ReadBudget& budget) : source_(source), budget_(budget) {}
+  uint64_t size() const override { return source_.size(); }
+  Status read(uint64_t offset, MutableByteSpan out) override;  // kLimit: it is used up
+
+ private:
+  BlockSource& source_;
+  ReadBudget& budget_;
+};
+
 // A raw image: a file or a block device.
 class FileSource final : public BlockSource {
  public:

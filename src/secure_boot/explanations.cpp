@@ -12,7 +12,7 @@ constexpr size_t kExplanationsMax = 20000;
 constexpr uint32_t kPcrImages = 4;
 constexpr uint32_t kPcrPartitions = 5;
 constexpr uint32_t kPcrGrubText = 8;
-constexpr uint32_t kPcrGrubFiles = 9;
+constexpr uint32_t kPcrFiles = 9;
 constexpr uint32_t kPcrUki = 11;
 constexpr uint32_t kPcrOptions = 12;
 
@@ -42,7 +42,7 @@ void Explainer::image(const PeImage& image, const std::string& words) {
 }
 
 void Explainer::file(ByteSpan content, const std::string& words) {
-  bytes(kPcrGrubFiles, content, words);
+  bytes(kPcrFiles, content, words);
 }
 
 void Explainer::grub_text(std::string_view text, const std::string& words) {
@@ -60,7 +60,9 @@ void Explainer::load_options(std::string_view options) {
     utf16.push_back(std::byte{0});
   }
   utf16.resize(utf16.size() + 2);
-  bytes(kPcrOptions, utf16, fmt::format("kernel command line \"{}\"", options));
+  const std::string words = fmt::format("kernel command line \"{}\"", options);
+  bytes(kPcrOptions, utf16, words);
+  bytes(kPcrFiles, utf16, words);
 }
 
 void Explainer::uki_sections(const PeImage& image, const std::string& name) {
@@ -71,6 +73,7 @@ void Explainer::uki_sections(const PeImage& image, const std::string& name) {
     std::ranges::copy(as_bytes(section_name), label.begin());
     bytes(kPcrUki, label, fmt::format("that section {} of {} follows", section_name, name));
     const ByteSpan content = image.content(*section);
+    if (section_name == ".initrd") file(content, "the initial file system in " + name);
     const std::string words = fmt::format("section {} of {}", section_name, name);
     if (section->virtual_size > content.size() && section->virtual_size <= kPeBytesMax) {
       Bytes loaded(content.begin(), content.end());  // memory behind the file's bytes is zero

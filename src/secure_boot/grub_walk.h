@@ -34,7 +34,8 @@ class GrubWalk {
   Explainer& explain_;
   std::vector<KernelFile> kernels_;
   std::string elsewhere_;
-  std::string searched_;  // what `search` looked for in vain
+  std::string searched_;            // what `search` looked for in vain
+  std::set<std::string> measured_;  // files explained already
   bool found_config_ = false;
   size_t depth_ = 0;
 };

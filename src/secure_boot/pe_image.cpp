@@ -223,17 +223,20 @@ Result<std::vector<FileRange>> PeImage::hashed_ranges() const {
 }
 
 Result<Bytes> PeImage::authenticode_digest(DigestAlgorithm algorithm, DigestPadding padding) const {
+  if (auto known = digests_.find({algorithm, padding}); known != digests_.end()) {
+    return known->second;
+  }
   DigestStream stream(algorithm);
-  uint64_t total = 0;
+  uint64_t end = 0;
   for (const FileRange& range : TRY(hashed_ranges())) {
     stream.update(file_.subspan(range.offset, range.size));
-    total = range.offset + range.size;
+    end = range.offset + range.size;
   }
-  if (padding == DigestPadding::kShim && !is_signed() && total % 8 != 0) {
+  if (padding == DigestPadding::kShim && !is_signed() && end % 8 != 0) {
     const std::byte zeros[8] = {};
-    stream.update(ByteSpan(zeros).first(8 - total % 8));
+    stream.update(ByteSpan(zeros).first(8 - end % 8));
   }
-  return stream.finish();
+  return digests_[{algorithm, padding}] = stream.finish();
 }
 
 }  // namespace hf::secure_boot

@@ -7,6 +7,7 @@
 // refuses is refused here, with the reason.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -85,6 +86,7 @@ class PeImage {
   // What the digest covers, in its order; sections that overlap are covered twice.
   // kInvalidArgument: sections and certificate table exceed the file, so that firmware refuses it.
   Result<std::vector<FileRange>> hashed_ranges() const;
+  // Computed once; not to be called from two threads at a time.
   Result<Bytes> authenticode_digest(DigestAlgorithm algorithm,
                                     DigestPadding padding = DigestPadding::kFirmware) const;
   // shim's further demand: nothing stands behind the certificate table.
@@ -108,6 +110,7 @@ class PeImage {
   std::optional<size_t> certificate_entry_offset_;  // of the data directory's entry
   FileRange certificates_;
   std::vector<PeSection> sections_;
+  mutable std::map<std::pair<DigestAlgorithm, DigestPadding>, Bytes> digests_;
 };
 
 }  // namespace hf::secure_boot

@@ -171,7 +171,9 @@ std::vector<Authority> PreflightReport::authorities() const {
   return out;
 }
 
-Result<PreflightReport> preflight(BlockSource& disk, const PreflightInput& input) {
+Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& input) {
+  ReadBudget budget{.bytes_left = input.bytes_max};
+  BudgetSource disk(whole, budget);
   PreflightReport report;
   report.profile = input.profile;
   report.enforced = input.state.enforced;
@@ -189,6 +191,10 @@ Result<PreflightReport> preflight(BlockSource& disk, const PreflightInput& input
   if (!table->gpt_event.empty()) Explainer(report).partition_table(table->gpt_event);
   if (input.vm) report.vbs = vbs_readiness(*input.vm);
   sum_up(report);
+  if (budget.bytes_left == 0) {
+    report.warnings.emplace_back(
+        "its boot files refer to more than is read; the rest was not seen");
+  }
   return report;
 }
 

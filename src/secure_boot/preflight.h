@@ -25,6 +25,7 @@
 namespace hf::secure_boot {
 
 inline constexpr size_t kBootPartsMax = 64;
+inline constexpr uint64_t kPreflightBytesMax = uint64_t{4} << 30;  // read in all
 
 // An entry of BootOrder: a Boot#### variable, parsed.
 struct BootOption {
@@ -41,6 +42,7 @@ struct PreflightInput {
   std::string profile;                 // where the databases came from, for the report
   std::vector<BootOption> boot_order;  // in order; empty: the default path only
   std::optional<VmProfile> vm;         // for VBS readiness
+  uint64_t bytes_max = kPreflightBytesMax;
 };
 
 struct SignatureReport {

@@ -184,12 +184,50 @@ TEST(Preflight, fallback_leads_through_its_list_to_the_installed_shim) {
   EXPECT_EQ(report.paths[0].parts[2].path, "EFI/debian/shimx64.efi");
 }
 
+TEST(Preflight, systemd_boot_starts_what_its_entries_name) {
+  Disk disk;
+  const Bytes loader = read_test_file("/usr/lib/systemd/boot/efi/systemd-bootx64.efi");
+  const Bytes digest = *PeImage::parse(loader)->authenticode_digest(DigestAlgorithm::kSha256);
+  Digest admitted;
+  std::ranges::copy(digest, admitted.bytes.begin());
+  disk.input.state.db = SignatureDatabase::of_sha256(guids::kHoldfast, {admitted});
+  disk.input.state.db.append(SignatureDatabase::of_certificate(
+      guids::kHoldfast, certificate_of(*PeImage::parse(disk.kernel), "Debian Secure Boot Signer")));
+  disk.files.add("EFI/BOOT/BOOTX64.EFI", loader);
+  disk.files.add("loader/entries/debian.conf",
+                 "title Debian\nlinux /vmlinuz\ninitrd /initrd\noptions quiet ro\n");
+  disk.files.add("vmlinuz", disk.kernel);
+  disk.files.add("initrd", "an initial file system");
+  PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  ASSERT_EQ(report.paths[0].parts.size(), 2U);
+  EXPECT_EQ(report.paths[0].parts[0].kind, ProgramKind::kSystemdBoot);
+  EXPECT_EQ(report.paths[0].parts[1].judged_by, "firmware");
+  EXPECT_EQ(explained(report, "an initial file system"), "9 the file /initrd");
+  std::string options;
+  for (char c : std::string("initrd=\\initrd quiet ro") + '\0') options += {c, '\0'};
+  EXPECT_THAT(explained(report, options), HasSubstr("kernel command line"));
+  disk.files.add("EFI/Linux/other.efi", read_test_file(kUnsignedShim));
+  report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kYes);
+  ASSERT_EQ(report.paths[0].notes.size(), 1U);
+  EXPECT_THAT(report.paths[0].notes[0], HasSubstr("EFI/Linux/other.efi will not start"));
+}
+
 TEST(Preflight, a_loop_of_loaders_ends) {
   Disk disk;
   disk.files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kShim));
   disk.files.add("EFI/BOOT/grubx64.efi", read_test_file(kShim));
   const PreflightReport report = disk.check();
   EXPECT_EQ(report.boots, Boots::kNo);
+}
+
+TEST(Preflight, reads_no_more_than_its_bound_and_says_so) {
+  Disk disk;
+  disk.standard().input.bytes_max = size_t{10} << 20;  // less than the kernel
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.warnings.back(), HasSubstr("refer to more than is read"));
 }
 
 TEST(Preflight, a_disk_for_bios_is_the_first_generation) {

@@ -25,9 +25,6 @@ class FatBuilder {
         clusters != 0
             ? clusters
             : (kind == FatKind::kFat12 ? 4000U : (kind == FatKind::kFat16 ? 8000U : 66000U));
-    table_.resize(clusters_ + 2);
-    data_.resize(size_t{clusters_} * kCluster);
-    if (kind_ == FatKind::kFat32) root_.cluster = allocate(1);
   }
 
   FatBuilder& add(const std::string& path, ByteSpan content) {
@@ -44,6 +41,10 @@ class FatBuilder {
   }
 
   Bytes build() {
+    next_ = 2;
+    table_.assign(clusters_ + 2, 0);
+    data_.assign(size_t{clusters_} * kCluster, std::byte{0});
+    if (kind_ == FatKind::kFat32) root_.cluster = allocate(1);
     const Bytes root = write_directory(root_, root_.cluster);
     const size_t entry_bits = kind_ == FatKind::kFat12 ? 12 : (kind_ == FatKind::kFat16 ? 16 : 32);
     const size_t fat_sectors = (table_.size() * entry_bits / 8 + 1 + 511) / 512;
