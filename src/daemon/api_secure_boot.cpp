@@ -41,7 +41,8 @@ Answer show_keys(Services& services, const Request& request) {
 
 Answer edit_keys(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  auto changes = TRY(parse_changes(*TRY(sys::get_array(TRY(request.json()), "changes"))));
+  const sys::JsonObject body = TRY(request.json());  // outlives what is read from it
+  auto changes = TRY(parse_changes(*TRY(sys::get_array(body, "changes"))));
   return start_job(services, "secure-boot-edit", row,
                    [&services, vm = row.id, changes, actor = request.actor](Progress& progress) {
                      return edit_secure_boot(services, vm, changes, actor, progress);

@@ -28,7 +28,7 @@ class Disk:
         header = link.read(_SECTOR, _SECTOR)
         if header[:8] != b"EFI PART":
             raise Failure("the disk has no GPT")
-        entry = link.read(struct.unpack_from("<Q", header, 72)[0] * _SECTOR, 128)
+        entry = link.read(struct.unpack_from("<Q", header, 72)[0] * _SECTOR, _SECTOR)
         return (struct.unpack_from("<Q", entry, 40)[0] + 1) * _SECTOR
 
     def change(self, *variants, key=None):
