@@ -170,7 +170,10 @@ Result<sys::JsonObject> TpmAttestation::pcrs() {
 Result<sys::JsonObject> TpmAttestation::attestation_key() {
   refresh_pin();
   Status known = with_tpm([this](const vtpm::SendCommand& send) { return know_identity(send); });
-  if (!known.ok() && !identity_) return std::move(known).error();
+  if (!identity_) {
+    HF_ASSERT(!known.ok());
+    return std::move(known).error();
+  }
   sys::JsonObject answer{{"ak_public", sized_base64(identity_->ak_public)},
                          {"ak_name", to_hex(identity_->ak_name)},
                          {"ek_public", sized_base64(identity_->ek_public)},

@@ -70,7 +70,7 @@ Result<Bytes> VariableStoreEditor::image_at_rest() {
       return std::optional<Bytes>(parts_.flash.image());
     });
     if (!image.ok()) return std::move(image).error();
-    if (image->has_value()) return **std::move(image);
+    if (std::optional<Bytes>& settled = *image; settled) return *std::move(settled);
     std::this_thread::sleep_for(kSettleWait);
   }
   return moving();

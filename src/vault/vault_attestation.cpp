@@ -270,7 +270,7 @@ Result<AttestationPin> Vault::attestation_adopt(const VmId& vm, std::string_view
   if (record.pin.has_value()) return *record.pin;
   TRY(audit_.append({.event = "attestation_adopt",
                      .vm = vm,
-                     .site = *by,
+                     .site = by,
                      .key = audit_id(ak.name),
                      .uid = caller.uid,
                      .pid = caller.pid}));
@@ -344,11 +344,10 @@ Result<Vault::AttestationKey> Vault::make_attestation_key(const Caller& caller) 
 }
 
 Result<const Vault::AttestationKey*> Vault::attestation_key(const Caller& caller) {
-  if (!attestation_key_.has_value()) {
-    const bool there = directory_.exists(std::string(kAttestationKeyFileName));
-    attestation_key_ = TRY(there ? load_attestation_key() : make_attestation_key(caller));
-  }
-  return &*attestation_key_;
+  if (attestation_key_.has_value()) return &*attestation_key_;
+  const bool there = directory_.exists(std::string(kAttestationKeyFileName));
+  return &attestation_key_.emplace(
+      TRY(there ? load_attestation_key() : make_attestation_key(caller)));
 }
 
 Result<Bytes> Vault::attestation_sign(std::string_view signing_input, const Caller& caller) {

@@ -17,6 +17,7 @@ constexpr Bank kBanks[] = {{kAlgSha1, 20, EVP_sha1},
                            {kAlgSha384, 48, EVP_sha384},
                            {kAlgSha512, 64, EVP_sha512}};
 
+constexpr size_t kBanksMax = 16;  // HASH_COUNT of any TPM
 constexpr uint8_t kPcrOfExit = 5;
 constexpr std::string_view kExitBootServices = "Exit Boot Services Invocation";
 constexpr uint8_t kPcrOfHcrtm = 0;
@@ -61,6 +62,26 @@ Result<ResponseReader> answer_parameters(ByteSpan response) {
   return ResponseReader(TRY(reader.raw(size)));
 }
 
+// The answer to TPM2_GetCapability(TPM_CAP_PCRS): by bank, its PCRs as bits.
+Result<std::map<uint16_t, uint32_t>> read_banks(ByteSpan response) {
+  ResponseReader reader(TRY(expect_success(response, "read the PCR banks")));
+  TRY(reader.raw(1 + 4));  // more data, capability
+  const uint32_t count = TRY(reader.u32());
+  if (count > kBanksMax) return corrupt();
+  std::map<uint16_t, uint32_t> banks;
+  for (uint32_t i = 0; i < count; ++i) {
+    const uint16_t bank = TRY(reader.u16());
+    const ByteSpan octets = TRY(reader.raw(TRY(reader.u8())));
+    if (octets.size() > sizeof(uint32_t)) return corrupt();
+    uint32_t mask = 0;
+    for (size_t at = 0; at < octets.size(); ++at) {
+      mask |= std::to_integer<uint32_t>(octets[at]) << (8 * at);
+    }
+    banks[bank] = mask;
+  }
+  return banks;
+}
+
 }  // namespace
 
 void ExtendRecorder::HashFree::operator()(evp_md_ctx_st* context) const {
@@ -93,12 +114,11 @@ void ExtendRecorder::on_power(PowerChange change) {
 
 void ExtendRecorder::on_pcr_banks(ByteSpan response) {
   MutexLock lock(mutex_);
-  const Result<ByteSpan> body = expect_success(response, "read the PCR banks");
-  banks_.emplace();
-  const Status read = body.ok() ? read_banks(ResponseReader(*body)) : Status(body.error());
-  if (!read.ok()) {
-    banks_.reset();  // then nothing is left out
-    boot_.complete = false;
+  Result<std::map<uint16_t, uint32_t>> banks = read_banks(response);
+  if (banks.ok()) {
+    banks_ = *std::move(banks);
+  } else {
+    boot_.complete = false;  // and nothing is left out
   }
   // What an H-CRTM measured before there was an answer; nothing else can stand there yet.
   if (boot_.exit_boot_services) return;
@@ -106,23 +126,6 @@ void ExtendRecorder::on_pcr_banks(ByteSpan response) {
   std::erase_if(changes_, [](const PcrChangeRecord& change) {
     return change.digests.empty() && change.kind != PcrChangeKind::kReset;
   });
-}
-
-Status ExtendRecorder::read_banks(ResponseReader reader) {
-  TRY(reader.raw(1 + 4));  // more data, capability
-  const uint32_t count = TRY(reader.u32());
-  if (count > 16) return corrupt();
-  for (uint32_t i = 0; i < count; ++i) {
-    const uint16_t bank = TRY(reader.u16());
-    const ByteSpan octets = TRY(reader.raw(TRY(reader.u8())));
-    if (octets.size() > 4) return corrupt();
-    uint32_t mask = 0;
-    for (size_t at = 0; at < octets.size(); ++at) {
-      mask |= std::to_integer<uint32_t>(octets[at]) << (8 * at);
-    }
-    (*banks_)[bank] = mask;
-  }
-  return {};
 }
 
 void ExtendRecorder::leave_out_missing_banks(PcrChangeRecord& change) const {
@@ -215,7 +218,7 @@ Status ExtendRecorder::note_digests(uint8_t locality, uint32_t handle, ResponseR
   if (handle == kHandleNull) return {};
   if (handle >= kPcrsMax) return corrupt();
   const uint32_t count = TRY(reader.u32());
-  if (count > 16) return corrupt();  // HASH_COUNT of any TPM
+  if (count > kBanksMax) return corrupt();
   PcrChangeRecord change{.pcr = static_cast<uint8_t>(handle), .locality = locality, .digests = {}};
   for (uint32_t i = 0; i < count; ++i) {
     const Bank* bank = find_bank(TRY(reader.u16()));

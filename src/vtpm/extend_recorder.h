@@ -98,7 +98,6 @@ class ExtendRecorder final : public CommandObserver {
   View read(uint64_t from, size_t max) const;
 
  private:
-  Status read_banks(ResponseReader reader) HF_REQUIRES(mutex_);
   void leave_out_missing_banks(PcrChangeRecord& change) const HF_REQUIRES(mutex_);
   void begin(bool complete) HF_REQUIRES(mutex_);
   void add(PcrChangeRecord change) HF_REQUIRES(mutex_);
@@ -114,7 +113,7 @@ class ExtendRecorder final : public CommandObserver {
   BootRecord boot_ HF_GUARDED_BY(mutex_);
   std::vector<PcrChangeRecord> changes_ HF_GUARDED_BY(mutex_);
   bool started_up_ HF_GUARDED_BY(mutex_) = false;  // TPM2_Startup has succeeded
-  // By bank, the PCRs that it has, as bits; nothing before TPM2_Startup.
+  // By bank (TPM_ALG_ID), the PCRs that it has, as bits; nothing before TPM2_Startup.
   std::optional<std::map<uint16_t, uint32_t>> banks_ HF_GUARDED_BY(mutex_);
   bool full_ HF_GUARDED_BY(mutex_) = false;
   struct HashFree {

@@ -141,6 +141,31 @@ def enrols_through_the_vault(keeper, vault, directory):
     (directory / "ak.pub").write_text(run(["openssl", "x509", "-in", directory / "ak.pem", "-noout", "-pubkey"]).stdout)
 
 
+def signs_verdicts(vault, directory):
+    """openssl checks what the vault signs by the key set that it publishes."""
+    key, = vault.key_set()["keys"]
+    leaf, ca = (base64.b64decode(certificate) for certificate in key["x5c"])
+    (directory / "leaf.der").write_bytes(leaf)
+    run(["openssl", "x509", "-inform", "DER", "-in", directory / "leaf.der", "-out", directory / "leaf.pem"])
+    run(["openssl", "verify", "-x509_strict", "-CAfile", directory / "ca.pem", directory / "leaf.pem"])
+    (directory / "leaf.pub").write_text(run(["openssl", "x509", "-in", directory / "leaf.pem", "-noout", "-pubkey"]).stdout)
+    point = base64.urlsafe_b64decode(key["x"] + "=") + base64.urlsafe_b64decode(key["y"] + "=")
+    thumbprint = json.dumps({name: key[name] for name in ("crv", "kty", "x", "y")}, separators=(",", ":"))
+    check(point in leaf and ca and key["kid"] == base64.urlsafe_b64encode(hashlib.sha256(thumbprint.encode()).digest()).decode().rstrip("="),
+          "the key set has the key of its certificate, under its RFC 7638 name")
+    signing_input = b"eyJhbGciOiJFUzI1NiJ9.eyJhIjoxfQ"
+    numbers = vault.sign_token(signing_input)
+    halves = b""
+    for half in (numbers[:32], numbers[32:]):
+        number = half.lstrip(b"\0")
+        number = b"\0" * (number[0] >> 7) + number
+        halves += bytes((2, len(number))) + number
+    (directory / "token.sig").write_bytes(bytes((0x30, len(halves))) + halves)
+    (directory / "token").write_bytes(signing_input)
+    run(["openssl", "dgst", "-sha256", "-verify", directory / "leaf.pub", "-signature", directory / "token.sig", directory / "token"])
+    step("ok: openssl verifies its signature over a token, and its certificate by the site's CA")
+
+
 def quote(keeper, directory, selection=None):
     """A quote that tpm2_checkquote accepts, and refuses for another nonce."""
     nonce = os.urandom(32)
@@ -385,6 +410,7 @@ def test(directory):
         machine = TpmMachine(keeper.socket_path("tpm"), directory)
         records_what_tpm2_tools_extend(keeper, machine, directory)
         enrols_through_the_vault(keeper, vault, directory)
+        signs_verdicts(vault, directory)
         quotes_while_the_guest_works(keeper, machine, directory)
         survives_kill(keeper, machine)
         keeper.stop()
