@@ -44,6 +44,7 @@ std::vector<Bytes> encodings(std::string_view text) {
 void retext(BaselineEntry& entry, HashAlg bank, const PlannedChange::Text& change) {
   if (entry.text.find(change.was) == std::string::npos) return;
   std::string text = replaced(entry.text, change.was, change.is);
+  if (text.size() > kBaselineTextMax) return;
   std::vector<Bytes> before = encodings(entry.text);
   std::vector<Bytes> after = encodings(text);
   for (size_t i = 0; i < before.size(); ++i) {
