@@ -89,6 +89,9 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
                 " has no enrolled attestation key: " + pin.error().describe());
   }
   Bytes nonce = request.nonce.empty() ? own_nonce() : request.nonce;
+  // Before the keeper is asked where it is: a running VM writes on, and its own progress would look
+  // like state that was rolled back.
+  Result<vault::Freshness> fresh = services_.vault.read_freshness(all.row.id);
   all.keeper = TRY(read_keeper(watched.control, nonce));
   const std::string& boot = all.keeper.record.boot_id;
   if (watched.log_boot != boot) watched.log.clear();
@@ -131,7 +134,6 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
     all.context.pinned_ak_name = all.pin->ak_name;
     all.context.ak_certified = true;  // the vault keeps none that a trusted CA did not certify
   }
-  Result<vault::Freshness> fresh = services_.vault.read_freshness(all.row.id);
   if (fresh.ok()) all.context.freshness.durable = fresh->position.sequence;
   if (!stored.identity.empty()) {
     // The clock may stand still or go back over a crash; the count of resets never does.
