@@ -97,28 +97,22 @@ Result<SignatureDatabase> held_by(const VariableStore& store, const Target& targ
   return TRY_CONTEXT(SignatureDatabase::parse(held->data), std::string(target.name));
 }
 
+size_t how_many_not_in(const SignatureDatabase& known, SignatureDatabase these) {
+  these.remove(known);
+  return these.size();
+}
+
 Result<ChangeResult> change_signatures(VariableStore& store, const Target& target,
                                        const Change& change, const EfiTime& now) {
   const SignatureDatabase given = TRY(SignatureDatabase::parse(change.data));
   ChangeResult out{.variable = change.variable};
   SignatureDatabase next;
   if (change.action == ChangeAction::kSet) {
-    // What is there may be broken: replacing it is how to mend it.
-    auto before = held_by(store, target);
     next.append(given);
-    out.removed = before.ok() ? before->size() - std::min(before->size(),
-                                                          [&] {
-                                                            SignatureDatabase rest = *before;
-                                                            rest.remove(given);
-                                                            return before->size() - rest.size();
-                                                          }())
-                              : 0;
-    out.added = next.size();
-    if (before.ok()) {
-      SignatureDatabase fresh = next;
-      fresh.remove(*before);
-      out.added = fresh.size();
-    }
+    // What is there may be broken: replacing it is how to mend it.
+    const auto before = held_by(store, target);
+    out.added = before.ok() ? how_many_not_in(*before, next) : next.size();
+    out.removed = before.ok() ? how_many_not_in(next, *before) : 0;
     out.changed = !before.ok() || !(*before == next);
   } else {
     next = TRY(held_by(store, target));
@@ -126,7 +120,8 @@ Result<ChangeResult> change_signatures(VariableStore& store, const Target& targe
     if (change.action == ChangeAction::kRemove) out.removed = next.remove(given);
     out.changed = out.added + out.removed != 0;
   }
-  TRY(check_firmware_takes(next, is_platform_key(target)));
+  // What was given is checked already; what was there before may stay, whatever it is.
+  if (is_platform_key(target)) TRY(check_firmware_takes(next, true));
   if (!out.changed) {
     out.words = fmt::format("{}: as it was, {}", target.name, count(next.size()));
   } else if (next.empty()) {

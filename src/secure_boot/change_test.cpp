@@ -132,6 +132,20 @@ TEST(Change, mends_a_database_that_cannot_be_read) {
   EXPECT_TRUE(apply_change(store, {"db", ChangeAction::kSet, lists_of(key())}, kNow).ok());
 }
 
+TEST(Change, takes_out_what_firmware_would_not_have_taken) {
+  VariableStore store = store_of(kMicrosoftStore);
+  SignatureDatabase odd = SignatureDatabase::of_certificate(guids::kHoldfast, Bytes(40));
+  Variable db = *store.find(guids::kImageSecurity, "db");
+  SignatureDatabase content = SignatureDatabase::parse(db.data).value();
+  content.append(odd);
+  content.append(SignatureDatabase::of_certificate(guids::kHoldfast, Bytes(41)));
+  db.data = content.to_bytes();
+  ASSERT_TRUE(store.set(db).ok());
+  EXPECT_TRUE(apply_change(store, {"db", ChangeAction::kAppend, lists_of(key())}, kNow).ok());
+  EXPECT_TRUE(apply_change(store, {"db", ChangeAction::kRemove, odd.to_bytes()}, kNow).ok());
+  EXPECT_FALSE(apply_change(store, {"db", ChangeAction::kAppend, odd.to_bytes()}, kNow).ok());
+}
+
 TEST(Change, applies_a_signed_update_for_whatever_it_is_signed) {
   VariableStore store = store_of(kMicrosoftStore);
   const TestKey kek("Test KEK");
