@@ -150,6 +150,8 @@ Status run(const Arguments& arguments) {
     const sys::JsonObject keys{{"keys", sys::JsonArray{TRY(to_jwk(site.key.public_key()))}}};
     write_file(arguments.directory + "/jwks.json", as_bytes(sys::to_text(keys)));
   }
+  std::fprintf(stderr, "%zu VMs and %zu requests are made; measuring\n", vms.size(),
+               requests.size());
   sys::JsonArray& rates = out["rounds_per_s"].emplace_array();
   std::vector<double> latencies;
   double cpu_seconds = 0;
