@@ -18,12 +18,9 @@ Answer start_job(Services& services, std::string kind, const VmRow& row, JobWork
   return Response::json(TRY(services.jobs->view(id)), 202);
 }
 
-Answer show_keys(Services& services, const Request& request) {
-  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  uint64_t id = TRY(services.jobs->submit("secure-boot-show", row.name,
-                                          [&services, vm = row.id](Progress& progress) {
-                                            return show_secure_boot(services, vm, progress);
-                                          }));
+// For what takes seconds at most: who asks waits for the job.
+Answer wait_job(Services& services, std::string kind, const VmRow& row, JobWork work) {
+  uint64_t id = TRY(services.jobs->submit(std::move(kind), row.name, std::move(work)));
   auto end = std::chrono::steady_clock::now() + kShowLimit;
   uint64_t seen = 0;
   while (std::chrono::steady_clock::now() < end) {
@@ -37,6 +34,20 @@ Answer show_keys(Services& services, const Request& request) {
                .cause = "the VM's keeper did not show its variable store in time",
                .effect = "the keys are not known now",
                .mend = "holdfast job show " + std::to_string(id)};
+}
+
+Answer show_keys(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  return wait_job(services, "secure-boot-show", row, [&services, vm = row.id](Progress& progress) {
+    return show_secure_boot(services, vm, progress);
+  });
+}
+
+Answer check_vm(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  return wait_job(services, "vm-check", row, [&services, vm = row.id](Progress& progress) {
+    return check_boot(services, vm, progress);
+  });
 }
 
 Answer edit_keys(Services& services, const Request& request) {
@@ -87,6 +98,7 @@ void add_secure_boot_routes(Services& services, std::vector<Route>& routes) {
   };
   using enum Method;
   using enum Role;
+  routes.push_back({kGet, "/v1/vms/{vm}/check", kOperator, on(check_vm)});
   routes.push_back({kGet, "/v1/vms/{vm}/secure-boot", kOperator, on(show_keys)});
   routes.push_back({kPost, "/v1/vms/{vm}/secure-boot", kContributor, on(edit_keys)});
   routes.push_back({kPost, "/v1/vms/{vm}/secure-boot/saved", kContributor, on(keep_keys)});

@@ -51,6 +51,9 @@ sys::JsonArray compared_words(const attestation::AppraisalInput& input) {
 // Firmware that never hands over measures nothing of an operating system: no verdict can be good.
 void judge_stuck(Appraisal& appraisal) {
   if (appraisal.verdict == Verdict::kHealthy) appraisal.verdict = Verdict::kUnknown;
+  // The appraisal's own words for it say less than is known here.
+  std::erase_if(appraisal.reasons,
+                [](const attestation::Reason& r) { return r.code == "boot_not_finished"; });
   attestation::Reason reason{
       .severity = attestation::Severity::kUnknown,
       .code = "no_hand_over",

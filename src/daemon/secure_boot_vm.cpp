@@ -1,8 +1,10 @@
 #include "daemon/secure_boot_vm.h"
 
+#include "daemon/attestation_record.h"
 #include "daemon/keeper_client.h"
 #include "daemon/log.h"
 #include "daemon/vm_operations.h"
+#include "secure_boot/boot_option.h"
 #include "secure_boot/variables_json.h"
 
 namespace hf::daemon {
@@ -144,6 +146,66 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
   TRY(services.catalog->audit(actor, op, row.name, name));
   TRY(ask_vm_keeper(services, row, {{"op", op}, {"name", name}}, progress));
   return sys::JsonObject{{"vm", row.name}, {"name", name}};
+}
+
+namespace {
+
+// "yes", or why not.
+std::string judged(const secure_boot::SignedProgram& program,
+                   const secure_boot::SecureBootState& state) {
+  if (auto revoked = secure_boot::revocation_of(program, state)) {
+    return "revoked by " + revoked->words;
+  }
+  auto by = secure_boot::authority_for(program, state);
+  return by ? "allowed by " + by->words : "signed by nobody that the VM's keys trust";
+}
+
+}  // namespace
+
+Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  DiskKnowledge disk =
+      TRY(parse_disk_knowledge(TRY(services.catalog->attestation(vm)).explanations));
+  if (disk.programs.empty()) {
+    return Error{.code = ErrorCode::kNotFound,
+                 .cause = "what VM \"" + row.name +
+                          "\" boots is not known: its first disk was blank, or no boot program was "
+                          "found on it, when it was created",
+                 .effect = "nothing was checked",
+                 .mend = "holdfast vm check IMAGE, with an image of the disk"};
+  }
+  sys::JsonObject answer = TRY(ask_vm_keeper(services, row, {{"op", "secure_boot"}}, progress));
+  secure_boot::SecureBootVariables variables = TRY(variables_of(answer));
+  secure_boot::SecureBootState state = TRY(secure_boot::secure_boot_state_of(variables));
+  std::string text;
+  std::string refused;
+  sys::JsonArray programs;
+  for (const secure_boot::SignedProgram& program : disk.programs) {
+    const bool shim_lenient = program.judged_by == "shim" && state.shim_checks_nothing;
+    const bool good =
+        !state.enforced || shim_lenient ||
+        (!secure_boot::revocation_of(program, state) && secure_boot::authority_for(program, state));
+    std::string words = judged(program, state);
+    if (!good && refused.empty()) refused = program.path + " is " + words;
+    programs.push_back(sys::JsonObject{{"path", program.path},
+                                       {"judged_by", program.judged_by},
+                                       {"allowed", good},
+                                       {"words", words}});
+    text += "    " + program.path + "\n        " + program.judged_by + ": " + words + "\n";
+  }
+  const char* boots = refused.empty() ? "as far as seen" : "no";
+  std::string summary = !refused.empty() ? refused
+                        : state.enforced ? "the VM's keys allow every boot program that was seen"
+                                         : "Secure Boot is off: nothing is refused";
+  std::string head = "boots        " + std::string(boots) + "\n             " + summary +
+                     "\nseen         in the image, when the VM was created\n";
+  return sys::JsonObject{{"vm", row.name},
+                         {"boots", boots},
+                         {"summary", summary},
+                         {"secure_boot", state.enforced},
+                         {"seen", "in the image, when the VM was created"},
+                         {"programs", std::move(programs)},
+                         {"text", head + text}};
 }
 
 }  // namespace hf::daemon

@@ -33,6 +33,12 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
                                          const std::string& name, const std::string& actor,
                                          Progress& progress);
 
+// Would the VM's keys start what its disk boots? Judged by its present variables and by the boot
+// programs as they were in the image when the VM was created: the disk itself is its keeper's
+// alone. {"boots","summary","programs":[…],"text"}. kNotFound: the disk was blank or could not be
+// read then.
+Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress);
+
 // One question to the VM's keeper, which is started for it if the VM does not run.
 Result<sys::JsonObject> ask_vm_keeper(Services& services, const VmRow& row,
                                       const sys::JsonObject& question, Progress& progress);

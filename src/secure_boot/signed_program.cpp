@@ -22,6 +22,8 @@ std::optional<Authority> find_in(const SignatureSource& source, const SignedProg
   return std::nullopt;
 }
 
+}  // namespace
+
 std::optional<Authority> authority_for(const SignedProgram& program, const SecureBootState& state) {
   const SignatureSource db{state.db, "db", guids::kImageSecurity};
   if (program.judged_by == "firmware") return find_in(db, program, CertificatesTried::kAll);
@@ -34,7 +36,13 @@ std::optional<Authority> authority_for(const SignedProgram& program, const Secur
   return std::nullopt;
 }
 
-}  // namespace
+std::optional<Authority> revocation_of(const SignedProgram& program, const SecureBootState& state) {
+  const SignatureSource dbx{state.dbx, "dbx", guids::kImageSecurity};
+  if (auto found = find_in(dbx, program, CertificatesTried::kAll)) return found;
+  if (program.judged_by != "shim") return std::nullopt;
+  const SignatureSource mokx{state.mokx, "MokListXRT", guids::kShimLock};
+  return find_in(mokx, program, CertificatesTried::kAsShim);
+}
 
 std::vector<SignedProgram> signed_programs_of(const PreflightReport& report) {
   std::vector<SignedProgram> programs;

@@ -23,9 +23,12 @@ inline constexpr size_t kSignedProgramsMax = 16;
 
 // The programs of the path that decides, in boot order.
 std::vector<SignedProgram> signed_programs_of(const PreflightReport& report);
+// What would vouch for it under `state`; nullopt: nothing.
+std::optional<Authority> authority_for(const SignedProgram& program, const SecureBootState& state);
+// The entry of dbx (for shim's programs MokListX too) that forbids it. SBAT is not looked at.
+std::optional<Authority> revocation_of(const SignedProgram& program, const SecureBootState& state);
 // What would vouch for each under `state`, in boot order: firmware asks db; shim asks db, MokList,
-// then what it brings along itself. A program that nothing vouches for has no entry; revocations
-// are not looked at (the preflight does, before).
+// then what it brings along itself. A program that nothing vouches for has no entry.
 std::vector<Authority> authorities_of(const std::vector<SignedProgram>& programs,
                                       const SecureBootState& state);
 

@@ -1,0 +1,62 @@
+#include "daemon/rollover.h"
+
+#include <gtest/gtest.h>
+
+#include "base/base64.h"
+#include "daemon/secure_boot_vm.h"
+
+namespace hf::daemon {
+namespace {
+
+Result<RolloverRequest> parse(std::string_view text) {
+  return parse_rollover(*sys::parse_json_object(text));
+}
+
+TEST(Rollover, wants_changes_unless_it_goes_back) {
+  EXPECT_FALSE(parse("{}").ok());
+  EXPECT_FALSE(parse(R"({"changes":[]})").ok());
+  EXPECT_FALSE(parse(R"({"changes":[{"variable":"Boot0000","action":"delete"}]})").ok());
+  Result<RolloverRequest> back = parse(R"({"back":true,"timeout_seconds":0})");
+  ASSERT_TRUE(back.ok());
+  EXPECT_TRUE(back->back);
+  EXPECT_EQ(back->guest_limit.count(), 1);
+  Result<RolloverRequest> off = parse(R"({"changes":[{"variable":"dbx","action":"delete"}]})");
+  ASSERT_TRUE(off.ok()) << off.error().describe();
+  EXPECT_EQ(off->changes.size(), 1U);
+  EXPECT_FALSE(off->without_reseal);
+}
+
+TEST(Rollover, its_record_survives_json) {
+  RolloverRecord record{
+      .pcr7_before = "aa",
+      .pcr7_after = "bb",
+      .resealed = true,
+      .confirmed = false,
+      .way_back = {{"why", "back"}},
+      .back = {{.variable = "dbx", .action = secure_boot::ChangeAction::kDelete}}};
+  Result<RolloverRecord> again = parse_rollover_record(sys::to_text(to_json(record)));
+  ASSERT_TRUE(again.ok()) << again.error().describe();
+  EXPECT_EQ(again->pcr7_before, "aa");
+  EXPECT_TRUE(again->resealed);
+  EXPECT_FALSE(again->confirmed);
+  EXPECT_EQ(sys::to_text(again->way_back), R"({"why":"back"})");
+  EXPECT_EQ(again->back, record.back);
+}
+
+TEST(SecureBootVm, reads_what_a_keeper_says) {
+  std::string pk = base64_encode(Bytes(3, std::byte{1}));
+  Result<secure_boot::SecureBootVariables> read = variables_of(*sys::parse_json_object(
+      R"({"variables":{"PK":")" + pk +
+      R"(","KEK":null,"db":null,"dbx":null,"MokList":null,"MokListX":null,"SbatLevel":null},)"
+      R"("enabled":true,"shim_validation":false,"saved":[]})"));
+  ASSERT_TRUE(read.ok()) << read.error().describe();
+  EXPECT_TRUE(read->enabled);
+  EXPECT_FALSE(read->shim_validation);
+  attestation::KeyVariables named = key_variables(*read);
+  EXPECT_EQ(named.size(), 1U);
+  EXPECT_EQ(named["PK"].size(), 3U);
+  EXPECT_FALSE(variables_of(*sys::parse_json_object("{}")).ok());
+}
+
+}  // namespace
+}  // namespace hf::daemon
