@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+# timeout: 600
+# needs: qemu-2
+# programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
+"""Microsoft's 2011 certificates give way to those of 2023 in a running VM whose disk is sealed to PCR 7, and no step
+locks it out: 2011, both, 2023 alone, back; then a signed update of dbx. Each time the guest reseals for the PCR 7 that
+was predicted before it was measured, unlocks its disk, and the boot is Healthy. When no agent answers, the operation
+ends before anything has changed.
+
+HOLDFAST_ROLLOVERS=n (environment) sets how often the round is made; 1 by default, 20 in script/nightly.
+"""
+
+import os
+import time
+
+from lib import probe, uefi_vars
+from lib.agent import Agent
+from lib.attest import Boots, expect_healthy
+from lib.process import Failure, Processes, run
+from lib.report import check, main
+from lib.site import CliError, Site
+
+ROUNDS = int(os.environ.get("HOLDFAST_ROLLOVERS", "1"))
+VM = "probe"
+
+
+class Rollover:
+    def __init__(self, site, directory, kek):
+        self.site, self.directory, self.kek = site, directory, kek
+        self.boots = Boots(site, VM)
+        self.consoles = 0
+
+    def watch(self):
+        self.consoles += 1
+        self.console = self.site.vm_console(VM, self.directory / f"console{self.consoles}")
+
+    def pcr7(self):
+        return self.console.find(r"^HF PCR7 (\w+)")[2][1].lower()
+
+    def unlocked(self, what):
+        """The boot that the operation made: it unlocked by its vTPM."""
+        self.watch()
+        found, _ = probe.wait_unlocked(self.console)
+        check(found.disk == found.raw or found.disk + 1 == found.raw, f"{what}: the guest unlocked its disk; {found}")
+
+    def roll(self, what, *words):
+        started = time.monotonic()
+        result = self.site.json("secure-boot", "rollover", VM, *words, timeout=240)
+        result = result.get("result", result)
+        self.unlocked(what)
+        check(result["verdict"] == "Healthy" and result.get("resealed"), f"{what}: Healthy, and resealed")
+        check(self.pcr7() == result["pcr7_after"] != result["pcr7_before"],
+              f"{what}: PCR 7 is what was predicted; {time.monotonic() - started:.0f} s")
+
+    def update_dbx(self, key):
+        """An entry more, as its vendor would send it: signed by a key in KEK."""
+        (self.directory / "entry").write_bytes(uefi_vars.hash_list(os.urandom(32)))
+        update = self.directory / "dbx.update"
+        run([*self.site.argv("secure-boot", "sign-update", "dbx", self.directory / "entry"), "--append", "--key", key,
+             "--certificate", self.kek, "--out", update])
+        self.roll("an update of dbx", "--update", update)
+
+    def refused_without_agent(self):
+        agent = Agent(self.site.run_dir(VM) / "qga.sock")
+        agent.call("guest-exec", path="/bin/sh", arg=["-c", "kill $(cat /run/qemu-ga.pid)"])
+        agent.close()
+        before = self.site.json("secure-boot", "show", VM)
+        qemu = self.site.qemu_pid(VM)
+        try:
+            self.site.cli("secure-boot", "rollover", VM, "--to", "microsoft-2011")
+        except CliError as refused:
+            check("nothing was changed" in refused.parts()["effect"], f"no agent answers: {refused.parts()['cause']}")
+        else:
+            raise Failure("a roll-over went on although no agent answered")
+        check(self.site.json("secure-boot", "show", VM) == before and self.site.qemu_pid(VM) == qemu,
+              "the keys are as they were, and the VM runs on")
+
+
+def test(directory):
+    directory.chmod(0o711)
+    image, data = directory / "probe.img", probe.make_data_disk(directory / "data", rate=4)
+    run(["cp", "--sparse=always", probe.image(), image])
+    for path in (image, data):
+        path.chmod(0o644)
+    kek_key, kek = uefi_vars.make_key(directory, "kek", "Holdfast test KEK")
+    with Processes(directory) as processes:
+        site = Site(processes, directory, "north", 310000)
+        try:
+            site.init()
+            site.start()
+            site.vm_create(VM, [image, data], "--memory", "512M")
+            work = Rollover(site, directory, kek)
+            work.boots.start()
+            expect_healthy(work.boots.verdict(), "the first boot")
+            work.unlocked("as it was made")
+            for number in range(1, ROUNDS + 1):
+                work.roll(f"round {number}: 2011 and 2023", "--to", "microsoft-2011+2023", "--guest", "linux", "--kek", kek)
+                work.roll(f"round {number}: 2023 alone", "--to", "microsoft-2023", "--guest", "linux", "--kek", kek)
+                work.roll(f"round {number}: back", "--back")
+                if number < ROUNDS:
+                    work.roll(f"round {number}: 2011 alone", "--to", "microsoft-2011")
+            work.update_dbx(kek_key)
+            work.refused_without_agent()
+            check(not work.boots.unhealthy_so_far(), f"{ROUNDS} round(s): 0 lock-outs, no boot was Unhealthy")
+        finally:
+            site.end()
+
+
+if __name__ == "__main__":
+    main(test)
