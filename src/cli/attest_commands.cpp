@@ -42,6 +42,17 @@ Result<sys::JsonObject> object_of(sys::JsonValue value) {
   return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no object"};
 }
 
+Result<sys::JsonObject> file_object(const std::string& path) {
+  Result<sys::JsonObject> object =
+      sys::parse_json_object(as_text(TRY(read_input(path, kFileMax))), {.bytes_max = kFileMax});
+  if (object.ok()) return object;
+  return std::move(object)
+      .error()
+      .context(path)
+      .with_effect("nothing was done")
+      .with_mend("give a file of the form that docs/formats describes");
+}
+
 // "name      text", the name once for several lines.
 void print_lines(std::string_view name, const std::vector<std::string>& lines) {
   for (size_t i = 0; i < lines.size(); ++i) {
@@ -194,14 +205,11 @@ Status attest_keys(const Context& context, const AttestOptions&) {
 // A file's JSON object, or the name of a built-in policy.
 Result<sys::JsonValue> policy_argument(const std::string& text) {
   if (text == "linux" || text == "windows") return sys::JsonValue(text);
-  return sys::JsonValue(TRY(sys::parse_json_object(as_text(TRY(read_input(text, kFileMax))))));
+  return sys::JsonValue(TRY(file_object(text)));
 }
 
 Status attest_submit(const Context& context, const AttestOptions& options) {
-  sys::JsonObject body{
-      {"evidence", TRY(sys::parse_json_object(as_text(TRY(read_input(options.file, kFileMax))),
-                                              {.bytes_max = kFileMax}))},
-      {"nonce", options.nonce}};
+  sys::JsonObject body{{"evidence", TRY(file_object(options.file))}, {"nonce", options.nonce}};
   if (!options.policy.empty()) body["policy"] = TRY(policy_argument(options.policy));
   sys::JsonObject answer =
       TRY(object_of(TRY(context.client().post("/v1/attestation/appraise", body))));
@@ -239,7 +247,7 @@ Status policy_set(const Context& context, const AttestOptions& options) {
   sys::JsonObject body;
   if (!options.built_in.empty()) body["built_in"] = options.built_in;
   if (!options.file.empty()) {
-    body = TRY(sys::parse_json_object(as_text(TRY(read_input(options.file, kFileMax)))));
+    body = TRY(file_object(options.file));
   }
   sys::JsonObject view =
       TRY(object_of(TRY(context.client().put(target(options, "/policy"), body))));
@@ -321,7 +329,7 @@ Status baseline_act(const Context& context, const AttestOptions& options,
 Status baseline_announce(const Context& context, const AttestOptions& options) {
   sys::JsonObject change;
   if (!options.file.empty()) {
-    change = TRY(sys::parse_json_object(as_text(TRY(read_input(options.file, kFileMax)))));
+    change = TRY(file_object(options.file));
   }
   if (!options.why.empty()) change["why"] = options.why;
   if (!sys::has_member(change, "expires_us")) {

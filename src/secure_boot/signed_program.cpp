@@ -7,9 +7,9 @@
 namespace hf::secure_boot {
 namespace {
 
-bool shims_own(const Authority& authority) {
-  return authority.variable == "Shim" || authority.variable.starts_with("vendor_");
-}
+// What came with shim itself, which shows its own certificate in front of the machine owner's. The
+// store of a new VM has no MokList: what vouched from there then was shim's.
+bool shims_own(const Authority& authority) { return authority.variable != "db"; }
 
 std::optional<Authority> find_in(const SignatureSource& source, const SignedProgram& program,
                                  CertificatesTried tried) {
@@ -30,10 +30,9 @@ std::optional<Authority> authority_for(const SignedProgram& program, const Secur
   if (!state.mok_ignores_db) {
     if (auto found = find_in(db, program, CertificatesTried::kAsShim)) return found;
   }
-  const SignatureSource mok{state.mok, "MokListRT", guids::kShimLock};
-  if (auto found = find_in(mok, program, CertificatesTried::kAsShim)) return found;
   if (program.vouched && shims_own(*program.vouched)) return program.vouched;
-  return std::nullopt;
+  const SignatureSource mok{state.mok, "MokListRT", guids::kShimLock};
+  return find_in(mok, program, CertificatesTried::kAsShim);
 }
 
 std::optional<Authority> revocation_of(const SignedProgram& program, const SecureBootState& state) {

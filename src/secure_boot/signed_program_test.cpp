@@ -56,6 +56,18 @@ TEST_F(SignedProgramTest, nothing_vouches_where_db_has_no_signer) {
   EXPECT_TRUE(authorities_of({program_}, state_).empty());
 }
 
+TEST_F(SignedProgramTest, what_shim_brought_along_vouches_whatever_the_keys) {
+  SignedProgram grub{.judged_by = "shim",
+                     .sha256 = Bytes(32, std::byte{7}),
+                     .vouched = Authority{.variable = "MokListRT", .data = Bytes(20)}};
+  state_.db = SignatureDatabase();
+  auto by = authority_for(grub, state_);
+  ASSERT_TRUE(by.has_value());
+  EXPECT_EQ(by->variable, "MokListRT");
+  grub.vouched = std::nullopt;
+  EXPECT_FALSE(authority_for(grub, state_).has_value());
+}
+
 TEST_F(SignedProgramTest, a_revoked_digest_is_named) {
   EXPECT_FALSE(revocation_of(program_, state_).has_value());
   Digest digest;
