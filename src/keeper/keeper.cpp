@@ -11,6 +11,7 @@
 #include "keeper/items.h"
 #include "keeper/sandbox.h"
 #include "keeper/waiter.h"
+#include "secure_boot/variable_store.h"
 
 namespace hf::keeper {
 namespace {
@@ -45,12 +46,14 @@ Status Keeper::start(sys::InheritedFds& fds) {
   key_ = TRY_CONTEXT(vault_.fetch_key(config_.vm), "fetch the VM's key");
   reactor_ = TRY(sys::Reactor::create());
   if (fds.has("scratch")) scratch_memory_ = TRY(fds.take("scratch"));
+  const bool under_a_guest = succeeds_a_keeper();
   TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
   TRY_CONTEXT(confine_to_own_files(config_), "give up other files");
   TRY(report_freshness());
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
   TRY(take_over_held_bytes(state));
+  if (!under_a_guest) TRY(finish_reclaim(state));
   attestation_ = std::make_unique<AttestationService>(
       *reactor_, *front_, static_cast<GuestStateWriter&>(*this), clock_);
   TRY(start_vtpm(fds, state));
@@ -119,6 +122,25 @@ Status Keeper::take_over_held_bytes(GuestState& state) {
   turn_until([&] { return journal_->status().appended >= given || journal_->failed() != nullptr; });
   if (const Error* failed = journal_->failed(); failed != nullptr) return *failed;
   scratch_->clear();
+  return {};
+}
+
+// A guest that was killed while its firmware reclaimed space in the variable store leaves a store
+// that edk2 of 2022 may not start from: it erases all variables first, or stops in an exception.
+// Before the firmware sees it, the reclaim is carried to its end from the spare block's copy. A
+// store that cannot be read is the firmware's to judge.
+Status Keeper::finish_reclaim(GuestState& state) {
+  const auto store = secure_boot::VariableStore::parse(state.uefi_store);
+  if (!store.ok() || !store->recovered()) return {};
+  const ByteSpan whole = store->image();
+  HF_ASSERT(whole.size() == state.uefi_store.size());
+  Waiter written;
+  write_durable(kUefiStoreOffset, whole, written);
+  turn_until([&] { return written.done; });
+  TRY_CONTEXT(std::move(written.result), "end an interrupted reclaim of the UEFI variables");
+  state.uefi_store.assign(whole.begin(), whole.end());
+  std::fputs("holdfast-keeper: a reclaim of the UEFI variable store was cut off; it was ended\n",
+             stderr);
   return {};
 }
 

@@ -46,6 +46,7 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   Status open_journal();
   Status report_freshness();
   Status take_over_held_bytes(GuestState& state);
+  Status finish_reclaim(GuestState& state);
   bool succeeds_a_keeper() const;
   Status on_own_thread(std::move_only_function<void()> work);
   Status start_vtpm(sys::InheritedFds& fds, const GuestState& state);

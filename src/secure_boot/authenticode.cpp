@@ -165,6 +165,12 @@ Status AuthenticodeSignature::Impl::read_structure() {
   const auto named = algorithm_of(sk_X509_ALGOR_value(algorithms, 0)->algorithm);
   if (!named) return refused("its digest algorithm is none that firmware knows");
   algorithm = *named;
+  // One is the rule. (OpenSSL 3.0's PKCS7_verify leaks memory for those it does not know.)
+  for (int i = 1; i < sk_X509_ALGOR_num(algorithms); ++i) {
+    if (!algorithm_of(sk_X509_ALGOR_value(algorithms, i)->algorithm)) {
+      return refused("it lists a digest algorithm that firmware does not know");
+    }
+  }
   const PKCS7* contents = pkcs7->d.sign->contents;
   if (!is_object(contents->type, kSpcIndirectData)) return refused("it does not sign an image");
   const ASN1_TYPE* other = contents->d.other;

@@ -23,6 +23,7 @@ from lib.keeper import Keeper, Vault
 from lib.process import Failure, Processes, run, wait_until
 from lib.report import check, main, step
 from lib.tpm_machine import TpmMachine
+from lib.uefi_vars import cut_reclaim
 
 DISK = 16 << 20
 AK_HANDLE = "0x8101ff00"
@@ -302,6 +303,25 @@ def edits_secure_boot(keeper, directory):
           saved_names(keeper) == [*(f"copy-{i}" for i in range(1, 7)), "before-edit", "one-more"], "copies have names, and make room when given up")
 
 
+def ends_a_cut_reclaim(keeper, directory):
+    """The guest was killed while its firmware wrote the reclaimed variables back: OVMF may not start from that."""
+    before = answer(keeper, "secure_boot")["variables"]
+    path = directory / "cut.fd"
+    path.write_bytes(store_image(keeper, directory, "whole"))
+    cut_reclaim(path, 0)
+    run(["nbdcopy", path, keeper.uri("vars")])
+    keeper.process.kill()
+    keeper.start(successor=True)
+    keeper.wait_serving()
+    check(store_image(keeper, directory, "under-a-guest") == path.read_bytes(), "under a running guest the store is left to its firmware")
+    keeper.stop()
+    keeper.start()
+    keeper.wait_serving()
+    check(answer(keeper, "secure_boot")["variables"] == before and
+          store_image(keeper, directory, "ended")[:0x1000] == (directory / "whole").read_bytes()[:0x1000],
+          "before the next guest the reclaim that was cut off is ended: the variables are there again")
+
+
 def another_tpm_is_refused(processes, vault, site, keeper, directory):
     """The same VM on another vTPM's state, as an attacker or a mistake would have it."""
     keeper.stop()
@@ -417,6 +437,7 @@ def test(directory):
         keeper.start()
         keeper.wait_serving()
         edits_secure_boot(keeper, directory)
+        ends_a_cut_reclaim(keeper, directory)
         machine = TpmMachine(keeper.socket_path("tpm"), directory, "later")
         machine.power_on()
         machine.tool("tpm2_startup", "-c")

@@ -21,9 +21,9 @@ from lib.machine import VARS_MICROSOFT_KEYS
 from lib.peer_machine import PeerMachine
 from lib.process import Processes, run
 from lib.report import check, main, step
-from lib.uefi_vars import IMAGE_SECURITY, Variables, make_key
+from lib.uefi_vars import IMAGE_SECURITY, Variables, cut_reclaim, make_key
 
-BLOCK_BYTES, REGION_BYTES, WORKING_AT, SPARE_AT = 0x1000, 0x40000, 0x41000, 0x42000
+BLOCK_BYTES = 0x1000
 HOLDFAST = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast"
 DBX = f"/sys/firmware/efi/efivars/dbx-{IMAGE_SECURITY}"
 APPEND_ATTRIBUTES = 0x67  # those of dbx, and EFI_VARIABLE_APPEND_WRITE
@@ -84,20 +84,6 @@ class Bench:
         console.wait_for(says, probe.UNLOCK_SECONDS_MAX, unless=r"^HF BOOT")
         machine.kill()
         step(f"ok: {what} does not boot: {says}")
-
-
-def cut_reclaim(path, first_lost):
-    """The store as the firmware leaves it when it is cut off while it writes the reclaimed variables back: its copy in
-    the spare blocks is complete, and what the region holds from first_lost on is erased."""
-    image = bytearray(path.read_bytes())
-    image[SPARE_AT:SPARE_AT + REGION_BYTES] = image[:REGION_BYTES]
-    image[first_lost:REGION_BYTES] = b"\xff" * (REGION_BYTES - first_lost)
-    write, record = WORKING_AT + 32, WORKING_AT + 72
-    image[write] = 0xFC
-    struct.pack_into("<QQ", image, write + 24, 1, 0)
-    image[record] = 0xFD
-    struct.pack_into("<QQQq", image, record + 8, 0, 0x48, REGION_BYTES - 0x48, -SPARE_AT)
-    path.write_bytes(image)
 
 
 def shown(path):

@@ -23,6 +23,8 @@ _STORE_OFFSET, _STORE_HEADER_BYTES, _RECORD_BYTES = 0x48, 28, 60
 _LIVE = (0x3F, 0x3E)  # added; added and about to be replaced
 _VENDOR = {"PK": GLOBAL, "KEK": GLOBAL, "db": IMAGE_SECURITY, "dbx": IMAGE_SECURITY, "MokList": SHIM, "MokListX": SHIM}
 
+_REGION_BYTES, _WORKING_AT, _SPARE_AT = 0x40000, 0x41000, 0x42000  # OVMF's 4 MiB builds
+
 
 def _guid(text):
     return uuid.UUID(text).bytes_le
@@ -117,3 +119,17 @@ class Variables:
         image[start:self.end] = body + b"\xff" * (self.end - start - len(body))
         pathlib.Path(path).write_bytes(image)
         return pathlib.Path(path)
+
+
+def cut_reclaim(path, first_lost):
+    """The store as the firmware leaves it when it is cut off while it writes the reclaimed variables back: its copy in
+    the spare blocks is complete, and what the region holds from first_lost on is erased."""
+    image = bytearray(path.read_bytes())
+    image[_SPARE_AT:_SPARE_AT + _REGION_BYTES] = image[:_REGION_BYTES]
+    image[first_lost:_REGION_BYTES] = b"\xff" * (_REGION_BYTES - first_lost)
+    write, record = _WORKING_AT + 32, _WORKING_AT + 72
+    image[write] = 0xFC
+    struct.pack_into("<QQ", image, write + 24, 1, 0)
+    image[record] = 0xFD
+    struct.pack_into("<QQQq", image, record + 8, 0, 0x48, _REGION_BYTES - 0x48, -_SPARE_AT)
+    path.write_bytes(image)
