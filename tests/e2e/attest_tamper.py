@@ -6,10 +6,18 @@
 firmware's hand-over, and the reason names what changed: another kernel and command line, another GRUB, a GRUB that a
 key enrolled as MOK signed, a key added to db, a loader signed by a debug key, Secure Boot off. An unsigned loader does
 not boot. With everything put back the VM is Healthy again.
+
+Before that, evidence that the guest made with plain tpm2-tools is accepted by the site; with another VM's quote in it, an
+old quote, a log cut short or edited it is not.
 """
 
-from lib import probe, uefi_vars
-from lib.attest import GUEST_LOG, VERDICT_MS_MAX, Boots, expect_healthy, expect_reasons
+import base64
+import json
+import os
+
+from lib import guest_evidence, probe, uefi_vars
+from lib.agent import Agent
+from lib.attest import GUEST_LOG, VERDICT_MS_MAX, Boots, expect_healthy, expect_reasons, rest, words
 from lib.boot_chain import Disk
 from lib.process import Failure, Processes, run
 from lib.report import check, main, step
@@ -73,6 +81,50 @@ class Case:
         self.site.cli("secure-boot", "restore", VM, SAVED)
 
 
+POLICY = {"version": 1, "name": "tools", "extends": "linux", "baseline": "optional",
+          "evidence": {"quote": "required", "attestation_key": "any"}}
+
+
+def appraise(site, evidence, nonce):
+    """The site's signed opinion of evidence from anywhere."""
+    asked = base64.urlsafe_b64encode(nonce).decode().rstrip("=")
+    status, answer = rest(site, "POST", "/v1/attestation/appraise", {"evidence": evidence, "nonce": asked, "policy": POLICY})
+    if status != 200:
+        raise Failure(f"appraise: {status} {answer}")
+    return answer
+
+
+def check_evidence(site, directory):
+    """What the guest made by hand, and what somebody made of it."""
+    site.vm_create("other", [], "--blank", "16M", "--memory", "256M")
+    site.cli("vm", "start", "other")
+    nonce = os.urandom(32)
+    agent = Agent(site.run_dir(VM) / "qga.sock")
+    evidence = guest_evidence.gather(agent, nonce)
+    agent.close()
+    answer = appraise(site, evidence, nonce)
+    expect_healthy(answer, "evidence made in the guest with tpm2-tools")
+    check(answer["token"].count(".") == 2, "evidence made in the guest with tpm2-tools is accepted, and answered by a token")
+
+    def refused(what, nonce_asked=nonce, **changes):
+        answer = appraise(site, {**evidence, **changes}, nonce_asked)
+        if answer["verdict"] != "Unhealthy":
+            raise Failure(f"{what}: {words(answer)}")
+        step(f"ok: {what}: {answer['summary']}")
+
+    site.cli("attest", "evidence", "other", "--nonce", evidence["nonce"], "--out", directory / "other.json")
+    other = json.loads((directory / "other.json").read_text())
+    site.cli("vm", "stop", "other", "--force")
+    log = base64.b64decode(evidence["event_log"])
+    edited = bytearray(log)
+    edited[log.rindex(b"quiet")] ^= 1
+    refused("another VM's quote", quote=other["quote"], signature=other["signature"])
+    refused("another VM's quote with its key", **{part: other[part] for part in ("quote", "signature", "ak_public", "pcrs")})
+    refused("an old quote", nonce_asked=os.urandom(32))
+    refused("an event log cut short", event_log=base64.b64encode(log[:-40]).decode())
+    refused("an event log with one character of the command line edited", event_log=base64.b64encode(edited).decode())
+
+
 def test(directory):
     directory.chmod(0o711)
     image, data = directory / "probe.img", probe.make_data_disk(directory / "data", rate=4)
@@ -94,10 +146,11 @@ def test(directory):
             probe.wait_unlocked(case.console())
             expect_healthy(case.boots.verdict(GUEST_LOG), "the first boot with the guest's log")
             step("ok: the first boot is Healthy, without and with the guest's event log, and is the baseline")
+            check_evidence(site, directory)
 
             case.tampered("another kernel and command line", ("other-kernel", "other-cmdline"),
-                          ("program_changed", "extend"), ("command_line_changed", "kernel command line"))
-            case.tampered("another GRUB, signed by Debian too", ("other-grub",), ("program_changed", "extend"))
+                          ("program_changed", "Linux kernel", "extend"), ("command_line_changed", "kernel command line"))
+            case.tampered("another GRUB, signed by Debian too", ("other-grub",), ("program_changed", "GRUB", "extend"))
             case.boots.off()
             site.cli("secure-boot", "save", VM, SAVED)
             case.boots.start()

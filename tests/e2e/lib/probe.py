@@ -14,6 +14,7 @@ MARKER_OFFSET = 8192
 LOG_HEADER_OFFSET = 64 << 10
 LOG_OFFSET = 68 << 10
 PCR_TEXT_OFFSET = 640 << 10
+PCR_COUNT = 24
 UNLOCK_SECONDS_MAX = 90  # 15 to 25 s on an idle machine; builds run beside the tests
 
 
