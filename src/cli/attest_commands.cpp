@@ -87,6 +87,13 @@ std::vector<std::string> strings_of(const sys::JsonObject& object, std::string_v
                                                       : std::vector<std::string>{};
 }
 
+// A token is for programs; what fits on a line tells it from another.
+void print_token(const std::string& token, const std::string& vm) {
+  const bool none = token == "-";
+  print_lines("token",
+              {none ? token : token.substr(0, 32) + "… (holdfast attest token " + vm + ")"});
+}
+
 void print_record(const sys::JsonObject& record) {
   std::string checked = time_text(record, "time_us") + ", " + cell(record, "trigger");
   if (cell(record, "trigger") == "boot" && sys::has_member(record, "after_hand_over_ms")) {
@@ -151,10 +158,7 @@ Status attest_show(const Context& context, const AttestOptions& options) {
     print_lines("key", {cell(view, "key.ak_name") + ", certified by site " +
                         cell(view, "key.certified_by")});
   }
-  std::string token = cell(view, "newest.token");
-  print_lines("token", {token == "-" ? "-"
-                                     : token.substr(0, 32) + "… (holdfast attest token " +
-                                           cell(view, "vm") + ")"});
+  print_token(cell(view, "newest.token"), cell(view, "vm"));
   if (options.history) print_history(view);
   return {};
 }
@@ -170,7 +174,7 @@ Status attest_check(const Context& context, const AttestOptions& options) {
   }
   print_lines("verdict", {cell(record, "verdict")});
   print_record(record);
-  print_lines("token", {cell(record, "token")});
+  print_token(cell(record, "token"), options.vm);
   return {};
 }
 

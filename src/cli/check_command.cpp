@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "cli/grammar.h"
+#include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
 #include "secure_boot/boot_option.h"
 #include "secure_boot/content.h"
@@ -30,19 +31,6 @@ struct CheckOptions {
 Result<sb::VariableStore> read_store(const std::string& path) {
   const Bytes bytes = TRY(read_file(path, sb::kContentBytesMax));
   return TRY_CONTEXT(sb::VariableStore::parse(bytes), path);
-}
-
-Result<sb::CertificatePool> certificate_pool(const std::vector<std::string>& files) {
-  sb::CertificatePool pool;
-  for (const std::string& path : files) {
-    const Bytes bytes = TRY(read_file(path, sb::kContentBytesMax));
-    TRY_CONTEXT(sb::add_certificates(pool, bytes), path);
-  }
-  for (const sb::HostFile& host : sb::host_certificate_files()) {
-    auto bytes = read_file(std::string(host.path), sb::kContentBytesMax);
-    if (bytes.ok()) TRY_CONTEXT(sb::add_certificates(pool, *bytes), host.path);
-  }
-  return pool;
 }
 
 // The store of a new VM after `holdfast secure-boot profile` with that name.

@@ -21,10 +21,7 @@ Result<std::vector<Bytes>> certificates_of(const std::vector<std::string>& files
   return all;
 }
 
-namespace {
-
-// What the host has, as far as it can be read, and the operator's own files.
-Result<sb::CertificatePool> pool_of(const std::vector<std::string>& files) {
+Result<sb::CertificatePool> certificate_pool(const std::vector<std::string>& files) {
   sb::CertificatePool pool;
   for (const std::string& path : files) {
     const Bytes bytes = TRY(read_file(path, sb::kContentBytesMax));
@@ -36,6 +33,8 @@ Result<sb::CertificatePool> pool_of(const std::vector<std::string>& files) {
   }
   return pool;
 }
+
+namespace {
 
 Result<sb::ProfileOptions> profile_options(sb::Profile profile, const ProfileWords& words) {
   sb::ProfileOptions options{.guest = words.guest == "linux" ? sb::GuestKind::kLinux
@@ -80,7 +79,7 @@ void add_profile_options(CLI::App* sub, ProfileWords& words) {
 Result<sb::ProfilePlan> plan_profile_words(const ProfileWords& words,
                                            const sb::SecureBootVariables& present) {
   const sb::Profile profile = TRY(sb::parse_profile(words.profile));
-  const sb::CertificatePool pool = TRY(pool_of(words.certificates));
+  const sb::CertificatePool pool = TRY(certificate_pool(words.certificates));
   return sb::plan_profile(profile, pool, TRY(profile_options(profile, words)), present);
 }
 

@@ -32,5 +32,7 @@ Result<secure_boot::ProfilePlan> plan_profile_words(
     const ProfileWords& words, const secure_boot::SecureBootVariables& present);
 // Certificates in these files, in their order.
 Result<std::vector<Bytes>> certificates_of(const std::vector<std::string>& files);
+// What the host has, as far as it can be read, and the operator's own files.
+Result<secure_boot::CertificatePool> certificate_pool(const std::vector<std::string>& files);
 
 }  // namespace hf::cli

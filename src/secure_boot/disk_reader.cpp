@@ -2,56 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <linux/fs.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <optional>
 
+#include "sys/disk_image.h"
+
 namespace hf::secure_boot {
-namespace {
-
-struct OtherFormat {
-  std::string_view name;  // as qemu-img names it
-  size_t offset;
-  std::string_view bytes;
-};
-
-// From QEMU's block drivers' probe functions.
-constexpr OtherFormat kOtherFormats[] = {
-    {"qcow2", 0, std::string_view("QFI\xfb", 4)},
-    {"vmdk", 0, "KDMV"},
-    {"vmdk", 0, "# Disk DescriptorFile"},
-    {"vhdx", 0, "vhdxfile"},
-    {"vpc", 0, "conectix"},
-    {"vdi", 64, std::string_view("\x7f\x10\xda\xbe", 4)},
-    {"qed", 0, std::string_view("QED\0", 4)},
-};
-
-std::optional<std::string_view> other_format(std::string_view head) {
-  for (const OtherFormat& format : kOtherFormats) {
-    if (head.size() < format.offset + format.bytes.size()) continue;
-    if (head.substr(format.offset, format.bytes.size()) == format.bytes) return format.name;
-  }
-  return std::nullopt;
-}
-
-Result<uint64_t> size_of(int fd, const std::string& path) {
-  struct stat info{};
-  if (::fstat(fd, &info) != 0) return errno_error(errno, "disk image " + path);
-  if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
-  uint64_t size = 0;
-  if (S_ISBLK(info.st_mode) && ::ioctl(fd, BLKGETSIZE64, &size) == 0) return size;
-  return Error{.code = ErrorCode::kInvalidArgument,
-               .cause = path + " is neither a file nor a block device",
-               .effect = "nothing was checked",
-               .mend = "give the path of a raw disk image"};
-}
-
-}  // namespace
-
 Result<Bytes> BlockSource::read_bytes(uint64_t offset, size_t count) {
   if (offset > size() || count > size() - offset) {
     return Error{.code = ErrorCode::kCorrupt, .cause = "a read beyond the end of the disk"};
@@ -97,10 +55,12 @@ Result<FileSource> FileSource::open(const std::string& path) {
         .with_effect("nothing was checked")
         .with_mend("check path and mode: ls -l " + path);
   }
-  const uint64_t size = TRY(size_of(fd.get(), path));
+  Result<uint64_t> found = sys::disk_image_size(fd.get(), path);
+  if (!found.ok()) return std::move(found).error().with_effect("nothing was checked");
+  const uint64_t size = *found;
   FileSource source(std::move(fd), size);
   Bytes head = TRY(source.read_bytes(0, std::min<uint64_t>(size, 512)));
-  if (std::optional<std::string_view> format = other_format(as_text(head))) {
+  if (std::optional<std::string_view> format = sys::foreign_image_format(head)) {
     return Error{
         .code = ErrorCode::kUnsupported,
         .cause = fmt::format("the disk image {} is of format {}; only raw images are read", path,
