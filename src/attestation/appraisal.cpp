@@ -204,7 +204,7 @@ Ear to_ear(const Appraisal& appraisal, const AppraisalContext& context) {
   ear.vm.incarnation = context.incarnation;
   ear.vm.sequence = context.sequence;
   ear.vm.role = context.role;
-  ear.vm.freshness = freshness_words(context);
+  ear.vm.freshness = freshness_words(context, appraisal);
   ear.vm.verdict = name_of(appraisal.verdict);
   for (const Reason& reason : appraisal.reasons) {
     if (reason.severity == Severity::kNote || ear.vm.reasons.size() == kEarReasonsMax) continue;

@@ -43,7 +43,10 @@ struct FreshnessFacts {
   std::optional<Sequence> durable;       // the vault's record of the newest durable position
   bool on_lineage = true;                // that position lies on the journal's chain
   std::optional<TpmCounters> last_seen;  // of the same AK, in an earlier quote
-  std::string declared;                  // an audited recovery to an earlier point: why; else empty
+  // That quote was of an earlier boot: each TPM2_Startup since has raised one of the counts, so
+  // equal ones are of a copy of the state.
+  bool another_boot = false;
+  std::string declared;  // an audited recovery to an earlier point: why; else empty
 };
 
 struct AppraisalContext {
@@ -111,7 +114,7 @@ sys::JsonObject to_json(const Appraisal& appraisal);
 Appraisal appraise(const AppraisalInput& input);
 
 // "current", "older-declared", "older", "unknown": what is known of the state's freshness.
-std::string freshness_words(const AppraisalContext& context);
+std::string freshness_words(const AppraisalContext& context, const Appraisal& appraisal);
 
 // The token's content. Whoever issues it adds the verifier's name, nonces and times.
 Ear to_ear(const Appraisal& appraisal, const AppraisalContext& context);

@@ -297,11 +297,11 @@ TEST_F(JudgedEvidence, state_that_was_rolled_back_is_found) {
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
   input.context.sequence = Sequence(99);
   expect_failure(appraise(input), "state_rolled_back");
-  EXPECT_EQ(freshness_words(input.context), "older");
+  EXPECT_EQ(freshness_words(input.context, appraise(input)), "older");
   input.context.freshness.declared = "recovery point of Monday, change 4711";
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
   EXPECT_TRUE(has_reason(appraise(input), "declared_state_rolled_back"));
-  EXPECT_EQ(freshness_words(input.context), "older-declared");
+  EXPECT_EQ(freshness_words(input.context, appraise(input)), "older-declared");
 
   input.context.freshness = {.durable = Sequence(90), .on_lineage = false};
   expect_failure(appraise(input), "state_forked");
@@ -317,6 +317,13 @@ TEST_F(JudgedEvidence, a_vtpm_that_went_back_is_found_by_its_counters) {
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy);
   // The TPM adds a constant, so the count may pass its end.
   input.context.freshness.last_seen = TpmCounters{.reset_count = 0xfffffff0};
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy);
+  // A copy made before the last boot counts up to where that boot was.
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 7, .restart_count = 0};
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << "the same boot asked again";
+  input.context.freshness.another_boot = true;
+  expect_failure(appraise(input), "tpm_went_back");
+  input.context.freshness.last_seen = TpmCounters{.reset_count = 6};
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy);
   Appraisal appraisal = appraise(input);
   EXPECT_EQ(appraisal.counters, (TpmCounters{.clock = 5000, .reset_count = 7}));

@@ -127,8 +127,8 @@ void judge_freshness(const AppraisalInput& input, Judge& judge) {
         .fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, std::move(code),
               std::move(words))
         .mend =
-        "if an older recovery point was chosen on purpose, declare it (holdfast failover --point); "
-        "if not, start from the newest one";
+        "if an older state was put back on purpose, say so: holdfast attest baseline accept VM; if "
+        "not, find who did, and take the VM over from its replica";
   };
   if (facts.durable && context.sequence < *facts.durable) {
     older("state_rolled_back",
@@ -150,6 +150,11 @@ void judge_freshness(const AppraisalInput& input, Judge& judge) {
                       "put in its place",
                       resets < 0 ? -int64_t{resets} : -int64_t{restarts},
                       resets < 0 ? "resets" : "restarts"));
+  } else if (facts.another_boot && resets == 0 && clock.restart_count <= last.restart_count) {
+    older("tpm_went_back",
+          fmt::format("the vTPM counts {} resets, as many as at an earlier boot: an older state of "
+                      "it was put in its place",
+                      clock.reset_count));
   }
 }
 

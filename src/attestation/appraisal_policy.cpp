@@ -203,12 +203,18 @@ void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot, Ju
   }
 }
 
-std::string freshness_words(const AppraisalContext& context) {
-  const FreshnessFacts& facts = context.freshness;
-  if (!facts.durable) return "unknown";
-  bool older = context.sequence < *facts.durable || !facts.on_lineage;
-  if (!older) return "current";
-  return facts.declared.empty() ? "older" : "older-declared";
+std::string freshness_words(const AppraisalContext& context, const Appraisal& appraisal) {
+  auto told = [&](std::string_view prefix) {
+    return std::ranges::any_of(appraisal.reasons, [&](const Reason& reason) {
+      for (std::string_view code : {"state_rolled_back", "state_forked", "tpm_went_back"}) {
+        if (reason.code == std::string(prefix).append(code)) return true;
+      }
+      return false;
+    });
+  };
+  if (told("")) return "older";
+  if (told("declared_")) return "older-declared";
+  return context.freshness.durable ? "current" : "unknown";
 }
 
 }  // namespace hf::attestation

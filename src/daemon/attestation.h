@@ -122,8 +122,7 @@ class Attestation {
 
   // The key pinned in the vault; enrols the vTPM's at first use.
   Result<vault::AttestationPin> pinned(const VmRow& row, const std::string& control_socket);
-  void remember_identity(const VmRow& row, const vault::AttestationPin& pin,
-                         std::optional<uint32_t> reset_count);
+  void remember_identity(const VmRow& row, const vault::AttestationPin& pin, const Gathered& seen);
 
   Result<attestation::Baseline> stored_baseline(VmId vm);
   Status store_baseline(const VmRow& row, const attestation::Baseline& baseline);

@@ -105,6 +105,8 @@ Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::
     TRY(services_.catalog->audit(actor, "attestation baseline accepted", row.name,
                                  all.keeper.record.boot_id));
     TRY(store_baseline(row, all.baseline));
+    // The operator's word is for the state that this boot is of, too.
+    if (all.pin) remember_identity(row, *all.pin, all);
     event(row, Severity::kInfo, "attestation.baseline",
           mode == attestation::AcceptMode::kReplace ? "the present boot is the baseline now"
                                                     : "the present boot was added to the baseline");

@@ -140,8 +140,9 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
   if (fresh.ok()) all.context.freshness.durable = fresh->position.sequence;
   if (!stored.identity.empty()) {
     // The clock may stand still or go back over a crash; the count of resets never does.
-    all.context.freshness.last_seen =
-        attestation::TpmCounters{.reset_count = TRY(parse_identity(stored.identity)).reset_count};
+    const AttestationIdentity known = TRY(parse_identity(stored.identity));
+    all.context.freshness.last_seen = attestation::TpmCounters{.reset_count = known.reset_count};
+    all.context.freshness.another_boot = !known.boot_id.empty() && known.boot_id != boot;
   }
   return all;
 }
@@ -249,11 +250,11 @@ Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathere
   note_change(all.row, verdict, appraisal);
   verdict.id = TRY(services_.catalog->add_verdict(all.row.id, verdict));
   record["id"] = verdict.id;
-  if (all.pin) {
-    std::optional<uint32_t> resets;
-    if (appraisal.counters) resets = appraisal.counters->reset_count;
-    remember_identity(all.row, *all.pin, resets);
-  }
+  // An older state does not become the measure by being looked at twice: that takes accept_boot().
+  const bool older = std::ranges::any_of(appraisal.reasons, [](const attestation::Reason& reason) {
+    return reason.code == "tpm_went_back" || reason.code == "state_rolled_back";
+  });
+  if (all.pin && !older) remember_identity(all.row, *all.pin, all);
   {
     std::lock_guard lock(mutex_);
     verdict_kept_.notify_all();

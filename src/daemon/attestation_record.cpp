@@ -37,7 +37,8 @@ sys::JsonObject to_json(const AttestationIdentity& identity) {
           {"ak_name", to_hex(identity.ak_name)},
           {"certificate", identity.certificate},
           {"certified_by", identity.certified_by.hex()},
-          {"reset_count", identity.reset_count}};
+          {"reset_count", identity.reset_count},
+          {"boot_id", identity.boot_id}};
 }
 
 Result<AttestationIdentity> parse_identity(std::string_view text) {
@@ -49,6 +50,7 @@ Result<AttestationIdentity> parse_identity(std::string_view text) {
   identity.certified_by = TRY(SiteId::parse_hex(TRY(sys::get_string(json, "certified_by"))));
   uint64_t resets = TRY(sys::get_u64(json, "reset_count"));
   identity.reset_count = static_cast<uint32_t>(std::min<uint64_t>(resets, UINT32_MAX));
+  identity.boot_id = TRY(sys::get_string_or(json, "boot_id", ""));
   return identity;
 }
 

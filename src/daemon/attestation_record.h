@@ -27,7 +27,8 @@ struct AttestationIdentity {
   Bytes ak_name;
   std::string certificate;  // PEM
   SiteId certified_by;
-  uint32_t reset_count = 0;  // of the newest quote
+  uint32_t reset_count = 0;  // of the newest quote that was not of an older state
+  std::string boot_id;       // the boot that it was of; empty: not known
   bool operator==(const AttestationIdentity&) const = default;
 };
 sys::JsonObject to_json(const AttestationIdentity& identity);

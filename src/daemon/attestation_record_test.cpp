@@ -59,7 +59,8 @@ TEST(AttestationIdentity, survives_json) {
                                .ak_name = Bytes(34, std::byte{4}),
                                .certificate = "-----BEGIN CERTIFICATE-----\n",
                                .certified_by = {},
-                               .reset_count = 7};
+                               .reset_count = 7,
+                               .boot_id = "0011223344556677"};
   Result<AttestationIdentity> again = parse_identity(sys::to_text(to_json(identity)));
   ASSERT_TRUE(again.ok()) << again.error().describe();
   EXPECT_EQ(*again, identity);

@@ -45,7 +45,7 @@ Result<vault::AttestationPin> Attestation::pinned(const VmRow& row,
 }
 
 void Attestation::remember_identity(const VmRow& row, const vault::AttestationPin& pin,
-                                    std::optional<uint32_t> reset_count) {
+                                    const Gathered& seen) {
   AttestationIdentity identity{.ak_public = pin.ak_public,
                                .ak_name = pin.ak_name,
                                .certificate = pin.certificate_pem,
@@ -53,10 +53,15 @@ void Attestation::remember_identity(const VmRow& row, const vault::AttestationPi
   Result<AttestationRow> stored = services_.catalog->attestation(row.id);
   if (stored.ok() && !stored->identity.empty()) {
     Result<AttestationIdentity> old = parse_identity(stored->identity);
-    if (old.ok()) identity.reset_count = old->reset_count;
+    if (old.ok()) {
+      identity.reset_count = old->reset_count;
+      identity.boot_id = old->boot_id;
+    }
   }
-  // A count that went back was told in the verdict; from now on what there is counts.
-  if (reset_count) identity.reset_count = *reset_count;
+  if (seen.quote) {
+    identity.reset_count = seen.quote->clock.reset_count;
+    identity.boot_id = seen.keeper.record.boot_id;
+  }
   std::string text = sys::to_text(to_json(identity));
   if (stored.ok() && stored->identity == text) return;
   Status kept = services_.catalog->set_attestation(row.id, AttestationPart::kIdentity, text);
