@@ -20,7 +20,6 @@ struct AttestOptions {
   std::string nonce;
   std::string file;
   std::string policy;
-  std::string built_in;
   std::string why;
   std::string expires = "7d";
   std::string change;
@@ -43,8 +42,11 @@ Result<sys::JsonObject> object_of(sys::JsonValue value) {
 }
 
 Result<sys::JsonObject> file_object(const std::string& path) {
-  Result<sys::JsonObject> object =
-      sys::parse_json_object(as_text(TRY(read_input(path, kFileMax))), {.bytes_max = kFileMax});
+  Result<Bytes> bytes = read_input(path, kFileMax);
+  if (!bytes.ok()) {
+    return std::move(bytes).error().with_effect("nothing was done").with_mend("ls -l " + path);
+  }
+  Result<sys::JsonObject> object = sys::parse_json_object(as_text(*bytes), {.bytes_max = kFileMax});
   if (object.ok()) return object;
   return std::move(object)
       .error()
@@ -242,16 +244,20 @@ Status policy_show(const Context& context, const AttestOptions& options) {
 }
 
 Status policy_set(const Context& context, const AttestOptions& options) {
-  if ((!options.file.empty() + !options.built_in.empty() + options.standard) != 1) {
+  if (options.file.empty() != options.standard) {
     return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "one of FILE, --built-in and --default is needed",
+                 .cause = "either a policy or --default is needed",
                  .effect = "the policy is as it was",
-                 .mend = "holdfast attest policy set VM FILE"};
+                 .mend = "holdfast attest policy set VM linux, windows or FILE"};
   }
   sys::JsonObject body;
-  if (!options.built_in.empty()) body["built_in"] = options.built_in;
-  if (!options.file.empty()) {
-    body = TRY(file_object(options.file));
+  if (!options.standard) {
+    sys::JsonValue policy = TRY(policy_argument(options.file));
+    if (policy.is_object()) {
+      body = std::move(policy).as_object();
+    } else {
+      body["built_in"] = std::move(policy);
+    }
   }
   sys::JsonObject view =
       TRY(object_of(TRY(context.client().put(target(options, "/policy"), body))));
@@ -376,9 +382,8 @@ void add_policy(CLI::App* attest, Line& line, const Options& options) {
   verb(vm_verb(policy, "show", "the VM's policy, as a file", options), line,
        [options](const Context& context) { return policy_show(context, *options); });
   CLI::App* set = vm_verb(policy, "set", "give the VM another policy", options);
-  set->add_option("file", options->file, "JSON, see docs/formats/appraisal-policy.md");
-  set->add_option("--built-in", options->built_in, "linux or windows")
-      ->check(CLI::IsMember({"linux", "windows"}));
+  set->add_option("policy", options->file,
+                  "linux, windows or a file (docs/formats/appraisal-policy.md)");
   set->add_flag("--default", options->standard, "the default again");
   verb(set, line, [options](const Context& context) { return policy_set(context, *options); });
 }
