@@ -188,20 +188,22 @@ Result<sys::JsonObject> Rollover::finish(RolloverRecord record, const Result<Ver
                          {"back", mend}};
   if (record.resealed) {
     progress_.step("ask the guest to reseal for the new value alone");
+    // Kept before the guest is asked: if its answer is lost, it may open under the new value alone,
+    // and a way back that does not ask it to reseal first would lock it out.
+    record.confirmed = true;
+    TRY(keep(record));
     Status confirmed = reseal({"present"}, request_.guest_limit);
-    record.confirmed = confirmed.ok();
     result["resealed"] = confirmed.ok();
     if (!confirmed.ok())
-      result["note"] = "the old value still opens too: " + confirmed.error().cause;
+      result["note"] = "the old value may still open too: " + confirmed.error().cause;
   }
-  TRY(keep(record));
   return result;
 }
 
 Result<sys::JsonObject> Rollover::back() {
   RolloverRecord record = TRY(kept());
   attestation::PlannedChange change = TRY(attestation::planned_change_from(record.way_back));
-  // What was never confirmed still opens under the old value.
+  // What the guest was never asked to give up still opens under the old value.
   if (record.confirmed && !request_.without_reseal) {
     if (!running()) {
       return Error{.code = ErrorCode::kConflict,

@@ -37,7 +37,7 @@ struct RolloverRecord {
   std::string pcr7_before;  // SHA-256, hex
   std::string pcr7_after;
   bool resealed = false;     // the guest was asked to reseal for both
-  bool confirmed = false;    // the guest opens under the new value alone
+  bool confirmed = false;    // the guest was asked to open under the new value alone
   sys::JsonObject way_back;  // the planned change that going back is (attestation/baseline.h)
   std::vector<secure_boot::Change> back;
 };

@@ -10,13 +10,15 @@ ends before anything has changed.
 HOLDFAST_ROLLOVERS=n (environment) sets how often the round is made; 1 by default, 20 in script/nightly.
 """
 
+import json
 import os
+import signal
 import time
 
 from lib import probe, uefi_vars
 from lib.agent import Agent
 from lib.attest import Boots, expect_healthy
-from lib.process import Failure, Processes, run
+from lib.process import Failure, Processes, run, wait_until
 from lib.report import check, main
 from lib.site import CliError, Site
 
@@ -60,6 +62,21 @@ class Rollover:
              "--certificate", self.kek, "--out", update])
         self.roll("an update of dbx", "--update", update)
 
+    def daemon_dies_then_back(self):
+        """The daemon dies after the guest was asked to give the old value up, and never hears its answer."""
+        forward = self.site.processes.start(self.site.argv("secure-boot", "rollover", VM, "--to", "microsoft-2011"), name="forward")
+
+        def asked():
+            newest = self.site.json("job", "list")[0]
+            return newest["kind"].startswith("secure-boot") and "new value alone" in json.dumps(newest)
+
+        wait_until(asked, 200, "the guest is asked to reseal for the new value alone", interval=0.05)
+        os.kill(self.site.pids_of("holdfastd")[0], signal.SIGKILL)
+        forward.wait(30)
+        self.site.wait_answers()
+        time.sleep(15)  # the hook in the guest ends by itself
+        self.roll("back, after the daemon died at the end of the way forward", "--back")
+
     def refused_without_agent(self):
         agent = Agent(self.site.run_dir(VM) / "qga.sock")
         agent.call("guest-exec", path="/bin/sh", arg=["-c", "kill $(cat /run/qemu-ga.pid)"])
@@ -99,6 +116,7 @@ def test(directory):
                 work.roll(f"round {number}: back", "--back")
                 if number < ROUNDS:
                     work.roll(f"round {number}: 2011 alone", "--to", "microsoft-2011")
+            work.daemon_dies_then_back()
             work.update_dbx(kek_key)
             work.refused_without_agent()
             check(not work.boots.unhealthy_so_far(), f"{ROUNDS} round(s): 0 lock-outs, no boot was Unhealthy")
