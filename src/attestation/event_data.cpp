@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace hf::attestation {
 namespace {
 
@@ -47,22 +49,6 @@ bool looks_utf16(ByteSpan text) {
   return text[0] != std::byte{} && text[1] == std::byte{};
 }
 
-// The length of the well-formed UTF-8 sequence at `at`, 0 if it is not one (RFC 3629).
-size_t utf8_length(std::string_view text, size_t at) {
-  auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  uint8_t lead = byte(at);
-  if (lead < 0x80) return 1;
-  size_t size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
-  if (lead < 0xc2 || lead > 0xf4 || at + size > text.size()) return 0;
-  for (size_t i = 1; i < size; ++i) {
-    if ((byte(at + i) & 0xc0) != 0x80) return 0;
-  }
-  uint8_t second = byte(at + 1);
-  bool overlong = (lead == 0xe0 && second < 0xa0) || (lead == 0xf0 && second < 0x90);
-  bool outside = (lead == 0xed && second > 0x9f) || (lead == 0xf4 && second > 0x8f);
-  return overlong || outside ? 0 : size;
-}
-
 }  // namespace
 
 std::string utf8_of_utf16(ByteSpan utf16) {
@@ -93,20 +79,16 @@ std::string printable(ByteSpan bytes, size_t size_max) {
   }
   text = text.substr(0, text.find('\0'));
   std::string out;
-  for (size_t i = 0; i < text.size();) {
+  while (!text.empty()) {
     if (out.size() >= size_max) return out + "…";
-    size_t length = utf8_length(text, i);
-    auto byte = static_cast<uint8_t>(text[i]);
-    // C0 and C1 controls would reach the terminal.
-    bool control = length == 1 && (byte < 0x20 || byte == 0x7f);
-    control |= length == 2 && byte == 0xc2 && static_cast<uint8_t>(text[i + 1]) < 0xa0;
-    if (length == 0 || control) {
-      out += fmt::format("\\x{:02x}", byte);
-      ++i;
+    size_t size = utf8_character_size(text);
+    if (size == 0 || is_control(text, size)) {
+      out += fmt::format("\\x{:02x}", static_cast<uint8_t>(text[0]));
+      size = 1;
     } else {
-      out += text.substr(i, length);
-      i += length;
+      out += text.substr(0, size);
     }
+    text.remove_prefix(size);
   }
   return out;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "attestation/baseline.h"
+#include "base/text.h"
 
 namespace hf::attestation {
 
@@ -10,10 +11,6 @@ BaselineEntry entry_of(const Measurement& measurement, const Explanations& expla
 std::string name_of(const BaselineEntry& entry);
 // Digests are told apart by their first bytes.
 std::string short_hex(ByteSpan digest);
-// Text from elsewhere on one line: control characters become spaces and what is not UTF-8 '?', cut
-// to `size_max` bytes between characters.
-std::string clean_text(std::string_view text, size_t size_max);
-bool is_utf8(std::string_view text);
 // Text of the guest's, cleaned, cut and in quotes.
 std::string quoted(std::string_view text);
 std::string joined(const std::vector<std::string>& words, std::string_view separator);

@@ -2,6 +2,7 @@
 
 #include "base/base64.h"
 #include "daemon/attestation_inner.h"
+#include "daemon/boot_files.h"
 #include "daemon/catalog_inner.h"
 #include "daemon/keeper_client.h"
 #include "daemon/log.h"
@@ -24,6 +25,8 @@ std::string_view to_string(Trigger trigger) {
       return "no boot";
     case Trigger::kGuestLog:
       return "guest's log";
+    case Trigger::kBootFiles:
+      return "boot files";
     case Trigger::kDemand:
       return "on demand";
   }
@@ -117,6 +120,7 @@ void Attestation::run(Watched& watched) {
       return;
     }
     seen = head->total;
+    follow_disk(watched, *head);
     BootWatch::Act due = watch.take(*head, std::chrono::steady_clock::now());
     if (due == BootWatch::Act::kAskAgent) {
       if (act(watched, due)) watch.agent_done();
@@ -128,8 +132,52 @@ void Attestation::run(Watched& watched) {
       }
     }
     if (watched.travel_due) travel(watched.row);
-    pause = watch.poll_after();
+    pause = watched.disk_ticket ? BootWatch::kPollBooting : watch.poll_after();
   }
+}
+
+// As each boot begins the keeper reads what the disk boots, so that the words for its digests are
+// there when the verdict is due. A large disk, or a boot that is quicker, gets them by a second
+// one.
+void Attestation::follow_disk(Watched& watched, const BootHead& head) {
+  auto keeper_away = [](const Error& error) {
+    return error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout;
+  };
+  if (!head.boot.empty() && head.boot != watched.disk_boot) {
+    Result<uint64_t> ticket = ask_boot_files(watched.control);
+    if (ticket.ok()) watched.disk_ticket = *ticket;
+    if (ticket.ok() || !keeper_away(ticket.error())) watched.disk_boot = head.boot;
+    return;
+  }
+  if (!watched.disk_ticket) return;
+  Result<std::optional<BootFiles>> found = take_boot_files(watched.control, *watched.disk_ticket);
+  if (!found.ok()) {
+    if (keeper_away(found.error())) return;
+    if (found.error().code == ErrorCode::kConflict) watched.disk_boot.clear();  // a new keeper
+    watched.disk_ticket.reset();
+    log_info("VM " + watched.row.name + ": boot files not read: " + found.error().cause);
+    return;
+  }
+  if (!*found) return;
+  watched.disk_ticket.reset();
+  Result<bool> changed = keep_disk_knowledge(watched.row.id, (*found)->knowledge);
+  if (!changed.ok()) return log_error(changed.error().describe());
+  // Of an earlier boot, by now: the next reading is asked for in a moment.
+  if (!*changed || !head.handed_over || head.boot != watched.disk_boot) return;
+  Result<sys::JsonObject> checked = check(watched.row, {.trigger = Trigger::kBootFiles});
+  if (!checked.ok()) {
+    log_warning("VM " + watched.row.name + " was not appraised: " + checked.error().describe());
+  }
+}
+
+// True: it is other than what was known. A disk on which nothing was found to boot, as one that is
+// being written to, takes no words away.
+Result<bool> Attestation::keep_disk_knowledge(VmId vm, const attestation::DiskKnowledge& found) {
+  if (found.empty()) return false;
+  std::string text = attestation::to_text(found);
+  if (TRY(services_.catalog->attestation(vm)).explanations == text) return false;
+  TRY(services_.catalog->set_attestation(vm, AttestationPart::kExplanations, text));
+  return true;
 }
 
 // True: done, as far as it ever will be.

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "attestation/appraisal.h"
+#include "attestation/disk_knowledge.h"
 #include "daemon/attestation_reader.h"
 #include "daemon/attestation_record.h"
 #include "daemon/boot_watch.h"
@@ -26,10 +27,11 @@ namespace hf::daemon {
 
 // Why a verdict was asked for.
 enum class Trigger {
-  kBoot,      // the firmware handed over
-  kStuck,     // it did not, for long
-  kGuestLog,  // an agent in the guest gave the boot's event log
-  kDemand,    // somebody asked
+  kBoot,       // the firmware handed over
+  kStuck,      // it did not, for long
+  kGuestLog,   // an agent in the guest gave the boot's event log
+  kBootFiles,  // the disk's boot files were read, and are others than were known
+  kDemand,     // somebody asked
 };
 std::string_view to_string(Trigger trigger);
 
@@ -108,12 +110,14 @@ class Attestation {
   void watch(const VmRow& row, const std::string& appraised_boot);
   void run(Watched& watched);
   bool act(Watched& watched, BootWatch::Act act);
+  void follow_disk(Watched& watched, const BootHead& head);
   void retire(std::shared_ptr<Watched> watched);
 
   Result<std::shared_ptr<Watched>> running(const VmRow& row);
   Result<Gathered> gather(Watched& watched, const CheckRequest& request);
   Result<sys::JsonObject> appraise_and_keep(Watched& watched, Gathered& gathered,
                                             const CheckRequest& request);
+  Result<bool> keep_disk_knowledge(VmId vm, const attestation::DiskKnowledge& found);
   void learn_if_first(Watched& watched, Gathered& gathered, attestation::Appraisal& appraisal);
   Status carry_out_planned(Gathered& gathered);
   void note_change(const VmRow& row, const VerdictRow& verdict,

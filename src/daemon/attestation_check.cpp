@@ -1,5 +1,6 @@
 // One appraisal: gather, judge, keep, tell.
 #include <algorithm>
+#include <set>
 
 #include "crypto/crypto.h"
 #include "daemon/attestation_inner.h"
@@ -69,6 +70,33 @@ void judge_stuck(Appraisal& appraisal) {
   appraisal.reasons.insert(behind_failures, std::move(reason));
 }
 
+std::string text_or_empty(const sys::JsonObject& object, std::string_view name) {
+  Result<std::string> text = sys::get_string_or(object, name, "");
+  return text.ok() ? *std::move(text) : std::string();
+}
+
+// The codes of a record's failures, with the boot that they are of.
+std::set<std::string> failures_of(const VerdictRow& verdict) {
+  std::set<std::string> codes;
+  Result<sys::JsonObject> record = sys::parse_json_object(verdict.record);
+  if (!record.ok()) return codes;
+  const std::string boot = text_or_empty(*record, "boot");
+  Result<const sys::JsonArray*> reasons = sys::get_array(*record, "reasons");
+  if (!reasons.ok()) return codes;
+  for (const sys::JsonValue& item : **reasons) {
+    if (!item.is_object()) continue;
+    const sys::JsonObject& reason = item.get_object();
+    if (text_or_empty(reason, "severity") != "failure") continue;
+    codes.insert(boot + " " + text_or_empty(reason, "code"));
+  }
+  return codes;
+}
+
+// A boot is appraised as often as there is more to see: one alert for each thing that is wrong.
+bool told_already(const VerdictRow& before, const VerdictRow& now) {
+  return std::ranges::includes(failures_of(before), failures_of(now));
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Attestation::Watched>> Attestation::running(const VmRow& row) {
@@ -122,7 +150,7 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
     all.quote_error = quote.error();
   }
   AttestationRow stored = TRY(services_.catalog->attestation(all.row.id));
-  DiskKnowledge disk = TRY(parse_disk_knowledge(stored.explanations));
+  attestation::DiskKnowledge disk = TRY(attestation::parse_disk_knowledge(stored.explanations));
   all.files = std::move(disk.files);
   all.programs = std::move(disk.programs);
   all.policy = TRY(stored_policy(all.row.id));
@@ -152,11 +180,13 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
 void Attestation::learn_if_first(Watched& watched, Gathered& all, Appraisal& appraisal) {
   if (!all.policy.compares_with_baseline()) return;
   const bool first = all.baseline.boots.empty();
-  // Learned agentless a moment ago: the log adds the words.
-  const bool better = all.baseline.boots.size() == 1 && all.log.has_value() &&
+  // Learned a moment ago without the guest's log or the disk's files, which add the words.
+  const bool more_words = (all.log.has_value() && !watched.learned.log) ||
+                          (!all.files.empty() && !watched.learned.files);
+  const bool better = all.baseline.boots.size() == 1 && more_words &&
                       all.baseline.boots.front().boot_id == all.keeper.record.boot_id &&
                       appraisal.verdict == Verdict::kHealthy &&
-                      watched.learned_without_log == all.keeper.record.boot_id;
+                      watched.learned.boot == all.keeper.record.boot_id;
   if (!first && !better) return;
   if (first) {
     attestation::Policy trial = all.policy;
@@ -177,7 +207,8 @@ void Attestation::learn_if_first(Watched& watched, Gathered& all, Appraisal& app
     return;
   }
   all.baseline = std::move(learned);
-  watched.learned_without_log = all.log ? "" : all.keeper.record.boot_id;
+  watched.learned = {
+      .boot = all.keeper.record.boot_id, .log = all.log.has_value(), .files = !all.files.empty()};
   if (!first) return;
   appraisal = attestation::appraise(all.input());
   appraisal.reasons.push_back(
@@ -277,7 +308,8 @@ void Attestation::note_change(const VmRow& row, const VerdictRow& verdict,
                               const Appraisal& appraisal) {
   Result<std::vector<VerdictRow>> before = services_.catalog->verdicts(row.id, 1);
   bool same = before.ok() && !before->empty() && before->front().verdict == verdict.verdict;
-  if (same && appraisal.verdict != Verdict::kUnhealthy) return;
+  if (same && (appraisal.verdict != Verdict::kUnhealthy || told_already(before->front(), verdict)))
+    return;
   std::string kind = "attestation." + verdict.verdict;
   std::ranges::transform(kind, kind.begin(), [](char c) {
     return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;

@@ -29,8 +29,17 @@ struct Attestation::Watched {
   std::mutex busy;       // held while the VM is appraised
   std::string log_boot;  // the boot that `log` is of; under `busy`
   Bytes log;
-  std::string learned_without_log;  // the boot whose baseline lacks the log's words; under `busy`
+  // The boot that was learned as the first baseline, and what there was for its words; under
+  // `busy`.
+  struct {
+    std::string boot;
+    bool log = false;
+    bool files = false;
+  } learned;
   std::atomic<bool> travel_due = false;
+  // Of the watching thread: the boot for which the disk was asked for, and until it is there.
+  std::string disk_boot;
+  std::optional<uint64_t> disk_ticket;
   std::thread thread;
 };
 

@@ -3,6 +3,7 @@
 
 #include "attestation/pcr7.h"
 #include "daemon/attestation_inner.h"
+#include "daemon/boot_files.h"
 #include "daemon/catalog_inner.h"
 #include "daemon/keeper_client.h"
 #include "daemon/secure_boot_vm.h"
@@ -15,6 +16,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
+constexpr auto kDiskLimit = 60s;
 constexpr uint64_t kWeekUs = uint64_t{7} * 86400 * 1'000'000;
 
 struct Named {
@@ -84,6 +86,8 @@ attestation::PlannedChange back_to(const attestation::BaselineBoot& boot,
 Result<KeyPlan> Attestation::plan_keys(const VmRow& row,
                                        const std::vector<secure_boot::Change>& changes) {
   std::shared_ptr<Watched> watched = TRY(running(row));
+  // Who will vouch for the boot programs follows from those that are on the disk now.
+  TRY(keep_disk_knowledge(row.id, TRY(read_boot_files(watched->control, kDiskLimit)).knowledge));
   std::lock_guard lock(watched->busy);
   Gathered all = TRY(gather(*watched, {.ask_guest = true}));
   if (all.quote_error) return Error(*all.quote_error).context("PCR 7 as it is now");

@@ -7,9 +7,6 @@
 namespace hf::daemon {
 namespace {
 
-constexpr size_t kExplanationsMax = 512;
-constexpr size_t kExplanationTextMax = size_t{512} << 10;
-
 sys::JsonValue without_token(const std::string& record) {
   Result<sys::JsonObject> parsed = sys::parse_json_object(record);
   if (!parsed.ok()) return record.c_str();
@@ -54,41 +51,6 @@ Result<AttestationIdentity> parse_identity(std::string_view text) {
   return identity;
 }
 
-std::string to_text(const DiskKnowledge& knowledge) {
-  sys::JsonArray list;
-  for (const attestation::FileExplanation& file : knowledge.files) {
-    if (list.size() == kExplanationsMax) break;
-    sys::JsonArray signers;
-    for (const std::string& signer : file.signers) signers.emplace_back(signer);
-    list.push_back(sys::JsonObject{{"digest", to_hex(file.digest)},
-                                   {"what", file.what},
-                                   {"path", file.path},
-                                   {"signers", std::move(signers)}});
-  }
-  return sys::to_text(sys::JsonObject{{"version", 1},
-                                      {"files", std::move(list)},
-                                      {"programs", secure_boot::to_json(knowledge.programs)}});
-}
-
-Result<DiskKnowledge> parse_disk_knowledge(std::string_view text) {
-  DiskKnowledge knowledge;
-  if (text.empty()) return knowledge;
-  sys::JsonObject json = TRY(sys::parse_json_object(text, {.bytes_max = kExplanationTextMax}));
-  for (const sys::JsonValue& item : *TRY(sys::get_array(json, "files"))) {
-    if (!item.is_object() || knowledge.files.size() == kExplanationsMax) {
-      return Error{.code = ErrorCode::kInvalidArgument, .cause = "a broken list of explanations"};
-    }
-    const sys::JsonObject& file = item.get_object();
-    knowledge.files.push_back({.digest = TRY(from_hex(TRY(sys::get_string(file, "digest")))),
-                               .what = TRY(sys::get_string(file, "what")),
-                               .path = TRY(sys::get_string(file, "path")),
-                               .signers = TRY(sys::get_strings_or_empty(file, "signers"))});
-  }
-  knowledge.programs =
-      TRY(secure_boot::signed_programs_from_json(*TRY(sys::get_array(json, "programs"))));
-  return knowledge;
-}
-
 Result<Bytes> pack_attestation(const AttestationRow& row,
                                const std::vector<VerdictRow>& newest_first) {
   sys::JsonObject packet{{"version", 1},
@@ -96,7 +58,12 @@ Result<Bytes> pack_attestation(const AttestationRow& row,
                          {"baseline", row.baseline},
                          {"identity", row.identity},
                          {"explanations", row.explanations}};
-  size_t size = sys::to_text(packet).size() + sizeof R"(,"verdicts":[])";
+  auto packet_size = [&] { return sys::to_text(packet).size() + sizeof R"(,"verdicts":[])"; };
+  size_t size = packet_size();
+  if (size > kPacketMax) {  // the disk's knowledge is read anew at each boot
+    packet["explanations"] = "";
+    size = packet_size();
+  }
   if (size > kPacketMax) {
     return Error{.code = ErrorCode::kLimit,
                  .cause = "the VM's attestation policy and baseline are larger than 1 MiB together",

@@ -14,7 +14,6 @@
 
 #include "attestation/appraisal.h"
 #include "daemon/catalog.h"
-#include "secure_boot/signed_program.h"
 #include "sys/json.h"
 
 namespace hf::daemon {
@@ -33,15 +32,6 @@ struct AttestationIdentity {
 };
 sys::JsonObject to_json(const AttestationIdentity& identity);
 Result<AttestationIdentity> parse_identity(std::string_view text);
-
-// What was read off the VM's image when it was created: what the digests of its boot files stand
-// for, and who signed its boot programs.
-struct DiskKnowledge {
-  std::vector<attestation::FileExplanation> files;
-  std::vector<secure_boot::SignedProgram> programs;
-};
-std::string to_text(const DiskKnowledge& knowledge);                // bounded: the first files
-Result<DiskKnowledge> parse_disk_knowledge(std::string_view text);  // empty text: nothing known
 
 // `newest_first` as the catalog gives them. kLimit: policy and baseline alone are too large.
 Result<Bytes> pack_attestation(const AttestationRow& row,

@@ -45,6 +45,18 @@ TEST(AttestationPacket, what_cannot_travel_is_told) {
   EXPECT_FALSE(packed.error().mend.empty());
 }
 
+TEST(AttestationPacket, what_was_read_off_the_disk_gives_way_to_policy_and_baseline) {
+  AttestationRow row{.policy = "p",
+                     .baseline = std::string(kPacketMax - 2000, 'b'),
+                     .explanations = std::string(500'000, 'e')};
+  Result<Bytes> packed = pack_attestation(row, {});
+  ASSERT_TRUE(packed.ok()) << packed.error().describe();
+  Result<AttestationPacket> packet = unpack_attestation(*packed);
+  ASSERT_TRUE(packet.ok()) << packet.error().describe();
+  EXPECT_EQ(packet->row.baseline, row.baseline);
+  EXPECT_EQ(packet->row.explanations, "");
+}
+
 TEST(AttestationPacket, broken_ones_are_refused) {
   for (
       std::string_view text :
@@ -64,30 +76,6 @@ TEST(AttestationIdentity, survives_json) {
   Result<AttestationIdentity> again = parse_identity(sys::to_text(to_json(identity)));
   ASSERT_TRUE(again.ok()) << again.error().describe();
   EXPECT_EQ(*again, identity);
-}
-
-TEST(DiskKnowledge, survives_text) {
-  DiskKnowledge known;
-  known.files = {{.digest = Bytes(32, std::byte{1}),
-                  .what = "GRUB 2.06",
-                  .path = "EFI/debian/grubx64.efi",
-                  .signers = {"Debian Secure Boot Signer"}}};
-  known.programs = {
-      {.path = "EFI/BOOT/BOOTX64.EFI",
-       .judged_by = "firmware",
-       .sha256 = Bytes(32, std::byte{2}),
-       .signatures = {Bytes(5, std::byte{3})},
-       .vouched = secure_boot::Authority{.variable = "db", .data = Bytes(9, std::byte{4})}}};
-  Result<DiskKnowledge> again = parse_disk_knowledge(to_text(known));
-  ASSERT_TRUE(again.ok()) << again.error().describe();
-  ASSERT_EQ(again->files.size(), 1U);
-  EXPECT_EQ(again->files[0].digest, known.files[0].digest);
-  EXPECT_EQ(again->files[0].signers, known.files[0].signers);
-  ASSERT_EQ(again->programs.size(), 1U);
-  EXPECT_EQ(again->programs[0].signatures, known.programs[0].signatures);
-  EXPECT_EQ(again->programs[0].vouched->data, known.programs[0].vouched->data);
-  EXPECT_TRUE(parse_disk_knowledge("")->files.empty());
-  EXPECT_FALSE(parse_disk_knowledge("{}").ok());
 }
 
 }  // namespace

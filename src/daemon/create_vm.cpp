@@ -1,16 +1,11 @@
-#include <fcntl.h>
 #include <fmt/format.h>
 
-#include "attestation/preflight_explanations.h"
 #include "crypto/crypto.h"
-#include "daemon/attestation_record.h"
 #include "daemon/catalog_inner.h"
 #include "daemon/image_check.h"
 #include "daemon/log.h"
 #include "daemon/vm_operations.h"
 #include "hypervisor/firmware.h"
-#include "secure_boot/boot_option.h"
-#include "secure_boot/disk_reader.h"
 
 namespace hf::daemon {
 namespace {
@@ -114,31 +109,6 @@ Status import_into_journal(Services& services, const VmRow& row, const VmDefinit
                                     ".log");
 }
 
-// What will be measured of the first disk's boot files, in words, and who signed its programs: the
-// image can be read now, the VM's disk is its keeper's alone.
-void read_boot_files(Services& services, const VmRow& row, const VmDefinition& definition,
-                     const CreateRequest& request) {
-  if (!definition.vtpm || request.disks.front().image.empty()) return;
-  auto read = [&]() -> Status {
-    secure_boot::FileSource disk = TRY(secure_boot::FileSource::open(request.disks.front().image));
-    sys::UniqueFd file(::open(definition.firmware.vars_template.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file) return errno_error(errno, "open " + definition.firmware.vars_template);
-    Bytes image = TRY(sys::read_all(file.get(), size_t{16} << 20));
-    secure_boot::VariableStore store = TRY(secure_boot::VariableStore::parse(image));
-    secure_boot::PreflightInput input =
-        TRY(secure_boot::preflight_input_of(store, definition.firmware.vars_template));
-    secure_boot::PreflightReport report = TRY(secure_boot::preflight(disk, input));
-    DiskKnowledge known{
-        .files = attestation::explanations_of(report, attestation::HashAlg::kSha256),
-        .programs = secure_boot::signed_programs_of(report)};
-    return services.catalog->set_attestation(row.id, AttestationPart::kExplanations,
-                                             to_text(known));
-  };
-  // A disk that is blank or of another kind is no fault: its boots are then told by their digests.
-  Status done = read();
-  if (!done.ok()) log_info("VM " + row.name + ": boot files not read: " + done.error().cause);
-}
-
 void undo(std::string_view what, const Status& status) {
   if (!status.ok())
     log_error(std::string("while undoing, ") + std::string(what) + ": " +
@@ -177,8 +147,6 @@ Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& reque
   row = TRY(services.catalog->add_vm(std::move(row)));
   undo_all.add(
       [&] { undo("remove the VM from the catalog", services.catalog->remove_vm(row.id)); });
-
-  read_boot_files(services, row, definition, request);
 
   progress.step("create the VM's key in the vault");
   vault::KeyInfo key = TRY(services.vault.create_key(row.id));

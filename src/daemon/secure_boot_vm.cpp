@@ -1,11 +1,12 @@
 #include "daemon/secure_boot_vm.h"
 
-#include "daemon/attestation_record.h"
+#include "daemon/boot_files.h"
 #include "daemon/keeper_client.h"
 #include "daemon/log.h"
+#include "daemon/vm_definition.h"
 #include "daemon/vm_operations.h"
-#include "secure_boot/boot_option.h"
 #include "secure_boot/variables_json.h"
+#include "secure_boot/vbs_readiness.h"
 
 namespace hf::daemon {
 
@@ -14,6 +15,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr auto kKeeperLimit = 10s;
+constexpr auto kDiskLimit = 60s;
 
 Status require_stopped(Services& services, const VmRow& row) {
   if (!services.units->running(qemu_unit(row.id))) return {};
@@ -31,7 +33,7 @@ class LoneKeeper {
     TRY(check_may_start(services, row, {}));
     // One that outlived its QEMU: what follows must not meet its state.
     if (services.units->running(keeper_unit(row.id))) TRY(finish_vm(services, row));
-    progress.step("start the VM's keeper for its variable store");
+    progress.step("start the VM's keeper");
     LoneKeeper keeper(services, row);
     TRY(start_keeper_alone(services, row));
     return keeper;
@@ -148,64 +150,24 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
   return sys::JsonObject{{"vm", row.name}, {"name", name}};
 }
 
-namespace {
-
-// "yes", or why not.
-std::string judged(const secure_boot::SignedProgram& program,
-                   const secure_boot::SecureBootState& state) {
-  if (auto revoked = secure_boot::revocation_of(program, state)) {
-    return "revoked by " + revoked->words;
-  }
-  auto by = secure_boot::authority_for(program, state);
-  return by ? "allowed by " + by->words : "signed by nobody that the VM's keys trust";
-}
-
-}  // namespace
-
 Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
-  DiskKnowledge disk =
-      TRY(parse_disk_knowledge(TRY(services.catalog->attestation(vm)).explanations));
-  if (disk.programs.empty()) {
-    return Error{.code = ErrorCode::kNotFound,
-                 .cause = "what VM \"" + row.name +
-                          "\" boots is not known: its first disk was blank, or no boot program was "
-                          "found on it, when it was created",
-                 .effect = "nothing was checked",
-                 .mend = "holdfast vm check IMAGE, with an image of the disk"};
-  }
-  sys::JsonObject answer = TRY(ask_vm_keeper(services, row, {{"op", "secure_boot"}}, progress));
-  secure_boot::SecureBootVariables variables = TRY(variables_of(answer));
-  secure_boot::SecureBootState state = TRY(secure_boot::secure_boot_state_of(variables));
-  std::string text;
-  std::string refused;
-  sys::JsonArray programs;
-  for (const secure_boot::SignedProgram& program : disk.programs) {
-    const bool shim_lenient = program.judged_by == "shim" && state.shim_checks_nothing;
-    const bool good =
-        !state.enforced || shim_lenient ||
-        (!secure_boot::revocation_of(program, state) && secure_boot::authority_for(program, state));
-    std::string words = judged(program, state);
-    if (!good && refused.empty()) refused = program.path + " is " + words;
-    programs.push_back(sys::JsonObject{{"path", program.path},
-                                       {"judged_by", program.judged_by},
-                                       {"allowed", good},
-                                       {"words", words}});
-    text += "    " + program.path + "\n        " + program.judged_by + ": " + words + "\n";
-  }
-  const char* boots = refused.empty() ? "as far as seen" : "no";
-  std::string summary = !refused.empty() ? refused
-                        : state.enforced ? "the VM's keys allow every boot program that was seen"
-                                         : "Secure Boot is off: nothing is refused";
-  std::string head = "boots        " + std::string(boots) + "\n             " + summary +
-                     "\nseen         in the image, when the VM was created\n";
-  return sys::JsonObject{{"vm", row.name},
-                         {"boots", boots},
-                         {"summary", summary},
-                         {"secure_boot", state.enforced},
-                         {"seen", "in the image, when the VM was created"},
-                         {"programs", std::move(programs)},
-                         {"text", head + text}};
+  VmDefinition definition = TRY(parse_definition(row.definition));
+  const bool running = services.units->running(qemu_unit(row.id));
+  std::optional<LoneKeeper> keeper;
+  if (!running) keeper.emplace(TRY(LoneKeeper::start(services, row, progress)));
+  progress.step("read what the disk boots");
+  BootFiles found =
+      TRY(read_boot_files(services.paths.run_file(row.id, "control.sock"), kDiskLimit));
+  secure_boot::VbsReadiness vbs = secure_boot::vbs_readiness({.secure_boot = definition.secure_boot,
+                                                              .smm = definition.secure_boot,
+                                                              .vtpm = definition.vtpm});
+  sys::JsonObject report = std::move(found.report);
+  report["vm"] = row.name;
+  report["running"] = running;
+  report["vbs"] = secure_boot::to_json(vbs);
+  report["text"] = found.text + "VBS          " + vbs.summary + "\n";
+  return report;
 }
 
 }  // namespace hf::daemon

@@ -33,10 +33,9 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
                                          const std::string& name, const std::string& actor,
                                          Progress& progress);
 
-// Would the VM's keys start what its disk boots? Judged by its present variables and by the boot
-// programs as they were in the image when the VM was created: the disk itself is its keeper's
-// alone. {"boots","summary","programs":[…],"text"}. kNotFound: the disk was blank or could not be
-// read then.
+// Would the VM's keys start what its disk boots? Judged by its present variables, boot entries and
+// boot files, which its keeper reads: the report of secure_boot/preflight.h with "vm", "running",
+// "vbs" and "text". kUnsupported: the VM has no UEFI variables. kCorrupt: the disk cannot be read.
 Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress);
 
 // One question to the VM's keeper, which is started for it if the VM does not run.

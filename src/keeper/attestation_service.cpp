@@ -12,6 +12,7 @@ constexpr std::string_view kTpmOps[] = {"measurements", "pcrs", "attestation_key
 constexpr std::string_view kStoreOps[] = {"secure_boot", "secure_boot_edit", "secure_boot_save",
                                           "secure_boot_restore", "secure_boot_forget"};
 constexpr std::string_view kRecordOps[] = {"attestation_put", "attestation_get"};
+constexpr std::string_view kBootFiles = "boot_files";
 
 template <size_t N>
 bool among(const std::string_view (&ops)[N], std::string_view op) {
@@ -25,7 +26,17 @@ Error lacks(std::string_view what) {
 }  // namespace
 
 bool AttestationService::knows(std::string_view op) {
-  return among(kTpmOps, op) || among(kStoreOps, op) || among(kRecordOps, op);
+  return among(kTpmOps, op) || among(kStoreOps, op) || among(kRecordOps, op) || op == kBootFiles;
+}
+
+void AttestationService::start() {
+  worker_.start();
+  if (boot_files_ != nullptr) boot_files_->start();
+}
+
+void AttestationService::stop() {
+  if (boot_files_ != nullptr) boot_files_->stop();
+  worker_.stop();
 }
 
 void AttestationService::set_tpm(std::unique_ptr<TpmAttestation> tpm,
@@ -44,11 +55,24 @@ void AttestationService::set_store(volume::FlashVolume& flash, std::function<siz
                                  .clock = clock_});
 }
 
+void AttestationService::set_boot_disk(volume::FlashVolume& flash, VolumeId disk,
+                                       uint64_t size_bytes) {
+  boot_files_ = std::make_unique<BootFiles>(BootFiles::Parts{.reactor = reactor_,
+                                                             .front = front_,
+                                                             .flash = flash,
+                                                             .disk = disk,
+                                                             .size_bytes = size_bytes});
+}
+
 void AttestationService::handle(const std::string& op, sys::JsonObject request,
                                 ControlReply reply) {
   HF_ASSERT(knows(op));
   if (among(kTpmOps, op) && recorder_ == nullptr) return reply(lacks("vTPM"));
   if (among(kStoreOps, op) && store_ == nullptr) return reply(lacks("variable store"));
+  if (op == kBootFiles) {
+    if (boot_files_ == nullptr) return reply(lacks("variable store and disk to boot from"));
+    return reply(boot_files_->answer(request));
+  }
   if (op == "measurements") {
     const Result<uint64_t> from = sys::get_u64_or(request, "from", 0);
     if (!from.ok()) return reply(from.error());

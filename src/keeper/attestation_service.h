@@ -1,9 +1,10 @@
 // The control socket's operations about attestation and Secure Boot: which part answers, and on
-// which thread. Only "measurements" is answered on the reactor's.
+// which thread. "measurements" and "boot_files" are answered on the reactor's, at once.
 #pragma once
 
 #include <memory>
 
+#include "keeper/boot_files.h"
 #include "keeper/control.h"
 #include "keeper/guest_state_items.h"
 #include "keeper/tpm_attestation.h"
@@ -16,15 +17,21 @@ class AttestationService {
  public:
   AttestationService(sys::Reactor& reactor, volume::JournalFront& front, GuestStateWriter& writer,
                      Clock& clock)
-      : reactor_(reactor), writer_(writer), clock_(clock), items_(reactor, front, writer) {}
+      : reactor_(reactor),
+        writer_(writer),
+        front_(front),
+        clock_(clock),
+        items_(reactor, front, writer) {}
 
   // Of a VM with a vTPM, a variable store.
   void set_tpm(std::unique_ptr<TpmAttestation> tpm, const vtpm::ExtendRecorder& recorder);
   void set_store(volume::FlashVolume& flash, std::function<size_t()> clients);
+  // The disk it boots from, of a VM with a variable store.
+  void set_boot_disk(volume::FlashVolume& flash, VolumeId disk, uint64_t size_bytes);
 
-  void start() { worker_.start(); }
+  void start();
   // Waits for what is under way, which may need the reactor: from another thread while it turns.
-  void stop() { worker_.stop(); }
+  void stop();
 
   static bool knows(std::string_view op);
   void handle(const std::string& op, sys::JsonObject request, ControlReply reply);
@@ -36,11 +43,13 @@ class AttestationService {
 
   sys::Reactor& reactor_;
   GuestStateWriter& writer_;
+  volume::JournalFront& front_;
   Clock& clock_;
   GuestStateItems items_;
   std::unique_ptr<TpmAttestation> tpm_;
   const vtpm::ExtendRecorder* recorder_ = nullptr;
   std::unique_ptr<VariableStoreEditor> store_;
+  std::unique_ptr<BootFiles> boot_files_;
   Worker worker_;
 };
 

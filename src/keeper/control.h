@@ -28,6 +28,8 @@
 //                                     }…]}: all or none, durable when answered
 //   {"op":"secure_boot_save","name":…}, {"op":"secure_boot_restore","name":…},
 //   {"op":"secure_boot_forget","name":…}: copies of the variable store, kept in the journal
+//   {"op":"boot_files"}            → {"ticket":n}; with it later, what the first disk boots
+//                                     (keeper/boot_files.h)
 //   {"op":"attestation_put","data":b64} → durable when answered; {"op":"attestation_get"} →
 //                                     {"data":b64|null}: what travels with every recovery point
 // Edits and restores are refused (conflict) while QEMU is connected to the variable store; what

@@ -241,6 +241,10 @@ Status Keeper::start_front_ends(sys::InheritedFds& fds, GuestState& state) {
         nbd_servers_.size() > before ? nbd_servers_.back().get() : nullptr;
     attestation_->set_store(
         *flash_, [server] { return server == nullptr ? size_t{0} : server->connections(); });
+    if (!config_.volumes.empty()) {
+      const VolumeConfig& first = config_.volumes.front();
+      attestation_->set_boot_disk(*flash_, first.id, first.size_bytes);
+    }
   }
   if (fds.has("feed")) {
     feed_ = std::make_unique<FeedServer>(*reactor_, TRY(fds.take("feed")), *journal_);

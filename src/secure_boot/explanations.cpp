@@ -4,10 +4,13 @@
 
 #include <algorithm>
 
+#include "base/text.h"
+
 namespace hf::secure_boot {
 namespace {
 
 constexpr size_t kExplanationsMax = 20000;
+constexpr size_t kWordsMax = 400;  // bytes: a configuration may be one command of a megabyte
 
 constexpr uint32_t kPcrImages = 4;
 constexpr uint32_t kPcrPartitions = 5;
@@ -18,14 +21,17 @@ constexpr uint32_t kPcrOptions = 12;
 
 }  // namespace
 
-void Explainer::add(uint32_t pcr, ByteSpan digest, const std::string& words) {
+void Explainer::add(uint32_t pcr, ByteSpan digest, const std::string& guests_words) {
   if (report_.explained.size() >= kExplanationsMax) return;
+  std::string words = clean_text(guests_words, kWordsMax);
   std::string key = to_hex(digest);
   auto [from, to] = report_.explained.equal_range(key);
   const bool known = std::any_of(from, to, [&](const auto& entry) {
     return entry.second.pcr == pcr && entry.second.words == words;
   });
-  if (!known) report_.explained.emplace(std::move(key), Explanation{.pcr = pcr, .words = words});
+  if (!known) {
+    report_.explained.emplace(std::move(key), Explanation{.pcr = pcr, .words = std::move(words)});
+  }
 }
 
 void Explainer::bytes(uint32_t pcr, ByteSpan content, const std::string& words) {

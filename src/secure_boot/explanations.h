@@ -24,7 +24,7 @@ class Explainer {
   void uki_sections(const PeImage& image, const std::string& name);
 
  private:
-  void add(uint32_t pcr, ByteSpan digest, const std::string& words);
+  void add(uint32_t pcr, ByteSpan digest, const std::string& guests_words);
   void bytes(uint32_t pcr, ByteSpan content, const std::string& words);
 
   PreflightReport& report_;

@@ -195,6 +195,7 @@ Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& inpu
     report.warnings.emplace_back(
         "its boot files refer to more than is read; the rest was not seen");
   }
+  make_printable(report);
   return report;
 }
 

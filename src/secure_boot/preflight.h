@@ -116,6 +116,9 @@ struct PreflightReport {
 // kCorrupt, kUnsupported: the disk cannot be read, and why. A disk that does not boot is a report.
 Result<PreflightReport> preflight(BlockSource& disk, const PreflightInput& input);
 
+// Names and texts of the disk's, cleaned and cut for terminals, logs and JSON. preflight() has done
+// it.
+void make_printable(PreflightReport& report);
 sys::JsonObject to_json(const PreflightReport& report);
 std::string in_words(const PreflightReport& report);  // lines for a terminal
 

@@ -1,10 +1,29 @@
 // The report as JSON and as lines for a terminal.
 #include <fmt/format.h>
 
+#include "base/text.h"
 #include "secure_boot/preflight.h"
 
 namespace hf::secure_boot {
 namespace {
+
+constexpr size_t kTextMax = 400;  // bytes of any one text of the disk's
+
+void clean(std::string& text) { text = clean_text(text, kTextMax); }
+
+void clean(BootPart& part) {
+  clean(part.path);
+  clean(part.detail);
+  clean(part.verdict.reason);
+  if (part.verdict.authority) clean(part.verdict.authority->words);
+  for (SignatureReport& signature : part.signatures) {
+    for (std::string* text : {&signature.signer, &signature.issuer, &signature.error}) clean(*text);
+  }
+  for (SbatComponent& component : part.sbat) {
+    clean(component.name);
+    clean(component.version);
+  }
+}
 
 std::string_view text_of(PartitionStyle style) {
   if (style == PartitionStyle::kGpt) return "GPT";
@@ -98,6 +117,18 @@ void part_words(const BootPart& part, std::string& out) {
 }
 
 }  // namespace
+
+void make_printable(PreflightReport& report) {
+  clean(report.summary);
+  for (Partition& partition : report.partitions) clean(partition.name);
+  for (std::string& warning : report.warnings) clean(warning);
+  for (BootPath& path : report.paths) {
+    clean(path.name);
+    clean(path.reason);
+    for (std::string& note : path.notes) clean(note);
+    for (BootPart& part : path.parts) clean(part);
+  }
+}
 
 sys::JsonObject to_json(const PreflightReport& report) {
   sys::JsonArray paths;

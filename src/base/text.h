@@ -1,0 +1,22 @@
+// Text from elsewhere, made safe to print, to log and to put into JSON.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace hf {
+
+// Bytes of the UTF-8 character at the start of `text`, which is not empty; 0 if it is not one
+// (RFC 3629).
+size_t utf8_character_size(std::string_view text);
+bool is_utf8(std::string_view text);
+
+// C0 and C1 controls and DEL, which a terminal would obey: the character of `size` bytes at the
+// start of `text`.
+bool is_control(std::string_view text, size_t size);
+
+// On one line: control characters become spaces and what is not UTF-8 '?', cut to `size_max` bytes
+// between characters.
+std::string clean_text(std::string_view text, size_t size_max);
+
+}  // namespace hf

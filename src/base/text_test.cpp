@@ -1,0 +1,38 @@
+#include "base/text.h"
+
+#include <gtest/gtest.h>
+
+namespace hf {
+namespace {
+
+TEST(Text, characters_are_those_of_rfc_3629) {
+  EXPECT_EQ(utf8_character_size("a"), 1U);
+  EXPECT_EQ(utf8_character_size("\xc3\xa9"), 2U);
+  EXPECT_EQ(utf8_character_size("\xe2\x82\xac"), 3U);
+  EXPECT_EQ(utf8_character_size("\xf0\x9f\x92\xbe"), 4U);
+  EXPECT_EQ(utf8_character_size("\xf4\x8f\xbf\xbf"), 4U);  // U+10FFFF
+  for (std::string_view broken : {"\x80", "\xc0\xaf", "\xc1\xbf", "\xc3", "\xc3(", "\xe0\x9f\xbf",
+                                  "\xed\xa0\x80", "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xff"}) {
+    EXPECT_EQ(utf8_character_size(broken), 0U) << static_cast<int>(broken[0]);
+    EXPECT_FALSE(is_utf8(broken));
+  }
+}
+
+TEST(Text, what_a_terminal_would_obey_is_taken_out) {
+  EXPECT_EQ(clean_text("a\x1b[31mb\nc\x7f", 100), "a [31mb c ");
+  EXPECT_EQ(clean_text("x\xc2\x9b"
+                       "31my",
+                       100),
+            "x 31my");  // CSI as one C1 control
+  EXPECT_EQ(clean_text("bad \xff\xfe end", 100), "bad ?? end");
+  EXPECT_EQ(clean_text("\xc2\xa0", 100), "\xc2\xa0");
+}
+
+TEST(Text, is_cut_between_characters) {
+  EXPECT_EQ(clean_text("\xe2\x82\xac\xe2\x82\xac", 5), "\xe2\x82\xac");
+  EXPECT_EQ(clean_text("abc", 2), "ab");
+  EXPECT_EQ(clean_text("abc", 0), "");
+}
+
+}  // namespace
+}  // namespace hf
