@@ -14,6 +14,23 @@ namespace {
 
 constexpr std::string_view kIncarnationMark = "holdfast incarnation";
 
+// What stands behind the system's start is the system's only if the order is vouched for. Where the
+// order is the attester's word, a loader's extend may have been moved there.
+void judge_order(const AppraisalInput& input, const MeasuredBoot& boot, Judge& judge) {
+  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
+    if (!boot.unplaced()[pcr] || !matters(input.policy->pcrs[pcr].rule)) continue;
+    Reason& reason = judge.unknown(
+        TrustClaim::kExecutables, "order_not_vouched",
+        fmt::format("PCR {} was extended after the start of the operating system, says the "
+                    "evidence; a quote does not prove when, so it may have been before",
+                    pcr));
+    reason.mend =
+        "ask the VM's own site (holdfast attest check VM): its keeper saw the order; or quote "
+        "before the system extends this register";
+    reason.pcr = pcr;
+  }
+}
+
 void judge_boot(const AppraisalInput& input, const Vouched& vouched, HashAlg bank, Judge& judge,
                 Appraisal& appraisal) {
   static const KeyVariables kNone;
@@ -56,6 +73,7 @@ void judge_boot(const AppraisalInput& input, const Vouched& vouched, HashAlg ban
       judge.unknown(TrustClaim::kExecutables, "baseline_unusable", found.error().cause);
     }
   }
+  judge_order(input, *boot, judge);
   judge_secure_boot(input, judgement, judge);
   judge_baseline(input, judgement, judge);
   judge_values(input, vouched, bank, judge);

@@ -134,17 +134,15 @@ class RecordCheck {
 };
 
 // What an operating system extends after the log was closed, where that is known: firmware's own
-// farewell, and systemd's words for the phases of a boot (systemd-pcrphase.service(8)).
+// farewell, and systemd's words for the phases of a boot.
 constexpr std::array<std::string_view, 2> kFarewell = {kExitBootServicesAction,
                                                        "Exit Boot Services Returned with Success"};
-constexpr std::array<std::string_view, 6> kPhases = {"enter-initrd", "leave-initrd", "sysinit",
-                                                     "ready",        "shutdown",     "final"};
 
 bool leads_to(ByteSpan quoted, PcrBank bank, uint8_t pcr) {
   if (equal(bank.value(pcr), quoted)) return true;
   std::span<const std::string_view> later;
   if (pcr == 5) later = kFarewell;
-  if (pcr == 11) later = kPhases;
+  if (pcr == 11) later = kBootPhases;
   for (std::string_view word : later) {
     bank.extend(pcr, hash(bank.alg(), as_bytes(word)).bytes());
     if (equal(bank.value(pcr), quoted)) return true;
@@ -166,8 +164,6 @@ std::string events_of(const EventLog& log, uint8_t pcr) {
 
 // Registers that the operating system extends too: its extends are in no firmware log.
 bool extended_later(uint8_t pcr) { return pcr == 15 || (pcr >= 10 && pcr <= 13); }
-
-bool matters(PcrRule rule) { return rule == PcrRule::kBaseline || rule == PcrRule::kSigned; }
 
 // Whether the log leads to the quoted value of a register; says so if that matters.
 bool register_agrees(const AppraisalInput& input, const EventLog& log, const PcrBank& replayed,

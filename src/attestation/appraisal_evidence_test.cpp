@@ -205,6 +205,46 @@ TEST_F(JudgedEvidence, nothing_hides_behind_a_farewell_moved_forward_in_the_log)
   expect_failure(appraise(other.by_log(kLinux, &baseline_)), "command_line_changed");
 }
 
+// As above, where the operating system extends too: a quote does not say which of the two it was.
+TEST_F(JudgedEvidence, nothing_hides_behind_a_farewell_where_the_system_extends_too) {
+  for (uint8_t pcr : {uint8_t{11}, uint8_t{12}, uint8_t{13}}) {
+    SCOPED_TRACE(pcr);
+    TestBoot bad;
+    bad.extension_pcr = pcr;
+    TestEvidence other(bad);
+    expect_failure(appraise(other.by_log(kLinux, &baseline_)), "pcr_changed");
+    // The farewell moves before the extension, in the log and in the record.
+    const std::vector<Event>& events = other.log->events();
+    auto at = [&](size_t number) {
+      return other.log_bytes.begin() + static_cast<ptrdiff_t>(events[number].byte_offset);
+    };
+    std::rotate(at(events.size() - 3), at(events.size() - 2), other.log_bytes.end());
+    other.parse_log();
+    std::vector<Extend>& extends = other.record.extends;
+    std::rotate(extends.end() - 3, extends.end() - 2, extends.end());
+    for (size_t n = 0; n < extends.size(); ++n) extends[n].n = n;
+    other.record.exit_boot_services = extends.size() - 3;
+    AppraisalInput by_record = other.by_record(kLinux, &baseline_);
+    by_record.quote = &other.quote;
+    by_record.context.record_from_keeper = false;
+    for (const AppraisalInput& input : {other.by_log(kLinux, &baseline_), by_record}) {
+      Appraisal appraisal = appraise(input);
+      EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+      EXPECT_EQ(find_reason(appraisal, "order_not_vouched")->pcr, pcr);
+    }
+    by_record.context.record_from_keeper = true;  // it saw the order
+    EXPECT_EQ(appraise(by_record).verdict, Verdict::kHealthy) << told(appraise(by_record));
+  }
+  // systemd's phases are known.
+  TestBoot phases;
+  phases.after = {"enter-initrd", "leave-initrd", "sysinit", "ready"};
+  TestEvidence running(phases);
+  AppraisalInput input = running.by_record(kLinux, &baseline_);
+  input.quote = &running.quote;
+  input.context.record_from_keeper = false;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+}
+
 TEST_F(JudgedEvidence, a_log_that_contradicts_the_quote_says_nothing_even_among_other_failures) {
   size_t number = number_of(evidence_, 4, 2);
   const Event& event = evidence_.log->events()[number];

@@ -50,6 +50,9 @@ struct Vouched {
   bool any() const { return log != nullptr || record != nullptr; }
 };
 
+// The register's measurements must be the baseline's.
+inline bool matters(PcrRule rule) { return rule == PcrRule::kBaseline || rule == PcrRule::kSigned; }
+
 void judge_identity(const AppraisalInput& input, Judge& judge);
 void judge_freshness(const AppraisalInput& input, Judge& judge);
 Vouched judge_evidence(const AppraisalInput& input, HashAlg bank, Judge& judge);

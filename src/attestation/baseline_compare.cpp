@@ -81,7 +81,7 @@ class Comparison {
       count_program(was_[entry.pcr], entry.kind);
     }
     for (const Measurement& m : boot_.measurements()) {
-      if (!compared(m.pcr, m.kind)) continue;
+      if (!m.placed || !compared(m.pcr, m.kind)) continue;
       is_[m.pcr].digests.push_back(m.digest);
       is_[m.pcr].measurements.push_back(&m);
       count_program(is_[m.pcr], m.kind);

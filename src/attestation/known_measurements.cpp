@@ -80,6 +80,12 @@ std::string_view known_event_text(HashAlg bank, ByteSpan digest) {
   return {};
 }
 
+bool is_boot_phase(HashAlg bank, ByteSpan digest) {
+  return std::ranges::any_of(kBootPhases, [&](std::string_view phase) {
+    return equal(hash(bank, as_bytes(phase)).bytes(), digest);
+  });
+}
+
 bool is_separator_text(std::string_view text) {
   return text == kSeparatorText || text == kErrorSeparatorText;
 }

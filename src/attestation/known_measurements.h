@@ -2,6 +2,7 @@
 // whose content is known. They let a record without a log be read in words.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -19,6 +20,11 @@ inline constexpr std::string_view kBranchMarker = "holdfast branch";
 // "separator", the action's text or a role's marker; empty if the digest is of neither. Of any PCR.
 std::string_view known_event_text(HashAlg bank, ByteSpan digest);
 bool is_separator_text(std::string_view text);  // of known_event_text()
+
+// What systemd extends PCR 11 with in the phases of a boot (systemd-pcrphase.service(8)).
+inline constexpr std::array<std::string_view, 6> kBootPhases = {
+    "enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final"};
+bool is_boot_phase(HashAlg bank, ByteSpan digest);
 
 // The measurements of PCR 7 that given variables lead to: SecureBoot (off, on), PK, KEK, db, dbx
 // and an authority for each entry of db.

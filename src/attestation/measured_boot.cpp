@@ -90,13 +90,17 @@ class MeasuredBootBuilder {
 
   void add(Measurement measurement) {
     if (!boot_.pcrs_[measurement.pcr]) return;
-    if (boot_.exited_ && extended_by_system(measurement.pcr)) return;
+    if (boot_.exited_ && extended_by_system(measurement.pcr)) {
+      if (measurement.pcr == 11 && is_boot_phase(boot_.bank_, measurement.digest)) return;
+      measurement.placed = false;
+      boot_.unplaced_.set(measurement.pcr);
+    }
     measurement.nth = ++counts_[measurement.pcr];
     classify(measurement);
     if (measurement.kind == MeasurementKind::kExitBootServices) boot_.exited_ = true;
     boot_.measurements_.push_back(std::move(measurement));
   }
-  // What follows is the operating system's.
+  // What follows is the operating system's, by the word of one who saw the order.
   bool done() const { return boot_.exited_ && order_vouched_; }
   MeasuredBoot finish() { return std::move(boot_); }
 
@@ -168,11 +172,11 @@ class MeasuredBootBuilder {
 
   void recognise(Measurement& m) {
     if (variables_ == nullptr) return;
-    if (!known_) known_ = std::make_unique<KnownVariables>(*variables_, boot_.bank_);
-    const KnownVariables::Entry* entry = known_->find(m.digest);
-    if (entry == nullptr) return;
-    boot_.owned_.push_back(std::make_unique<Bytes>(entry->data));
-    m.covered = *boot_.owned_.back();
+    if (!boot_.known_) {
+      boot_.known_ = std::make_shared<const KnownVariables>(*variables_, boot_.bank_);
+    }
+    const KnownVariables::Entry* entry = boot_.known_->find(m.digest);
+    if (entry != nullptr) m.covered = entry->data;
   }
 
   // GRUB hashes each command, and the kernel's command line beginning with the kernel's path, which
@@ -192,7 +196,6 @@ class MeasuredBootBuilder {
 
   MeasuredBoot boot_;
   const KeyVariables* variables_;
-  std::unique_ptr<KnownVariables> known_;
   std::array<uint32_t, kPcrCount> counts_{};
   bool keys_measured_ = false;
   bool order_vouched_ = false;

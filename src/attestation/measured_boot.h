@@ -24,6 +24,7 @@
 namespace hf::attestation {
 
 class EventLog;
+class KnownVariables;
 
 enum class MeasurementKind : uint8_t {
   kOther,
@@ -56,6 +57,9 @@ struct Measurement {
   std::string name;  // of a variable or action, as ASCII
   ByteSpan content;  // of a variable
   std::string text;  // a command line or command, in UTF-8
+  // False: it stands behind the operating system's start, where such registers are the system's;
+  // but nothing vouches for that order, so it may be of the boot.
+  bool placed = true;
 };
 
 // A file of the guest's disk, as the preflight read it: explains the digest it would be measured
@@ -83,7 +87,7 @@ class MeasuredBoot {
     std::bitset<kPcrCount> pcrs = std::bitset<kPcrCount>().set();
     // The record comes from whoever is judged: a quote vouches for each register's extends, not for
     // their order across registers. So nothing counts as made after the boot where only firmware
-    // and loaders extend.
+    // and loaders extend, and in the other registers only what is known to be the system's.
     bool order_vouched = true;
   };
   // At least one of log and record. With both, the record says what was extended and the log adds
@@ -97,6 +101,8 @@ class MeasuredBoot {
   const std::bitset<kPcrCount>& pcrs() const { return pcrs_; }
   // The operating system took over. A log alone was read by one.
   bool exited_boot_services() const { return exited_ || !recorded_; }
+  // Registers with measurements that are not placed: what the boot measured into them is not known.
+  const std::bitset<kPcrCount>& unplaced() const { return unplaced_; }
 
  private:
   friend class MeasuredBootBuilder;
@@ -105,8 +111,9 @@ class MeasuredBoot {
   bool exited_ = false;
   bool recorded_ = false;
   std::bitset<kPcrCount> pcrs_;
+  std::bitset<kPcrCount> unplaced_;
   std::vector<Measurement> measurements_;
-  std::vector<std::unique_ptr<Bytes>> owned_;  // what recognised measurements point into
+  std::shared_ptr<const KnownVariables> known_;  // what recognised measurements point into
 };
 
 }  // namespace hf::attestation

@@ -49,9 +49,10 @@ struct TestBoot {
   std::string grub_environment = "# GRUB Environment Block\n";
   std::vector<std::string> boot_order = {"disk"};
   std::string disk_layout = "1 GiB";
-  bool network_boot_tried = false;  // firmware tried another boot option first
-  std::vector<std::string> marks;   // of the keeper in PCR 6, before firmware
-  std::vector<std::string> after;   // what the operating system extends into PCR 11
+  bool network_boot_tried = false;       // firmware tried another boot option first
+  std::vector<std::string> marks;        // of the keeper in PCR 6, before firmware
+  std::optional<uint8_t> extension_pcr;  // an EV_IPL there, last of the loader
+  std::vector<std::string> after;        // what the operating system extends into PCR 11
   std::vector<HashAlg> banks = {HashAlg::kSha256};
 
   KeyVariables variables() const;              // as the variable store has them

@@ -140,6 +140,7 @@ class Firmware {
     log_.grub_text("kernel_cmdline", line);
     log_.grub_file("/boot/initrd.img", as_bytes(boot_.initrd));
     load(boot_.kernel);
+    if (boot_.extension_pcr) log_.add(*boot_.extension_pcr, kIpl, as_bytes("extension"));
   }
 
   const TestBoot& boot_;
