@@ -58,7 +58,7 @@ void judge_boot(const AppraisalInput& input, const Vouched& vouched, HashAlg ban
     return;
   }
   BootFacts facts = read_facts(*boot);
-  BootJudgement judgement{.boot = &*boot, .facts = &facts};
+  BootJudgement judgement{.boot = &*boot, .facts = &facts, .policy = input.policy};
   std::optional<BaselineMatch> match;
   bool has_baseline = input.baseline != nullptr && !input.baseline->boots.empty();
   if (has_baseline && input.policy->compares_with_baseline()) {
@@ -78,7 +78,7 @@ void judge_boot(const AppraisalInput& input, const Vouched& vouched, HashAlg ban
   judge_baseline(input, judgement, judge);
   judge_values(input, vouched, bank, judge);
   judge_command_lines(input, judgement, judge);
-  judge_role_marks(input, judgement, judge);
+  judge_role_marks(input, judgement, vouched, judge);
   judge_variables(input, judgement, judge);
   appraisal.secure_boot = facts.secure_boot;
   for (const Authority& authority : facts.authorities) {

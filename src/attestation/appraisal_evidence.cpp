@@ -8,6 +8,7 @@
 
 #include "attestation/appraisal_inner.h"
 #include "attestation/event_cover.h"
+#include "attestation/event_log_check.h"
 #include "attestation/known_measurements.h"
 
 namespace hf::attestation {
@@ -31,107 +32,12 @@ void refuse_log(Judge& judge, std::string code, std::string words, std::optional
   reason.pcr = pcr;
 }
 
-// What a log need not have: the keeper's marks in PCR 6, resets, and, at the end, what firmware
-// measures when the operating system has read the log already.
-bool may_be_unlogged(const Extend& extend) {
-  return extend.pcr == 6 || extend.kind == PcrChange::kReset;
+void tell(const LogDifference& difference, Judge& judge) {
+  bool truncated = difference.kind == LogDifference::Kind::kTruncated;
+  refuse_log(judge, truncated ? "event_log_truncated" : "event_log_contradicts_record",
+             fmt::format("the event log is not what the TPM saw: {}", difference.reason),
+             difference.event, difference.extend, static_cast<uint8_t>(difference.pcr));
 }
-bool firmware_farewell(const Extend& extend) {
-  if (extend.pcr != 5 || extend.digests.empty()) return false;
-  const PcrDigest& digest = extend.digests.front();
-  return known_event_text(digest.alg, digest.bytes).starts_with("Exit Boot Services");
-}
-
-// The bank in which they differ, if they do. Banks that only one of them has are not compared.
-std::optional<HashAlg> differing_bank(const Event& event, const Extend& extend, bool& compared) {
-  compared = false;
-  for (const PcrDigest& digest : extend.digests) {
-    ByteSpan logged = event.digest(digest.alg);
-    if (logged.empty()) continue;
-    compared = true;
-    if (!equal(logged, digest.bytes)) return digest.alg;
-  }
-  return std::nullopt;
-}
-
-class RecordCheck {
- public:
-  RecordCheck(const EventLog& log, const ExtendRecord& record, Judge& judge)
-      : log_(log), record_(record), judge_(judge) {}
-
-  bool agrees() {
-    size_t at = 0;
-    for (const Event& event : log_.events()) {
-      if (!event.measured()) continue;
-      if (!event_agrees(event, at)) return false;
-      ++at;
-    }
-    return end_agrees(at);
-  }
-
- private:
-  bool event_agrees(const Event& event, size_t& at) {
-    if (at >= record_.extends.size()) {
-      refuse_log(judge_, "event_log_contradicts_record",
-                 fmt::format("event {} of the log (PCR {}) was never extended: the TPM saw {} "
-                             "extends, and the log goes on",
-                             event.number, event.pcr, record_.extends.size()),
-                 event.number);
-      return false;
-    }
-    while (true) {
-      const Extend& extend = record_.extends[at];
-      bool compared = false;
-      std::optional<HashAlg> bank = differing_bank(event, extend, compared);
-      if (extend.pcr == event.pcr && compared && !bank) return true;
-      bool skip = may_be_unlogged(extend) && at + 1 < record_.extends.size();
-      if (!skip) return contradict(event, extend, bank, compared);
-      ++at;
-    }
-  }
-
-  bool contradict(const Event& event, const Extend& extend, std::optional<HashAlg> bank,
-                  bool compared) {
-    std::string what =
-        event.pcr != extend.pcr
-            ? fmt::format("the log has PCR {}, the TPM extended PCR {}", event.pcr, extend.pcr)
-        : !compared
-            ? std::string("they have no bank in common")
-            : fmt::format("the {} digest in the log is another than the TPM's", name_of(*bank));
-    refuse_log(
-        judge_, "event_log_contradicts_record",
-        fmt::format("event {} of the log is not extend {} of the TPM: {}; the log was edited "
-                    "there, or events are missing",
-                    event.number, extend.n, what),
-        event.number, extend.n, extend.pcr);
-    return false;
-  }
-
-  bool end_agrees(size_t at) {
-    // Nothing is missing once the operating system runs: its extends have no place in this log.
-    size_t end = record_.exit_boot_services ? static_cast<size_t>(*record_.exit_boot_services) + 1
-                                            : record_.extends.size();
-    end = std::min(end, record_.extends.size());
-    size_t missing_at = at;
-    while (missing_at < end && (may_be_unlogged(record_.extends[missing_at]) ||
-                                firmware_farewell(record_.extends[missing_at]))) {
-      ++missing_at;
-    }
-    if (missing_at >= end) return true;
-    const Extend& extend = record_.extends[missing_at];
-    size_t next = log_.events().empty() ? 0 : log_.events().back().number + 1;
-    refuse_log(judge_, "event_log_truncated",
-               fmt::format("the log ends where event {} should be: the TPM extended PCR {} (extend "
-                           "{}) and {} more before the operating system started",
-                           next, extend.pcr, extend.n, end - missing_at - 1),
-               next, extend.n, extend.pcr);
-    return false;
-  }
-
-  const EventLog& log_;
-  const ExtendRecord& record_;
-  Judge& judge_;
-};
 
 // What an operating system extends after the log was closed, where that is known: firmware's own
 // farewell, and systemd's words for the phases of a boot.
@@ -148,6 +54,23 @@ bool leads_to(ByteSpan quoted, PcrBank bank, uint8_t pcr) {
     if (equal(bank.value(pcr), quoted)) return true;
   }
   return false;
+}
+
+// The vTPM of a drill or a branch is marked before its firmware starts, and so in no log. Who does
+// not know the incarnation cannot tell the mark.
+std::optional<VmRole> marked_role(const EventLog& log, HashAlg alg, ByteSpan quoted,
+                                  const IncarnationId& incarnation) {
+  if (incarnation.is_zero()) return std::nullopt;
+  for (VmRole role : {VmRole::kDrill, VmRole::kBranch}) {
+    PcrBank bank(alg);
+    bank.extend(kMarkedPcr, role_marker(role, alg).bytes());
+    bank.extend(kMarkedPcr, incarnation_marker(incarnation, alg).bytes());
+    for (const Event& event : log.events()) {
+      if (event.measured() && event.pcr == kMarkedPcr) bank.extend(kMarkedPcr, event.digest(alg));
+    }
+    if (equal(bank.value(kMarkedPcr), quoted)) return role;
+  }
+  return std::nullopt;
 }
 
 std::string events_of(const EventLog& log, uint8_t pcr) {
@@ -183,74 +106,147 @@ bool register_agrees(const AppraisalInput& input, const EventLog& log, const Pcr
   refuse_log(
       judge, "event_log_contradicts_quote",
       fmt::format("the log does not lead to the quoted {} PCR {}: {}, and some were changed, "
-                  "left out or added",
-                  name_of(replayed.alg()), pcr, events_of(log, pcr)),
+                  "left out or added{}",
+                  name_of(replayed.alg()), pcr, events_of(log, pcr),
+                  pcr == kMarkedPcr ? ", or the vTPM is marked as a drill's or a branch's" : ""),
       std::nullopt, std::nullopt, pcr);
   return false;
 }
 
-void not_quoted(uint8_t pcr, Judge& judge) {
-  judge
-      .unknown(TrustClaim::kExecutables, "pcr_not_quoted",
-               fmt::format("the policy looks at PCR {}, and the quote does not cover it", pcr))
-      .mend = "quote every register that the policy names";
+// What a quote leaves open although it carries the judgement: registers that the policy looks at,
+// and the one with the marks of a drill. A guest can reset some; what was extended there is not in
+// a quote at all.
+void judge_coverage(const AppraisalInput& input, HashAlg bank, Judge& judge) {
+  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
+    PcrRule rule = input.policy->pcrs[pcr].rule;
+    if (matters(rule) && resettable(pcr)) {
+      judge
+          .unknown(
+              TrustClaim::kExecutables, "pcr_not_provable",
+              fmt::format("the policy compares PCR {} with the baseline; a guest can reset it, "
+                          "and no quote proves what was extended before",
+                          pcr))
+          .mend =
+          "judge it at the VM's own site, by its keeper's record, or leave the register out";
+      continue;
+    }
+    bool asked = matters(rule) || rule == PcrRule::kValues || pcr == kMarkedPcr;
+    if (!asked || input.quote->find(bank, pcr) != nullptr) continue;
+    judge
+        .unknown(
+            TrustClaim::kExecutables, "pcr_not_quoted",
+            pcr == kMarkedPcr
+                ? std::string("PCR 6 tells a drill or a branch from production, and the quote "
+                              "does not cover it")
+                : fmt::format("the policy looks at PCR {}, and the quote does not cover it", pcr))
+        .mend = "quote PCR 6 and every register that the policy names";
+  }
 }
 
-// Which registers' events the quote vouches for in this bank. Other quoted banks must agree as
-// well: a log that lies in one of them is not honest in the others.
-std::bitset<kPcrCount> vouched_by_quote(const AppraisalInput& input, const EventLog& log,
-                                        HashAlg bank, Judge& judge) {
-  std::bitset<kPcrCount> vouched;
+// Whose events the quote vouches for in this bank. Other quoted banks must agree as well: a log
+// that lies in one of them is not honest in the others.
+void judge_log_by_quote(const AppraisalInput& input, HashAlg bank, Vouched& vouched, Judge& judge) {
+  const EventLog& log = *input.log;
+  vouched.pcrs.reset();
   for (const PcrValues& quoted : input.quote->banks) {
     if (!log.has_bank(quoted.bank)) continue;
     Result<PcrBank> replayed = replay(log, quoted.bank);
     if (!replayed.ok()) {
       refuse_log(judge, "event_log_refused", replayed.error().cause, std::nullopt);
-      return {};
+      return;
     }
     for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
       const std::optional<Bytes>& value = quoted.values[pcr];
       if (!value || resettable(pcr)) continue;
-      bool agrees = register_agrees(input, log, *replayed, pcr, *value, judge);
-      if (quoted.bank == bank) vouched[pcr] = agrees;
+      if (pcr == kMarkedPcr) {
+        vouched.marked = marked_role(log, quoted.bank, *value, input.context.incarnation);
+      }
+      bool marked = pcr == kMarkedPcr && vouched.marked.has_value();
+      bool agrees = marked || register_agrees(input, log, *replayed, pcr, *value, judge);
+      if (quoted.bank == bank) vouched.pcrs[pcr] = agrees;
     }
   }
-  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
-    const PcrValues& of_bank = *std::ranges::find(input.quote->banks, bank, &PcrValues::bank);
-    if (!matters(input.policy->pcrs[pcr].rule) || of_bank.values[pcr]) continue;
-    not_quoted(pcr, judge);
-  }
-  return vouched;
 }
 
-// The quote is of some moment at or after the boot; later extends may be in the record already.
-bool record_leads_to_quote(const ExtendRecord& record, const PcrValues& quoted, Judge& judge) {
-  PcrBank bank(quoted.bank, record.startup_locality);
-  std::array<bool, kPcrCount> same{};
-  auto check = [&](uint8_t pcr) {
-    const std::optional<Bytes>& value = quoted.values[pcr];
-    same[pcr] = !value || resettable(pcr) || equal(bank.value(pcr), *value);
-  };
-  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) check(pcr);
-  uint64_t from = record.exit_boot_services.value_or(0);
-  auto all_same = [&] { return std::ranges::all_of(same, [](bool is) { return is; }); };
-  if (record.extends.empty() && all_same()) return true;
-  for (const Extend& extend : record.extends) {
-    if (!extend.apply(bank)) return true;  // the record does not have this bank
-    check(extend.pcr);
-    if (extend.n >= from && all_same()) return true;
+// A bank of the quote, and where the record has led it so far.
+class QuotedBank {
+ public:
+  QuotedBank(const ExtendRecord& record, const PcrValues& quoted)
+      : quoted_(&quoted), bank_(quoted.bank, record.startup_locality) {
+    for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) compare(pcr);
   }
+  void follow(const Extend& extend) {
+    if (extend.apply(bank_)) {
+      compare(extend.pcr);
+    } else {
+      differing_.set(extend.pcr);
+    }
+  }
+  HashAlg alg() const { return quoted_->bank; }
+  const std::bitset<kPcrCount>& differing() const { return differing_; }
+
+ private:
+  void compare(uint8_t pcr) {
+    const std::optional<Bytes>& value = quoted_->values[pcr];
+    differing_[pcr] = value && !resettable(pcr) && !equal(bank_.value(pcr), *value);
+  }
+  const PcrValues* quoted_;
+  PcrBank bank_;
+  std::bitset<kPcrCount> differing_;
+};
+
+void quote_contradicts(const QuotedBank& bank, Judge& judge) {
   std::string pcrs;
   for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
-    if (!same[pcr]) pcrs += fmt::format("{}{}", pcrs.empty() ? "" : ", ", pcr);
+    if (bank.differing()[pcr]) pcrs += fmt::format("{}{}", pcrs.empty() ? "" : ", ", pcr);
   }
   judge
       .fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, "quote_contradicts_record",
             fmt::format("the quoted {} values of PCR {} are not what the keeper saw extended: the "
                         "quote is of another vTPM or of another boot",
-                        name_of(quoted.bank), pcrs.empty() ? "s" : pcrs))
+                        name_of(bank.alg()), pcrs.empty() ? "s" : pcrs))
       .mend = "ask for new evidence; if it stays like this, the guest answers with another TPM";
-  return false;
+}
+
+// After how many of the record's extends (at least `least`) all quoted banks had their values, the
+// most that is possible: what may follow then is of registers that the quote does not cover.
+std::optional<size_t> extends_at_quote(const AppraisalInput& input, size_t least, Judge& judge) {
+  const ExtendRecord& record = *input.record;
+  std::vector<QuotedBank> banks;
+  for (const PcrValues& quoted : input.quote->banks) {
+    if (record.extends.front().kind != PcrChange::kReset &&
+        record.extends.front().digest(quoted.bank) == nullptr) {
+      continue;  // the record does not have this bank
+    }
+    banks.emplace_back(record, quoted);
+  }
+  auto agree = [&] {
+    return std::ranges::all_of(banks, [](const QuotedBank& b) { return b.differing().none(); });
+  };
+  std::optional<size_t> found;
+  if (least == 0 && agree()) found = 0;
+  for (size_t done = 1; done <= record.extends.size(); ++done) {
+    for (QuotedBank& bank : banks) bank.follow(record.extends[done - 1]);
+    if (done >= least && agree()) found = done;
+  }
+  if (found) return found;
+  auto worst = std::ranges::find_if(banks, [](const QuotedBank& b) { return b.differing().any(); });
+  quote_contradicts(worst == banks.end() ? banks.front() : *worst, judge);
+  return std::nullopt;
+}
+
+// What an attester's record says of the time after the quote is said by nobody else.
+void cut_record(Vouched& vouched, size_t extends) {
+  if (extends == vouched.record->extends.size()) return;
+  auto cut = std::make_unique<ExtendRecord>(*vouched.record);
+  cut->extends.resize(extends);
+  cut->total = extends;
+  if (cut->exit_boot_services && *cut->exit_boot_services >= extends) {
+    cut->exit_boot_services.reset();
+    cut->exited.reset();
+  }
+  vouched.record = cut.get();
+  vouched.cut = std::move(cut);
 }
 
 bool log_is_sound(const AppraisalInput& input, Judge& judge) {
@@ -287,26 +283,15 @@ const ExtendRecord* usable_record(const AppraisalInput& input, Judge& judge) {
   return input.record;
 }
 
-// What a quote vouches for, of a record that the attester itself sent: the registers that it
-// covers.
-std::bitset<kPcrCount> quoted_registers(const AppraisalInput& input, HashAlg bank, Judge& judge) {
-  std::bitset<kPcrCount> quoted;
-  auto of_bank = std::ranges::find(input.quote->banks, bank, &PcrValues::bank);
-  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
-    quoted[pcr] = of_bank != input.quote->banks.end() && of_bank->values[pcr].has_value();
-    if (quoted[pcr] || !matters(input.policy->pcrs[pcr].rule)) continue;
-    not_quoted(pcr, judge);
-  }
-  return quoted;
-}
-
-// The record of the VM's own keeper speaks for itself; any other needs a quote that agrees.
+// The record of the VM's own keeper speaks for itself; any other needs a quote that agrees, and
+// counts as far as that goes: up to its moment, in the registers that it covers.
 void judge_record(const AppraisalInput& input, HashAlg bank, Vouched& vouched, Judge& judge) {
   vouched.record = usable_record(input, judge);
   if (vouched.record == nullptr) return;
-  vouched.order = input.context.record_from_keeper;
+  const bool keepers = input.context.record_from_keeper;
+  vouched.order = keepers;
   if (input.quote == nullptr) {
-    if (input.context.record_from_keeper) return;
+    if (keepers) return;
     vouched.record = nullptr;
     judge
         .unknown(TrustClaim::kExecutables, "nothing_vouches_for_record",
@@ -314,22 +299,42 @@ void judge_record(const AppraisalInput& input, HashAlg bank, Vouched& vouched, J
         .mend = "send a quote with it";
     return;
   }
-  bool agrees = std::ranges::all_of(input.quote->banks, [&](const PcrValues& quoted) {
-    return record_leads_to_quote(*vouched.record, quoted, judge);
-  });
-  if (input.context.record_from_keeper) return;
-  if (agrees) {
-    vouched.pcrs = quoted_registers(input, bank, judge);
-  } else {
+  // The keeper quotes at or after the system's start; the record may have grown since.
+  const std::optional<uint64_t>& exit = vouched.record->exit_boot_services;
+  size_t least = keepers && exit ? static_cast<size_t>(*exit) + 1 : 0;
+  std::optional<size_t> extends = extends_at_quote(input, least, judge);
+  if (keepers) return;
+  if (!extends) {
     vouched.record = nullptr;
+    return;
   }
+  cut_record(vouched, *extends);
+  for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
+    vouched.pcrs[pcr] = !resettable(pcr) && input.quote->find(bank, pcr) != nullptr;
+  }
+  judge_coverage(input, bank, judge);
+}
+
+// A guest writes its log as it likes: one without the bank is as good as none, and no reason not to
+// judge the boot by what the keeper saw.
+bool log_has_bank(const AppraisalInput& input, HashAlg bank, Judge& judge) {
+  if (input.log->has_bank(bank)) return true;
+  std::string words =
+      fmt::format("the event log has no {} digests: it is left aside", name_of(bank));
+  if (input.policy->event_log == Need::kRequired) {
+    judge.unknown(TrustClaim::kExecutables, "event_log_without_bank", std::move(words));
+  } else {
+    judge.note("event_log_without_bank", std::move(words));
+  }
+  return false;
 }
 
 }  // namespace
 
+// A log decides only where there is nothing else to judge by.
 std::optional<HashAlg> choose_bank(const AppraisalInput& input) {
   for (HashAlg bank : input.policy->banks) {
-    bool in_log = input.log == nullptr || input.log->has_bank(bank);
+    bool in_log = input.log == nullptr || input.record != nullptr || input.log->has_bank(bank);
     bool in_record = input.record == nullptr || input.record->extends.empty() ||
                      input.record->extends.front().digest(bank) != nullptr;
     bool in_quote =
@@ -343,14 +348,20 @@ std::optional<HashAlg> choose_bank(const AppraisalInput& input) {
 Vouched judge_evidence(const AppraisalInput& input, HashAlg bank, Judge& judge) {
   Vouched vouched;
   judge_record(input, bank, vouched, judge);
-  if (!log_is_sound(input, judge)) return vouched;
+  if (!log_is_sound(input, judge) || !log_has_bank(input, bank, judge)) return vouched;
   if (vouched.record != nullptr) {
-    if (RecordCheck(*input.log, *vouched.record, judge).agrees()) vouched.log = input.log;
+    std::optional<LogDifference> difference = find_difference(*input.log, *vouched.record);
+    if (difference) {
+      tell(*difference, judge);
+    } else {
+      vouched.log = input.log;
+    }
     return vouched;
   }
   if (input.quote != nullptr) {
     size_t failures_before = judge.failures();
-    vouched.pcrs = vouched_by_quote(input, *input.log, bank, judge);
+    judge_log_by_quote(input, bank, vouched, judge);
+    judge_coverage(input, bank, judge);
     // A log that contradicts the quote in one register is not believed in any.
     if (judge.failures() == failures_before) vouched.log = input.log;
     return vouched;

@@ -245,6 +245,78 @@ TEST_F(JudgedEvidence, nothing_hides_behind_a_farewell_where_the_system_extends_
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
 }
 
+// Evidence made in the firmware's setup, with the rest of a good boot written behind it.
+TEST_F(JudgedEvidence, an_attesters_record_counts_up_to_the_moment_of_the_quote) {
+  ExtendRecord whole = evidence_.record;
+  evidence_.record.extends.resize(10);
+  evidence_.record.total = 10;
+  evidence_.record.exit_boot_services.reset();
+  evidence_.quote_record();
+  evidence_.record = whole;
+  AppraisalInput input = evidence_.by_record(kLinux, &baseline_);
+  input.quote = &evidence_.quote;
+  input.context.record_from_keeper = false;
+  Appraisal appraisal = appraise(input);
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  EXPECT_TRUE(has_reason(appraisal, "boot_not_finished")) << told(appraisal);
+}
+
+TEST_F(JudgedEvidence, values_of_a_register_come_from_the_quote_or_the_keeper) {
+  Result<PcrBank> replayed = replay(evidence_.record, HashAlg::kSha256);
+  Policy policy = kLinux;
+  policy.pcrs[9] = {.rule = PcrRule::kValues};
+  policy.pcrs[9].values = {{.bytes = {replayed->value(9).begin(), replayed->value(9).end()}}};
+  AppraisalInput input = evidence_.input(policy, &baseline_);
+  input.log = nullptr;
+  input.context.record_from_keeper = false;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+  evidence_.quote.banks[0].values[9].reset();
+  Appraisal appraisal = appraise(input);
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  EXPECT_TRUE(has_reason(appraisal, "pcr_value_unknown"));
+  EXPECT_TRUE(has_reason(appraisal, "pcr_not_quoted"));
+  input.context.record_from_keeper = true;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+}
+
+TEST_F(JudgedEvidence, a_baseline_of_a_register_that_a_guest_resets_is_proven_by_no_quote) {
+  Policy policy = kLinux;
+  policy.pcrs[16].rule = PcrRule::kBaseline;
+  evidence_.quote.banks[0].values[16] = Bytes(32);
+  AppraisalInput by_record = evidence_.by_record(policy, &baseline_);
+  by_record.quote = &evidence_.quote;
+  EXPECT_EQ(appraise(by_record).verdict, Verdict::kHealthy) << told(appraise(by_record));
+  by_record.context.record_from_keeper = false;
+  for (const AppraisalInput& input : {by_record, evidence_.by_log(policy, &baseline_)}) {
+    Appraisal appraisal = appraise(input);
+    EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+    EXPECT_TRUE(has_reason(appraisal, "pcr_not_provable")) << told(appraisal);
+  }
+}
+
+// A guest agent that answers with no log at all, or with one of SHA-1, does not blind the keeper.
+TEST_F(JudgedEvidence, a_log_without_the_bank_is_left_aside) {
+  TestBoot bad;
+  bad.parameters = "root=/dev/vda2 ro init=/bin/sh";
+  TestEvidence other(bad);
+  other.log_bytes = Bytes(32);
+  other.parse_log();
+  Appraisal appraisal = appraise(other.input(kLinux, &baseline_));
+  expect_failure(appraisal, "command_line_changed");
+  EXPECT_TRUE(has_reason(appraisal, "event_log_without_bank")) << told(appraisal);
+
+  evidence_.log_bytes = other.log_bytes;
+  evidence_.parse_log();
+  EXPECT_EQ(judged().verdict, Verdict::kHealthy) << told(judged());
+  EXPECT_EQ(judged_by_log().verdict, Verdict::kUnknown) << told(judged_by_log());
+  EXPECT_TRUE(has_reason(judged_by_log(), "no_common_bank"));
+  Policy strict = kLinux;
+  strict.event_log = Need::kRequired;
+  appraisal = appraise(evidence_.input(strict, &baseline_));
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  EXPECT_TRUE(has_reason(appraisal, "event_log_without_bank"));
+}
+
 TEST_F(JudgedEvidence, a_log_that_contradicts_the_quote_says_nothing_even_among_other_failures) {
   size_t number = number_of(evidence_, 4, 2);
   const Event& event = evidence_.log->events()[number];
@@ -314,6 +386,42 @@ TEST_F(JudgedEvidence, a_drill_does_not_pass_as_production) {
     appraisal = appraise(input);
     EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
   }
+}
+
+TEST_F(JudgedEvidence, a_quote_without_the_marked_register_does_not_say_whose_role_it_is) {
+  TestBoot drill;
+  drill.marks = {"holdfast drill", "holdfast incarnation of some bytes"};
+  TestEvidence marked(drill);
+  marked.quote.banks[0].values[6].reset();
+  AppraisalInput by_record = marked.by_record(kLinux, &baseline_);
+  by_record.quote = &marked.quote;
+  by_record.context.record_from_keeper = false;
+  for (const AppraisalInput& input : {by_record, marked.by_log(kLinux, &baseline_)}) {
+    Appraisal appraisal = appraise(input);
+    EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+    EXPECT_TRUE(has_reason(appraisal, "pcr_not_quoted")) << told(appraisal);
+  }
+}
+
+TEST_F(JudgedEvidence, a_marked_drill_is_judged_as_one_by_log_and_quote) {
+  IncarnationId incarnation;
+  incarnation.bytes[3] = std::byte{0x5a};
+  TestBoot drill;
+  drill.marks = {"holdfast drill", "holdfast incarnation"};
+  drill.marks[1] += as_text(incarnation.span());
+  TestEvidence marked(drill);
+  AppraisalInput by_record = marked.by_record(kLinux, &baseline_);
+  for (AppraisalInput input : {by_record, marked.by_log(kLinux, &baseline_)}) {
+    input.context.incarnation = incarnation;
+    expect_failure(appraise(input), "role_marked");
+    input.context.role = VmRole::kDrill;
+    EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
+    input.context.incarnation.bytes[3] = std::byte{0x5b};
+    EXPECT_EQ(appraise(input).verdict, Verdict::kUnhealthy) << told(appraise(input));
+  }
+  by_record.context.role = VmRole::kDrill;
+  by_record.context.incarnation.bytes[0] = std::byte{1};
+  expect_failure(appraise(by_record), "incarnation_mismatch");
 }
 
 TEST_F(JudgedEvidence, an_older_epoch_or_another_incarnation_is_found) {

@@ -4,6 +4,7 @@
 #include <bitset>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,9 +47,13 @@ struct Vouched {
   const EventLog* log = nullptr;         // null if there is none or it was refused
   const ExtendRecord* record = nullptr;  // null if there is none or it was refused
   std::bitset<kPcrCount> pcrs = std::bitset<kPcrCount>().set();  // whose events count
-  bool order = true;  // of the record's extends, across registers
+  bool order = true;                        // of the record's extends, across registers
+  std::optional<VmRole> marked;             // by PCR 6 under a quote, where no extend shows it
+  std::unique_ptr<const ExtendRecord> cut;  // owns `record` if it is the part that a quote proves
   bool any() const { return log != nullptr || record != nullptr; }
 };
+
+inline constexpr uint8_t kMarkedPcr = 6;  // of a drill or branch: role_marker()
 
 // The register's measurements must be the baseline's.
 inline bool matters(PcrRule rule) { return rule == PcrRule::kBaseline || rule == PcrRule::kSigned; }
@@ -70,7 +75,8 @@ void judge_baseline(const AppraisalInput& input, const BootJudgement& boot, Judg
 void judge_values(const AppraisalInput& input, const Vouched& vouched, HashAlg bank, Judge& judge);
 void judge_secure_boot(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
 void judge_command_lines(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
-void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
+void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot,
+                      const Vouched& vouched, Judge& judge);
 void judge_variables(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
 
 // The text of a measured command line: measured data, or what the baseline knows its digest as.

@@ -76,7 +76,8 @@ std::optional<Bytes> register_value(const AppraisalInput& input, const Vouched& 
     const Bytes* value = input.quote->find(bank, pcr);
     if (value != nullptr) return *value;
   }
-  if (vouched.record == nullptr) return std::nullopt;
+  // Of a record that only a quote vouches for, nothing is known outside what that covers.
+  if (vouched.record == nullptr || !vouched.pcrs[pcr]) return std::nullopt;
   Result<PcrBank> replayed = replay(*vouched.record, bank);
   if (!replayed.ok()) return std::nullopt;
   return Bytes(replayed->value(pcr).begin(), replayed->value(pcr).end());
@@ -160,9 +161,12 @@ void judge_command_lines(const AppraisalInput& input, const BootJudgement& boot,
   for (const Measurement& m : boot.boot->measurements()) {
     if (m.pcr != 8 && m.pcr != 12) continue;
     std::string_view line = text_of(m, boot);
+  const Measurement* unread = nullptr;
     bool command_line = m.kind == MeasurementKind::kKernelCommandLine ||
                         (m.pcr == 12 && !line.empty()) || line.starts_with('/') ||
                         line.starts_with('(');
+    bool known = m.kind == MeasurementKind::kSeparator || m.kind == MeasurementKind::kAction;
+    if (line.empty() && !known && unread == nullptr) unread = &m;
     if (!command_line) continue;
     any = true;
     std::string broken = broken_rule(rules, line);
@@ -176,30 +180,70 @@ void judge_command_lines(const AppraisalInput& input, const BootJudgement& boot,
     reason.event = m.event;
     reason.extend = m.extend;
   }
-  if (any) return;
-  judge
-      .unknown(
-          TrustClaim::kConfiguration, "command_line_unknown",
-          "the policy has rules for the kernel command line, and the evidence does not show it")
-      .mend = "send the event log with the evidence, or learn a baseline from a boot with one";
+  if (any && unread == nullptr) return;
+  Reason& reason = judge.unknown(
+      TrustClaim::kConfiguration, "command_line_unknown",
+      any ? fmt::format("the policy has rules for the kernel command line, and extend {} of PCR {} "
+                        "may be another one: its text is not known",
+                        unread->nth, unread->pcr)
+          : std::string("the policy has rules for the kernel command line, and the evidence does "
+                        "not show it"));
+  reason.mend = "send the event log with the evidence, or learn a baseline from a boot with one";
+  if (unread == nullptr) return;
+  reason.pcr = unread->pcr;
+  reason.nth = unread->nth;
+  reason.event = unread->event;
+  reason.extend = unread->extend;
 }
 
-void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot, Judge& judge) {
+namespace {
+
+void judge_marked_role(const AppraisalInput& input, VmRole marked, const Measurement* m,
+                       Judge& judge) {
+  VmRole presented = input.context.presented_as.value_or(input.context.role);
+  if (marked == presented && marked == input.context.role) return;
+  Reason& reason =
+      judge.fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, "role_marked",
+                 fmt::format("the vTPM is marked as a {}'s (PCR 6), and this is presented as {}",
+                             to_string(marked), to_string(presented)));
+  reason.mend = "ask the production VM itself";
+  reason.pcr = kMarkedPcr;
+  if (m == nullptr) return;
+  reason.extend = m->extend;
+  reason.event = m->event;
+}
+
+// The extend after the role's mark says of which incarnation the vTPM is.
+void judge_marked_incarnation(const AppraisalInput& input, const Measurement& m, HashAlg bank,
+                              Judge& judge) {
+  const IncarnationId& known = input.context.incarnation;
+  if (known.is_zero() || equal(m.digest, incarnation_marker(known, bank).bytes())) return;
+  Reason& reason =
+      judge.fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, "incarnation_mismatch",
+                 fmt::format("the vTPM is marked (PCR 6) as of another incarnation than {}",
+                             short_hex(known.span())));
+  reason.mend = "holdfast failover status VM";
+  reason.pcr = m.pcr;
+  reason.extend = m.extend;
+  reason.event = m.event;
+}
+
+}  // namespace
+
+void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot,
+                      const Vouched& vouched, Judge& judge) {
+  if (vouched.marked) judge_marked_role(input, *vouched.marked, nullptr, judge);
+  HashAlg bank = boot.boot->bank();
+  bool marked_first = false;
   for (const Measurement& m : boot.boot->measurements()) {
-    if (m.kind != MeasurementKind::kRoleMarker) continue;
-    HashAlg bank = boot.boot->bank();
-    VmRole marked = equal(m.digest, role_marker(VmRole::kDrill, bank).bytes()) ? VmRole::kDrill
-                                                                               : VmRole::kBranch;
-    VmRole presented = input.context.presented_as.value_or(input.context.role);
-    if (marked == presented && marked == input.context.role) continue;
-    Reason& reason =
-        judge.fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, "role_marked",
-                   fmt::format("the vTPM is marked as a {}'s (PCR 6), and this is presented as {}",
-                               to_string(marked), to_string(presented)));
-    reason.mend = "ask the production VM itself";
-    reason.pcr = m.pcr;
-    reason.extend = m.extend;
-    reason.event = m.event;
+    if (m.pcr != kMarkedPcr) continue;
+    if (m.kind == MeasurementKind::kRoleMarker) {
+      bool drill = equal(m.digest, role_marker(VmRole::kDrill, bank).bytes());
+      judge_marked_role(input, drill ? VmRole::kDrill : VmRole::kBranch, &m, judge);
+      marked_first = marked_first || m.nth == 1;
+    } else if (marked_first && m.nth == 2) {
+      judge_marked_incarnation(input, m, bank, judge);
+    }
   }
 }
 

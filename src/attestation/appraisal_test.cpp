@@ -242,6 +242,22 @@ TEST(Appraisal, a_register_that_the_quote_leaves_out_is_not_judged_by_the_log) {
   EXPECT_TRUE(appraisal.kernel_command_line.empty());
 }
 
+TEST(Appraisal, a_second_command_line_that_cannot_be_read_is_not_overlooked) {
+  Baseline baseline = test_baseline(TestBoot{});
+  Policy policy = *parse_policy(R"({"version":1,"name":"x","extends":"linux","pcrs":{"8":"note"},
+      "kernel_command_line":{"excludes":["init=/bin/sh"]}})");
+  TestBoot boot;
+  TestEvidence good(boot);
+  EXPECT_EQ(appraise(good.input(policy, &baseline)).verdict, Verdict::kHealthy)
+      << told(appraise(good.input(policy, &baseline)));
+  boot.second_command_line = "/boot/vmlinuz init=/bin/sh \x01";
+  TestEvidence evidence(boot);
+  Appraisal appraisal = appraise(evidence.input(policy, &baseline));
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  ASSERT_TRUE(has_reason(appraisal, "command_line_unknown")) << told(appraisal);
+  EXPECT_EQ(find_reason(appraisal, "command_line_unknown")->pcr, 8);
+}
+
 TEST(Appraisal, the_token_says_the_same) {
   Baseline baseline = test_baseline(TestBoot{});
   TestEvidence evidence{TestBoot{}};

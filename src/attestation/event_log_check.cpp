@@ -4,11 +4,18 @@
 
 #include <algorithm>
 
+#include "attestation/known_measurements.h"
+
 namespace hf::attestation {
 namespace {
 
 std::string name(const Event& event) {
   return fmt::format("event {} ({} in PCR {})", event.number, name_of(event.type), event.pcr);
+}
+
+// For verdicts: no digest proves the type.
+std::string place(const Event& event) {
+  return fmt::format("event {} (PCR {})", event.number, event.pcr);
 }
 
 // The events of one PCR, and what it would hold if they were others.
@@ -49,17 +56,21 @@ class PcrStory {
   bool leads_to_it(const HashValue& value) const { return equal(value.bytes(), known_.value); }
 
   LogDifference exact(const Event& event, std::string reason) const {
-    return {event.number, true, known_.pcr, name(event) + ": " + std::move(reason)};
+    return {.event = event.number,
+            .exact = true,
+            .pcr = known_.pcr,
+            .reason = name(event) + ": " + std::move(reason)};
   }
 
   LogDifference inexact() const {
     std::string reason = fmt::format("PCR {} of the {} bank is not what the log leads to",
                                      known_.pcr, name_of(known_.alg));
     if (events_.empty()) {
-      return {std::nullopt, false, known_.pcr, reason + ", which has no event of it"};
+      return {.pcr = known_.pcr, .reason = reason + ", which has no event of it"};
     }
-    return {events_.back()->number, false, known_.pcr,
-            fmt::format("{}; its last event is {}", reason, events_.back()->number)};
+    return {.event = events_.back()->number,
+            .pcr = known_.pcr,
+            .reason = fmt::format("{}; its last event is {}", reason, events_.back()->number)};
   }
 
   std::optional<LogDifference> locality() const {
@@ -114,7 +125,11 @@ class PcrStory {
 };
 
 std::optional<LogDifference> compare(const Event& event, const Extend& extend) {
-  LogDifference difference{event.number, true, event.pcr, name(event) + ": "};
+  LogDifference difference{.event = event.number,
+                           .exact = true,
+                           .pcr = event.pcr,
+                           .extend = extend.n,
+                           .reason = place(event) + ": "};
   if (extend.pcr != event.pcr) {
     difference.reason +=
         fmt::format("the TPM extended PCR {} here (extend {})", extend.pcr, extend.n);
@@ -135,6 +150,102 @@ std::optional<LogDifference> compare(const Event& event, const Extend& extend) {
   return difference;
 }
 
+bool says_in_all_banks(const Extend& extend, auto is_it) {
+  return !extend.digests.empty() && std::ranges::all_of(extend.digests, [&](const PcrDigest& d) {
+    return is_it(known_event_text(d.alg, d.bytes));
+  });
+}
+
+// The keeper marks a drill's or branch's vTPM before its firmware starts: the role, then the
+// incarnation.
+size_t marks_at_start(const ExtendRecord& record) {
+  auto is_mark = [](const Extend& e) { return e.pcr == 6 && e.kind == PcrChange::kExtend; };
+  auto is_role = [](std::string_view text) {
+    return text == kDrillMarker || text == kBranchMarker;
+  };
+  const std::vector<Extend>& extends = record.extends;
+  if (extends.empty() || !is_mark(extends[0]) || !says_in_all_banks(extends[0], is_role)) return 0;
+  return extends.size() > 1 && is_mark(extends[1]) ? 2 : 1;
+}
+
+bool is_farewell(const Extend& extend) {
+  return extend.pcr == 5 && says_in_all_banks(extend, [](std::string_view text) {
+           return text.starts_with("Exit Boot Services");
+         });
+}
+
+// The measured events of a log, each with the extend that it is of.
+class RecordStory {
+ public:
+  RecordStory(const EventLog& log, const ExtendRecord& record)
+      : log_(log), record_(record), marks_(marks_at_start(record)) {}
+
+  std::optional<LogDifference> explain() {
+    for (const Event& event : log_.events()) {
+      if (!event.measured()) continue;
+      if (auto difference = next(event)) return difference;
+    }
+    if (auto difference = locality()) return difference;
+    return end();
+  }
+
+ private:
+  bool unlogged(size_t at) const {
+    return at < marks_ || record_.extends[at].kind == PcrChange::kReset;
+  }
+
+  std::optional<LogDifference> next(const Event& event) {
+    while (at_ < record_.extends.size()) {
+      auto difference = compare(event, record_.extends[at_]);
+      if (difference && !unlogged(at_)) return difference;
+      ++at_;
+      if (!difference) return std::nullopt;
+    }
+    return LogDifference{.event = event.number,
+                         .exact = true,
+                         .pcr = event.pcr,
+                         .reason = place(event) + ": the TPM has not seen it"};
+  }
+
+  std::optional<LogDifference> locality() const {
+    bool hcrtm = !record_.extends.empty() && record_.extends.front().kind == PcrChange::kHcrtm;
+    uint8_t started = hcrtm ? 4 : record_.startup_locality;
+    if (log_.startup_locality() == started) return std::nullopt;
+    return LogDifference{
+        .exact = true,
+        .reason = fmt::format("the log says that the TPM was started at locality {}; it was {}",
+                              log_.startup_locality(), started)};
+  }
+
+  // Nothing is missing once the operating system runs: its extends have no place in this log.
+  std::optional<LogDifference> end() const {
+    size_t end = record_.extends.size();
+    if (record_.exit_boot_services) {
+      end = std::min(end, static_cast<size_t>(*record_.exit_boot_services) + 1);
+    }
+    size_t at = at_;
+    while (at < end && (unlogged(at) || is_farewell(record_.extends[at]))) ++at;
+    if (at >= end) return std::nullopt;
+    const Extend& extend = record_.extends[at];
+    const std::vector<Event>& events = log_.events();
+    return LogDifference{
+        .kind = LogDifference::Kind::kTruncated,
+        .event = events.empty() ? 0 : events.back().number + 1,
+        .exact = true,
+        .pcr = extend.pcr,
+        .extend = extend.n,
+        .missing = end - at,
+        .reason = fmt::format("the log ends before extend {} of the TPM (in PCR {}); {} more came "
+                              "before the operating system started",
+                              extend.n, extend.pcr, end - at - 1)};
+  }
+
+  const EventLog& log_;
+  const ExtendRecord& record_;
+  size_t marks_;
+  size_t at_ = 0;
+};
+
 }  // namespace
 
 std::optional<LogDifference> find_difference(const EventLog& log, std::span<const KnownPcr> known) {
@@ -142,7 +253,7 @@ std::optional<LogDifference> find_difference(const EventLog& log, std::span<cons
   for (const KnownPcr& pcr : known) {
     if (!bank || bank->alg() != pcr.alg) {
       auto replayed = replay(log, pcr.alg);
-      if (!replayed.ok()) return LogDifference{{}, false, pcr.pcr, replayed.error().cause};
+      if (!replayed.ok()) return LogDifference{.pcr = pcr.pcr, .reason = replayed.error().cause};
       bank = *replayed;
     }
     HF_ASSERT(pcr.pcr < kPcrCount);
@@ -153,36 +264,9 @@ std::optional<LogDifference> find_difference(const EventLog& log, std::span<cons
 
 std::optional<LogDifference> find_difference(const EventLog& log, const ExtendRecord& record) {
   if (!record.whole()) {
-    return LogDifference{{}, false, 0, "the record of extends is not whole: it cannot be compared"};
+    return LogDifference{.reason = "the record of extends is not whole: it cannot be compared"};
   }
-  size_t next = 0;
-  for (const Event& event : log.events()) {
-    if (!event.measured()) continue;
-    if (next == record.extends.size()) {
-      return LogDifference{event.number, true, event.pcr,
-                           name(event) + ": the TPM has not seen it"};
-    }
-    if (auto difference = compare(event, record.extends[next])) return difference;
-    ++next;
-  }
-  if (log.startup_locality() != record.startup_locality) {
-    return LogDifference{{},
-                         true,
-                         0,
-                         fmt::format("the log says that the TPM was started at locality {}; it was "
-                                     "{}",
-                                     log.startup_locality(), record.startup_locality)};
-  }
-  bool os_not_reached = !record.exit_boot_services.has_value();
-  size_t firmware =
-      os_not_reached ? record.extends.size() : static_cast<size_t>(*record.exit_boot_services) + 1;
-  if (next >= firmware) return std::nullopt;
-  const Extend& missing = record.extends[next];
-  return LogDifference{
-      {},
-      true,
-      missing.pcr,
-      fmt::format("the log ends before extend {} of the TPM (in PCR {})", missing.n, missing.pcr)};
+  return RecordStory(log, record).explain();
 }
 
 }  // namespace hf::attestation

@@ -18,10 +18,17 @@ namespace hf::attestation {
 inline constexpr size_t kExplainedEventsMax = 256;
 
 struct LogDifference {
-  std::optional<size_t> event;  // its number; none if the log lacks it altogether
-  bool exact = false;           // false: some event of the PCR, `event` is the last of them
-  uint32_t pcr = 0;
-  std::string reason;  // "event 17 (EV_IPL in PCR 9): …"
+  enum class Kind : uint8_t {
+    kContradicts,
+    kTruncated  // the log ends too early; what it has is right
+  };
+  Kind kind = Kind::kContradicts;
+  std::optional<size_t> event;     // its number; kTruncated: the first missing one's
+  bool exact = false;              // false: some event of the PCR, `event` is the last of them
+  uint32_t pcr = 0;                // of the event
+  std::optional<uint64_t> extend;  // its number in the record, where there is one
+  size_t missing = 0;              // kTruncated: how many extends the log lacks
+  std::string reason;              // "event 17 (PCR 9): …"; without what no digest proves
 };
 
 struct KnownPcr {
@@ -34,8 +41,10 @@ struct KnownPcr {
 // that the log lacks is a difference.
 std::optional<LogDifference> find_difference(const EventLog& log, std::span<const KnownPcr> known);
 
-// Every measured event against the extends of a whole record, in all banks they share. Extends
-// after ExitBootServices need not be in the log: they are the operating system's.
+// Every measured event against the extends of a whole record, in all banks they share. A log need
+// not have the keeper's marks of a drill or branch (two extends of PCR 6 at the very start),
+// resets, firmware's farewell at the end, which comes when the operating system has read the log
+// already, and what is extended after it.
 std::optional<LogDifference> find_difference(const EventLog& log, const ExtendRecord& record);
 
 }  // namespace hf::attestation

@@ -63,13 +63,35 @@ ExtendRecord record_of(const EventLog& log) {
   return record;
 }
 
-std::unique_ptr<Truth> truth(std::string name, Bytes bytes) {
+// What a TPM sees besides: the marks of a drill before the firmware, a reset by the guest.
+void add_unlogged(ExtendRecord& record, bool marks, bool reset) {
+  std::vector<Extend>& extends = record.extends;
+  if (reset) {
+    extends.insert(extends.begin() + static_cast<ptrdiff_t>(extends.size() / 2),
+                   {.kind = PcrChange::kReset, .pcr = 16});
+  }
+  for (std::string_view mark : {"holdfast incarnation of some bytes", "holdfast drill"}) {
+    if (!marks) break;
+    Extend extend{.pcr = 6};
+    for (const PcrDigest& seen : extends.front().digests) {
+      HashValue value = hash(seen.alg, as_bytes(mark));
+      extend.digests.push_back({seen.alg, Bytes(value.bytes().begin(), value.bytes().end())});
+    }
+    extends.insert(extends.begin(), std::move(extend));
+  }
+  for (size_t n = 0; n < extends.size(); ++n) extends[n].n = n;
+  record.total = extends.size();
+}
+
+std::unique_ptr<Truth> truth(std::string name, Bytes bytes, bool marks = false,
+                             bool reset = false) {
   auto parsed = EventLog::parse(bytes);
   EXPECT_TRUE(parsed.ok()) << name << ": " << parsed.error().describe();
   auto made = std::make_unique<Truth>(
       Truth{std::move(name), std::move(bytes), std::move(*parsed), {}, {}, {}});
   EXPECT_TRUE(check_covered(made->log).ok()) << check_covered(made->log).error().describe();
   made->record = record_of(made->log);
+  add_unlogged(made->record, marks, reset);
   for (HashAlg alg : made->log.banks()) made->banks.push_back(*replay(made->log, alg));
   for (const PcrBank& bank : made->banks) {
     for (uint32_t pcr = 0; pcr < kPcrCount; ++pcr) {
@@ -89,6 +111,8 @@ const std::vector<std::unique_ptr<Truth>>& truths() {
     all.push_back(truth("uki", uki_like_log({kSha256}).bytes()));
     all.push_back(truth("windows", windows_like_log({kSha256, kSha384}).bytes()));
     all.push_back(truth("SHA-1 only", debian_like_log({}).bytes()));
+    all.push_back(truth("a drill", debian_like_log({kSha256, kSha384}).bytes(), true));
+    all.push_back(truth("a reset of PCR 16", uki_like_log({kSha256}).bytes(), false, true));
     LogWriter locality({kSha256, kSha512});
     locality.startup_locality(3).separator(0).action(4, "Returning from EFI Application");
     all.push_back(truth("startup locality", locality.bytes()));
@@ -285,7 +309,11 @@ TEST(EventLogMutation, events_left_out_or_repeated_are_named) {
     ASSERT_TRUE(judged.rejected) << truth.name << " " << event.number;
     bool last = event.number + 1 == truth.log.events().size();
     if (!repeat && last) {
-      ASSERT_NE(judged.reason.find("the log ends before extend"), std::string::npos);
+      // Firmware's farewell may be missing at the end; the value of PCR 5 tells it all the same.
+      bool farewell = action_text(event).value_or("").starts_with("Exit Boot Services");
+      ASSERT_NE(judged.reason.find(farewell ? "PCR 5" : "the log ends before extend"),
+                std::string::npos)
+          << judged.reason;
     } else {
       // Neighbours that are the same cannot be told apart; what follows them is named.
       ASSERT_GE(judged.event.value(), event.number) << judged.reason;

@@ -167,6 +167,34 @@ TEST(EventLogCheck, pcr_values_alone_name_the_event_where_one_explains_them) {
             "the log says that the TPM was started at locality 3; it was 0");
 }
 
+// PCR 6 is firmware's too: only the keeper's marks at the very start are in no log.
+TEST(EventLogCheck, an_event_of_pcr_6_is_missed_and_told_from_the_one_before) {
+  LogWriter writer({HashAlg::kSha256});
+  writer.separator(0).add(6, EventType::kEventTag, as_bytes("board")).separator(6).separator(7);
+  LogWriter without({HashAlg::kSha256});
+  without.separator(0).separator(6).separator(7);
+  LogWriter changed({HashAlg::kSha256});
+  changed.separator(0).add(6, EventType::kEventTag, as_bytes("other")).separator(6).separator(7);
+  auto log = EventLog::parse(writer.bytes());
+  ExtendRecord record{.boot_id = "0123456789abcdef"};
+  for (const Event& event : log->events()) {
+    if (!event.measured()) continue;
+    ByteSpan digest = event.digest(HashAlg::kSha256);
+    record.extends.push_back({.n = record.extends.size(),
+                              .pcr = static_cast<uint8_t>(event.pcr),
+                              .digests = {{.bytes = Bytes(digest.begin(), digest.end())}}});
+  }
+  record.total = record.extends.size();
+  EXPECT_FALSE(find_difference(*log, record).has_value());
+  for (const LogWriter* edited : {&without, &changed}) {
+    auto other = EventLog::parse(edited->bytes());
+    auto found = find_difference(*other, record);
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->event, 2u) << found->reason;
+    EXPECT_EQ(found->extend, 1u) << found->reason;
+  }
+}
+
 TEST(EventLogCheck, a_bank_the_log_lacks_is_a_difference) {
   auto log = EventLog::parse(LogWriter({kSha1}).separator(0).bytes());
   Bytes zero(32);

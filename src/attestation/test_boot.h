@@ -45,6 +45,7 @@ struct TestBoot {
                         "Debian Secure Boot CA", "Shim"};
   std::string kernel_path = "/boot/vmlinuz-6.1.0-43-amd64";
   std::string parameters = "root=/dev/vda2 ro quiet";
+  std::string second_command_line;  // measured after the first, if not empty
   std::string initrd = "initrd 43";
   std::string grub_environment = "# GRUB Environment Block\n";
   std::vector<std::string> boot_order = {"disk"};

@@ -131,6 +131,9 @@ class Firmware {
   }
 
   void loader() {
+    if (!boot_.second_command_line.empty()) {
+      log_.grub_text("kernel_cmdline", boot_.second_command_line);
+    }
     log_.grub_file("(hd0,gpt2)/boot/grub/grub.cfg", as_bytes("grub.cfg for " + boot_.kernel_path));
     log_.grub_file("(hd0,gpt2)/boot/grub/grubenv", as_bytes(boot_.grub_environment));
     log_.grub_text("grub_cmd", "set root=hd0,gpt2");
