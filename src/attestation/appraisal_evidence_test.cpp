@@ -445,6 +445,9 @@ TEST_F(JudgedEvidence, state_that_was_rolled_back_is_found) {
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
   input.context.sequence = Sequence(99);
   expect_failure(appraise(input), "state_rolled_back");
+  EXPECT_THAT(find_reason(appraise(input), "state_rolled_back")->mend,
+              testing::Not(HasSubstr("baseline accept")))
+      << "accepting a boot does not move the vault's position";
   EXPECT_EQ(freshness_words(input.context, appraise(input)), "older");
   input.context.freshness.declared = "recovery point of Monday, change 4711";
   EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));

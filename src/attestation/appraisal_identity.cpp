@@ -118,7 +118,7 @@ void judge_identity(const AppraisalInput& input, Judge& judge) {
 void judge_freshness(const AppraisalInput& input, Judge& judge) {
   const AppraisalContext& context = input.context;
   const FreshnessFacts& facts = context.freshness;
-  auto older = [&](std::string code, std::string words) {
+  auto older = [&](std::string code, std::string words, std::string_view mend) {
     if (!facts.declared.empty()) {
       judge.note("declared_" + code, words + "; this was declared: " + quoted(facts.declared));
       return;
@@ -126,18 +126,25 @@ void judge_freshness(const AppraisalInput& input, Judge& judge) {
     judge
         .fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, std::move(code),
               std::move(words))
-        .mend =
-        "if an older state was put back on purpose, say so: holdfast attest baseline accept VM; if "
-        "not, find who did, and take the VM over from its replica";
+        .mend = mend;
   };
+  // Accepting a boot takes the vTPM's counts as they are; the vault's position stays what it is.
+  constexpr std::string_view kStateMend =
+      "find who put an older state in its place, and take the VM over from its replica: holdfast "
+      "failover unplanned VM";
+  constexpr std::string_view kTpmMend =
+      "if an older state was put back on purpose, say so: holdfast attest baseline accept VM; if "
+      "not, find who did, and take the VM over from its replica";
   if (facts.durable && context.sequence < *facts.durable) {
     older("state_rolled_back",
           fmt::format("the VM's state is at position {}, but position {} was durable before: an "
                       "older state was put in its place",
-                      context.sequence.value, facts.durable->value));
+                      context.sequence.value, facts.durable->value),
+          kStateMend);
   } else if (!facts.on_lineage) {
     older("state_forked",
-          "the VM's state does not descend from the newest durable position that the vault knows");
+          "the VM's state does not descend from the newest durable position that the vault knows",
+          kStateMend);
   }
   if (!facts.last_seen || input.quote == nullptr) return;
   const TpmCounters& last = *facts.last_seen;
@@ -149,12 +156,14 @@ void judge_freshness(const AppraisalInput& input, Judge& judge) {
           fmt::format("the vTPM counts {} {} fewer than were seen before: an older state of it was "
                       "put in its place",
                       resets < 0 ? -int64_t{resets} : -int64_t{restarts},
-                      resets < 0 ? "resets" : "restarts"));
+                      resets < 0 ? "resets" : "restarts"),
+          kTpmMend);
   } else if (facts.another_boot && resets == 0 && clock.restart_count <= last.restart_count) {
     older("tpm_went_back",
           fmt::format("the vTPM counts {} resets, as many as at an earlier boot: an older state of "
                       "it was put in its place",
-                      clock.reset_count));
+                      clock.reset_count),
+          kTpmMend);
   }
 }
 
