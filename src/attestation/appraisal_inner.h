@@ -67,9 +67,13 @@ std::optional<HashAlg> choose_bank(const AppraisalInput& input);
 struct BootJudgement {
   const MeasuredBoot* boot = nullptr;
   const BootFacts* facts = nullptr;
+  const Policy* policy = nullptr;
   const BaselineMatch* match = nullptr;   // null without a baseline
   const BaselineBoot* matched = nullptr;  // the accepted boot it is nearest to
-  bool agrees_in(uint8_t pcr) const;      // with the baseline
+  // The register was compared, and is as the baseline or the policy's values have it; at most
+  // revocations were added. Not where differences count for nothing: what cannot be seen may then
+  // be anything.
+  bool agrees_in(uint8_t pcr) const;
 };
 void judge_baseline(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
 void judge_values(const AppraisalInput& input, const Vouched& vouched, HashAlg bank, Judge& judge);

@@ -94,9 +94,12 @@ void affirm_boot(const BootJudgement& boot, Judge& judge) {
 }  // namespace
 
 bool BootJudgement::agrees_in(uint8_t pcr) const {
-  if (match == nullptr || !boot->pcrs()[pcr]) return false;
+  if (!boot->pcrs()[pcr] || boot->unplaced()[pcr]) return false;
+  PcrRule rule = policy->pcrs[pcr].rule;
+  if (rule == PcrRule::kValues) return true;  // judge_values() says so if it does not
+  if (match == nullptr || rule == PcrRule::kIgnore) return false;
   return std::ranges::none_of(match->differences, [&](const Difference& difference) {
-    return difference.pcr == pcr && difference.weight == Weight::kFailure;
+    return difference.pcr == pcr && difference.code != "dbx_grew";
   });
 }
 
@@ -158,15 +161,15 @@ void judge_command_lines(const AppraisalInput& input, const BootJudgement& boot,
   const TextRules& rules = input.policy->kernel_command_line;
   if (rules.empty()) return;
   bool any = false;
+  const Measurement* unread = nullptr;
   for (const Measurement& m : boot.boot->measurements()) {
     if (m.pcr != 8 && m.pcr != 12) continue;
     std::string_view line = text_of(m, boot);
-  const Measurement* unread = nullptr;
+    bool known = m.kind == MeasurementKind::kSeparator || m.kind == MeasurementKind::kAction;
+    if (line.empty() && !known && unread == nullptr) unread = &m;
     bool command_line = m.kind == MeasurementKind::kKernelCommandLine ||
                         (m.pcr == 12 && !line.empty()) || line.starts_with('/') ||
                         line.starts_with('(');
-    bool known = m.kind == MeasurementKind::kSeparator || m.kind == MeasurementKind::kAction;
-    if (line.empty() && !known && unread == nullptr) unread = &m;
     if (!command_line) continue;
     any = true;
     std::string broken = broken_rule(rules, line);

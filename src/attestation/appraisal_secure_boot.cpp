@@ -87,7 +87,10 @@ class SecureBootJudge {
   bool accepted() const { return boot_.agrees_in(7); }
 
   void unseen(std::string what) {
-    if (accepted()) return;
+    if (!accepted()) unknown(std::move(what));
+  }
+
+  void unknown(std::string what) {
     judge_
         .unknown(TrustClaim::kConfiguration, "secure_boot_unknown",
                  fmt::format("the policy asks for {}, and the evidence does not show it", what))
@@ -174,19 +177,47 @@ class SecureBootJudge {
 
   void mok() {
     if (policy_.mok == MokRule::kAny) return;
-    if (input_.variables == nullptr) {
-      if (!boot_.agrees_in(14)) unseen("a certain MOK list");
+    std::vector<SignerPattern> allowed = policy_.mok_allowed;
+    std::optional<ByteSpan> list = mok_list(allowed);
+    if (!list) {
+      if (!boot_.agrees_in(14)) unknown("a certain MOK list");
       return;
     }
-    auto list = input_.variables->find("MokList");
-    if (list == input_.variables->end() || list->second.empty()) return;
-    std::vector<std::string> names = strangers(list->second, policy_.mok_allowed);
-    if (names.empty()) return;
+    std::vector<std::string> names = strangers(*list, allowed);
+    if (list->empty() || names.empty()) return;
     judge_
         .fail(TrustClaim::kConfiguration, kConfigurationUnsupportable, "mok_refused",
               fmt::format("shim's MOK list has {}, which the policy does not allow",
                           joined(names, ", ")))
         .mend = "delete it (mokutil --delete in the guest), or list it";
+  }
+
+  // The store that the keeper read is the VM's. Variables that came with the evidence are what PCR
+  // 14 proves of them: shim measures its list there, or the one it hands on (MokListRT), which has
+  // its own certificate too.
+  std::optional<ByteSpan> mok_list(std::vector<SignerPattern>& allowed) const {
+    if (input_.variables == nullptr) return std::nullopt;
+    if (input_.context.record_from_keeper) {
+      auto list = input_.variables->find("MokList");
+      return list == input_.variables->end() ? ByteSpan() : ByteSpan(list->second);
+    }
+    for (std::string_view name : {"MokList", "MokListRT"}) {
+      auto list = input_.variables->find(name);
+      if (list == input_.variables->end() || !measured_as_mok(list->second)) continue;
+      for (const Authority& authority : facts_.authorities) {
+        if (name != "MokListRT" || authority.source != "Shim") continue;
+        allowed.push_back({.sha256 = authority.fingerprint});
+      }
+      return ByteSpan(list->second);
+    }
+    return std::nullopt;
+  }
+
+  bool measured_as_mok(ByteSpan list) const {
+    HashValue digest = hash(boot_.boot->bank(), list);
+    return std::ranges::any_of(boot_.boot->measurements(), [&](const Measurement& m) {
+      return m.kind == MeasurementKind::kMok && equal(m.digest, digest.bytes());
+    });
   }
 
   void revocations() {

@@ -1,5 +1,6 @@
 #include "attestation/appraisal.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -242,6 +243,36 @@ TEST(Appraisal, a_register_that_the_quote_leaves_out_is_not_judged_by_the_log) {
   EXPECT_TRUE(appraisal.kernel_command_line.empty());
 }
 
+// What cannot be seen is as accepted where PCR 7 is as accepted; not where any PCR 7 would do.
+TEST(Appraisal, a_register_that_is_not_enforced_vouches_for_nothing_unseen) {
+  Baseline baseline = test_baseline(TestBoot{});
+  TestBoot boot;
+  boot.mok = {"My module key"};
+  boot.grub.content = "MZ my grub";
+  boot.grub.signer = "My module key";
+  boot.grub.vouched_by = "MokListRT";
+  TestEvidence evidence(boot);
+  for (const char* rule : {"note", "ignore"}) {
+    Policy policy = *parse_policy(fmt::format(
+        R"({{"version":1,"name":"x","extends":"linux","pcrs":{{"7":"{}","4":"note","14":"{}"}},
+            "secure_boot":{{"signers":[{{"subject":"Microsoft*"}},{{"subject":"Debian*"}}]}}}})",
+        rule, rule));
+    Appraisal appraisal = appraise(evidence.by_record(policy, &baseline));
+    EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << rule << told(appraisal);
+    EXPECT_TRUE(has_reason(appraisal, "secure_boot_unknown")) << rule << told(appraisal);
+    TestEvidence good{TestBoot{}};
+    appraisal = appraise(good.by_record(policy, &baseline));
+    bool compared = std::string_view(rule) == "note";
+    EXPECT_EQ(appraisal.verdict, compared ? Verdict::kHealthy : Verdict::kUnknown)
+        << rule << told(appraisal);
+    // Nor may programs change under "signed" then.
+    policy = *parse_policy(fmt::format(
+        R"({{"version":1,"name":"x","extends":"windows","pcrs":{{"7":"{}","4":"signed"}}}})",
+        rule));
+    EXPECT_EQ(appraise(evidence.by_record(policy, &baseline)).verdict, Verdict::kUnhealthy) << rule;
+  }
+}
+
 TEST(Appraisal, a_second_command_line_that_cannot_be_read_is_not_overlooked) {
   Baseline baseline = test_baseline(TestBoot{});
   Policy policy = *parse_policy(R"({"version":1,"name":"x","extends":"linux","pcrs":{"8":"note"},
@@ -256,6 +287,32 @@ TEST(Appraisal, a_second_command_line_that_cannot_be_read_is_not_overlooked) {
   EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
   ASSERT_TRUE(has_reason(appraisal, "command_line_unknown")) << told(appraisal);
   EXPECT_EQ(find_reason(appraisal, "command_line_unknown")->pcr, 8);
+}
+
+TEST(Appraisal, a_mok_list_from_elsewhere_counts_as_far_as_pcr_14_proves_it) {
+  Baseline baseline = test_baseline(TestBoot{});
+  Policy none = *parse_policy(
+      R"({"version":1,"name":"x","extends":"none","secure_boot":{"mok":"none"},
+          "pcrs":{"7":"baseline"}})");
+  TestBoot boot;
+  boot.mok = {"My module key"};
+  TestEvidence evidence(boot);
+  KeyVariables claimed = TestBoot{}.variables();
+  AppraisalInput input = evidence.by_log(none, &baseline);
+  input.context.record_from_keeper = false;
+  input.variables = &claimed;  // without the list
+  Appraisal appraisal = appraise(input);
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnknown) << told(appraisal);
+  EXPECT_TRUE(has_reason(appraisal, "secure_boot_unknown"));
+  claimed["MokListRT"] = boot.mok_list();
+  appraisal = appraise(input);
+  EXPECT_TRUE(has_reason(appraisal, "mok_refused")) << told(appraisal);
+  TestEvidence good{TestBoot{}};
+  claimed["MokListRT"] = TestBoot{}.mok_list();
+  input = good.by_log(none, &baseline);
+  input.context.record_from_keeper = false;
+  input.variables = &claimed;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kHealthy) << told(appraise(input));
 }
 
 TEST(Appraisal, the_token_says_the_same) {

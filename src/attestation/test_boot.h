@@ -56,7 +56,8 @@ struct TestBoot {
   std::vector<std::string> after;        // what the operating system extends into PCR 11
   std::vector<HashAlg> banks = {HashAlg::kSha256};
 
-  KeyVariables variables() const;              // as the variable store has them
+  Bytes mok_list() const;          // as shim measures it and hands it on: with its own certificate
+  KeyVariables variables() const;  // as the variable store has them
   std::vector<FileExplanation> files() const;  // as the preflight reads the disk
 };
 

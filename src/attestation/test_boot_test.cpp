@@ -114,7 +114,7 @@ class Firmware {
   }
 
   void shim() {
-    log_.add(14, kIpl, as_bytes({"MokList\0", 8}), mok_list());
+    log_.add(14, kIpl, as_bytes({"MokList\0", 8}), boot_.mok_list());
     if (!boot_.shim_validation) {
       std::byte off[] = {std::byte{1}};
       log_.variable(7, kEfiVariableAuthority, secure_boot::guids::kShimLock, "MokSBState", off);
@@ -123,17 +123,7 @@ class Firmware {
                   as_bytes(boot_.sbat_level));
   }
 
-  Bytes mok_list() const {
-    Bytes list = database_of(boot_.mok);
-    Bytes own = database_of({"Debian Secure Boot CA"});
-    list.insert(list.end(), own.begin(), own.end());
-    return list;
-  }
-
   void loader() {
-    if (!boot_.second_command_line.empty()) {
-      log_.grub_text("kernel_cmdline", boot_.second_command_line);
-    }
     log_.grub_file("(hd0,gpt2)/boot/grub/grub.cfg", as_bytes("grub.cfg for " + boot_.kernel_path));
     log_.grub_file("(hd0,gpt2)/boot/grub/grubenv", as_bytes(boot_.grub_environment));
     log_.grub_text("grub_cmd", "set root=hd0,gpt2");
@@ -141,6 +131,9 @@ class Firmware {
     log_.grub_text("grub_cmd", "linux " + line);
     log_.grub_file(boot_.kernel_path, as_bytes(boot_.kernel.content));
     log_.grub_text("kernel_cmdline", line);
+    if (!boot_.second_command_line.empty()) {
+      log_.grub_text("kernel_cmdline", boot_.second_command_line);
+    }
     log_.grub_file("/boot/initrd.img", as_bytes(boot_.initrd));
     load(boot_.kernel);
     if (boot_.extension_pcr) log_.add(*boot_.extension_pcr, kIpl, as_bytes("extension"));
@@ -171,6 +164,13 @@ const TestCertificate& test_certificate(std::string_view name) {
       key,
       {.common_name = std::string(name), .now = Micros(1'700'000'000'000'000), .valid_days = 3650});
   return made.emplace(name, TestCertificate{std::string(name), certificate.to_der()}).first->second;
+}
+
+Bytes TestBoot::mok_list() const {
+  Bytes list = database_of(mok);
+  Bytes own = database_of({"Debian Secure Boot CA"});
+  list.insert(list.end(), own.begin(), own.end());
+  return list;
 }
 
 KeyVariables TestBoot::variables() const {
