@@ -94,8 +94,9 @@ class Attestation {
   // vouch for the VM's boot loader then.
   Result<KeyPlan> plan_keys(const VmRow& row, const std::vector<secure_boot::Change>& changes);
 
-  // After a replica was taken over: what came with its journal counts from now on.
-  void adopt_from_journal(const VmRow& row);
+  // After a replica was taken over: what came with its journal counts from now on. Not to be passed
+  // over when it fails: the next boot would be learned, whatever it is.
+  Status adopt_from_journal(const VmRow& row);
 
   // The keys that relying parties check tokens with (RFC 7517).
   Result<sys::JsonObject> keys();
@@ -134,6 +135,7 @@ class Attestation {
   // Into the journal, if the VM's keeper runs; if it cannot be had now, soon.
   void travel(const VmRow& row);
   Status put_in_journal(const VmRow& row);
+  Status refuse_while_pending(VmId vm);
   void event(const VmRow& row, Severity severity, std::string kind, std::string text);
 
   Services& services_;

@@ -90,6 +90,7 @@ Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::
   if (find(row.id) == nullptr && mode == attestation::AcceptMode::kReplace) {
     TRY(services_.catalog->audit(actor, "attestation baseline forgotten", row.name, row.id.hex()));
     TRY(services_.catalog->set_attestation(row.id, AttestationPart::kBaseline, ""));
+    TRY(services_.catalog->end_adoption(row.id));  // the operator's word stands for what came
     event(row, Severity::kInfo, "attestation.baseline",
           "the baseline was given up; the next boot is learned");
     return show_baseline(row);

@@ -178,7 +178,7 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
 // The first boot of a VM that has no baseline: what it measured is what its boots are to be like,
 // provided that the policy has nothing against it.
 void Attestation::learn_if_first(Watched& watched, Gathered& all, Appraisal& appraisal) {
-  if (!all.policy.compares_with_baseline()) return;
+  if (!all.policy.compares_with_baseline() || all.row.adopt_pending) return;
   const bool first = all.baseline.boots.empty();
   // Learned a moment ago without the guest's log or the disk's files, which add the words.
   const bool more_words = (all.log.has_value() && !watched.learned.log) ||

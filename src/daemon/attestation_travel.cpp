@@ -10,7 +10,8 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto kKeeperLimit = 3s;
-}
+constexpr auto kAdoptLimit = 10s;  // nothing runs yet, and without it nothing will
+}  // namespace
 
 // Enrolment: the vault challenges the vTPM that holds the endorsement key to prove that the
 // attestation key is in it too (TPM 2.0 Library, part 1, "Credential Protection"), then pins the
@@ -19,6 +20,7 @@ Result<vault::AttestationPin> Attestation::pinned(const VmRow& row,
                                                   const std::string& control_socket) {
   Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(row.id);
   if (pin.ok() || pin.error().code != ErrorCode::kNotFound) return pin;
+  TRY(refuse_while_pending(row.id));
   std::string stored = TRY(services_.catalog->attestation(row.id)).identity;
   if (!stored.empty()) {
     AttestationIdentity identity = TRY(parse_identity(stored));
@@ -85,6 +87,7 @@ Status Attestation::store_baseline(const VmRow& row, const attestation::Baseline
 }
 
 Status Attestation::put_in_journal(const VmRow& row) {
+  TRY(refuse_while_pending(row.id));
   AttestationRow stored = TRY(services_.catalog->attestation(row.id));
   Bytes packet = TRY(pack_attestation(stored, TRY(services_.catalog->verdicts(row.id))));
   TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
@@ -103,19 +106,38 @@ void Attestation::travel(const VmRow& row) {
     log_error("VM " + row.name + ": " + put.error().describe());
 }
 
-void Attestation::adopt_from_journal(const VmRow& row) {
+// What is in the catalog of a VM that was taken over is not the VM's: it must not overwrite what
+// came in the journal, nor may a key be enrolled beside the one that came.
+Status Attestation::refuse_while_pending(VmId vm) {
+  const VmRow row = TRY(services_.catalog->vm(vm));
+  if (!row.adopt_pending) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "what attestation knew of VM \"" + row.name +
+                        "\" was not taken out of its journal yet",
+               .effect = "nothing is learned, enrolled or put into the journal in its place",
+               .mend = "holdfast vm stop " + row.name + "; holdfast vm start " + row.name};
+}
+
+Status Attestation::adopt_from_journal(const VmRow& row) {
   auto adopt = [&]() -> Status {
     sys::JsonObject answer = TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
-                                            {{"op", "attestation_get"}}, kKeeperLimit));
-    if (!sys::has_member(answer, "data")) return {};
+                                            {{"op", "attestation_get"}}, kAdoptLimit));
+    // Taken over before its first verdict: there was nothing to send along.
+    if (!sys::has_member(answer, "data")) return services_.catalog->end_adoption(row.id);
     Bytes packet = TRY(base64_decode(TRY(sys::get_string(answer, "data"))));
     AttestationPacket came = TRY(unpack_attestation(packet));
     return services_.catalog->replace_attestation(row.id, came.row, came.verdicts);
   };
   Status adopted = adopt();
-  if (adopted.ok()) return;
+  if (adopted.ok()) return {};
   event(row, Severity::kWarning, "attestation.not_adopted",
         "policy, baseline and history did not come with the VM: " + adopted.error().cause);
+  return Error{.code = adopted.error().code,
+               .cause = "the policy and baseline in the VM's journal could not be taken over: " +
+                        adopted.error().cause,
+               .effect = "the VM was not started: whatever it boots would be taken for right",
+               .mend = "holdfast vm start " + row.name + "; to give up what came in the journal " +
+                       "and learn the next boot: holdfast attest baseline learn " + row.name};
 }
 
 }  // namespace hf::daemon

@@ -32,6 +32,9 @@ struct VmRow {
   bool wanted_running = false;  // was started and not stopped since
   Micros created;
   std::string note;
+  // It was taken over, and what attestation knew of it is still in its journal only: nothing here
+  // may be learned, or put into the journal, before replace_attestation().
+  bool adopt_pending = false;
 };
 
 struct PeerRow {
@@ -123,6 +126,10 @@ class Catalog {
   Status set_wanted(VmId id, bool running);
   // Changes role, epoch and note together. kConflict if the epoch would go back.
   Status set_role(VmId id, VmRole role, Epoch epoch, std::string_view note);
+  // The same, to kActive, with `adopt_pending`: a crash cannot part the two.
+  Status take_over(VmId id, Epoch epoch, std::string_view note);
+  // There is nothing to adopt, or the operator gave it up.
+  Status end_adoption(VmId id);
 
   // Peers.
   Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
@@ -156,7 +163,8 @@ class Catalog {
   Status set_attestation(VmId vm, AttestationPart part, std::string_view json);
   Result<uint64_t> add_verdict(VmId vm, const VerdictRow& row);
   Result<std::vector<VerdictRow>> verdicts(VmId vm, size_t newest = kVerdictsMax);  // newest first
-  // All of it at once, as it came with the VM's journal. `verdicts` oldest first.
+  // All of it at once, as it came with the VM's journal; the VM is `adopt_pending` no more.
+  // `verdicts` oldest first.
   Status replace_attestation(VmId vm, const AttestationRow& row,
                              const std::vector<VerdictRow>& verdicts);
 

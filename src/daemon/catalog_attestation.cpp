@@ -107,6 +107,8 @@ Status Catalog::replace_attestation(VmId vm, const AttestationRow& row,
       "INSERT OR REPLACE INTO attestation (vm, policy, baseline, identity, explanations) "
       "VALUES (?1, ?2, ?3, ?4, ?5)"));
   TRY(put.with(vm.hex(), row.policy, row.baseline, row.identity, row.explanations).run());
+  Statement adopted = TRY(database.prepare("UPDATE vms SET adopt_pending = 0 WHERE id = ?1"));
+  TRY(adopted.with(vm.hex()).run());
   Statement clear = TRY(database.prepare("DELETE FROM verdicts WHERE vm = ?1"));
   TRY(clear.with(vm.hex()).run());
   size_t from = verdicts.size() - std::min(verdicts.size(), kVerdictsMax);

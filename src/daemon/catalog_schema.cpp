@@ -103,7 +103,12 @@ constexpr std::string_view kRollover = R"sql(
 ALTER TABLE attestation ADD COLUMN rollover TEXT NOT NULL DEFAULT '';  -- rollover.h
 )sql";
 
-constexpr std::array<std::string_view, 3> kMigrations = {kFirst, kAttestation, kRollover};
+constexpr std::string_view kAdoptPending = R"sql(
+ALTER TABLE vms ADD COLUMN adopt_pending INTEGER NOT NULL DEFAULT 0;  -- catalog.h: VmRow
+)sql";
+
+constexpr std::array<std::string_view, 4> kMigrations = {kFirst, kAttestation, kRollover,
+                                                         kAdoptPending};
 
 }  // namespace
 

@@ -180,6 +180,36 @@ TEST_F(CatalogTest, what_came_with_a_journal_replaces_all_there_was) {
   EXPECT_EQ(kept[1].record, "a");
 }
 
+TEST_F(CatalogTest,
+       what_a_takeover_has_to_adopt_is_pending_until_it_is_there_whatever_ends_between) {
+  VmRow row = *open()->add_vm(vm(1, "one"));
+  EXPECT_FALSE(row.adopt_pending);
+  ASSERT_TRUE(open()->take_over(row.id, Epoch(2), "failed over").ok());
+  {
+    auto catalog = open();
+    EXPECT_EQ(catalog->vm(row.id)->role, VmRole::kActive);
+    EXPECT_EQ(catalog->vm(row.id)->epoch, Epoch(2));
+    EXPECT_TRUE(catalog->vm(row.id)->adopt_pending);
+    // What else happens to the VM does not end it.
+    ASSERT_TRUE(catalog->set_role(row.id, VmRole::kActive, Epoch(2), "").ok());
+    ASSERT_TRUE(catalog->set_attestation(row.id, AttestationPart::kPolicy, "p").ok());
+    EXPECT_TRUE(catalog->vm(row.id)->adopt_pending);
+    ASSERT_TRUE(catalog->replace_attestation(row.id, {.baseline = "b"}, {}).ok());
+    EXPECT_FALSE(catalog->vm(row.id)->adopt_pending);
+  }
+  EXPECT_FALSE(open()->vm(row.id)->adopt_pending);
+  EXPECT_EQ(open()->attestation(row.id)->baseline, "b");
+}
+
+TEST_F(CatalogTest, a_takeover_under_an_epoch_that_is_past_changes_nothing) {
+  auto catalog = open();
+  VmRow row = *catalog->add_vm(vm(1, "one"));
+  ASSERT_TRUE(catalog->set_role(row.id, VmRole::kStandby, Epoch(3), "").ok());
+  EXPECT_EQ(catalog->take_over(row.id, Epoch(2), "").error().code, ErrorCode::kConflict);
+  EXPECT_EQ(catalog->vm(row.id)->role, VmRole::kStandby);
+  EXPECT_FALSE(catalog->vm(row.id)->adopt_pending);
+}
+
 TEST_F(CatalogTest, events_come_oldest_first_and_can_be_followed) {
   auto catalog = open();
   for (std::string subject : {"one", "two", "one"}) {

@@ -18,7 +18,9 @@ std::string_view to_string(VmRole role) {
 namespace {
 
 constexpr std::string_view kSelectVm =
-    "SELECT id, number, name, definition, epoch, role, wanted, created_us, note FROM vms ";
+    "SELECT id, number, name, definition, epoch, role, wanted, created_us, note, adopt_pending "
+    "FROM "
+    "vms ";
 constexpr std::string_view kSelectProtection =
     "SELECT vm, peer, direction, public_key, minted_at, created_us FROM protections ";
 
@@ -37,7 +39,8 @@ Result<VmRow> read_vm(const Statement& row) {
                .role = parse_role(row.text(5)),
                .wanted_running = row.text(6) == "running",
                .created = Micros(static_cast<uint64_t>(row.integer(7))),
-               .note = row.text(8)};
+               .note = row.text(8),
+               .adopt_pending = row.integer(9) != 0};
 }
 
 Result<ProtectionRow> read_protection(const Statement& row) {
@@ -54,6 +57,21 @@ Error no_such_vm(std::string_view name) {
           .cause = "there is no VM \"" + std::string(name) + "\" at this site",
           .effect = "nothing was done",
           .mend = "holdfast vm list"};
+}
+
+// Raises the epoch; `adopt_pending` is as it was, unless it is set.
+Status change_role(Database& database, VmId id, VmRole role, Epoch epoch, std::string_view note,
+                   bool adopt_pending) {
+  Statement update = TRY(database.prepare(
+      "UPDATE vms SET role = ?2, epoch = ?3, note = ?4, adopt_pending = max(adopt_pending, ?5) "
+      "WHERE id = ?1 AND epoch <= ?3"));
+  const uint64_t pending = adopt_pending ? 1 : 0;
+  TRY(update.with(id.hex(), to_string(role), epoch.value, note, pending).run());
+  if (database.changed_rows() == 1) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the VM is not here or has an epoch above " + std::to_string(epoch.value),
+               .effect = "its role was not changed",
+               .mend = "holdfast vm show " + id.hex()};
 }
 
 }  // namespace
@@ -116,14 +134,19 @@ Status Catalog::set_wanted(VmId id, bool running) {
 
 Status Catalog::set_role(VmId id, VmRole role, Epoch epoch, std::string_view note) {
   MutexLock lock(inner_->mutex);
-  Statement update = TRY(inner_->database.prepare(
-      "UPDATE vms SET role = ?2, epoch = ?3, note = ?4 WHERE id = ?1 AND epoch <= ?3"));
-  TRY(update.with(id.hex(), to_string(role), epoch.value, note).run());
-  if (inner_->database.changed_rows() == 1) return {};
-  return Error{.code = ErrorCode::kConflict,
-               .cause = "the VM is not here or has an epoch above " + std::to_string(epoch.value),
-               .effect = "its role was not changed",
-               .mend = "holdfast vm show " + id.hex()};
+  return change_role(inner_->database, id, role, epoch, note, false);
+}
+
+Status Catalog::take_over(VmId id, Epoch epoch, std::string_view note) {
+  MutexLock lock(inner_->mutex);
+  return change_role(inner_->database, id, VmRole::kActive, epoch, note, true);
+}
+
+Status Catalog::end_adoption(VmId id) {
+  MutexLock lock(inner_->mutex);
+  Statement update =
+      TRY(inner_->database.prepare("UPDATE vms SET adopt_pending = 0 WHERE id = ?1"));
+  return update.with(id.hex()).run();
 }
 
 Status Catalog::put_protection(const ProtectionRow& row) {

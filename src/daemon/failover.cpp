@@ -96,7 +96,8 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
     stored = check_replica(services, vm, *protection);
   }
   if (stored.ok()) {
-    stored = store_recovery_state(services, promoted, "failed over to this site: " + answer);
+    // With the epoch, so that no start from here on can pass over what attestation knows of the VM.
+    stored = services.catalog->take_over(vm, promoted.epoch, "failed over to this site: " + answer);
   }
   if (!stored.ok()) {
     services.protections->desk().reopen(vm);

@@ -243,7 +243,11 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   undo.add([&] { ignore_but_log(stop_keeper(services, row)); });
   Launched launched;
   launched.keeper_pid = TRY(start_keeper(services, row, definition, options));
-  if (options.adopt_replica) services.attestation->adopt_from_journal(row);
+  // Not by what the launcher has still to do: it renamed the replica before the keeper ran, and an
+  // earlier start may have ended between the two.
+  if (options.adopt_replica || row.adopt_pending) {
+    TRY(services.attestation->adopt_from_journal(row));
+  }
 
   progress.step("start QEMU");
   undo.add([&] { ignore_but_log(services.units->stop(qemu_unit(row.id), 9, 5s)); });
