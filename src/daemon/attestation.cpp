@@ -15,7 +15,9 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr int kTriesMax = 5;  // of an appraisal that is due
-}
+// For another's work on the same VM; all of it is bounded.
+constexpr auto kTurnLimit = 15s;
+}  // namespace
 
 std::string_view to_string(Trigger trigger) {
   switch (trigger) {
@@ -31,6 +33,36 @@ std::string_view to_string(Trigger trigger) {
       return "on demand";
   }
   return "?";
+}
+
+// ---- One VM ----
+
+Result<GuestLog> Attestation::Watched::read_log() {
+  std::unique_lock alone(asking, kTurnLimit);
+  if (!alone) {
+    return Error{.code = ErrorCode::kUnavailable, .cause = "others ask the guest's agent"};
+  }
+  GuestLog got{.boot = TRY(read_boot_id(control)), .bytes = {}};
+  hypervisor::GuestAgent client(agent, kAgentLimit);
+  auto ask_this = [this](hypervisor::GuestAgent* whom) {
+    std::lock_guard lock(mutex);
+    if (stopping && whom != nullptr) whom->cancel();
+    asked = whom;
+  };
+  ask_this(&client);
+  Result<Bytes> bytes = read_guest_log(client);
+  ask_this(nullptr);
+  got.bytes = TRY(std::move(bytes));
+  return got;
+}
+
+Result<std::unique_lock<std::timed_mutex>> Attestation::Watched::turn() {
+  std::unique_lock lock(busy, kTurnLimit);
+  if (lock) return lock;
+  return Error{.code = ErrorCode::kUnavailable,
+               .cause = "VM \"" + row.name + "\" is being appraised, and that takes long",
+               .effect = "nothing was checked",
+               .mend = "ask again in a moment: its keeper or the vault may be away"};
 }
 
 // ---- Watching ----
@@ -186,10 +218,10 @@ bool Attestation::act(Watched& watched, BootWatch::Act due) {
   if (due == BootWatch::Act::kAppraiseStuck) request.trigger = Trigger::kStuck;
   if (due == BootWatch::Act::kAppraiseBoot) request.trigger = Trigger::kBoot;
   if (due == BootWatch::Act::kAskAgent) {
-    Result<Bytes> log = read_guest_log(watched.agent);
+    Result<GuestLog> log = watched.read_log();
     if (!log.ok()) return log.error().code != ErrorCode::kUnavailable;
     request.trigger = Trigger::kGuestLog;
-    request.ask_guest = true;
+    request.log = *std::move(log);
   }
   Result<sys::JsonObject> checked = check(watched.row, request);
   if (checked.ok()) return true;

@@ -35,10 +35,17 @@ enum class Trigger {
 };
 std::string_view to_string(Trigger trigger);
 
+// What an agent in the guest gave, and the boot that it was asked in.
+struct GuestLog {
+  std::string boot;
+  Bytes bytes;
+};
+
 struct CheckRequest {
   Trigger trigger = Trigger::kDemand;
-  Bytes nonce;             // of whoever asks; empty: one of ours
-  bool ask_guest = false;  // for the event log
+  Bytes nonce;                       // of whoever asks; empty: one of ours
+  bool ask_guest = false;            // for the event log
+  std::optional<GuestLog> log = {};  // it was asked already
   std::string actor;
 };
 
@@ -115,7 +122,10 @@ class Attestation {
   void retire(std::shared_ptr<Watched> watched);
 
   Result<std::shared_ptr<Watched>> running(const VmRow& row);
-  Result<Gathered> gather(Watched& watched, const CheckRequest& request);
+  // The guest's answer into the request, if it is to be asked and answers.
+  CheckRequest asked_guest(Watched& watched, CheckRequest request);
+  // Under the VM's turn; best with a guest that was asked before.
+  Result<Gathered> gather(Watched& watched, const CheckRequest& wanted);
   Result<sys::JsonObject> appraise_and_keep(Watched& watched, Gathered& gathered,
                                             const CheckRequest& request);
   Result<bool> keep_disk_knowledge(VmId vm, const attestation::DiskKnowledge& found);

@@ -63,8 +63,9 @@ Result<sys::JsonObject> Attestation::show_baseline(const VmRow& row) {
 
 Result<sys::JsonObject> Attestation::diff_baseline(const VmRow& row) {
   std::shared_ptr<Watched> watched = TRY(running(row));
-  std::lock_guard lock(watched->busy);
-  Gathered all = TRY(gather(*watched, {.ask_guest = true}));
+  const CheckRequest request = asked_guest(*watched, {.ask_guest = true});
+  auto lock = TRY(watched->turn());
+  Gathered all = TRY(gather(*watched, request));
   if (all.baseline.boots.empty()) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "VM \"" + row.name + "\" has no baseline",
@@ -96,9 +97,10 @@ Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::
     return show_baseline(row);
   }
   std::shared_ptr<Watched> watched = TRY(running(row));
+  const CheckRequest request = asked_guest(*watched, {.ask_guest = true});
   {
-    std::lock_guard lock(watched->busy);
-    Gathered all = TRY(gather(*watched, {.ask_guest = true}));
+    auto lock = TRY(watched->turn());
+    Gathered all = TRY(gather(*watched, request));
     // Only what a whole and consistent boot shows may become the rule.
     if (all.quote_error) return Error(*all.quote_error).context("the boot was not accepted");
     if (all.log_error) return Error(*all.log_error).context("the boot was not accepted");
@@ -112,7 +114,7 @@ Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::
           mode == attestation::AcceptMode::kReplace ? "the present boot is the baseline now"
                                                     : "the present boot was added to the baseline");
   }
-  TRY(check(row, {.ask_guest = true, .actor = actor}));
+  TRY(check(row, {.log = request.log, .actor = actor}));
   return show_baseline(row);
 }
 

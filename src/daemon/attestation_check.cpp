@@ -1,6 +1,7 @@
 // One appraisal: gather, judge, keep, tell.
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "crypto/crypto.h"
 #include "daemon/attestation_inner.h"
@@ -109,7 +110,8 @@ Result<std::shared_ptr<Attestation::Watched>> Attestation::running(const VmRow& 
                .mend = no_tpm ? "create the VM with a vTPM" : "holdfast vm start " + row.name};
 }
 
-Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckRequest& request) {
+Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckRequest& wanted) {
+  const CheckRequest request = asked_guest(watched, wanted);
   Gathered all;
   all.row = TRY(services_.catalog->vm(watched.row.id));
   Result<vault::AttestationPin> pin = pinned(all.row, watched.control);
@@ -126,12 +128,9 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
   all.keeper = TRY(read_keeper(watched.control, nonce));
   const std::string& boot = all.keeper.record.boot_id;
   if (watched.log_boot != boot) watched.log.clear();
-  if (request.ask_guest && !watched.agent.empty()) {
-    Result<Bytes> log = read_guest_log(watched.agent);
-    if (log.ok()) {
-      watched.log = std::move(log).value();
-      watched.log_boot = boot;
-    }
+  if (request.log && request.log->boot == boot) {
+    watched.log = request.log->bytes;
+    watched.log_boot = boot;
   }
   if (!watched.log.empty()) {
     Result<attestation::EventLog> log = attestation::EventLog::parse(watched.log);
@@ -229,9 +228,18 @@ Result<sys::JsonObject> Attestation::check(const VmRow& row, const CheckRequest&
                  .mend = "give 8 to 64 bytes"};
   }
   std::shared_ptr<Watched> watched = TRY(running(row));
-  std::lock_guard lock(watched->busy);
-  Gathered all = TRY(gather(*watched, request));
-  return appraise_and_keep(*watched, all, request);
+  const CheckRequest asked = asked_guest(*watched, request);
+  auto lock = TRY(watched->turn());
+  Gathered all = TRY(gather(*watched, asked));
+  return appraise_and_keep(*watched, all, asked);
+}
+
+// Before the VM's turn is taken: a guest may take long to answer.
+CheckRequest Attestation::asked_guest(Watched& watched, CheckRequest request) {
+  if (!std::exchange(request.ask_guest, false) || watched.agent.empty()) return request;
+  Result<GuestLog> log = watched.read_log();
+  if (log.ok()) request.log = *std::move(log);
+  return request;
 }
 
 Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathered& all,
@@ -322,8 +330,9 @@ void Attestation::note_change(const VmRow& row, const VerdictRow& verdict,
 
 Result<sys::JsonObject> Attestation::evidence(const VmRow& row, ByteSpan nonce) {
   std::shared_ptr<Watched> watched = TRY(running(row));
-  std::lock_guard lock(watched->busy);
-  CheckRequest request{.nonce = Bytes(nonce.begin(), nonce.end()), .ask_guest = true};
+  const CheckRequest request =
+      asked_guest(*watched, {.nonce = Bytes(nonce.begin(), nonce.end()), .ask_guest = true});
+  auto lock = TRY(watched->turn());
   Gathered all = TRY(gather(*watched, request));
   attestation::Evidence evidence = all.keeper.evidence;
   evidence.vm = row.id;

@@ -20,14 +20,23 @@ struct Attestation::Watched {
     std::lock_guard lock(mutex);
     stopping = true;
     wake.notify_all();
+    if (asked != nullptr) asked->cancel();  // whoever ends the watch does not wait for a guest
   }
+  // The boot's event log, of an agent in the guest. Takes as long as the guest likes, within
+  // limits: never to be asked for under `busy`, if it can be helped. kUnavailable: nobody answers;
+  // else the guest has none, or none that is worth waiting for.
+  Result<GuestLog> read_log();
+  // The turn to appraise the VM. kUnavailable: others take too long.
+  Result<std::unique_lock<std::timed_mutex>> turn();
 
   std::mutex mutex;
   std::condition_variable wake;
   bool stopping = false;
+  hypervisor::GuestAgent* asked = nullptr;  // being asked for the log; under `mutex`
+  std::timed_mutex asking;                  // the agent's port takes one client at a time
 
-  std::mutex busy;       // held while the VM is appraised
-  std::string log_boot;  // the boot that `log` is of; under `busy`
+  std::timed_mutex busy;  // held while the VM is appraised
+  std::string log_boot;   // the boot that `log` is of; under `busy`
   Bytes log;
   // The boot that was learned as the first baseline, and what there was for its words; under
   // `busy`.

@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "base/base64.h"
+#include "daemon/boot_watch.h"
 #include "daemon/keeper_client.h"
-#include "hypervisor/guest_agent.h"
 
 namespace hf::daemon {
 namespace {
@@ -15,7 +15,6 @@ using attestation::HashAlg;
 using attestation::PcrValues;
 
 constexpr auto kKeeperLimit = 3s;
-constexpr auto kAgentLimit = 2s;
 constexpr int kTries = 5;
 
 class Keeper {
@@ -130,8 +129,14 @@ Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan n
                .mend = "holdfast attest check VM, once it runs"};
 }
 
-Result<Bytes> read_guest_log(const std::string& agent_socket) {
-  hypervisor::GuestAgent agent(agent_socket, kAgentLimit);
+Result<std::string> read_boot_id(const std::string& control_socket) {
+  constexpr uint64_t kNoExtends = uint64_t{1} << 32;  // the head of the answer only
+  return TRY(parse_boot_head(TRY(ask_keeper(
+                 control_socket, {{"op", "measurements"}, {"from", kNoExtends}}, kKeeperLimit))))
+      .boot;
+}
+
+Result<Bytes> read_guest_log(hypervisor::GuestAgent& agent) {
   return agent.read_file(std::string(hypervisor::kLinuxEventLogPath));
 }
 

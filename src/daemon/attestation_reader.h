@@ -1,6 +1,7 @@
 // Reading a running VM's evidence: from its keeper, and from the agent in its guest if one answers.
 #pragma once
 
+#include <chrono>
 #include <string>
 
 #include "attestation/evidence.h"
@@ -8,6 +9,7 @@
 #include "attestation/measured_boot.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "hypervisor/guest_agent.h"
 
 namespace hf::daemon {
 
@@ -30,7 +32,13 @@ struct KeeperEvidence {
 // reset time and again meanwhile.
 Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan nonce);
 
-// The boot event log of a Linux guest. kUnavailable: no agent; kConflict: it gives none.
-Result<Bytes> read_guest_log(const std::string& agent_socket);
+// The power-on that is under way, as the keeper names it. kUnavailable, kTimeout: it is away.
+Result<std::string> read_boot_id(const std::string& control_socket);
+
+// How long a guest may take for an answer.
+inline constexpr std::chrono::milliseconds kAgentLimit{2000};
+// The boot event log of a Linux guest. kUnavailable: no agent; kConflict: it gives none; kTimeout:
+// not within hypervisor::kGuestFileLimit.
+Result<Bytes> read_guest_log(hypervisor::GuestAgent& agent);
 
 }  // namespace hf::daemon

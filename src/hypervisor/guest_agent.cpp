@@ -1,5 +1,7 @@
 #include "hypervisor/guest_agent.h"
 
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <array>
 #include <random>
@@ -55,8 +57,17 @@ bool GuestAgentInfo::can(std::string_view command) const {
 GuestAgent::GuestAgent(std::string socket_path, Millis answer_limit)
     : path_(std::move(socket_path)), limit_(answer_limit) {}
 
+void GuestAgent::cancel() {
+  std::lock_guard lock(mutex_);
+  cancelled_ = true;
+  if (socket_) ::shutdown(socket_.get(), SHUT_RDWR);
+}
+
 void GuestAgent::disconnect() {
-  socket_.reset();
+  {
+    std::lock_guard lock(mutex_);
+    socket_.reset();
+  }
   buffer_.clear();
 }
 
@@ -82,7 +93,12 @@ Result<std::string> GuestAgent::read_line(Deadline deadline) {
 Status GuestAgent::connect(Deadline deadline) {
   if (socket_) return {};
   buffer_.clear();
-  socket_ = TRY(sys::connect_unix_within(path_, left_until(deadline)));
+  sys::UniqueFd connected = TRY(sys::connect_unix_within(path_, left_until(deadline)));
+  {
+    std::lock_guard lock(mutex_);
+    if (cancelled_) return Error{.code = ErrorCode::kUnavailable, .cause = "nobody waits for it"};
+    socket_ = std::move(connected);
+  }
   // A number that no earlier client used; the agent takes 53 bits safely.
   std::random_device random;
   uint64_t id = (uint64_t{random()} << 20 | random() >> 12) & ((uint64_t{1} << 52) - 1);
@@ -126,7 +142,12 @@ Result<sys::JsonValue> GuestAgent::ask(const std::string& command, const sys::Js
 
 Result<sys::JsonValue> GuestAgent::execute(const std::string& command,
                                            const sys::JsonObject& arguments) {
-  Deadline deadline = std::chrono::steady_clock::now() + limit_;
+  return execute_until(command, arguments, std::chrono::steady_clock::now() + limit_);
+}
+
+Result<sys::JsonValue> GuestAgent::execute_until(const std::string& command,
+                                                 const sys::JsonObject& arguments,
+                                                 Deadline deadline) {
   if (Status connected = connect(deadline); !connected.ok()) {
     disconnect();
     return no_agent(std::move(connected).error());
@@ -159,31 +180,46 @@ Result<GuestAgentInfo> GuestAgent::info() {
   return info;
 }
 
-Result<Bytes> GuestAgent::read_file(const std::string& path, size_t bytes_max) {
+Result<Bytes> GuestAgent::read_pieces(const std::string& path, const sys::JsonValue& handle,
+                                      size_t bytes_max, Deadline end) {
+  Bytes bytes;
+  while (true) {
+    sys::JsonValue answer =
+        TRY(execute_until("guest-file-read", {{"handle", handle}, {"count", kReadChunk}},
+                          std::min(end, std::chrono::steady_clock::now() + limit_)));
+    if (!answer.is_object()) return odd_answer("guest-file-read");
+    Bytes chunk = TRY(base64_decode(TRY(sys::get_string(answer.get_object(), "buf-b64"))));
+    if (chunk.size() > bytes_max - bytes.size()) {
+      return Error{
+          .code = ErrorCode::kLimit,
+          .cause = path + " in the guest is longer than " + std::to_string(bytes_max) + " bytes",
+          .effect = "it was not read",
+          .mend = "look at the file in the guest"};
+    }
+    bytes.insert(bytes.end(), chunk.begin(), chunk.end());
+    // An agent that neither gives nor ends would hold us for ever.
+    if (TRY(sys::get_bool(answer.get_object(), "eof")) || chunk.empty()) return bytes;
+    // And one that gives a byte at a time for weeks.
+    if (left_until(end) == Millis(0)) {
+      return Error{.code = ErrorCode::kTimeout, .cause = "it came too slowly"};
+    }
+  }
+}
+
+Result<Bytes> GuestAgent::read_file(const std::string& path, size_t bytes_max, Millis limit) {
+  const Deadline end = std::chrono::steady_clock::now() + limit;
   sys::JsonValue handle = TRY(execute("guest-file-open", {{"path", path}, {"mode", "r"}}));
   if (!handle.is_number()) return odd_answer("guest-file-open");
-  auto read_all = [&]() -> Result<Bytes> {
-    Bytes bytes;
-    while (true) {
-      sys::JsonValue answer =
-          TRY(execute("guest-file-read", {{"handle", handle}, {"count", kReadChunk}}));
-      if (!answer.is_object()) return odd_answer("guest-file-read");
-      Bytes chunk = TRY(base64_decode(TRY(sys::get_string(answer.get_object(), "buf-b64"))));
-      if (chunk.size() > bytes_max - bytes.size()) {
-        return Error{
-            .code = ErrorCode::kLimit,
-            .cause = path + " in the guest is longer than " + std::to_string(bytes_max) + " bytes",
-            .effect = "it was not read",
-            .mend = "look at the file in the guest"};
-      }
-      bytes.insert(bytes.end(), chunk.begin(), chunk.end());
-      // An agent that neither gives nor ends would hold us for ever.
-      if (TRY(sys::get_bool(answer.get_object(), "eof")) || chunk.empty()) return bytes;
-    }
-  };
-  Result<Bytes> bytes = read_all();
+  Result<Bytes> bytes = read_pieces(path, handle, bytes_max, end);
   if (socket_) static_cast<void>(execute("guest-file-close", {{"handle", handle}}));
-  return bytes;
+  if (bytes.ok() || bytes.error().code == ErrorCode::kLimit || left_until(end) > Millis(0)) {
+    return bytes;
+  }
+  return Error{.code = ErrorCode::kTimeout,
+               .cause = "the guest agent did not give " + path + " within " +
+                        std::to_string(limit.count()) + " ms",
+               .effect = "it was not read",
+               .mend = "look at the guest agent in the guest"};
 }
 
 Result<GuestRun> GuestAgent::run(const std::string& program,

@@ -147,6 +147,42 @@ TEST_F(GuestAgentTest, a_file_without_end_stops_at_the_limit) {
   EXPECT_EQ(bytes.error().code, ErrorCode::kLimit);
 }
 
+// Gives a byte an answer, each well within the time for an answer.
+std::string drip(const sys::JsonObject& request) {
+  if (command(request) == "guest-file-open") return "{\"return\": 1000}\n";
+  if (command(request) == "guest-file-close") return "{\"return\": {}}\n";
+  std::this_thread::sleep_for(20ms);
+  return R"({"return":{"count":1,"buf-b64":"AA==","eof":false}})"
+         "\n";
+}
+
+TEST_F(GuestAgentTest, an_agent_that_drips_is_given_up_when_the_files_time_is_over) {
+  serve(drip);
+  GuestAgent agent(path(), 2s);
+  auto begin = std::chrono::steady_clock::now();
+  Result<Bytes> bytes = agent.read_file("/slow", kGuestFileMax, 300ms);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 2s);
+  ASSERT_FALSE(bytes.ok());
+  EXPECT_EQ(bytes.error().code, ErrorCode::kTimeout);
+  EXPECT_FALSE(bytes.error().mend.empty());
+}
+
+TEST_F(GuestAgentTest, who_waits_for_the_guest_can_be_called_off) {
+  serve(drip);
+  GuestAgent agent(path(), 2s);
+  auto begin = std::chrono::steady_clock::now();
+  std::thread other([&agent] {
+    std::this_thread::sleep_for(100ms);
+    agent.cancel();
+  });
+  Result<Bytes> bytes = agent.read_file("/slow");
+  other.join();
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, 1s);
+  ASSERT_FALSE(bytes.ok());
+  EXPECT_EQ(bytes.error().code, ErrorCode::kUnavailable);
+  EXPECT_FALSE(agent.ping().ok());
+}
+
 TEST_F(GuestAgentTest, a_refusal_is_told_in_the_agents_words_and_the_channel_goes_on) {
   serve([](const sys::JsonObject& request) -> std::string {
     if (command(request) == "guest-ping") return "{\"return\": {}}\n";
