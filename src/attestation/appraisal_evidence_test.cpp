@@ -343,6 +343,26 @@ TEST_F(JudgedEvidence, a_replayed_or_refused_quote_is_told_as_such) {
   EXPECT_EQ(appraisal.trust.get(TrustClaim::kInstanceIdentity), kTrustCryptographyFailed);
 }
 
+TEST_F(JudgedEvidence,
+       a_quote_that_the_tpm_did_not_give_leaves_a_right_boot_unknown_and_a_wrong_one_wrong) {
+  for (ErrorCode code : {ErrorCode::kUnavailable, ErrorCode::kTimeout}) {
+    for (std::string_view need : {"required", "optional"}) {
+      Policy policy =
+          *parse_policy(R"({"version":1,"name":"x","extends":"linux","evidence":{"quote":")" +
+                        std::string(need) + "\"}}");
+      AppraisalInput input = evidence_.input(kLinux, &baseline_);
+      input.policy = &policy;
+      input.quote = nullptr;
+      input.quote_error = Error{.code = code, .cause = "the vTPM is busy with the guest's keys"};
+      EXPECT_EQ(appraise(input).verdict, Verdict::kUnknown) << told(appraise(input));
+      EXPECT_TRUE(has_reason(appraise(input), "quote_unavailable"));
+      input.context.epoch = Epoch(1);
+      input.context.expected_epoch = Epoch(2);
+      EXPECT_EQ(appraise(input).verdict, Verdict::kUnhealthy);
+    }
+  }
+}
+
 TEST_F(JudgedEvidence, a_key_that_nobody_enrolled_is_not_trusted) {
   AppraisalInput input = evidence_.input(kLinux, &baseline_);
   input.context.pinned_ak_name.reset();

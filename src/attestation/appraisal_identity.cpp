@@ -92,6 +92,17 @@ int32_t steps(uint32_t from, uint32_t to) { return static_cast<int32_t>(to - fro
 
 void judge_identity(const AppraisalInput& input, Judge& judge) {
   judge_role(input.context, judge);
+  if (input.quote_error && (input.quote_error->code == ErrorCode::kUnavailable ||
+                            input.quote_error->code == ErrorCode::kTimeout)) {
+    // A guest can see to that, so nothing may be Healthy by it.
+    judge
+        .unknown(TrustClaim::kInstanceIdentity, "quote_unavailable",
+                 fmt::format("the vTPM gave no quote: {}", input.quote_error->cause))
+        .mend =
+        "find out what holds the TPM in the guest: a boot loader that leaves keys loaded, a "
+        "TPM2_Shutdown, a hierarchy that is switched off; then holdfast attest check VM";
+    return;
+  }
   if (input.quote_error) {
     bool nonce = input.quote_error->cause.find("nonce") != std::string::npos;
     judge

@@ -1,5 +1,8 @@
 #include "daemon/attestation.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "base/base64.h"
 #include "daemon/attestation_inner.h"
 #include "daemon/boot_files.h"
@@ -14,7 +17,6 @@ namespace hf::daemon {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr int kTriesMax = 5;  // of an appraisal that is due
 // For another's work on the same VM; all of it is bounded.
 constexpr auto kTurnLimit = 15s;
 }  // namespace
@@ -24,7 +26,7 @@ std::string_view to_string(Trigger trigger) {
     case Trigger::kBoot:
       return "boot";
     case Trigger::kStuck:
-      return "no boot";
+      return kStuckTrigger;
     case Trigger::kGuestLog:
       return "guest's log";
     case Trigger::kBootFiles:
@@ -73,19 +75,26 @@ std::shared_ptr<Attestation::Watched> Attestation::find(VmId vm) {
   return found == watched_.end() ? nullptr : found->second;
 }
 
-void Attestation::vm_started(const VmRow& row) { watch(row, ""); }
+struct Attestation::Known {
+  std::string boot;       // the newest that left a verdict
+  Micros seen;            // when the present one began, at the earliest
+  std::string appraised;  // the newest that has its verdict
+};
+
+void Attestation::vm_started(const VmRow& row) { watch(row, {.seen = catalog_now()}); }
 
 void Attestation::vm_runs_on(const VmRow& row) {
-  std::string boot;
-  Result<std::vector<VerdictRow>> newest = services_.catalog->verdicts(row.id, 1);
-  if (newest.ok() && !newest->empty()) {
-    Result<sys::JsonObject> record = sys::parse_json_object(newest->front().record);
-    if (record.ok()) boot = sys::get_string_or(*record, "boot", "").value();
+  Known known;
+  Result<std::vector<VerdictRow>> verdicts = services_.catalog->verdicts(row.id);
+  if (verdicts.ok() && !verdicts->empty()) known.boot = boot_of(verdicts->front());
+  if (verdicts.ok()) {
+    auto whole = std::ranges::find_if(*verdicts, is_boots_verdict);
+    if (whole != verdicts->end()) known.appraised = boot_of(*whole);
   }
-  watch(row, boot);
+  watch(row, known);
 }
 
-void Attestation::watch(const VmRow& row, const std::string& appraised_boot) {
+void Attestation::watch(const VmRow& row, const Known& known) {
   Result<VmDefinition> definition = parse_definition(row.definition);
   if (!definition.ok() || !definition->vtpm) return;
   vm_stopped(row.id);
@@ -93,7 +102,9 @@ void Attestation::watch(const VmRow& row, const std::string& appraised_boot) {
   watched->row = row;
   watched->control = services_.paths.run_file(row.id, "control.sock");
   if (definition->guest_agent) watched->agent = services_.paths.run_file(row.id, "qga.sock");
-  watched->appraised_boot = appraised_boot;
+  watched->appraised_boot = known.appraised;
+  watched->boot = known.boot;
+  watched->boot_seen = known.seen;
   std::lock_guard lock(mutex_);
   if (stopping_) return;
   watched->thread = std::thread([this, watched] { run(*watched); });
@@ -133,7 +144,6 @@ void Attestation::run(Watched& watched) {
   BootWatch watch(!watched.agent.empty());
   watch.adopt(watched.appraised_boot);
   uint64_t seen = 0;
-  int tries = 0;
   std::chrono::milliseconds pause = BootWatch::kPollBooting;
   while (watched.wait(pause)) {
     pause = BootWatch::kPollRunning;
@@ -152,16 +162,13 @@ void Attestation::run(Watched& watched) {
       return;
     }
     seen = head->total;
+    watched.saw(head->boot, catalog_now());
     follow_disk(watched, *head);
     BootWatch::Act due = watch.take(*head, std::chrono::steady_clock::now());
     if (due == BootWatch::Act::kAskAgent) {
-      if (act(watched, due)) watch.agent_done();
+      if (act(watched, due, watch)) watch.agent_done();
     } else if (due != BootWatch::Act::kNothing) {
-      if (act(watched, due)) {
-        tries = 0;
-      } else if (++tries < kTriesMax) {
-        watch.again();
-      }
+      if (!act(watched, due, watch)) watch.again(std::chrono::steady_clock::now());
     }
     if (watched.travel_due) travel(watched.row);
     pause = watched.disk_ticket ? BootWatch::kPollBooting : watch.poll_after();
@@ -213,8 +220,14 @@ Result<bool> Attestation::keep_disk_knowledge(VmId vm, const attestation::DiskKn
 }
 
 // True: done, as far as it ever will be.
-bool Attestation::act(Watched& watched, BootWatch::Act due) {
+//
+// What is missing for the boot's verdict is waited for a moment. Then it is judged by what there
+// is, once: a guest that keeps its TPM from answering does not keep the boot before in its good
+// name.
+bool Attestation::act(Watched& watched, BootWatch::Act due, const BootWatch& watch) {
   CheckRequest request;
+  const bool last_quick = watch.tries() >= BootWatch::kQuickTries;
+  request.need_all = !last_quick || watched.partial_boot == watch.boot();
   if (due == BootWatch::Act::kAppraiseStuck) request.trigger = Trigger::kStuck;
   if (due == BootWatch::Act::kAppraiseBoot) request.trigger = Trigger::kBoot;
   if (due == BootWatch::Act::kAskAgent) {
@@ -222,10 +235,19 @@ bool Attestation::act(Watched& watched, BootWatch::Act due) {
     if (!log.ok()) return log.error().code != ErrorCode::kUnavailable;
     request.trigger = Trigger::kGuestLog;
     request.log = *std::move(log);
+    request.need_all = false;
   }
   Result<sys::JsonObject> checked = check(watched.row, request);
-  if (checked.ok()) return true;
-  log_warning("VM " + watched.row.name + " was not appraised: " + checked.error().describe());
+  if (checked.ok()) {
+    watched.last_refusal.clear();
+    if (due == BootWatch::Act::kAskAgent || !sys::has_member(*checked, "partial")) return true;
+    watched.partial_boot = watch.boot();
+    return false;
+  }
+  // A guest may keep it so for days.
+  if (std::exchange(watched.last_refusal, checked.error().cause) != checked.error().cause) {
+    log_warning("VM " + watched.row.name + " was not appraised: " + checked.error().describe());
+  }
   return false;
 }
 
@@ -275,8 +297,20 @@ Result<sys::JsonObject> Attestation::show(const VmRow& row) {
       if (old.verdict != verdicts.front().verdict) break;
       since = old.time;
     }
-    view["since_us"] = since.value;
-    view["newest"] = TRY(sys::parse_json_object(verdicts.front().record));
+    sys::JsonObject newest = TRY(sys::parse_json_object(verdicts.front().record));
+    std::shared_ptr<Watched> watched = find(row.id);
+    if (watched != nullptr && watched->is_past(verdicts.front())) {
+      // What an earlier boot was is nothing to rely on: neither its verdict nor its token.
+      view["verdict"] = "Unknown";
+      view["note"] =
+          "the present boot was not appraised yet; what is shown is of the last boot that "
+          "was, and that was " +
+          verdicts.front().verdict;
+      newest.erase("token");
+    } else {
+      view["since_us"] = since.value;
+    }
+    view["newest"] = std::move(newest);
   }
   sys::JsonArray history;
   for (const VerdictRow& old : verdicts) history.push_back(history_entry(old));
@@ -288,13 +322,19 @@ Result<VerdictRow> Attestation::wait_verdict(const VmRow& row, Micros since,
                                              std::chrono::seconds limit) {
   auto end = std::chrono::steady_clock::now() + limit;
   std::unique_lock lock(mutex_);
+  std::vector<VerdictRow> verdicts;
   while (!stopping_) {
-    std::vector<VerdictRow> newest = TRY(services_.catalog->verdicts(row.id, 1));
-    if (!newest.empty() && newest.front().time > since) {
-      sys::JsonObject record = TRY(sys::parse_json_object(newest.front().record));
-      if (TRY(sys::get_u64_or(record, "epoch", 0)) == row.epoch.value) return newest.front();
-    }
+    verdicts = TRY(services_.catalog->verdicts(row.id));
+    // Not the newest of all: somebody may have asked for one before the boot was through.
+    auto answer = std::ranges::find_if(verdicts, [&](const VerdictRow& verdict) {
+      return answers_start(verdict, since, row.epoch);
+    });
+    if (answer != verdicts.end()) return *answer;
     if (verdict_kept_.wait_until(lock, end) == std::cv_status::timeout) break;
+  }
+  // Less than was asked for says more than nothing, and is not Healthy.
+  if (!verdicts.empty() && verdicts.front().time > since && verdicts.front().verdict != "Healthy") {
+    return verdicts.front();
   }
   return Error{.code = ErrorCode::kTimeout,
                .cause = "there was no verdict of the VM's boot within " +

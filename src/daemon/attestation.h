@@ -46,6 +46,7 @@ struct CheckRequest {
   Bytes nonce;                       // of whoever asks; empty: one of ours
   bool ask_guest = false;            // for the event log
   std::optional<GuestLog> log = {};  // it was asked already
+  bool need_all = false;             // kUnavailable, not a verdict of less than there may be
   std::string actor;
 };
 
@@ -73,13 +74,16 @@ class Attestation {
   void stop();
 
   // An appraisal of the running VM now; its record, kept. kConflict: it does not run or has no
-  // vTPM; kUnavailable: the keeper is away. Neither leaves a verdict.
+  // vTPM; kUnavailable: the keeper is away. Neither leaves a verdict. Where only the quote cannot
+  // be had, or the vault is away, there is one: "partial", and never Healthy for want of a quote.
   Result<sys::JsonObject> check(const VmRow& row, const CheckRequest& request);
   // What a verifier elsewhere needs: quote over `nonce`, key with certificate, log, record.
   Result<sys::JsonObject> evidence(const VmRow& row, ByteSpan nonce);  // 8 to 64 bytes
-  // The newest verdict, since when it is so, and the history.
+  // The newest verdict, since when it is so, and the history. Unknown, and no token, while a boot
+  // runs that was not appraised yet.
   Result<sys::JsonObject> show(const VmRow& row);
-  // Waits for a verdict of this epoch that was given after `since`. kTimeout.
+  // Waits for the verdict of a boot that began after `since`, in this epoch. At the limit: any that
+  // was given since, or kTimeout.
   Result<VerdictRow> wait_verdict(const VmRow& row, Micros since, std::chrono::seconds limit);
 
   // Policy and baseline as JSON. An empty object as policy: the default again.
@@ -115,15 +119,17 @@ class Attestation {
   struct Gathered;
 
   std::shared_ptr<Watched> find(VmId vm);
-  void watch(const VmRow& row, const std::string& appraised_boot);
+  struct Known;  // of a VM's boots, as its watch begins
+  void watch(const VmRow& row, const Known& known);
   void run(Watched& watched);
-  bool act(Watched& watched, BootWatch::Act act);
+  bool act(Watched& watched, BootWatch::Act act, const BootWatch& watch);
   void follow_disk(Watched& watched, const BootHead& head);
   void retire(std::shared_ptr<Watched> watched);
 
   Result<std::shared_ptr<Watched>> running(const VmRow& row);
   // The guest's answer into the request, if it is to be asked and answers.
   CheckRequest asked_guest(Watched& watched, CheckRequest request);
+  static void take_log(Watched& watched, const CheckRequest& request, Gathered& all);
   // Under the VM's turn; best with a guest that was asked before.
   Result<Gathered> gather(Watched& watched, const CheckRequest& wanted);
   Result<sys::JsonObject> appraise_and_keep(Watched& watched, Gathered& gathered,

@@ -39,6 +39,8 @@ sys::JsonArray compared_words(const attestation::AppraisalInput& input) {
   if (input.quote != nullptr) {
     add("a quote of PCR 0-9 and 11-15 (sha256) by the VM's attestation key " +
         to_hex(input.quote->ak_name).substr(0, 16) + "…");
+  } else {
+    add("no quote");
   }
   add("Secure Boot variables from the VM's store");
   if (input.baseline != nullptr) {
@@ -69,6 +71,16 @@ void judge_stuck(Appraisal& appraisal) {
     return r.severity != attestation::Severity::kFailure;
   });
   appraisal.reasons.insert(behind_failures, std::move(reason));
+}
+
+void say_vault_away(Appraisal& appraisal, const Error& error) {
+  for (attestation::Reason& reason : appraisal.reasons) {
+    if (reason.code != "key_not_enrolled") continue;
+    reason.code = "vault_away";
+    reason.words = "the vault could not be asked for the VM's attestation key (" + error.cause +
+                   "), so nothing says whose quote it is";
+    reason.mend = "nothing, as a rule: the boot is appraised again when the vault is back";
+  }
 }
 
 std::string text_or_empty(const sys::JsonObject& object, std::string_view name) {
@@ -110,14 +122,36 @@ Result<std::shared_ptr<Attestation::Watched>> Attestation::running(const VmRow& 
                .mend = no_tpm ? "create the VM with a vTPM" : "holdfast vm start " + row.name};
 }
 
+// The log of the boot that the record is of, now or from an earlier answer.
+void Attestation::take_log(Watched& watched, const CheckRequest& request, Gathered& all) {
+  const std::string& boot = all.keeper.record.boot_id;
+  if (watched.log_boot != boot) watched.log.clear();
+  if (request.log && request.log->boot == boot) {
+    watched.log = request.log->bytes;
+    watched.log_boot = boot;
+  }
+  if (watched.log.empty()) return;
+  Result<attestation::EventLog> log = attestation::EventLog::parse(watched.log);
+  if (log.ok()) {
+    all.log = std::move(log).value();
+  } else {
+    all.log_error = log.error();
+  }
+}
+
 Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckRequest& wanted) {
   const CheckRequest request = asked_guest(watched, wanted);
   Gathered all;
   all.row = TRY(services_.catalog->vm(watched.row.id));
-  Result<vault::AttestationPin> pin = pinned(all.row, watched.control);
+  Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(all.row.id);
+  if (!pin.ok() && pin.error().code != ErrorCode::kNotFound) {
+    all.vault_away = pin.error();  // which does not say that no key is enrolled
+  } else if (!pin.ok()) {
+    pin = pinned(all.row, watched.control);
+  }
   if (pin.ok()) {
     all.pin = std::move(pin).value();
-  } else {
+  } else if (!all.vault_away) {
     log_warning("VM " + all.row.name +
                 " has no enrolled attestation key: " + pin.error().describe());
   }
@@ -127,22 +161,12 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
   Result<vault::Freshness> fresh = services_.vault.read_freshness(all.row.id);
   all.keeper = TRY(read_keeper(watched.control, nonce));
   const std::string& boot = all.keeper.record.boot_id;
-  if (watched.log_boot != boot) watched.log.clear();
-  if (request.log && request.log->boot == boot) {
-    watched.log = request.log->bytes;
-    watched.log_boot = boot;
-  }
-  if (!watched.log.empty()) {
-    Result<attestation::EventLog> log = attestation::EventLog::parse(watched.log);
-    if (log.ok()) {
-      all.log = std::move(log).value();
-    } else {
-      all.log_error = log.error();
-    }
-  }
+  take_log(watched, request, all);
   attestation::QuoteExpectation expected{.nonce = nonce};
   if (all.pin) expected.ak_name = ByteSpan(all.pin->ak_name);
-  Result<attestation::QuotedPcrs> quote = verify_quote(all.keeper.evidence, expected);
+  Result<attestation::QuotedPcrs> quote =
+      all.keeper.no_quote ? Result<attestation::QuotedPcrs>(*all.keeper.no_quote)
+                          : verify_quote(all.keeper.evidence, expected);
   if (quote.ok()) {
     all.quote = std::move(quote).value();
   } else {
@@ -231,6 +255,7 @@ Result<sys::JsonObject> Attestation::check(const VmRow& row, const CheckRequest&
   const CheckRequest asked = asked_guest(*watched, request);
   auto lock = TRY(watched->turn());
   Gathered all = TRY(gather(*watched, asked));
+  if (std::optional<Error> missing = all.missing(); missing && request.need_all) return *missing;
   return appraise_and_keep(*watched, all, asked);
 }
 
@@ -245,6 +270,7 @@ CheckRequest Attestation::asked_guest(Watched& watched, CheckRequest request) {
 Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathered& all,
                                                        const CheckRequest& request) {
   Appraisal appraisal = attestation::appraise(all.input());
+  if (all.vault_away) say_vault_away(appraisal, *all.vault_away);
   if (request.trigger == Trigger::kStuck) {
     judge_stuck(appraisal);
   } else {
@@ -269,6 +295,7 @@ Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathere
   record["time_us"] = all.context.now.value;
   record["trigger"] = to_string(request.trigger);
   record["boot"] = all.keeper.record.boot_id;
+  if (all.missing()) record["partial"] = true;  // another will follow, if it can be had
   if (all.keeper.record.exited) {
     record["handed_over_us"] = all.keeper.record.exited->value;
     record["after_hand_over_ms"] = (static_cast<int64_t>(catalog_now().value) -
@@ -334,6 +361,7 @@ Result<sys::JsonObject> Attestation::evidence(const VmRow& row, ByteSpan nonce) 
       asked_guest(*watched, {.nonce = Bytes(nonce.begin(), nonce.end()), .ask_guest = true});
   auto lock = TRY(watched->turn());
   Gathered all = TRY(gather(*watched, request));
+  if (all.keeper.no_quote) return Error(*all.keeper.no_quote).context("there is no quote");
   attestation::Evidence evidence = all.keeper.evidence;
   evidence.vm = row.id;
   if (all.pin) evidence.ak_certificate = all.pin->certificate_pem;

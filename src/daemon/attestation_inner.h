@@ -6,10 +6,27 @@
 namespace hf::daemon {
 
 struct Attestation::Watched {
-  VmRow row;            // as it was started
-  std::string control;  // the keeper's socket
-  std::string agent;    // the guest agent's; empty: the VM has no port for one
-  std::string appraised_boot;
+  VmRow row;                   // as it was started
+  std::string control;         // the keeper's socket
+  std::string agent;           // the guest agent's; empty: the VM has no port for one
+  std::string appraised_boot;  // by an earlier holdfastd
+
+  // The boot that runs now, and since when it is known; under `mutex`. Empty: it has not begun.
+  std::string boot;
+  Micros boot_seen;
+  void saw(const std::string& now_booting, Micros now) {
+    std::lock_guard lock(mutex);
+    if (now_booting.empty() || now_booting == boot) return;
+    boot = now_booting;
+    boot_seen = now;
+  }
+  // Whether a verdict is of a boot before the present one.
+  bool is_past(const VerdictRow& verdict) {
+    std::lock_guard lock(mutex);
+    if (boot_of(verdict) == boot) return false;
+    // Another site's clock says nothing here; another epoch's verdict is of its own boots.
+    return verdict.time < boot_seen || epoch_of(verdict) != row.epoch.value;
+  }
 
   // False when the thread is to end.
   bool wait(std::chrono::milliseconds pause) {
@@ -49,6 +66,8 @@ struct Attestation::Watched {
   // Of the watching thread: the boot for which the disk was asked for, and until it is there.
   std::string disk_boot;
   std::optional<uint64_t> disk_ticket;
+  std::string partial_boot;  // the boot that got its verdict without all that belongs to it
+  std::string last_refusal;  // why a verdict that is due was not given
   std::thread thread;
 };
 
@@ -61,6 +80,7 @@ struct Attestation::Gathered {
   std::optional<attestation::QuotedPcrs> quote;
   std::optional<Error> quote_error;
   std::optional<vault::AttestationPin> pin;
+  std::optional<Error> vault_away;  // so that it is not known whether a key is enrolled
   std::vector<attestation::FileExplanation> files;
   std::vector<secure_boot::SignedProgram> programs;
   attestation::Policy policy;
@@ -74,17 +94,22 @@ struct Attestation::Gathered {
     input.record = &keeper.record;
     input.quote = quote ? &*quote : nullptr;
     input.quote_error = quote_error;
-    input.variables = &keeper.variables;
+    input.variables = variables();
     input.files = files;
     input.policy = &policy;
     input.baseline = baseline.boots.empty() ? nullptr : &baseline;
     input.context = context;
     return input;
   }
+  const attestation::KeyVariables* variables() const {
+    return keeper.no_variables ? nullptr : &keeper.variables;
+  }
+  // What may be had later, of the same boot; nothing if all is here.
+  std::optional<Error> missing() const { return keeper.no_quote ? keeper.no_quote : vault_away; }
   // A view of what was gathered.
   Result<attestation::MeasuredBoot> measured() const {
     return attestation::MeasuredBoot::from(
-        {.log = log ? &*log : nullptr, .record = &keeper.record, .variables = &keeper.variables},
+        {.log = log ? &*log : nullptr, .record = &keeper.record, .variables = variables()},
         attestation::HashAlg::kSha256);
   }
   Result<attestation::BaselineBoot> learned() const {

@@ -63,6 +63,11 @@ struct QuotedMoment {
 };
 
 Result<QuotedMoment> read_quote(const Keeper& keeper, attestation::Evidence& evidence) {
+  sys::JsonObject key = TRY(keeper.ask({{"op", "attestation_key"}}));
+  evidence.ak_public = TRY(keeper.bytes_of(key, "ak_public"));
+  if (sys::has_member(key, "ek_certificate")) {
+    evidence.ek_certificate = TRY(keeper.bytes_of(key, "ek_certificate"));
+  }
   sys::JsonArray selection;
   for (uint32_t pcr : kQuotedPcrs) selection.emplace_back(pcr);
   sys::JsonObject answer = TRY(keeper.ask({{"op", "quote"},
@@ -110,16 +115,23 @@ Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan n
     all.durable = Sequence(TRY(sys::get_u64(status, "durable")));
     all.evidence = {};
     all.evidence.nonce.assign(nonce.begin(), nonce.end());
-    sys::JsonObject key = TRY(keeper.ask({{"op", "attestation_key"}}));
-    all.evidence.ak_public = TRY(keeper.bytes_of(key, "ak_public"));
-    if (sys::has_member(key, "ek_certificate")) {
-      all.evidence.ek_certificate = TRY(keeper.bytes_of(key, "ek_certificate"));
-    }
-    QuotedMoment quoted = TRY(read_quote(keeper, all.evidence));
+    Result<QuotedMoment> quoted = read_quote(keeper, all.evidence);
+    if (!quoted.ok() && attempt == 0) continue;  // the keeper may just have been restarted
     all.record = TRY(keeper.record());
-    if (all.record.boot_id != quoted.boot_id) continue;  // a reset in between
-    cut(all.record, quoted.extends);
-    all.variables = TRY(read_variables(keeper));
+    if (quoted.ok()) {
+      if (all.record.boot_id != quoted->boot_id) continue;  // a reset in between
+      cut(all.record, quoted->extends);
+    } else {
+      all.no_quote = quoted.error();
+    }
+    Result<attestation::KeyVariables> variables = read_variables(keeper);
+    if (variables.ok()) {
+      all.variables = *std::move(variables);
+    } else if (all.no_quote) {
+      all.no_variables = variables.error();
+    } else {
+      return std::move(variables).error();
+    }
     for (const auto& [name, content] : all.variables) all.evidence.secure_boot[name] = content;
     return all;
   }

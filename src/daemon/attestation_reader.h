@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "attestation/evidence.h"
@@ -26,6 +27,12 @@ struct KeeperEvidence {
   attestation::ExtendRecord record;
   attestation::Evidence evidence;  // nonce, quote, key, quoted PCR values, Secure Boot variables
   attestation::KeyVariables variables;
+  // The keeper answers, but its TPM gave no key or quote: a guest can see to that, with objects
+  // that it leaves loaded or a hierarchy that it switches off. `evidence` has no quote then, and
+  // `record` is as long as it was when it was read.
+  std::optional<Error> no_quote;
+  // Only beside `no_quote`: the keeper still waits for its TPM.
+  std::optional<Error> no_variables;
 };
 
 // All of it belongs to one boot. kUnavailable, kTimeout: the keeper is away; kConflict: the VM was

@@ -1,5 +1,7 @@
 #include "daemon/boot_watch.h"
 
+#include <algorithm>
+
 namespace hf::daemon {
 
 Result<BootHead> parse_boot_head(const sys::JsonObject& answer) {
@@ -21,20 +23,42 @@ BootWatch::Act BootWatch::take(const BootHead& head, Time now) {
     state_ = State::kBooting;
     since_ = now;
     stuck_told_ = false;
+    due_ = false;
+    tries_ = 0;
+    not_before_ = now;
     agent_done_ = boot_ == appraised_boot_;
   }
   if (state_ == State::kBooting) {
-    if (head.handed_over) {
-      state_ = State::kStarted;
-      since_ = now;
-      return boot_ == appraised_boot_ ? Act::kNothing : Act::kAppraiseBoot;
+    if (!head.handed_over) {
+      if (stuck_told_ || now - since_ < kStuckAfter || now < not_before_) return Act::kNothing;
+      stuck_told_ = true;
+      return Act::kAppraiseStuck;
     }
-    if (stuck_told_ || now - since_ < kStuckAfter) return Act::kNothing;
-    stuck_told_ = true;
-    return Act::kAppraiseStuck;
+    state_ = State::kStarted;
+    since_ = now;
+    due_ = boot_ != appraised_boot_;
+    tries_ = 0;
+    not_before_ = now;
+    if (!due_) return Act::kNothing;
+  }
+  if (due_ && now >= not_before_) {
+    due_ = false;
+    return Act::kAppraiseBoot;
   }
   if (!has_agent_ || agent_done_ || now - since_ > kAgentWithin) return Act::kNothing;
   return Act::kAskAgent;
+}
+
+void BootWatch::again(Time now) {
+  if (state_ == State::kStarted) {
+    due_ = true;
+  } else {
+    stuck_told_ = false;
+  }
+  const int slow = std::min(tries_ - kQuickTries, 6);
+  not_before_ =
+      now + (slow < 0 ? kPollBooting : std::min<Millis>(kPollRunning * (1 << slow), kAgainMax));
+  ++tries_;
 }
 
 }  // namespace hf::daemon

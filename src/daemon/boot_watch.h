@@ -38,6 +38,10 @@ class BootWatch {
   // Firmware that has found nothing to boot waits for ever, and so does a boot menu: by then the
   // verdict is that none can be given yet.
   static constexpr Millis kStuckAfter{60'000};
+  // What is due and cannot be had is tried again: this often at once, then ever more slowly, for as
+  // long as the boot lasts.
+  static constexpr int kQuickTries = 5;
+  static constexpr Millis kAgainMax{60'000};
   // For this long after the hand-over a guest agent is looked for.
   static constexpr Millis kAgentWithin{300'000};
 
@@ -55,9 +59,15 @@ class BootWatch {
   // For a boot that was appraised before this process began: nothing is due for it.
   void adopt(const std::string& boot) { appraised_boot_ = boot; }
   void agent_done() { agent_done_ = true; }
-  // The appraisal that was due could not be made (the keeper was away): it is due again.
-  void again() { state_ = State::kBooting; }
-  Millis poll_after() const { return state_ == State::kBooting ? kPollBooting : kPollRunning; }
+  // The appraisal that was due could not be made (the keeper was away), or not of all that belongs
+  // to it: it is due again.
+  void again(Time now);
+  int tries() const { return tries_; }               // that failed, of what is due for this boot
+  const std::string& boot() const { return boot_; }  // the present one
+  Millis poll_after() const {
+    const bool soon = state_ == State::kBooting || (due_ && tries_ <= kQuickTries);
+    return soon ? kPollBooting : kPollRunning;
+  }
 
  private:
   enum class State { kWaiting, kBooting, kStarted };
@@ -67,6 +77,9 @@ class BootWatch {
   std::string appraised_boot_;
   Time since_{};  // of the state
   bool stuck_told_ = false;
+  bool due_ = false;  // the verdict of a boot that has handed over
+  int tries_ = 0;
+  Time not_before_{};
   bool agent_done_ = false;
 };
 

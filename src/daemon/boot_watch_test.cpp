@@ -68,9 +68,45 @@ TEST(BootWatch, a_boot_appraised_before_a_restart_of_the_daemon_is_not_appraised
 TEST(BootWatch, what_could_not_be_done_is_due_again) {
   BootWatch watch(false);
   EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
-  watch.again();
+  watch.again(at(0s));
+  EXPECT_EQ(watch.poll_after(), BootWatch::kPollBooting);
   EXPECT_EQ(watch.take(started("a"), at(1s)), Act::kAppraiseBoot);
   EXPECT_EQ(watch.take(started("a"), at(2s)), Act::kNothing);
+}
+
+TEST(BootWatch, a_verdict_is_never_given_up_while_its_boot_lasts_but_asked_for_ever_more_slowly) {
+  BootWatch watch(false);
+  std::chrono::seconds now = 0s;
+  int asked = 0;
+  for (; now < 3600s; now += 1s) {
+    if (watch.take(started("a"), at(now)) != Act::kAppraiseBoot) continue;
+    ++asked;
+    watch.again(at(now));
+  }
+  EXPECT_GT(asked, 3600 / 60);
+  EXPECT_LT(asked, 3600 / 60 + 15);
+  EXPECT_EQ(watch.poll_after(), BootWatch::kPollRunning);
+  // Another boot is not made to wait for what the one before lacked.
+  EXPECT_EQ(watch.take(started("b"), at(now)), Act::kAppraiseBoot);
+  EXPECT_EQ(watch.tries(), 0);
+}
+
+TEST(BootWatch, an_agent_is_asked_while_the_verdict_waits_for_its_next_try) {
+  BootWatch watch(true);
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  for (int i = 0; i < 10; ++i) watch.again(at(0s));
+  EXPECT_EQ(watch.take(started("a"), at(1s)), Act::kAskAgent);
+}
+
+TEST(BootWatch, that_a_boot_does_not_come_is_told_again_if_it_could_not_be) {
+  BootWatch watch(false);
+  EXPECT_EQ(watch.take(booting("a"), at(0s)), Act::kNothing);
+  EXPECT_EQ(watch.take(booting("a"), at(BootWatch::kStuckAfter)), Act::kAppraiseStuck);
+  watch.again(at(BootWatch::kStuckAfter));
+  EXPECT_EQ(watch.take(booting("a"), at(BootWatch::kStuckAfter + 1s)), Act::kAppraiseStuck);
+  EXPECT_EQ(watch.take(booting("a"), at(BootWatch::kStuckAfter + 2s)), Act::kNothing);
+  watch.again(at(BootWatch::kStuckAfter + 2s));
+  EXPECT_EQ(watch.take(started("a"), at(BootWatch::kStuckAfter + 2s)), Act::kAppraiseBoot);
 }
 
 TEST(BootHead, reads_the_keepers_answer) {
