@@ -33,7 +33,8 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   // The launcher takes its first question for "it serves": all that can fail was before.
   TRY(units->refresh());
   for (const VmRow& row : TRY(catalog->vms())) {
-    if (!units->running(keeper_unit(row.id))) continue;
+    // A keeper that is down just now under a running guest comes back in a moment.
+    if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
     // A keeper of ours that runs on: its VM stays released, should vault or keeper begin anew.
     Status released = vault.release(row.id, users.keeper(row.number));
     if (!released.ok()) log_error(released.error().describe());
