@@ -37,7 +37,18 @@ std::string_view to_string(Trigger trigger) {
   return "?";
 }
 
+Attestation::Attestation(Services& services) : services_(services) {}
+
+Attestation::~Attestation() { stop(); }
+
 // ---- One VM ----
+
+Attestation::Locks& Attestation::locks(VmId vm) {
+  std::lock_guard lock(mutex_);
+  std::unique_ptr<Locks>& of_vm = locks_[vm];
+  if (of_vm == nullptr) of_vm = std::make_unique<Locks>();
+  return *of_vm;
+}
 
 Result<GuestLog> Attestation::Watched::read_log() {
   std::unique_lock alone(asking, kTurnLimit);
@@ -92,6 +103,8 @@ void Attestation::vm_runs_on(const VmRow& row) {
     if (whole != verdicts->end()) known.appraised = boot_of(*whole);
   }
   watch(row, known);
+  // The earlier holdfastd may have ended between catalog and journal.
+  if (std::shared_ptr<Watched> watched = find(row.id)) watched->travel_due = true;
 }
 
 void Attestation::watch(const VmRow& row, const Known& known) {

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -62,8 +63,8 @@ struct KeyPlan {
 
 class Attestation {
  public:
-  explicit Attestation(Services& services) : services_(services) {}
-  ~Attestation() { stop(); }
+  explicit Attestation(Services& services);
+  ~Attestation();
   Attestation(const Attestation&) = delete;
   Attestation& operator=(const Attestation&) = delete;
 
@@ -137,6 +138,7 @@ class Attestation {
   Result<bool> keep_disk_knowledge(VmId vm, const attestation::DiskKnowledge& found);
   void learn_if_first(Watched& watched, Gathered& gathered, attestation::Appraisal& appraisal);
   Status carry_out_planned(Gathered& gathered);
+  bool learn(Gathered& gathered, bool first);
   void note_change(const VmRow& row, const VerdictRow& verdict,
                    const attestation::Appraisal& appraisal);
   Result<std::string> sign(attestation::Ear& ear);
@@ -146,7 +148,12 @@ class Attestation {
   void remember_identity(const VmRow& row, const vault::AttestationPin& pin, const Gathered& seen);
 
   Result<attestation::Baseline> stored_baseline(VmId vm);
-  Status store_baseline(const VmRow& row, const attestation::Baseline& baseline);
+  // Read, changed and stored as one: who announces a change and a check that learns a boot lose
+  // nothing of each other's. What it is then. An error of `change` leaves it as it was.
+  using BaselineChange = std::function<Status(attestation::Baseline& baseline)>;
+  Result<attestation::Baseline> change_baseline(VmId vm, const BaselineChange& change);
+  struct Locks;  // of one VM
+  Locks& locks(VmId vm);
   Result<attestation::Policy> stored_policy(VmId vm);
   // Into the journal, if the VM's keeper runs; if it cannot be had now, soon.
   void travel(const VmRow& row);
@@ -160,6 +167,7 @@ class Attestation {
   bool stopping_ = false;
   std::map<VmId, std::shared_ptr<Watched>> watched_;
   std::vector<std::shared_ptr<Watched>> retired_;
+  std::map<VmId, std::unique_ptr<Locks>> locks_;
   std::string token_kid_;
 };
 

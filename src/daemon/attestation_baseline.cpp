@@ -89,8 +89,17 @@ Result<sys::JsonObject> Attestation::diff_baseline(const VmRow& row) {
 Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::AcceptMode mode,
                                                  const std::string& actor) {
   if (find(row.id) == nullptr && mode == attestation::AcceptMode::kReplace) {
+    if (services_.units->running(qemu_unit(row.id))) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = "VM \"" + row.name + "\" runs, but its boot cannot be looked at now",
+                   .effect = "the baseline is as it was",
+                   .mend = "try again in a moment, or once the VM is stopped"};
+    }
     TRY(services_.catalog->audit(actor, "attestation baseline forgotten", row.name, row.id.hex()));
-    TRY(services_.catalog->set_attestation(row.id, AttestationPart::kBaseline, ""));
+    {
+      std::lock_guard lock(locks(row.id).baseline);
+      TRY(services_.catalog->set_attestation(row.id, AttestationPart::kBaseline, ""));
+    }
     TRY(services_.catalog->end_adoption(row.id));  // the operator's word stands for what came
     event(row, Severity::kInfo, "attestation.baseline",
           "the baseline was given up; the next boot is learned");
@@ -104,10 +113,11 @@ Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::
     // Only what a whole and consistent boot shows may become the rule.
     if (all.quote_error) return Error(*all.quote_error).context("the boot was not accepted");
     if (all.log_error) return Error(*all.log_error).context("the boot was not accepted");
-    attestation::accept(all.baseline, TRY(all.learned()), mode);
-    TRY(services_.catalog->audit(actor, "attestation baseline accepted", row.name,
-                                 all.keeper.record.boot_id));
-    TRY(store_baseline(row, all.baseline));
+    TRY(change_baseline(row.id, [&](attestation::Baseline& baseline) -> Status {
+      attestation::accept(baseline, TRY(all.learned()), mode);
+      return services_.catalog->audit(actor, "attestation baseline accepted", row.name,
+                                      all.keeper.record.boot_id);
+    }));
     // The operator's word is for the state that this boot is of, too.
     if (all.pin) remember_identity(row, *all.pin, all);
     event(row, Severity::kInfo, "attestation.baseline",
@@ -120,11 +130,13 @@ Result<sys::JsonObject> Attestation::accept_boot(const VmRow& row, attestation::
 
 Result<sys::JsonObject> Attestation::announce(const VmRow& row, attestation::PlannedChange change,
                                               const std::string& actor) {
-  attestation::Baseline baseline = TRY(stored_baseline(row.id));
   std::string why = change.why;
-  std::string id = TRY(attestation::announce(baseline, std::move(change), catalog_now()));
-  TRY(services_.catalog->audit(actor, "attestation change announced", row.name, id + ": " + why));
-  TRY(store_baseline(row, baseline));
+  std::string id;
+  TRY(change_baseline(row.id, [&](attestation::Baseline& baseline) -> Status {
+    id = TRY(attestation::announce(baseline, std::move(change), catalog_now()));
+    return services_.catalog->audit(actor, "attestation change announced", row.name,
+                                    id + ": " + why);
+  }));
   event(row, Severity::kInfo, "attestation.announced", "a change was announced: " + why);
   travel(row);
   return sys::JsonObject{{"vm", row.name}, {"change", id}};
@@ -132,10 +144,10 @@ Result<sys::JsonObject> Attestation::announce(const VmRow& row, attestation::Pla
 
 Status Attestation::withdraw(const VmRow& row, const std::string& change,
                              const std::string& actor) {
-  attestation::Baseline baseline = TRY(stored_baseline(row.id));
-  TRY(attestation::withdraw(baseline, change));
-  TRY(services_.catalog->audit(actor, "attestation change withdrawn", row.name, change));
-  TRY(store_baseline(row, baseline));
+  TRY(change_baseline(row.id, [&](attestation::Baseline& baseline) -> Status {
+    TRY(attestation::withdraw(baseline, change));
+    return services_.catalog->audit(actor, "attestation change withdrawn", row.name, change);
+  }));
   travel(row);
   return {};
 }

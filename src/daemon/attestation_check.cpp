@@ -116,6 +116,12 @@ Result<std::shared_ptr<Attestation::Watched>> Attestation::running(const VmRow& 
   if (std::shared_ptr<Watched> watched = find(row.id)) return watched;
   Result<VmDefinition> definition = parse_definition(row.definition);
   bool no_tpm = definition.ok() && !definition->vtpm;
+  if (!no_tpm && services_.units->running(qemu_unit(row.id))) {
+    return Error{.code = ErrorCode::kUnavailable,
+                 .cause = "VM \"" + row.name + "\" is being started or stopped",
+                 .effect = "its boot cannot be appraised now",
+                 .mend = "ask again in a moment"};
+  }
   return Error{.code = ErrorCode::kConflict,
                .cause = "VM \"" + row.name + (no_tpm ? "\" has no vTPM" : "\" does not run"),
                .effect = "its boot cannot be appraised",
@@ -218,18 +224,7 @@ void Attestation::learn_if_first(Watched& watched, Gathered& all, Appraisal& app
     input.policy = &trial;
     if (attestation::appraise(input).verdict != Verdict::kHealthy) return;
   }
-  Result<attestation::BaselineBoot> boot = all.learned();
-  if (!boot.ok()) {
-    log_warning("VM " + all.row.name + ": its boot was not learned: " + boot.error().describe());
-    return;
-  }
-  attestation::Baseline learned = all.baseline;
-  attestation::accept(learned, std::move(boot).value(), attestation::AcceptMode::kReplace);
-  if (Status kept = store_baseline(all.row, learned); !kept.ok()) {
-    log_error(kept.error().describe());
-    return;
-  }
-  all.baseline = std::move(learned);
+  if (!learn(all, first)) return;
   watched.learned = {
       .boot = all.keeper.record.boot_id, .log = all.log.has_value(), .files = !all.files.empty()};
   if (!first) return;
@@ -329,11 +324,40 @@ Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathere
   return record;
 }
 
+// The VM's boot becomes its baseline. False: it could not be, or somebody else was quicker.
+bool Attestation::learn(Gathered& all, bool first) {
+  Result<attestation::BaselineBoot> boot = all.learned();
+  if (!boot.ok()) {
+    log_warning("VM " + all.row.name + ": its boot was not learned: " + boot.error().describe());
+    return false;
+  }
+  Result<attestation::Baseline> learned =
+      change_baseline(all.row.id, [&](attestation::Baseline& baseline) -> Status {
+        const bool as_seen =
+            first ? baseline.boots.empty()
+                  : baseline.boots.size() == 1 && baseline.boots.front().boot_id == boot->boot_id;
+        if (!as_seen) {
+          return Error{.code = ErrorCode::kConflict,
+                       .cause = "a baseline was accepted while the boot was appraised",
+                       .effect = "the boot was not learned",
+                       .mend = "holdfast attest check " + all.row.name};
+        }
+        attestation::accept(baseline, *std::move(boot), attestation::AcceptMode::kReplace);
+        return {};
+      });
+  if (!learned.ok()) {
+    log_error("VM " + all.row.name + ": " + learned.error().describe());
+    return false;
+  }
+  all.baseline = *std::move(learned);
+  return true;
+}
+
 Status Attestation::carry_out_planned(Gathered& all) {
-  attestation::Baseline changed = all.baseline;
-  TRY(attestation::consume(changed, TRY(all.match()), TRY(all.learned())));
-  TRY(store_baseline(all.row, changed));
-  all.baseline = std::move(changed);
+  all.baseline = TRY(change_baseline(all.row.id, [&](attestation::Baseline& baseline) -> Status {
+    all.baseline = baseline;  // as it is now
+    return attestation::consume(baseline, TRY(all.match()), TRY(all.learned()));
+  }));
   event(all.row, Severity::kInfo, "attestation.baseline",
         "a planned change came; the boot is the baseline now");
   return {};

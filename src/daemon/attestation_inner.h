@@ -5,6 +5,11 @@
 
 namespace hf::daemon {
 
+struct Attestation::Locks {
+  std::mutex baseline;
+  std::mutex journal;  // an older packet never lands behind a newer one
+};
+
 struct Attestation::Watched {
   VmRow row;                   // as it was started
   std::string control;         // the keeper's socket

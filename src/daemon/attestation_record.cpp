@@ -89,6 +89,19 @@ Result<AttestationIdentity> parse_identity(std::string_view text) {
   return identity;
 }
 
+Result<std::string> baseline_text(const attestation::Baseline& baseline) {
+  std::string text = sys::to_text(attestation::to_json(baseline));
+  if (text.size() <= attestation::kBaselineJsonMax) return text;
+  return Error{.code = ErrorCode::kLimit,
+               .cause = "the baseline would be " + std::to_string(text.size() >> 10) +
+                        " KiB long, and " + std::to_string(attestation::kBaselineJsonMax >> 10) +
+                        " KiB is the most",
+               .effect = "the baseline is as it was",
+               .mend =
+                   "withdraw announced changes, or keep the present boot alone: "
+                   "holdfast attest baseline learn VM"};
+}
+
 Result<Bytes> pack_attestation(const AttestationRow& row,
                                const std::vector<VerdictRow>& newest_first) {
   sys::JsonObject packet{{"version", 1},

@@ -36,6 +36,9 @@ struct AttestationIdentity {
 sys::JsonObject to_json(const AttestationIdentity& identity);
 Result<AttestationIdentity> parse_identity(std::string_view text);
 
+// As the catalog keeps it. kLimit: longer than parse_baseline() would read again.
+Result<std::string> baseline_text(const attestation::Baseline& baseline);
+
 // `newest_first` as the catalog gives them. kLimit: policy and baseline alone are too large.
 Result<Bytes> pack_attestation(const AttestationRow& row,
                                const std::vector<VerdictRow>& newest_first);

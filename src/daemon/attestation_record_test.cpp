@@ -66,6 +66,23 @@ TEST(AttestationPacket, broken_ones_are_refused) {
   }
 }
 
+TEST(BaselineText, what_could_not_be_read_again_is_not_stored) {
+  attestation::Baseline baseline;
+  for (size_t boot = 0; boot < attestation::kBaselineBootsMax; ++boot) {
+    baseline.boots.push_back({.boot_id = std::string(16, 'a')});
+  }
+  Result<std::string> text = baseline_text(baseline);
+  ASSERT_TRUE(text.ok());
+  EXPECT_TRUE(attestation::parse_baseline(*text).ok());
+  for (attestation::BaselineBoot& boot : baseline.boots) {
+    boot.entries.assign(200, attestation::BaselineEntry{.what = std::string(4096, 'w')});
+  }
+  text = baseline_text(baseline);
+  ASSERT_FALSE(text.ok());
+  EXPECT_EQ(text.error().code, ErrorCode::kLimit);
+  EXPECT_FALSE(text.error().mend.empty());
+}
+
 TEST(VerdictOfABoot, is_one_given_after_the_hand_over_of_all_that_belongs_to_it) {
   auto is = [](std::string record) { return is_boots_verdict(verdict(9, std::move(record))); };
   EXPECT_TRUE(is(R"({"boot":"a","trigger":"boot","handed_over_us":5})"));

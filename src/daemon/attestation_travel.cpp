@@ -81,13 +81,18 @@ Result<attestation::Baseline> Attestation::stored_baseline(VmId vm) {
   return attestation::parse_baseline(text);
 }
 
-Status Attestation::store_baseline(const VmRow& row, const attestation::Baseline& baseline) {
-  std::string text = sys::to_text(attestation::to_json(baseline));
-  return services_.catalog->set_attestation(row.id, AttestationPart::kBaseline, text);
+Result<attestation::Baseline> Attestation::change_baseline(VmId vm, const BaselineChange& change) {
+  std::lock_guard lock(locks(vm).baseline);
+  attestation::Baseline baseline = TRY(stored_baseline(vm));
+  TRY(change(baseline));
+  TRY(services_.catalog->set_attestation(vm, AttestationPart::kBaseline,
+                                         TRY(baseline_text(baseline))));
+  return baseline;
 }
 
 Status Attestation::put_in_journal(const VmRow& row) {
   TRY(refuse_while_pending(row.id));
+  std::lock_guard lock(locks(row.id).journal);
   AttestationRow stored = TRY(services_.catalog->attestation(row.id));
   Bytes packet = TRY(pack_attestation(stored, TRY(services_.catalog->verdicts(row.id))));
   TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
