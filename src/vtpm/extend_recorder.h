@@ -21,6 +21,11 @@
 // stands in it: digests of banks that are not allocated are left out, and an extend of none but
 // those is no change.
 //
+// Left out, and only counted: changes after the hand-over of registers that no verdict rests on,
+// past a sixteenth of `changes_max`. PCR 10 is the running kernel's (IMA), which extends it with
+// every file that is opened, for as long as the guest runs; 16 and 23 are anybody's to reset. The
+// record of all others, and of the boot itself, stays complete. Those three do not replay then.
+//
 // Thread-safe: the engine writes from its threads, any thread reads.
 #pragma once
 
@@ -71,6 +76,7 @@ struct BootRecord {
   std::optional<uint64_t> exit_boot_services;
   std::optional<Micros> exit_time;
   uint64_t total = 0;
+  uint64_t left_out = 0;  // changes of PCR 10, 16 or 23, besides `total`
 };
 
 class ExtendRecorder final : public CommandObserver {
@@ -116,6 +122,7 @@ class ExtendRecorder final : public CommandObserver {
   // By bank (TPM_ALG_ID), the PCRs that it has, as bits; nothing before TPM2_Startup.
   std::optional<std::map<uint16_t, uint32_t>> banks_ HF_GUARDED_BY(mutex_);
   bool full_ HF_GUARDED_BY(mutex_) = false;
+  size_t idle_ HF_GUARDED_BY(mutex_) = 0;  // changes that no verdict rests on, in changes_
   struct HashFree {
     void operator()(evp_md_ctx_st* context) const;
   };

@@ -278,6 +278,38 @@ TEST_F(Recorded, says_when_it_does_not_know_everything) {
   EXPECT_TRUE(view().boot.complete);
 }
 
+TEST_F(Recorded, a_kernel_that_measures_for_days_does_not_use_up_the_record_of_its_boot) {
+  make({kAlgSha256}, 64);
+  ASSERT_EQ(guest->startup(), kRcSuccess);
+  // Up to the hand-over every register counts, whoever extends it.
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(extend_text(10, "early"), kRcSuccess);
+  expect_replay_is_the_tpms();
+  EXPECT_EQ(extend_text(5, "Exit Boot Services Invocation"), kRcSuccess);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(extend_text(10, "a file"), kRcSuccess);
+  expect_replay_is_the_tpms();
+  EXPECT_EQ(view().boot.left_out, 0u);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(extend_text(10, "a file"), kRcSuccess);
+  for (int i = 0; i < 100; ++i) EXPECT_EQ(reset(16), kRcSuccess);
+  EXPECT_EQ(extend_text(12, "an extension"), kRcSuccess);
+  const ExtendRecorder::View all = view();
+  EXPECT_TRUE(all.boot.complete);
+  EXPECT_EQ(all.boot.left_out, 200u);
+  EXPECT_EQ(all.boot.total, 10u + 1u + 4u + 1u);
+  EXPECT_EQ(all.changes.back().pcr, 12);
+  // The others replay as before.
+  PcrValues values;
+  ASSERT_TRUE(engine
+                  ->between_guest_commands([&](const SendCommand& send) -> Status {
+                    values = TRY(read_pcrs(send));
+                    return {};
+                  })
+                  .ok());
+  auto pcrs = replay(all, kAlgSha256);
+  for (uint8_t pcr = 0; pcr < 16; ++pcr) {
+    EXPECT_EQ(pcrs[pcr] == values[kAlgSha256][pcr], pcr != 10) << int{pcr};
+  }
+}
+
 TEST_F(Recorded, recognises_the_hand_over_to_the_operating_system) {
   make({kAlgSha256, kAlgSha384});
   ASSERT_EQ(guest->startup(), kRcSuccess);
