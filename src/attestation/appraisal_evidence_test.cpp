@@ -482,6 +482,9 @@ TEST_F(JudgedEvidence, a_vtpm_that_went_back_is_found_by_its_counters) {
   AppraisalInput input = evidence_.input(kLinux, &baseline_);
   input.context.freshness.last_seen = TpmCounters{.reset_count = 8, .restart_count = 0};
   expect_failure(appraise(input), "tpm_went_back");
+  // TPM2_Clear does the same, so whoever ran it is told what to say.
+  EXPECT_NE(appraise(input).reasons.front().mend.find("tpm2_clear"), std::string::npos);
+  EXPECT_NE(appraise(input).reasons.front().mend.find("baseline accept"), std::string::npos);
   input.context.freshness.last_seen = TpmCounters{.reset_count = 7, .restart_count = 2};
   expect_failure(appraise(input), "tpm_went_back");
   input.context.freshness.last_seen = TpmCounters{.reset_count = 6, .restart_count = 9};

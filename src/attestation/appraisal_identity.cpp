@@ -143,9 +143,12 @@ void judge_freshness(const AppraisalInput& input, Judge& judge) {
   constexpr std::string_view kStateMend =
       "find who put an older state in its place, and take the VM over from its replica: holdfast "
       "failover unplanned VM";
-  constexpr std::string_view kTpmMend =
-      "if an older state was put back on purpose, say so: holdfast attest baseline accept VM; if "
-      "not, find who did, and take the VM over from its replica";
+  // TPM2_Clear sets both counts to 0, and the clock too: what it leaves cannot be told from a state
+  // of the TPM's first days. Only who ran it knows.
+  constexpr std::string_view kClearedOrPutBack =
+      "if the guest cleared its TPM (tpm2_clear), or an older state was put back on purpose, say "
+      "so: holdfast attest baseline accept VM; if not, find who did, and take the VM over from its "
+      "replica";
   if (facts.durable && context.sequence < *facts.durable) {
     older("state_rolled_back",
           fmt::format("the VM's state is at position {}, but position {} was durable before: an "
@@ -165,16 +168,16 @@ void judge_freshness(const AppraisalInput& input, Judge& judge) {
   if (resets < 0 || (resets == 0 && restarts < 0)) {
     older("tpm_went_back",
           fmt::format("the vTPM counts {} {} fewer than were seen before: an older state of it was "
-                      "put in its place",
+                      "put in its place, or it was cleared",
                       resets < 0 ? -int64_t{resets} : -int64_t{restarts},
                       resets < 0 ? "resets" : "restarts"),
-          kTpmMend);
+          kClearedOrPutBack);
   } else if (facts.another_boot && resets == 0 && clock.restart_count <= last.restart_count) {
     older("tpm_went_back",
           fmt::format("the vTPM counts {} resets, as many as at an earlier boot: an older state of "
-                      "it was put in its place",
+                      "it was put in its place, or it was cleared",
                       clock.reset_count),
-          kTpmMend);
+          kClearedOrPutBack);
   }
 }
 
