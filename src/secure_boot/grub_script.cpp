@@ -6,6 +6,8 @@
 namespace hf::secure_boot {
 namespace {
 
+constexpr size_t kNameBytesMax = 256;
+
 constexpr std::string_view kKeywords[] = {"if", "then", "elif", "else", "fi",   "while", "until",
                                           "do", "done", "for",  "in",   "{",    "}",     "!",
                                           "[[", "]]",   "case", "esac", "time", "select"};
@@ -57,9 +59,16 @@ class Reader {
     }
   }
 
-  void put(char c) {
-    word_.push_back(c);
+  void put(char c) { put(std::string_view(&c, 1)); }
+
+  void put(std::string_view text) {
     in_word_ = true;
+    if (text.size() > kGrubWordsBytesMax - words_bytes_) {
+      exact_ = false;
+      return;
+    }
+    words_bytes_ += text.size();
+    word_ += text;
   }
 
   void escape() {
@@ -71,8 +80,7 @@ class Reader {
 
   void single_quoted() {
     const size_t end = std::min(text_.find('\'', at_ + 1), text_.size());
-    word_ += text_.substr(at_ + 1, end - at_ - 1);
-    in_word_ = true;
+    put(text_.substr(at_ + 1, end - at_ - 1));
     at_ = std::min(end + 1, text_.size());
   }
 
@@ -108,12 +116,10 @@ class Reader {
     auto found = variables_.find(name);
     if (found == variables_.end() || !found->second) {
       exact_ = false;
-      in_word_ = in_word_ || found != variables_.end();
-      if (found != variables_.end()) word_ += "$" + name;
+      if (found != variables_.end()) put("$" + name);
       return;
     }
-    word_ += *found->second;
-    in_word_ = in_word_ || !found->second->empty();
+    if (!found->second->empty()) put(*found->second);
   }
 
   void finish_word() {
@@ -127,6 +133,7 @@ class Reader {
   void finish_command() {
     GrubCommand command{.words = std::move(words_), .exact = exact_};
     words_.clear();
+    words_bytes_ = 0;
     exact_ = true;
     const bool dropped = std::exchange(drop_command_, false);
     if (command.words.empty() || dropped) return;
@@ -146,9 +153,23 @@ class Reader {
     const std::string& assignment = command.words[1];
     const size_t equals = assignment.find('=');
     if (equals == std::string::npos) return;
-    std::optional<std::string> value;
-    if (command.exact) value = assignment.substr(equals + 1);
-    variables_[assignment.substr(0, equals)] = std::move(value);
+    const std::string name = assignment.substr(0, equals);
+    // One that does not become known is unknown when it is used.
+    const bool fits = name.size() <= kNameBytesMax && variables_.size() < kGrubVariablesMax;
+    if (!fits && !variables_.contains(name)) return;
+    std::optional<std::string>& value = variables_[name];
+    value.reset();
+    const size_t size = assignment.size() - equals - 1;
+    if (command.exact &&
+        size <= kGrubVariablesBytesMax - std::min(kept(), kGrubVariablesBytesMax)) {
+      value = assignment.substr(equals + 1);
+    }
+  }
+
+  size_t kept() const {
+    size_t bytes = 0;
+    for (const auto& [name, value] : variables_) bytes += name.size() + (value ? value->size() : 0);
+    return bytes;
   }
 
   std::string_view text_;
@@ -159,6 +180,7 @@ class Reader {
   bool exact_ = true;
   bool drop_command_ = false;  // the head of a block: its measured form holds the block's text
   std::vector<std::string> words_;
+  size_t words_bytes_ = 0;  // of words_ and word_
   Assignments assignments_;
   const GrubVisit& visit_;
   size_t count_ = 0;

@@ -16,10 +16,14 @@ namespace hf::secure_boot {
 
 inline constexpr size_t kGrubScriptBytesMax = size_t{1} << 20;
 inline constexpr size_t kGrubCommandsMax = 10000;
+// Variables double in a line each ("set a=$a$a"). What would be longer than these is not known.
+inline constexpr size_t kGrubWordsBytesMax = size_t{64} << 10;     // the words of one command
+inline constexpr size_t kGrubVariablesBytesMax = size_t{1} << 20;  // names and values of all
+inline constexpr size_t kGrubVariablesMax = 1000;
 
 struct GrubCommand {
   std::vector<std::string> words;
-  bool exact = true;  // every variable in it was known
+  bool exact = true;  // every variable in it was known, and the words are whole
   // As measured: the words with a blank between.
   std::string text() const;
 };

@@ -57,6 +57,35 @@ TEST(GrubScript, stops_at_its_bounds) {
   EXPECT_LE(texts(many).size(), kGrubCommandsMax + 1);
 }
 
+TEST(GrubScript, doubling_a_variable_stays_bounded) {
+  std::string doubling = "set a=xxxxxxxx\n";
+  for (int i = 0; i < 40; ++i) doubling += "set a=$a$a\n";
+  doubling += "echo $a\necho known";
+  GrubVariables variables;
+  size_t longest = 0;
+  std::vector<std::string> exact;
+  read_grub_script(doubling, variables, Assignments::kFollowed, [&](const GrubCommand& command) {
+    longest = std::max(longest, command.text().size());
+    if (command.exact) exact.push_back(command.text());
+  });
+  EXPECT_LE(longest, kGrubWordsBytesMax + 10);
+  EXPECT_EQ(variables["a"], std::nullopt);
+  EXPECT_EQ(exact.back(), "echo known");
+  EXPECT_EQ(exact.size(), 14U);  // the first, 12 that fit, the last
+}
+
+TEST(GrubScript, many_long_variables_stay_bounded_in_all) {
+  std::string many = "set a=" + std::string(kGrubWordsBytesMax / 2, 'x') + "\n";
+  for (int i = 0; i < 2000; ++i) many += "set b" + std::to_string(i) + "=$a\n";
+  GrubVariables variables;
+  read_grub_script(many, variables, Assignments::kFollowed, [](const GrubCommand&) {});
+  size_t bytes = 0;
+  for (const auto& [name, value] : variables) bytes += name.size() + (value ? value->size() : 0);
+  EXPECT_LE(bytes, kGrubVariablesBytesMax);
+  EXPECT_LE(variables.size(), kGrubVariablesMax);
+  EXPECT_TRUE(variables["b0"].has_value());
+}
+
 TEST(GrubPath, has_a_device_or_none) {
   EXPECT_EQ(split_grub_path("(hd0,gpt1)/vmlinuz").device, "(hd0,gpt1)");
   EXPECT_EQ(split_grub_path("(hd0,gpt1)/vmlinuz").path, "/vmlinuz");

@@ -111,7 +111,7 @@ std::optional<KernelFile> GrubWalk::resolve(const std::string& word,
 }
 
 void GrubWalk::config_file(const std::string& word, GrubVariables& variables) {
-  if (depth_ == kDepthMax) return;
+  if (depth_ == kDepthMax || commands_ > kGrubCommandsMax) return;
   const std::optional<KernelFile> place = resolve(word, variables);
   if (!place) return goes_on_elsewhere(word);
   Result<Bytes> text = place->volume->files->read(place->path, kConfigBytesMax);
@@ -129,6 +129,7 @@ void GrubWalk::script(std::string_view text, GrubVariables& variables, Assignmen
 }
 
 void GrubWalk::command(const GrubCommand& next, GrubVariables& variables, Assignments assignments) {
+  if (++commands_ > kGrubCommandsMax) return;
   const std::string& name = next.words[0];
   if (next.exact) explain_.grub_text(next.text(), fmt::format("GRUB command \"{}\"", next.text()));
   if (name.starts_with("search") && assignments == Assignments::kFollowed) {

@@ -38,6 +38,7 @@ class GrubWalk {
   std::set<std::string> measured_;  // files explained already
   bool found_config_ = false;
   size_t depth_ = 0;
+  size_t commands_ = 0;  // of all files: one that sources itself is short and many
 };
 
 }  // namespace hf::secure_boot
