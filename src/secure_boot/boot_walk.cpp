@@ -77,13 +77,21 @@ ImageVerdict BootWalk::judge_image(const PeImage& image, const Judge& judge) con
   return judge_by_shim(image, input_.state, *judge.shim, judge.caller);
 }
 
+void BootWalk::keep_signatures(const PeImage& image, BootPart& part) {
+  for (const WinCertificate& entry : image.certificate_table().entries) {
+    const size_t size = entry.pkcs7.size();
+    if (size == 0 || size > kKeptSignatureBytesMax) continue;
+    if (size > kKeptSignaturesBytesMax - signature_bytes_) return;
+    signature_bytes_ += size;
+    part.pkcs7.emplace_back(entry.pkcs7.begin(), entry.pkcs7.end());
+  }
+}
+
 void BootWalk::describe(const Loaded& loaded, BootPart& part) {
   const PeImage& image = *loaded.image;
   part.kind = loaded.kind;
   part.signatures = signature_reports(image);
-  for (const WinCertificate& entry : image.certificate_table().entries) {
-    if (!entry.pkcs7.empty()) part.pkcs7.emplace_back(entry.pkcs7.begin(), entry.pkcs7.end());
-  }
+  keep_signatures(image, part);
   part.nx_compatible = image.nx_compatible();
   if (const PeSection* section = image.section(".sbat")) {
     Result<std::vector<SbatComponent>> sbat = parse_sbat(image.content(*section));
@@ -108,17 +116,22 @@ Result<BootWalk::Loaded> BootWalk::load(BootVolume& volume, const std::string& p
   }
   Loaded loaded;
   loaded.bytes = TRY(volume.files->read(path, kBootFileBytesMax));
+  const Bytes sha256 = TRY(digest_of(DigestAlgorithm::kSha256, loaded.bytes, hashing_));
   BootPart part{.partition = volume.partition,
                 .path = path,
                 .size_bytes = loaded.bytes.size(),
                 .judged_by = judge.nobody ? "nobody" : (judge.shim ? "shim" : "firmware"),
-                .file_sha256 = to_hex(digest_of(DigestAlgorithm::kSha256, loaded.bytes))};
-  Result<PeImage> image = PeImage::parse(loaded.bytes);
+                .file_sha256 = to_hex(sha256)};
+  Result<PeImage> image = PeImage::parse(loaded.bytes, &hashing_);
   if (image.ok()) {
     loaded.image = *std::move(image);
+    TRY(hashing_.take(loaded.image->certificate_table().entries.size() * kSignatureCost));
     loaded.kind = kind_of(*loaded.image);
     part.verdict = judge_image(*loaded.image, judge);
     describe(loaded, part);
+    // What could not be hashed is not damaged, but unknown.
+    TRY(hashing_.take(0));
+    if (hashing_.bytes_left == 0) return hashing_.take(1).error();
   } else {
     part.verdict = {.verdict = Verdict::kDamaged, .reason = image.error().cause};
   }

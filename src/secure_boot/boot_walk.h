@@ -14,6 +14,11 @@ namespace hf::secure_boot {
 inline constexpr size_t kBootFileBytesMax = size_t{512} << 20;
 inline constexpr size_t kConfigBytesMax = size_t{1} << 20;
 inline constexpr size_t kKernelsMax = 32;
+// Signatures that are kept for later (BootPart::pkcs7): real ones have about 10 KiB.
+inline constexpr size_t kKeptSignatureBytesMax = size_t{64} << 10;
+inline constexpr size_t kKeptSignaturesBytesMax = size_t{4} << 20;  // of all parts
+// What looking at one signature costs, in bytes hashed in the same time.
+inline constexpr uint64_t kSignatureCost = uint64_t{1} << 20;
 
 // A FAT partition of the disk.
 struct BootVolume {
@@ -34,8 +39,10 @@ struct KernelFile {
 
 class BootWalk {
  public:
-  BootWalk(const PreflightInput& input, BootVolumes& volumes, PreflightReport& report)
-      : input_(input), volumes_(volumes), report_(report), explain_(report) {}
+  // All must outlive it.
+  BootWalk(const PreflightInput& input, BootVolumes& volumes, PreflightReport& report,
+           HashBudget& hashing)
+      : input_(input), volumes_(volumes), hashing_(hashing), explain_(report, hashing) {}
 
   // As firmware starts `path` from `volume`.
   BootPath follow(std::string name, BootVolume& volume, const std::string& path);
@@ -56,6 +63,7 @@ class BootWalk {
 
   Result<Loaded> load(BootVolume& volume, const std::string& path, const Judge& judge);
   void describe(const Loaded& loaded, BootPart& part);
+  void keep_signatures(const PeImage& image, BootPart& part);
   ImageVerdict judge_image(const PeImage& image, const Judge& judge) const;
   void follow_program(BootVolume& volume, const std::string& path, const Judge& judge);
   void after(BootVolume& volume, const std::string& path, const Loaded& loaded, const Judge& judge);
@@ -70,9 +78,10 @@ class BootWalk {
 
   const PreflightInput& input_;
   BootVolumes& volumes_;
-  PreflightReport& report_;
+  HashBudget& hashing_;
   Explainer explain_;
   BootPath path_;
+  size_t signature_bytes_ = 0;     // kept, of all parts
   std::deque<ShimTrust> shims_;    // their addresses stay
   std::set<std::string> visited_;  // images of this path, so that a loop ends
 };

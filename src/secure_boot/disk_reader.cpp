@@ -40,11 +40,15 @@ Status RangeSource::read(uint64_t offset, MutableByteSpan out) {
 }
 
 Status BudgetSource::read(uint64_t offset, MutableByteSpan out) {
-  if (out.size() > budget_.bytes_left) {
+  if (budget_.stop && budget_.stop()) {
+    return Error{.code = ErrorCode::kUnavailable, .cause = "it was stopped"};
+  }
+  const uint64_t cost = std::max<uint64_t>(out.size(), kReadCostMin);
+  if (cost > budget_.bytes_left) {
     budget_.bytes_left = 0;
     return Error{.code = ErrorCode::kLimit, .cause = "its boot files refer to more than is read"};
   }
-  budget_.bytes_left -= out.size();
+  budget_.bytes_left -= cost;
   return source_.read(offset, out);
 }
 

@@ -4,6 +4,7 @@
 // the image or writes.
 #pragma once
 
+#include <functional>
 #include <string>
 
 #include "base/bytes.h"
@@ -51,12 +52,16 @@ class RangeSource final : public BlockSource {
 // end, however its files and directories refer to each other. Both must outlive it.
 struct ReadBudget {
   uint64_t bytes_left = 0;
+  std::function<bool()> stop;  // asked at each read; empty: never
 };
+// A read costs as much as one of this size at least, so that their number is bounded, too.
+inline constexpr uint64_t kReadCostMin = 4096;
 class BudgetSource final : public BlockSource {
  public:
   BudgetSource(BlockSource& source, ReadBudget& budget) : source_(source), budget_(budget) {}
   uint64_t size() const override { return source_.size(); }
-  Status read(uint64_t offset, MutableByteSpan out) override;  // kLimit: it is used up
+  // kLimit: it is used up; kUnavailable: stopped.
+  Status read(uint64_t offset, MutableByteSpan out) override;
 
  private:
   BlockSource& source_;

@@ -34,9 +34,12 @@ void Explainer::add(uint32_t pcr, ByteSpan digest, const std::string& guests_wor
   }
 }
 
-void Explainer::bytes(uint32_t pcr, ByteSpan content, const std::string& words) {
+void Explainer::bytes(uint32_t pcr, ByteSpan content, const std::string& words, uint64_t zeros) {
   for (DigestAlgorithm algorithm : kDigestAlgorithms) {
-    add(pcr, digest_of(algorithm, content), words);
+    DigestStream stream(algorithm);
+    if (!update(stream, content, budget_).ok()) return;
+    if (!update_with_zeros(stream, zeros, budget_).ok()) return;
+    add(pcr, stream.finish(), words);
   }
 }
 
@@ -81,13 +84,11 @@ void Explainer::uki_sections(const PeImage& image, const std::string& name) {
     const ByteSpan content = image.content(*section);
     if (section_name == ".initrd") file(content, "the initial file system in " + name);
     const std::string words = fmt::format("section {} of {}", section_name, name);
-    if (section->virtual_size > content.size() && section->virtual_size <= kPeBytesMax) {
-      Bytes loaded(content.begin(), content.end());  // memory behind the file's bytes is zero
-      loaded.resize(section->virtual_size);
-      bytes(kPcrUki, loaded, words);
-    } else {
-      bytes(kPcrUki, content, words);
-    }
+    // Memory behind the file's bytes is zero, as far as there is memory.
+    const bool fits = section->virtual_size <= image.size_of_image();
+    const uint64_t zeros =
+        fits && section->virtual_size > content.size() ? section->virtual_size - content.size() : 0;
+    bytes(kPcrUki, content, words, zeros);
   }
 }
 

@@ -14,7 +14,8 @@ namespace hf::secure_boot {
 
 class Explainer {
  public:
-  explicit Explainer(PreflightReport& report) : report_(report) {}
+  // What is not explained any more when the budget is used up is missing.
+  Explainer(PreflightReport& report, HashBudget& budget) : report_(report), budget_(budget) {}
 
   void image(const PeImage& image, const std::string& words);
   void file(ByteSpan content, const std::string& words);            // PCR 9
@@ -25,9 +26,11 @@ class Explainer {
 
  private:
   void add(uint32_t pcr, ByteSpan digest, const std::string& guests_words);
-  void bytes(uint32_t pcr, ByteSpan content, const std::string& words);
+  // `zeros` bytes follow the content.
+  void bytes(uint32_t pcr, ByteSpan content, const std::string& words, uint64_t zeros = 0);
 
   PreflightReport& report_;
+  HashBudget& budget_;
 };
 
 }  // namespace hf::secure_boot

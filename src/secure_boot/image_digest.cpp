@@ -2,6 +2,8 @@
 
 #include <openssl/evp.h>
 
+#include <algorithm>
+
 namespace hf::secure_boot {
 namespace {
 
@@ -68,6 +70,42 @@ Bytes DigestStream::finish() {
 Bytes digest_of(DigestAlgorithm algorithm, ByteSpan bytes) {
   DigestStream stream(algorithm);
   stream.update(bytes);
+  return stream.finish();
+}
+
+Status HashBudget::take(uint64_t bytes) {
+  if (stop && stop()) return Error{.code = ErrorCode::kUnavailable, .cause = "it was stopped"};
+  if (bytes > bytes_left) {
+    bytes_left = 0;
+    return Error{.code = ErrorCode::kLimit, .cause = "its boot files take too long to check"};
+  }
+  bytes_left -= bytes;
+  return {};
+}
+
+Status update(DigestStream& stream, ByteSpan bytes, HashBudget& budget) {
+  while (!bytes.empty()) {
+    const ByteSpan piece = bytes.first(std::min(bytes.size(), kHashPiece));
+    TRY(budget.take(piece.size()));
+    stream.update(piece);
+    bytes = bytes.subspan(piece.size());
+  }
+  return {};
+}
+
+Status update_with_zeros(DigestStream& stream, uint64_t count, HashBudget& budget) {
+  const Bytes zeros(std::min<uint64_t>(count, kHashPiece));
+  while (count != 0) {
+    const uint64_t size = std::min<uint64_t>(count, zeros.size());
+    TRY(update(stream, ByteSpan(zeros).first(size), budget));
+    count -= size;
+  }
+  return {};
+}
+
+Result<Bytes> digest_of(DigestAlgorithm algorithm, ByteSpan bytes, HashBudget& budget) {
+  DigestStream stream(algorithm);
+  TRY(update(stream, bytes, budget));
   return stream.finish();
 }
 

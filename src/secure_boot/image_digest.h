@@ -1,10 +1,12 @@
 // Digests as UEFI and the TPM name them, over pieces of a file.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string_view>
 
 #include "base/bytes.h"
+#include "base/result.h"
 
 namespace hf::secure_boot {
 
@@ -38,5 +40,20 @@ class DigestStream {
 };
 
 Bytes digest_of(DigestAlgorithm algorithm, ByteSpan bytes);
+
+// What hashing may cost in all: how often, and over how much, files are hashed is said by the files
+// themselves, so that it is not bounded by what is read.
+struct HashBudget {
+  uint64_t bytes_left = UINT64_MAX;
+  std::function<bool()> stop;  // asked at least each kHashPiece bytes; empty: never
+  // kLimit: it is used up, and stays so. kUnavailable: stopped.
+  Status take(uint64_t bytes);
+};
+inline constexpr size_t kHashPiece = size_t{1} << 20;
+
+// Piece by piece; errors of HashBudget::take().
+Status update(DigestStream& stream, ByteSpan bytes, HashBudget& budget);
+Status update_with_zeros(DigestStream& stream, uint64_t count, HashBudget& budget);
+Result<Bytes> digest_of(DigestAlgorithm algorithm, ByteSpan bytes, HashBudget& budget);
 
 }  // namespace hf::secure_boot

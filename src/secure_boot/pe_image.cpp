@@ -33,12 +33,13 @@ Error refused(std::string cause) {
 
 }  // namespace
 
-Result<PeImage> PeImage::parse(ByteSpan file) {
+Result<PeImage> PeImage::parse(ByteSpan file, HashBudget* budget) {
   if (file.size() > kPeBytesMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "an EFI program of more than 512 MiB"};
   }
   PeImage image;
   image.file_ = file;
+  image.budget_ = budget;
   TRY(image.parse_headers());
   return image;
 }
@@ -71,14 +72,14 @@ Status PeImage::parse_headers() {
     return refused("a PE optional header whose size is not that of its data directories");
   }
   const uint64_t sections_at = pe + kSignatureAndCoffHeader + optional_size;
-  const uint32_t size_of_image = load_le<uint32_t>(optional + kOptionalSizeOfImage);
+  size_of_image_ = load_le<uint32_t>(optional + kOptionalSizeOfImage);
   size_of_headers_ = load_le<uint32_t>(optional + kOptionalSizeOfHeaders);
   if (section_count > kPeSectionsMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "a PE image with more than 256 sections"};
   }
-  if (size_of_image <= sections_at ||
-      (size_of_image - sections_at) / kSectionHeaderSize <= section_count ||
-      size_of_headers_ <= sections_at || size_of_headers_ >= size_of_image ||
+  if (size_of_image_ <= sections_at ||
+      (size_of_image_ - sections_at) / kSectionHeaderSize <= section_count ||
+      size_of_headers_ <= sections_at || size_of_headers_ >= size_of_image_ ||
       (size_of_headers_ - sections_at) / kSectionHeaderSize < section_count ||
       size_of_headers_ > file_.size()) {
     return refused("PE headers that do not fit their own sizes");
@@ -212,6 +213,7 @@ Result<std::vector<FileRange>> PeImage::hashed_ranges() const {
     ranges.push_back({.offset = offset, .size = sections_[index].raw_size});
     hashed += sections_[index].raw_size;
   }
+  if (hashed > 2 * uint64_t{file_.size()}) return refused("sections that lie over each other");
   if (file_.size() > hashed) {
     if (file_.size() < hashed + certificates_.size) {
       return refused("sections and certificate table that overlap");
@@ -226,10 +228,12 @@ Result<Bytes> PeImage::authenticode_digest(DigestAlgorithm algorithm, DigestPadd
   if (auto known = digests_.find({algorithm, padding}); known != digests_.end()) {
     return known->second;
   }
+  HashBudget unbounded;
+  HashBudget& budget = budget_ == nullptr ? unbounded : *budget_;
   DigestStream stream(algorithm);
   uint64_t end = 0;
   for (const FileRange& range : TRY(hashed_ranges())) {
-    stream.update(file_.subspan(range.offset, range.size));
+    TRY(update(stream, file_.subspan(range.offset, range.size), budget));
     end = range.offset + range.size;
   }
   if (padding == DigestPadding::kShim && !is_signed() && end % 8 != 0) {

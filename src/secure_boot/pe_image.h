@@ -66,13 +66,16 @@ struct FileRange {
 class PeImage {
  public:
   // kInvalidArgument: not a PE image that firmware would load; kLimit: larger than our bounds.
-  static Result<PeImage> parse(ByteSpan file);
+  // Hashing counts against `budget`, which must outlive it, too.
+  static Result<PeImage> parse(ByteSpan file, HashBudget* budget = nullptr);
 
   ByteSpan file() const { return file_; }
   uint16_t machine() const { return machine_; }
   uint16_t subsystem() const { return subsystem_; }
   bool is_pe32_plus() const { return plus_; }
   bool nx_compatible() const { return (dll_characteristics_ & kPeNxCompatible) != 0; }
+  // Of memory, bytes: no section that is loaded reaches beyond.
+  uint32_t size_of_image() const { return size_of_image_; }
   const std::vector<PeSection>& sections() const { return sections_; }
   // The first of that name, short or long.
   const PeSection* section(std::string_view name) const;
@@ -84,9 +87,11 @@ class PeImage {
   CertificateTable certificate_table() const;
 
   // What the digest covers, in its order; sections that overlap are covered twice.
-  // kInvalidArgument: sections and certificate table exceed the file, so that firmware refuses it.
+  // kInvalidArgument: sections and certificate table exceed the file, so that firmware refuses it;
+  // or all is covered more than twice over, which nothing does that was made to be started.
   Result<std::vector<FileRange>> hashed_ranges() const;
-  // Computed once; not to be called from two threads at a time.
+  // Computed once; not to be called from two threads at a time. Errors of hashed_ranges() and of
+  // the budget.
   Result<Bytes> authenticode_digest(DigestAlgorithm algorithm,
                                     DigestPadding padding = DigestPadding::kFirmware) const;
   // shim's further demand: nothing stands behind the certificate table.
@@ -100,11 +105,13 @@ class PeImage {
   std::string long_name(std::string_view reference) const;
 
   ByteSpan file_;
+  HashBudget* budget_ = nullptr;
   bool plus_ = false;
   uint16_t machine_ = 0;
   uint16_t subsystem_ = 0;
   uint16_t dll_characteristics_ = 0;
   uint32_t size_of_headers_ = 0;
+  uint32_t size_of_image_ = 0;
   uint64_t string_table_ = 0;  // offset in the file; 0: none
   size_t checksum_offset_ = 0;
   std::optional<size_t> certificate_entry_offset_;  // of the data directory's entry

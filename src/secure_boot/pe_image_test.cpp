@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "secure_boot/test_boot_files.h"
+#include "secure_boot/test_pe.h"
 
 namespace hf::secure_boot {
 namespace {
@@ -134,6 +135,35 @@ TEST(PeImage, headers_that_contradict_themselves_are_refused) {
     if (c.size == 4) store_le<uint32_t>(at, c.value);
     EXPECT_FALSE(PeImage::parse(edited).ok()) << c.offset << " = " << c.value;
   }
+}
+
+TEST(PeImage, sections_over_each_other_are_not_hashed_time_and_again) {
+  std::vector<TestSection> sections{{.name = ".data", .content = Bytes(100'000)}};
+  while (sections.size() < 200) {
+    sections.push_back({.name = ".more", .raw_offset = 16384, .raw_size = 100'000});
+  }
+  const Bytes bytes = test_program(sections);
+  const PeImage image = PeImage::parse(bytes).value();
+  EXPECT_FALSE(image.hashed_ranges().ok());
+  EXPECT_EQ(judge_by_firmware(image, {}).verdict, Verdict::kDamaged);
+  EXPECT_EQ(judge_by_shim(image, {}, {}, ShimCaller::kShim).verdict, Verdict::kDamaged);
+}
+
+TEST(PeImage, hashing_ends_at_its_budget_or_when_it_is_stopped) {
+  const Bytes bytes = test_program({{.name = ".data", .content = Bytes(5'000'000)}});
+  HashBudget budget{.bytes_left = bytes.size()};
+  const PeImage image = PeImage::parse(bytes, &budget).value();
+  EXPECT_TRUE(image.authenticode_digest(DigestAlgorithm::kSha256).ok());
+  EXPECT_EQ(image.authenticode_digest(DigestAlgorithm::kSha1).error().code, ErrorCode::kLimit);
+  EXPECT_EQ(budget.bytes_left, 0U);
+  EXPECT_TRUE(image.authenticode_digest(DigestAlgorithm::kSha256).ok());  // known already
+
+  size_t asked = 0;
+  HashBudget stopped{.stop = [&] { return ++asked == 3; }};
+  const PeImage again = PeImage::parse(bytes, &stopped).value();
+  EXPECT_EQ(again.authenticode_digest(DigestAlgorithm::kSha256).error().code,
+            ErrorCode::kUnavailable);
+  EXPECT_EQ(asked, 3U);
 }
 
 }  // namespace

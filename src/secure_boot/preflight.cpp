@@ -172,7 +172,10 @@ std::vector<Authority> PreflightReport::authorities() const {
 }
 
 Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& input) {
-  ReadBudget budget{.bytes_left = input.bytes_max};
+  ReadBudget budget{.bytes_left = input.bytes_max, .stop = input.stop};
+  const uint64_t bytes_max = std::min(input.bytes_max, kPreflightBytesMax);
+  HashBudget hashing{.bytes_left = std::min(input.hashed_bytes_max, bytes_max * kHashedPerByteRead),
+                     .stop = input.stop};
   BudgetSource disk(whole, budget);
   PreflightReport report;
   report.profile = input.profile;
@@ -184,16 +187,23 @@ Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& inpu
   report.partitions = table->partitions;
   report.warnings = table->warnings;
   BootVolumes volumes = open_volumes(disk, report);
-  BootWalk walk(input, volumes, report);
+  BootWalk walk(input, volumes, report, hashing);
   follow_entries(walk, input, volumes, report);
   follow_default(walk, volumes, report);
   note_unnamed(volumes, report);
-  if (!table->gpt_event.empty()) Explainer(report).partition_table(table->gpt_event);
+  if (!table->gpt_event.empty()) Explainer(report, hashing).partition_table(table->gpt_event);
   if (input.vm) report.vbs = vbs_readiness(*input.vm);
   sum_up(report);
+  if (input.stop && input.stop()) {
+    return not_checked({.code = ErrorCode::kUnavailable, .cause = "it was stopped"});
+  }
   if (budget.bytes_left == 0) {
     report.warnings.emplace_back(
         "its boot files refer to more than is read; the rest was not seen");
+  }
+  if (hashing.bytes_left == 0) {
+    report.warnings.emplace_back(
+        "its boot files take too long to check; what came after that was not seen");
   }
   make_printable(report);
   return report;

@@ -8,6 +8,7 @@
 // the record of a boot can be explained without an event log. docs/formats/preflight.md.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -26,6 +27,9 @@ namespace hf::secure_boot {
 
 inline constexpr size_t kBootPartsMax = 64;
 inline constexpr uint64_t kPreflightBytesMax = uint64_t{4} << 30;  // read in all
+// Hashed in all, for each byte that may be read: a program counts as file, as image and section by
+// section, in the algorithms of all TPM banks.
+inline constexpr uint64_t kHashedPerByteRead = 16;
 
 // An entry of BootOrder: a Boot#### variable, parsed.
 struct BootOption {
@@ -43,6 +47,9 @@ struct PreflightInput {
   std::vector<BootOption> boot_order;  // in order; empty: the default path only
   std::optional<VmProfile> vm;         // for VBS readiness
   uint64_t bytes_max = kPreflightBytesMax;
+  uint64_t hashed_bytes_max = kPreflightBytesMax * kHashedPerByteRead;
+  // Asked at each read and each piece that is hashed: true ends it with kUnavailable. May be empty.
+  std::function<bool()> stop;
 };
 
 struct SignatureReport {
@@ -114,6 +121,7 @@ struct PreflightReport {
 };
 
 // kCorrupt, kUnsupported: the disk cannot be read, and why. A disk that does not boot is a report.
+// kUnavailable: stopped.
 Result<PreflightReport> preflight(BlockSource& disk, const PreflightInput& input);
 
 // Names and texts of the disk's, cleaned and cut for terminals, logs and JSON. preflight() has done
