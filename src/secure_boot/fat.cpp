@@ -38,11 +38,10 @@ std::vector<std::string_view> parts_of(std::string_view path) {
 }
 
 // ASCII only: the names of boot files are.
-bool same_name(std::string_view a, std::string_view b) {
-  return std::ranges::equal(a, b, [](char x, char y) {
-    auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; };
-    return lower(x) == lower(y);
-  });
+std::string lower(std::string_view name) {
+  std::string out(name);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
 }
 
 }  // namespace
@@ -191,13 +190,26 @@ Result<Bytes> FatVolume::read_directory(uint32_t cluster) {
   return out;
 }
 
-Result<std::vector<FatEntry>> FatVolume::entries_of(uint32_t cluster) {
+Result<std::shared_ptr<const FatVolume::Directory>> FatVolume::directory_at(uint32_t cluster) {
+  if (auto kept = directories_.find(cluster); kept != directories_.end()) return kept->second;
   const Bytes raw = TRY(read_directory(cluster));
-  std::vector<FatEntry> entries = parse_fat_directory(raw);
-  if (kind_ != Kind::kFat32) {  // whose entries have more bits for the first cluster
-    for (FatEntry& entry : entries) entry.cluster &= 0xFFFF;
+  auto directory = std::make_shared<Directory>();
+  directory->entries = parse_fat_directory(raw);
+  for (size_t index = 0; index < directory->entries.size(); ++index) {
+    FatEntry& entry = directory->entries[index];
+    // FAT32's entries have more bits for the first cluster.
+    if (kind_ != Kind::kFat32) entry.cluster &= 0xFFFF;
+    // Of two with the same name the first counts.
+    directory->by_name.emplace(lower(entry.name), index);
+    directory->by_name.emplace(lower(entry.short_name), index);
   }
-  return entries;
+  // One more for the directory itself: empty ones can be many.
+  const size_t size = directory->entries.size() + 1;
+  if (size <= kFatEntriesKeptMax - entries_kept_) {
+    entries_kept_ += size;
+    directories_.emplace(cluster, directory);
+  }
+  return std::shared_ptr<const Directory>(std::move(directory));
 }
 
 Result<std::vector<FatEntry>> FatVolume::list(std::string_view path) {
@@ -205,7 +217,7 @@ Result<std::vector<FatEntry>> FatVolume::list(std::string_view path) {
   if (!directory.is_directory) {
     return Error{.code = ErrorCode::kNotFound, .cause = std::string(path) + " is no directory"};
   }
-  return entries_of(directory.cluster);
+  return TRY(directory_at(directory.cluster))->entries;
 }
 
 Result<FatEntry> FatVolume::find(std::string_view path) {
@@ -215,18 +227,13 @@ Result<FatEntry> FatVolume::find(std::string_view path) {
     return Error{.code = ErrorCode::kLimit, .cause = "a path of more than 32 names"};
   }
   for (std::string_view part : parts) {
-    std::optional<FatEntry> next;
-    if (at.is_directory) {
-      for (FatEntry& entry : TRY(entries_of(at.cluster))) {
-        if (!same_name(entry.name, part) && !same_name(entry.short_name, part)) continue;
-        next = std::move(entry);
-        break;
-      }
-    }
-    if (!next) {
-      return Error{.code = ErrorCode::kNotFound, .cause = "there is no file " + std::string(path)};
-    }
-    at = std::move(*next);
+    const Error missing{.code = ErrorCode::kNotFound,
+                        .cause = "there is no file " + std::string(path)};
+    if (!at.is_directory) return missing;
+    const std::shared_ptr<const Directory> directory = TRY(directory_at(at.cluster));
+    auto found = directory->by_name.find(lower(part));
+    if (found == directory->by_name.end()) return missing;
+    at = directory->entries[found->second];
   }
   return at;
 }

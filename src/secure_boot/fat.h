@@ -2,11 +2,15 @@
 //
 // Source: Microsoft, "FAT: General Overview of On-Disk Format" 1.03 (the UEFI specification's FAT,
 // UEFI 2.10, 13.3). Every number of the file system is checked against the volume; a chain of
-// clusters is followed no further than the file's size, so that a loop ends.
+// clusters is followed no further than the file's size, so that a loop ends. Directories are kept
+// once they are read: the volume is looked at as it is at one time.
 #pragma once
 
+#include <map>
+#include <memory>
 #include <optional>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/bytes.h"
@@ -17,6 +21,7 @@ namespace hf::secure_boot {
 
 inline constexpr size_t kFatDirectoryEntriesMax = 65536;  // the format's own bound: 2 MiB
 inline constexpr size_t kFatPathDepthMax = 32;
+inline constexpr size_t kFatEntriesKeptMax = 2 * kFatDirectoryEntriesMax;  // of all directories
 
 struct FatEntry {
   std::string name;        // the long name where there is one, UTF-8
@@ -53,7 +58,11 @@ class FatVolume {
   Result<Bytes> fat_bytes(uint64_t offset, size_t count);
   Result<Bytes> read_chain(uint32_t cluster, uint64_t bytes);
   Result<Bytes> read_directory(uint32_t cluster);
-  Result<std::vector<FatEntry>> entries_of(uint32_t cluster);
+  struct Directory {
+    std::vector<FatEntry> entries;
+    std::unordered_map<std::string, size_t> by_name;  // in lower case, long and short
+  };
+  Result<std::shared_ptr<const Directory>> directory_at(uint32_t cluster);
   bool is_data(uint32_t cluster) const { return cluster >= 2 && cluster < clusters_ + 2; }
 
   BlockSource* source_;
@@ -70,6 +79,10 @@ class FatVolume {
   uint32_t clusters_ = 0;
   uint64_t window_offset_ = 0;  // the piece of the table that was read last
   Bytes window_;
+  // By first cluster. A path is looked up once for each command that names it: what was read once
+  // is not read again, up to a bound.
+  std::map<uint32_t, std::shared_ptr<const Directory>> directories_;
+  size_t entries_kept_ = 0;
 };
 
 }  // namespace hf::secure_boot

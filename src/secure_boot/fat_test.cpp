@@ -104,6 +104,44 @@ TEST_P(Fat, a_volume_cut_short_is_refused) {
   EXPECT_NE(volume.error().cause.find("larger than its partition"), std::string::npos);
 }
 
+class CountingSource final : public BlockSource {
+ public:
+  explicit CountingSource(ByteSpan bytes) : source_(bytes) {}
+  uint64_t size() const override { return source_.size(); }
+  Status read(uint64_t offset, MutableByteSpan out) override {
+    ++reads;
+    return source_.read(offset, out);
+  }
+  size_t reads = 0;
+
+ private:
+  MemorySource source_;
+};
+
+TEST_P(Fat, a_directory_is_read_once) {
+  const Bytes image = sample();
+  CountingSource source(image);
+  FatVolume volume = FatVolume::open(source).value();
+  ASSERT_TRUE(volume.find("EFI/BOOT/BOOTX64.EFI").ok());
+  const size_t reads = source.reads;
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(volume.find("EFI/BOOT/BOOTX64.EFI").ok());
+    ASSERT_FALSE(volume.find("EFI/BOOT/other.efi").ok());
+    ASSERT_FALSE(volume.find("EFI/BOOT/BOOTX64.EFI/below").ok());
+  }
+  EXPECT_EQ(source.reads, reads);
+}
+
+TEST(BudgetSource, many_tiny_reads_use_it_up) {
+  const Bytes bytes(8192);
+  MemorySource memory(bytes);
+  ReadBudget budget{.bytes_left = 10 * kReadCostMin};
+  BudgetSource source(memory, budget);
+  Bytes one(1);
+  for (int i = 0; i < 10; ++i) EXPECT_TRUE(source.read(0, one).ok());
+  EXPECT_EQ(source.read(0, one).error().code, ErrorCode::kLimit);
+}
+
 INSTANTIATE_TEST_SUITE_P(Kinds, Fat,
                          testing::Values(FatKind::kFat12, FatKind::kFat16, FatKind::kFat32));
 
