@@ -24,6 +24,10 @@ std::string directory_of(const std::string& path) {
   return slash == std::string::npos ? std::string() : path.substr(0, slash);
 }
 
+std::string place_of(const BootVolume& volume, const std::string& path) {
+  return fmt::format("{}:{}", volume.partition, lower(path));
+}
+
 std::vector<SignatureReport> signature_reports(const PeImage& image) {
   std::vector<SignatureReport> reports;
   for (const ImageSignature& entry : signatures_of(image)) {
@@ -109,26 +113,46 @@ void BootWalk::describe(const Loaded& loaded, BootPart& part) {
 }
 
 // A part for the file, judged. An error: it cannot be read, with the reason for the path.
-Result<BootWalk::Loaded> BootWalk::load(BootVolume& volume, const std::string& path,
-                                        const Judge& judge) {
+Result<BootWalk::LoadedPtr> BootWalk::load(BootVolume& volume, const std::string& path,
+                                           const Judge& judge) {
   if (path_.parts.size() == kBootPartsMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "too many boot programs"};
   }
-  Loaded loaded;
-  loaded.bytes = TRY(volume.files->read(path, kBootFileBytesMax));
-  const Bytes sha256 = TRY(digest_of(DigestAlgorithm::kSha256, loaded.bytes, hashing_));
-  BootPart part{.partition = volume.partition,
-                .path = path,
-                .size_bytes = loaded.bytes.size(),
-                .judged_by = judge.nobody ? "nobody" : (judge.shim ? "shim" : "firmware"),
-                .file_sha256 = to_hex(sha256)};
-  Result<PeImage> image = PeImage::parse(loaded.bytes, &hashing_);
+  const std::string key = fmt::format("{} {} {} {}", place_of(volume, path), fmt::ptr(judge.shim),
+                                      static_cast<int>(judge.caller), judge.nobody);
+  LoadedPtr loaded;
+  if (auto known = loaded_.find(key); known != loaded_.end()) {
+    loaded = known->second;
+  } else {
+    loaded = TRY(read_program(volume, path, judge));
+    if (loaded->bytes.size() <= kLoadedBytesMax - loaded_bytes_) {
+      loaded_bytes_ += loaded->bytes.size();
+      loaded_.emplace(key, loaded);
+    }
+  }
+  path_.parts.push_back(loaded->part);
+  path_.parts.back().path = path;  // in the letters of this path
+  return loaded;
+}
+
+Result<BootWalk::LoadedPtr> BootWalk::read_program(BootVolume& volume, const std::string& path,
+                                                   const Judge& judge) {
+  auto loaded = std::make_shared<Loaded>();
+  loaded->bytes = TRY(volume.files->read(path, kBootFileBytesMax));
+  const Bytes sha256 = TRY(digest_of(DigestAlgorithm::kSha256, loaded->bytes, hashing_));
+  BootPart& part = loaded->part;
+  part = {.partition = volume.partition,
+          .path = path,
+          .size_bytes = loaded->bytes.size(),
+          .judged_by = judge.nobody ? "nobody" : (judge.shim ? "shim" : "firmware"),
+          .file_sha256 = to_hex(sha256)};
+  Result<PeImage> image = PeImage::parse(loaded->bytes, &hashing_);
   if (image.ok()) {
-    loaded.image = *std::move(image);
-    TRY(hashing_.take(loaded.image->certificate_table().entries.size() * kSignatureCost));
-    loaded.kind = kind_of(*loaded.image);
-    part.verdict = judge_image(*loaded.image, judge);
-    describe(loaded, part);
+    loaded->image = *std::move(image);
+    TRY(hashing_.take(loaded->image->certificate_table().entries.size() * kSignatureCost));
+    loaded->kind = kind_of(*loaded->image);
+    part.verdict = judge_image(*loaded->image, judge);
+    describe(*loaded, part);
     // What could not be hashed is not damaged, but unknown.
     TRY(hashing_.take(0));
     if (hashing_.bytes_left == 0) return hashing_.take(1).error();
@@ -137,24 +161,28 @@ Result<BootWalk::Loaded> BootWalk::load(BootVolume& volume, const std::string& p
   }
   const bool judged_now =
       input_.state.enforced && !(judge.shim != nullptr && input_.state.shim_checks_nothing);
-  loaded.goes_on = loaded.image.has_value() && (part.verdict.allowed() || !judged_now);
-  path_.parts.push_back(std::move(part));
-  return loaded;
+  loaded->goes_on = loaded->image.has_value() && (part.verdict.allowed() || !judged_now);
+  if (loaded->kind != ProgramKind::kShim && loaded->kind != ProgramKind::kGrub) {
+    loaded->image.reset();
+    loaded->bytes = Bytes();
+  }
+  return LoadedPtr(std::move(loaded));
 }
 
 void BootWalk::follow_program(BootVolume& volume, const std::string& path, const Judge& judge) {
-  if (!visited_.insert(fmt::format("{}:{}", volume.partition, lower(path))).second) {
+  if (!visited_.insert(place_of(volume, path)).second) {
     return outcome(Boots::kNo, path + " leads back to itself");
   }
-  Result<Loaded> loaded = load(volume, path, judge);
-  if (!loaded.ok()) {
-    return outcome(Boots::kNo, fmt::format("{} cannot be loaded: {}", path, loaded.error().cause));
+  Result<LoadedPtr> found = load(volume, path, judge);
+  if (!found.ok()) {
+    return outcome(Boots::kNo, fmt::format("{} cannot be loaded: {}", path, found.error().cause));
   }
-  if (!loaded->goes_on) {
+  const Loaded& loaded = **found;
+  if (!loaded.goes_on) {
     return outcome(Boots::kNo,
                    fmt::format("{} will not start: {}", path, path_.parts.back().verdict.reason));
   }
-  after(volume, path, *loaded, judge);
+  after(volume, path, loaded, judge);
 }
 
 void BootWalk::after(BootVolume& volume, const std::string& path, const Loaded& loaded,
@@ -184,7 +212,8 @@ void BootWalk::after(BootVolume& volume, const std::string& path, const Loaded& 
 void BootWalk::after_shim(BootVolume& volume, const std::string& path, const Loaded& shim) {
   Result<ShimTrust> trust = shim_trust_of(*shim.image);
   if (!trust.ok()) return outcome(Boots::kNo, trust.error().cause);
-  const ShimTrust& kept = shims_.emplace_back(*std::move(trust));
+  const ShimTrust& kept =
+      shims_.try_emplace(place_of(volume, path), *std::move(trust)).first->second;
   const std::string directory = directory_of(path);
   if (input_.state.shim_checks_nothing) {
     path_.notes.emplace_back("MokSBState: shim's own checks are switched off in this store");
@@ -279,11 +308,13 @@ void BootWalk::loader_entry(BootVolume& volume, const std::string& path,
     for (std::string_view key : {"linux", "efi"}) {
       if (auto value = entry_value(line, key)) {
         value->erase(0, value->find_first_not_of('/'));
+        if (kernels.size() == kKernelsMax) return;
         kernels.push_back({.volume = &volume, .path = *std::move(value)});
       }
     }
     if (auto value = entry_value(line, "initrd")) {
       initrd += "initrd=" + *value + " ";
+      if (!explain_.first_time(volume.partition, *value)) continue;
       Result<Bytes> content = volume.files->read(*value, kBootFileBytesMax);
       if (content.ok()) explain_.file(*content, "the file " + *value);
     }
@@ -297,10 +328,9 @@ void BootWalk::start_kernels(const std::vector<KernelFile>& kernels, const Judge
   std::optional<std::string> first_good;
   std::string first_bad;
   for (const KernelFile& kernel : kernels) {
-    if (!visited_.insert(fmt::format("{}:{}", kernel.volume->partition, lower(kernel.path))).second)
-      continue;
-    Result<Loaded> loaded = load(*kernel.volume, kernel.path, judge);
-    if (loaded.ok() && loaded->goes_on) {
+    if (!visited_.insert(place_of(*kernel.volume, kernel.path)).second) continue;
+    Result<LoadedPtr> loaded = load(*kernel.volume, kernel.path, judge);
+    if (loaded.ok() && (*loaded)->goes_on) {
       if (!first_good) first_good = kernel.path;
       continue;
     }

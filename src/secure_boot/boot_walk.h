@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <memory>
 #include <set>
 
@@ -17,6 +18,8 @@ inline constexpr size_t kKernelsMax = 32;
 // Signatures that are kept for later (BootPart::pkcs7): real ones have about 10 KiB.
 inline constexpr size_t kKeptSignatureBytesMax = size_t{64} << 10;
 inline constexpr size_t kKeptSignaturesBytesMax = size_t{4} << 20;  // of all parts
+// Of boot loaders that more than one path starts; what is larger is read again.
+inline constexpr size_t kLoadedBytesMax = size_t{64} << 20;
 // What looking at one signature costs, in bytes hashed in the same time.
 inline constexpr uint64_t kSignatureCost = uint64_t{1} << 20;
 
@@ -56,12 +59,15 @@ class BootWalk {
   };
   struct Loaded {
     Bytes bytes;
-    std::optional<PeImage> image;
+    std::optional<PeImage> image;  // not of what nothing is read of any more
     ProgramKind kind = ProgramKind::kOther;
     bool goes_on = false;  // it may start
+    BootPart part;
   };
+  using LoadedPtr = std::shared_ptr<const Loaded>;
 
-  Result<Loaded> load(BootVolume& volume, const std::string& path, const Judge& judge);
+  Result<LoadedPtr> load(BootVolume& volume, const std::string& path, const Judge& judge);
+  Result<LoadedPtr> read_program(BootVolume& volume, const std::string& path, const Judge& judge);
   void describe(const Loaded& loaded, BootPart& part);
   void keep_signatures(const PeImage& image, BootPart& part);
   ImageVerdict judge_image(const PeImage& image, const Judge& judge) const;
@@ -81,9 +87,12 @@ class BootWalk {
   HashBudget& hashing_;
   Explainer explain_;
   BootPath path_;
-  size_t signature_bytes_ = 0;     // kept, of all parts
-  std::deque<ShimTrust> shims_;    // their addresses stay
-  std::set<std::string> visited_;  // images of this path, so that a loop ends
+  size_t signature_bytes_ = 0;              // kept, of all parts
+  std::map<std::string, ShimTrust> shims_;  // by place; their addresses stay
+  std::set<std::string> visited_;           // images of this path, so that a loop ends
+  // By place and who judged: paths share most of what they start, and it is read once.
+  std::map<std::string, LoadedPtr> loaded_;
+  size_t loaded_bytes_ = 0;
 };
 
 }  // namespace hf::secure_boot

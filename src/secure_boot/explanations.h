@@ -8,6 +8,8 @@
 // and content of each section in PCR 11 (src/boot/efi/stub.c).
 #pragma once
 
+#include <set>
+
 #include "secure_boot/preflight.h"
 
 namespace hf::secure_boot {
@@ -22,6 +24,10 @@ class Explainer {
   void grub_text(std::string_view text, const std::string& words);  // PCR 8
   void partition_table(ByteSpan event);
   void load_options(std::string_view options);
+  // False if the file of this partition was explained already: it need not be read again.
+  bool first_time(uint32_t partition, const std::string& path) {
+    return files_.size() < kFilesMax && files_.emplace(partition, path).second;
+  }
   void uki_sections(const PeImage& image, const std::string& name);
 
  private:
@@ -31,6 +37,8 @@ class Explainer {
 
   PreflightReport& report_;
   HashBudget& budget_;
+  static constexpr size_t kFilesMax = 10000;
+  std::set<std::pair<uint32_t, std::string>> files_;
 };
 
 }  // namespace hf::secure_boot

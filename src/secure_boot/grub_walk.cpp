@@ -181,8 +181,7 @@ void GrubWalk::kernel(const GrubCommand& next, const GrubVariables& variables) {
 // A file that GRUB reads whole, and so measures.
 void GrubWalk::file(const std::string& word, const GrubVariables& variables) {
   const std::optional<KernelFile> place = resolve(word, variables);
-  if (!place || measured_.size() == kGrubCommandsMax) return;
-  if (!measured_.insert(fmt::format("{}:{}", place->volume->partition, place->path)).second) return;
+  if (!place || !explain_.first_time(place->volume->partition, place->path)) return;
   Result<Bytes> content = place->volume->files->read(place->path, kBootFileBytesMax);
   if (content.ok()) explain_.file(*content, "the file " + place->path);
 }

@@ -34,8 +34,7 @@ class GrubWalk {
   Explainer& explain_;
   std::vector<KernelFile> kernels_;
   std::string elsewhere_;
-  std::string searched_;            // what `search` looked for in vain
-  std::set<std::string> measured_;  // files explained already
+  std::string searched_;  // what `search` looked for in vain
   bool found_config_ = false;
   size_t depth_ = 0;
   size_t commands_ = 0;  // of all files: one that sources itself is short and many

@@ -287,6 +287,41 @@ TEST(Preflight, a_signature_that_is_none_is_not_kept) {
   EXPECT_TRUE(report.paths[0].parts[0].pkcs7.empty());
 }
 
+class CountingSource final : public BlockSource {
+ public:
+  explicit CountingSource(ByteSpan bytes) : source_(bytes) {}
+  uint64_t size() const override { return source_.size(); }
+  Status read(uint64_t offset, MutableByteSpan out) override {
+    bytes += out.size();
+    return source_.read(offset, out);
+  }
+  uint64_t bytes = 0;
+
+ private:
+  MemorySource source_;
+};
+
+TEST(Preflight, what_two_boot_paths_share_is_read_once) {
+  Disk disk;
+  disk.standard();
+  const Bytes image = gpt_disk(disk.files.build());
+  CountingSource once(image);
+  ASSERT_TRUE(preflight(once, disk.input).ok());
+  for (uint16_t number = 1; number < 5; ++number) {
+    disk.input.boot_order.push_back(
+        {.number = number, .partition = kTestPartition, .path = "EFI/BOOT/bootx64.efi"});
+  }
+  CountingSource often(image);
+  const PreflightReport report = preflight(often, disk.input).value();
+  ASSERT_EQ(report.paths.size(), 5U);
+  for (const BootPath& path : report.paths) {
+    EXPECT_EQ(path.boots, Boots::kYes);
+    EXPECT_EQ(path.parts.size(), 3U);
+  }
+  EXPECT_EQ(report.paths[0].parts[0].path, "EFI/BOOT/bootx64.efi");
+  EXPECT_LT(often.bytes, once.bytes + 100'000);
+}
+
 TEST(Preflight, a_disk_for_bios_is_the_first_generation) {
   Bytes disk(size_t{1} << 20);
   disk[0] = std::byte{0xEB};
