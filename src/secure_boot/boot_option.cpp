@@ -104,6 +104,10 @@ Result<PreflightInput> preflight_input_of(const VariableStore& store, std::strin
   if (const Variable* ignore = store.find(guids::kShimLock, "MokDBState")) {
     input.state.mok_ignores_db = ignore->data.size() == 1 && ignore->data[0] == std::byte{1};
   }
+  if (const Variable* policy = store.find(guids::kShimLock, "SbatPolicy")) {
+    constexpr std::byte kLatest{1};
+    input.state.sbat_latest = !policy->data.empty() && policy->data[0] == kLatest;
+  }
   input.boot_order = boot_order_of(store);
   return input;
 }

@@ -214,6 +214,14 @@ void BootWalk::after_shim(BootVolume& volume, const std::string& path, const Loa
   if (!trust.ok()) return outcome(Boots::kNo, trust.error().cause);
   const ShimTrust& kept =
       shims_.try_emplace(place_of(volume, path), *std::move(trust)).first->second;
+  if (input_.state.enforced) {
+    if (const auto why = revokes_itself(input_.state, kept)) {
+      path_.started = true;
+      return outcome(Boots::kNo, fmt::format("{} shuts the machine down, since it is revoked "
+                                             "itself: SBAT: {}",
+                                             path, *why));
+    }
+  }
   const std::string directory = directory_of(path);
   if (input_.state.shim_checks_nothing) {
     path_.notes.emplace_back("MokSBState: shim's own checks are switched off in this store");

@@ -27,6 +27,7 @@ struct SecureBootState {
   bool mok_ignores_db = false;          // MokDBState
   bool shim_checks_nothing = false;     // MokSBState
   std::optional<SbatLevel> sbat_level;  // SbatLevel; absent until a shim has run
+  bool sbat_latest = false;             // SbatPolicy: shim sets the newest level that it brings
 };
 
 enum class Verdict : uint8_t {
@@ -61,8 +62,10 @@ struct ShimTrust {
   bool vendor_is_certificate = true;
   SignatureDatabase vendor_dbx;
   std::optional<ShimLevels> levels;
+  std::vector<SbatComponent> components;  // what it is made of; empty: older than SBAT
 };
-// From its sections .vendor_cert and .sbatlevel; kInvalidArgument: not as shim lays them out.
+// From its sections .vendor_cert, .sbatlevel and .sbat; kInvalidArgument: not as shim lays them
+// out.
 Result<ShimTrust> shim_trust_of(const PeImage& shim);
 
 enum class ShimCaller : uint8_t {
@@ -73,6 +76,9 @@ ImageVerdict judge_by_shim(const PeImage& image, const SecureBootState& state,
                            const ShimTrust& shim, ShimCaller caller);
 // The level that shim has set by the time it judges: the variable's, or its own if that is newer.
 std::optional<SbatLevel> effective_level(const SecureBootState& state, const ShimTrust& shim);
+// Under Secure Boot shim holds itself against that level before it does anything, whatever
+// MokSBState says, and shuts the machine down if it is revoked: why, in words.
+std::optional<std::string> revokes_itself(const SecureBootState& state, const ShimTrust& shim);
 
 // The signatures that can be read, each with where it stands; the others as errors in words.
 struct ImageSignature {

@@ -143,6 +143,14 @@ TEST(Shim, sbat_revokes_old_generations) {
   // An older level in the variable gives way to shim's own.
   state.sbat_level = parse_sbat_level(as_bytes("sbat,1,2021030218\n")).value();
   EXPECT_EQ(effective_level(state, boot.trust)->date, boot.trust.levels->automatic.date);
+  EXPECT_FALSE(revokes_itself(state, boot.trust));
+  // An older format of the level, whatever its date.
+  state.sbat_level = parse_sbat_level(as_bytes("sbat,0,2099010100\nshim,99\n")).value();
+  EXPECT_EQ(effective_level(state, boot.trust)->date, boot.trust.levels->automatic.date);
+  state.sbat_latest = true;
+  EXPECT_EQ(effective_level(state, boot.trust)->date, boot.trust.levels->latest.date);
+  state.sbat_level = parse_sbat_level(as_bytes("sbat,1,2099010100\nshim,99\n")).value();
+  EXPECT_TRUE(revokes_itself(state, boot.trust));
 }
 
 TEST(Shim, mok_admits_and_mokx_and_dbx_revoke) {

@@ -123,7 +123,7 @@ void note_unnamed(BootVolumes& volumes, PreflightReport& report) {
 // stays where it failed.
 const BootPath* deciding_path(const PreflightReport& report) {
   for (const BootPath& path : report.paths) {
-    if (path.boots != Boots::kNo || path.parts.size() > 1) return &path;
+    if (path.boots != Boots::kNo || path.started || path.parts.size() > 1) return &path;
   }
   return report.paths.empty() ? nullptr : &report.paths.front();
 }

@@ -87,6 +87,9 @@ struct BootPath {
   std::string name;  // "default: EFI/BOOT/BOOTX64.EFI", "Boot0001 debian"
   std::vector<BootPart> parts;
   Boots boots = Boots::kNo;
+  // Something runs, or the machine stops, so that control does not come back to firmware: no later
+  // path is tried, even if this one ends without a system.
+  bool started = false;
   std::string reason;
   std::vector<std::string> notes;
 };

@@ -115,6 +115,26 @@ TEST(Preflight, revocation_by_sbat_and_by_mok_lists_counts) {
   EXPECT_THAT(report.summary, HasSubstr("SBAT: component grub has generation 5"));
 }
 
+TEST(Preflight, a_shim_that_is_revoked_itself_stops_the_machine) {
+  Disk disk;
+  disk.input.state.sbat_level = parse_sbat_level(as_bytes("sbat,1,2099010100\nshim,99\n")).value();
+  disk.standard();
+  disk.files.add("EFI/debian/shimx64.efi", read_test_file(kShim));
+  disk.files.add("EFI/debian/grubx64.efi", read_test_file(kGrub));
+  disk.input.boot_order = {
+      {.number = 1, .partition = kTestPartition, .path = "EFI/debian/shimx64.efi"}};
+  PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("EFI/debian/shimx64.efi shuts the machine down"));
+  EXPECT_THAT(report.summary, HasSubstr("component shim has generation"));
+  EXPECT_TRUE(report.paths[0].started);
+  EXPECT_EQ(report.paths[0].parts.size(), 1U);
+  disk.input.state.shim_checks_nothing = true;  // is read later
+  EXPECT_EQ(disk.check().boots, Boots::kNo);
+  disk.input.state.enforced = false;
+  EXPECT_EQ(disk.check().boots, Boots::kYes);
+}
+
 TEST(Preflight, with_secure_boot_off_nothing_is_refused_and_the_verdicts_stay) {
   Disk disk;
   disk.kernel[disk.kernel.size() / 2] ^= std::byte{1};

@@ -142,6 +142,16 @@ std::optional<ImageVerdict> judge_sbat(const PeImage& image, const SbatLevel& le
   return std::nullopt;
 }
 
+// As preserve_sbat_uefi_variable() compares: by the generation of the level's own row, then by
+// date.
+bool not_older(const SbatLevel& held, const SbatLevel& own) {
+  if (held.limits.front().generation != own.limits.front().generation) {
+    return held.limits.front().generation > own.limits.front().generation;
+  }
+  constexpr size_t kDateSize = 10;
+  return held.date.substr(0, kDateSize) >= own.date.substr(0, kDateSize);
+}
+
 }  // namespace
 
 Result<ShimTrust> shim_trust_of(const PeImage& shim) {
@@ -179,15 +189,21 @@ Result<ShimTrust> shim_trust_of(const PeImage& shim) {
   if (const PeSection* levels = shim.section(".sbatlevel")) {
     trust.levels = TRY(parse_shim_levels(shim.content(*levels)));
   }
+  if (const PeSection* own = shim.section(".sbat")) {
+    trust.components = TRY(parse_sbat(shim.content(*own)));
+  }
   return trust;
 }
 
 std::optional<SbatLevel> effective_level(const SecureBootState& state, const ShimTrust& shim) {
   if (!shim.levels) return state.sbat_level;
-  if (state.sbat_level && state.sbat_level->date >= shim.levels->automatic.date) {
-    return state.sbat_level;
-  }
-  return shim.levels->automatic;
+  const SbatLevel& own = state.sbat_latest ? shim.levels->latest : shim.levels->automatic;
+  return state.sbat_level && not_older(*state.sbat_level, own) ? *state.sbat_level : own;
+}
+
+std::optional<std::string> revokes_itself(const SecureBootState& state, const ShimTrust& shim) {
+  const std::optional<SbatLevel> level = effective_level(state, shim);
+  return level ? revoked_by(*level, shim.components) : std::nullopt;
 }
 
 ImageVerdict judge_by_shim(const PeImage& image, const SecureBootState& state,
