@@ -332,24 +332,30 @@ void BootWalk::loader_entry(BootVolume& volume, const std::string& path,
   explain_.load_options(initrd + options);
 }
 
+// The first is the loader's default; when it is refused, neither GRUB nor systemd-boot takes the
+// next one without being told.
 void BootWalk::start_kernels(const std::vector<KernelFile>& kernels, const Judge& judge) {
-  std::optional<std::string> first_good;
-  std::string first_bad;
+  std::optional<std::string> good;
+  std::string refused;  // the first, and why
+  size_t seen = 0;
   for (const KernelFile& kernel : kernels) {
     if (!visited_.insert(place_of(*kernel.volume, kernel.path)).second) continue;
+    ++seen;
     Result<LoadedPtr> loaded = load(*kernel.volume, kernel.path, judge);
     if (loaded.ok() && (*loaded)->goes_on) {
-      if (!first_good) first_good = kernel.path;
+      if (!good) good = kernel.path;
       continue;
     }
     std::string why =
         fmt::format("{} will not start: {}", kernel.path,
                     loaded.ok() ? path_.parts.back().verdict.reason : loaded.error().cause);
-    if (first_bad.empty()) first_bad = why;
+    if (seen == 1) refused = why;
     path_.notes.push_back(std::move(why));
   }
-  if (!first_good) return outcome(Boots::kNo, first_bad);
-  outcome(Boots::kYes, fmt::format("{} starts {}", path_.parts[0].path, *first_good));
+  const std::string& loader = path_.parts[0].path;
+  if (!good) return outcome(Boots::kNo, seen == 0 ? loader + " leads back to itself" : refused);
+  if (refused.empty()) return outcome(Boots::kYes, fmt::format("{} starts {}", loader, *good));
+  outcome(Boots::kAsFarAsSeen, fmt::format("{}; {} would start if it is chosen", refused, *good));
 }
 
 }  // namespace hf::secure_boot

@@ -235,6 +235,25 @@ TEST(Preflight, systemd_boot_starts_what_its_entries_name) {
   EXPECT_THAT(report.paths[0].notes[0], HasSubstr("EFI/Linux/other.efi will not start"));
 }
 
+TEST(Preflight, a_default_kernel_that_is_refused_is_not_made_up_for_by_another) {
+  Disk disk;
+  disk.standard();
+  disk.files.add("EFI/debian/grub.cfg",
+                 "menuentry 'new' {\n linux ($root)/unsigned\n}\n"
+                 "menuentry 'old' {\n linux ($root)/vmlinuz\n}\n");
+  disk.files.add("unsigned", read_test_file(kUnsignedShim));
+  PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  EXPECT_THAT(report.summary, HasSubstr("unsigned will not start: it is not signed"));
+  EXPECT_THAT(report.summary, HasSubstr("vmlinuz would start if it is chosen"));
+  disk.files.add("EFI/debian/grub.cfg",
+                 "menuentry 'old' {\n linux ($root)/vmlinuz\n}\n"
+                 "menuentry 'new' {\n linux ($root)/unsigned\n}\n");
+  report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  ASSERT_EQ(report.paths[0].notes.size(), 1U);
+}
+
 TEST(Preflight, a_loop_of_loaders_ends) {
   Disk disk;
   disk.files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kShim));
