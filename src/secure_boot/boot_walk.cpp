@@ -187,6 +187,9 @@ void BootWalk::follow_program(BootVolume& volume, const std::string& path, const
 
 void BootWalk::after(BootVolume& volume, const std::string& path, const Loaded& loaded,
                      const Judge& judge) {
+  // These two come back to firmware if what they are to start does not.
+  path_.started =
+      path_.started || (loaded.kind != ProgramKind::kShim && loaded.kind != ProgramKind::kFallback);
   switch (loaded.kind) {
     case ProgramKind::kShim:
       return after_shim(volume, path, loaded);
@@ -230,6 +233,14 @@ void BootWalk::after_shim(BootVolume& volume, const std::string& path, const Loa
   std::string next = directory + "/grubx64.efi";
   if (removable && volume.files->find("EFI/BOOT/fbx64.efi").ok()) next = "EFI/BOOT/fbx64.efi";
   follow_program(volume, next, {.shim = &kept, .caller = ShimCaller::kShim});
+  const std::string manager = directory + "/mmx64.efi";
+  const bool refused = path_.boots == Boots::kNo && !path_.started &&
+                       path_.parts.back().judged_by == "shim" && path_.parts.back().path == next &&
+                       !path_.parts.back().verdict.allowed();
+  if (refused && volume.files->find(manager).ok()) {
+    path_.started = true;
+    path_.notes.push_back("shim starts " + manager + " instead and waits for somebody to act");
+  }
 }
 
 // fallback makes a boot entry of each EFI/*/BOOTX64.CSV and starts the first, through firmware.

@@ -119,15 +119,6 @@ void note_unnamed(BootVolumes& volumes, PreflightReport& report) {
   }
 }
 
-// Firmware tries the next path only if the first image of one does not start; what fails later
-// stays where it failed.
-const BootPath* deciding_path(const PreflightReport& report) {
-  for (const BootPath& path : report.paths) {
-    if (path.boots != Boots::kNo || path.started || path.parts.size() > 1) return &path;
-  }
-  return report.paths.empty() ? nullptr : &report.paths.front();
-}
-
 void sum_up(PreflightReport& report) {
   if (report.paths.empty()) {
     report.boots = Boots::kNo;
@@ -155,6 +146,13 @@ void sum_up(PreflightReport& report) {
 }
 
 }  // namespace
+
+const BootPath* deciding_path(const PreflightReport& report) {
+  for (const BootPath& path : report.paths) {
+    if (path.boots != Boots::kNo || path.started) return &path;
+  }
+  return report.paths.empty() ? nullptr : &report.paths.front();
+}
 
 std::string_view to_string(Boots boots) {
   if (boots == Boots::kYes) return "yes";

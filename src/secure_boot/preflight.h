@@ -123,6 +123,10 @@ struct PreflightReport {
   std::multimap<std::string, Explanation> explained;
 };
 
+// The path that firmware ends in: the first that it does not come back from, else the first; its
+// programs are measured, whether they start a system or not. nullptr: there is none.
+const BootPath* deciding_path(const PreflightReport& report);
+
 // kCorrupt, kUnsupported: the disk cannot be read, and why. A disk that does not boot is a report.
 // kUnavailable: stopped.
 Result<PreflightReport> preflight(BlockSource& disk, const PreflightInput& input);

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "secure_boot/signed_program.h"
 #include "secure_boot/test_boot_files.h"
 #include "secure_boot/test_disk.h"
 #include "secure_boot/test_pe.h"
@@ -252,6 +253,51 @@ TEST(Preflight, a_default_kernel_that_is_refused_is_not_made_up_for_by_another) 
   report = disk.check();
   EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
   ASSERT_EQ(report.paths[0].notes.size(), 1U);
+}
+
+// A path at EFI/a that fails as the test wants it to, then one that boots.
+Disk two_paths() {
+  Disk disk;
+  disk.standard();
+  disk.input.boot_order = {
+      {.number = 1, .partition = kTestPartition, .path = "EFI/a/first.efi"},
+      {.number = 2, .partition = kTestPartition, .path = "EFI/BOOT/BOOTX64.EFI"}};
+  return disk;
+}
+
+TEST(Preflight, a_shim_without_its_second_stage_goes_back_to_firmware) {
+  Disk disk = two_paths();
+  disk.files.add("EFI/a/first.efi", read_test_file(kShim));
+  PreflightReport report = disk.check();
+  EXPECT_FALSE(report.paths[0].started);
+  EXPECT_EQ(deciding_path(report), &report.paths[1]);
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  EXPECT_EQ(signed_programs_of(report).size(), 3U);
+
+  // One that it refuses leads back, too, unless MokManager is there to ask.
+  disk.files.add("EFI/a/grubx64.efi", read_test_file(kUnsignedShim));
+  report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  disk.files.add("EFI/a/mmx64.efi", read_test_file(kMokManager));
+  report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_EQ(deciding_path(report), &report.paths[0]);
+}
+
+TEST(Preflight, a_grub_that_starts_no_kernel_keeps_the_machine) {
+  Disk disk = two_paths();
+  const Bytes grub = read_test_file(kGrub);
+  disk.files.add("EFI/a/first.efi", grub);
+  disk.input.state.db.append(SignatureDatabase::of_certificate(
+      guids::kHoldfast, certificate_of(*PeImage::parse(grub), "Debian Secure Boot Signer")));
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("there is no shim on this path"));
+  EXPECT_TRUE(report.paths[0].started);
+  EXPECT_EQ(deciding_path(report), &report.paths[0]);
+  ASSERT_EQ(signed_programs_of(report).size(), 1U);
+  EXPECT_EQ(signed_programs_of(report)[0].path, "EFI/a/first.efi");
+  EXPECT_EQ(report.authorities().size(), 1U);
 }
 
 TEST(Preflight, a_loop_of_loaders_ends) {

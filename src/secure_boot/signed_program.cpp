@@ -45,19 +45,17 @@ std::optional<Authority> revocation_of(const SignedProgram& program, const Secur
 
 std::vector<SignedProgram> signed_programs_of(const PreflightReport& report) {
   std::vector<SignedProgram> programs;
-  for (const BootPath& path : report.paths) {
-    if (path.boots == Boots::kNo) continue;
-    for (const BootPart& part : path.parts) {
-      if (programs.size() == kSignedProgramsMax) break;
-      if (part.judged_by != "firmware" && part.judged_by != "shim") continue;
-      Result<Bytes> digest = from_hex(part.authenticode_sha256);
-      programs.push_back({.path = part.path,
-                          .judged_by = part.judged_by,
-                          .sha256 = digest.ok() ? *digest : Bytes(),
-                          .signatures = part.pkcs7,
-                          .vouched = part.verdict.authority});
-    }
-    break;  // firmware takes the first that starts
+  const BootPath* path = deciding_path(report);
+  if (path == nullptr) return programs;
+  for (const BootPart& part : path->parts) {
+    if (programs.size() == kSignedProgramsMax) break;
+    if (part.judged_by != "firmware" && part.judged_by != "shim") continue;
+    Result<Bytes> digest = from_hex(part.authenticode_sha256);
+    programs.push_back({.path = part.path,
+                        .judged_by = part.judged_by,
+                        .sha256 = digest.ok() ? *digest : Bytes(),
+                        .signatures = part.pkcs7,
+                        .vouched = part.verdict.authority});
   }
   return programs;
 }

@@ -21,7 +21,7 @@ struct SignedProgram {
 };
 inline constexpr size_t kSignedProgramsMax = 16;
 
-// The programs of the path that decides, in boot order.
+// The programs of the path that decides (deciding_path()), in boot order.
 std::vector<SignedProgram> signed_programs_of(const PreflightReport& report);
 // What would vouch for it under `state`; nullopt: nothing.
 std::optional<Authority> authority_for(const SignedProgram& program, const SecureBootState& state);
