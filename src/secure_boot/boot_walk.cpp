@@ -24,6 +24,12 @@ std::string directory_of(const std::string& path) {
   return slash == std::string::npos ? std::string() : path.substr(0, slash);
 }
 
+// Of a file that firmware cannot read either. Others are beyond a bound of ours, or were not read.
+bool is_definite(const Error& error) {
+  return error.code == ErrorCode::kNotFound || error.code == ErrorCode::kCorrupt ||
+         error.code == ErrorCode::kInvalidArgument;
+}
+
 std::string place_of(const BootVolume& volume, const std::string& path) {
   return fmt::format("{}:{}", volume.partition, lower(path));
 }
@@ -156,6 +162,8 @@ Result<BootWalk::LoadedPtr> BootWalk::read_program(BootVolume& volume, const std
     // What could not be hashed is not damaged, but unknown.
     TRY(hashing_.take(0));
     if (hashing_.bytes_left == 0) return hashing_.take(1).error();
+  } else if (!is_definite(image.error())) {
+    return std::move(image).error();
   } else {
     part.verdict = {.verdict = Verdict::kDamaged, .reason = image.error().cause};
   }
@@ -175,7 +183,8 @@ void BootWalk::follow_program(BootVolume& volume, const std::string& path, const
   }
   Result<LoadedPtr> found = load(volume, path, judge);
   if (!found.ok()) {
-    return outcome(Boots::kNo, fmt::format("{} cannot be loaded: {}", path, found.error().cause));
+    return outcome(is_definite(found.error()) ? Boots::kNo : Boots::kAsFarAsSeen,
+                   fmt::format("{} cannot be loaded: {}", path, found.error().cause));
   }
   const Loaded& loaded = **found;
   if (!loaded.goes_on) {
@@ -277,11 +286,13 @@ void BootWalk::after_grub(BootVolume& volume, const std::string& path, const Loa
     kernel_judge.nobody = true;
   }
   if (!walk.kernels().empty()) {
-    start_kernels(walk.kernels(), kernel_judge);
+    start_kernels(walk.kernels(), kernel_judge, walk.unknown_first());
     if (!walk.elsewhere().empty()) path_.notes.push_back(walk.elsewhere());
     return;
   }
-  if (!walk.elsewhere().empty()) return outcome(Boots::kAsFarAsSeen, walk.elsewhere());
+  for (const std::string* unknown : {&walk.unknown_first(), &walk.elsewhere()}) {
+    if (!unknown->empty()) return outcome(Boots::kAsFarAsSeen, *unknown);
+  }
   outcome(Boots::kNo, walk.found_config()
                           ? "GRUB's configuration names no kernel"
                           : "GRUB's configuration was not found at " +
@@ -345,9 +356,11 @@ void BootWalk::loader_entry(BootVolume& volume, const std::string& path,
 
 // The first is the loader's default; when it is refused, neither GRUB nor systemd-boot takes the
 // next one without being told.
-void BootWalk::start_kernels(const std::vector<KernelFile>& kernels, const Judge& judge) {
+void BootWalk::start_kernels(const std::vector<KernelFile>& kernels, const Judge& judge,
+                             const std::string& before) {
   std::optional<std::string> good;
   std::string refused;  // the first, and why
+  bool unread = false;  // it is the first that was not read
   size_t seen = 0;
   for (const KernelFile& kernel : kernels) {
     if (!visited_.insert(place_of(*kernel.volume, kernel.path)).second) continue;
@@ -361,9 +374,12 @@ void BootWalk::start_kernels(const std::vector<KernelFile>& kernels, const Judge
         fmt::format("{} will not start: {}", kernel.path,
                     loaded.ok() ? path_.parts.back().verdict.reason : loaded.error().cause);
     if (seen == 1) refused = why;
+    if (seen == 1) unread = !loaded.ok() && !is_definite(loaded.error());
     path_.notes.push_back(std::move(why));
   }
   const std::string& loader = path_.parts[0].path;
+  if (!before.empty()) return outcome(Boots::kAsFarAsSeen, before);
+  if (unread) return outcome(Boots::kAsFarAsSeen, refused);
   if (!good) return outcome(Boots::kNo, seen == 0 ? loader + " leads back to itself" : refused);
   if (refused.empty()) return outcome(Boots::kYes, fmt::format("{} starts {}", loader, *good));
   outcome(Boots::kAsFarAsSeen, fmt::format("{}; {} would start if it is chosen", refused, *good));

@@ -79,7 +79,9 @@ class BootWalk {
                   const Judge& judge);
   void after_systemd_boot(BootVolume& volume, const Judge& judge);
   void loader_entry(BootVolume& volume, const std::string& path, std::vector<KernelFile>& kernels);
-  void start_kernels(const std::vector<KernelFile>& kernels, const Judge& judge);
+  // `before`: what the loader starts by default if it is none of them, as a sentence, or empty.
+  void start_kernels(const std::vector<KernelFile>& kernels, const Judge& judge,
+                     const std::string& before = {});
   void outcome(Boots boots, std::string reason);
 
   const PreflightInput& input_;

@@ -64,11 +64,16 @@ class Reader {
   void put(std::string_view text) {
     in_word_ = true;
     if (text.size() > kGrubWordsBytesMax - words_bytes_) {
-      exact_ = false;
+      inexact();
       return;
     }
     words_bytes_ += text.size();
     word_ += text;
+  }
+
+  void inexact() {
+    exact_ = false;
+    exact_words_ = std::min(exact_words_, words_.size());
   }
 
   void escape() {
@@ -115,7 +120,7 @@ class Reader {
     if (braced && at_ < text_.size() && text_[at_] == '}') ++at_;
     auto found = variables_.find(name);
     if (found == variables_.end() || !found->second) {
-      exact_ = false;
+      inexact();
       if (found != variables_.end()) put("$" + name);
       return;
     }
@@ -131,9 +136,10 @@ class Reader {
   }
 
   void finish_command() {
-    GrubCommand command{.words = std::move(words_), .exact = exact_};
+    GrubCommand command{.words = std::move(words_), .exact = exact_, .exact_words = exact_words_};
     words_.clear();
     words_bytes_ = 0;
+    exact_words_ = SIZE_MAX;
     exact_ = true;
     const bool dropped = std::exchange(drop_command_, false);
     if (command.words.empty() || dropped) return;
@@ -142,6 +148,7 @@ class Reader {
     if (command.words.size() == 1 && equals != std::string::npos && equals != 0 &&
         std::ranges::all_of(command.words[0].substr(0, equals), is_name)) {
       command.words.insert(command.words.begin(), "set");
+      if (!command.exact) ++command.exact_words;
     }
     if (assignments_ == Assignments::kFollowed) assign(command);
     ++count_;
@@ -178,6 +185,7 @@ class Reader {
   std::string word_;
   bool in_word_ = false;
   bool exact_ = true;
+  size_t exact_words_ = SIZE_MAX;
   bool drop_command_ = false;  // the head of a block: its measured form holds the block's text
   std::vector<std::string> words_;
   size_t words_bytes_ = 0;  // of words_ and word_

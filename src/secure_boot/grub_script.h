@@ -24,6 +24,8 @@ inline constexpr size_t kGrubVariablesMax = 1000;
 struct GrubCommand {
   std::vector<std::string> words;
   bool exact = true;  // every variable in it was known, and the words are whole
+  // The words before this one are exact in any case.
+  size_t exact_words = SIZE_MAX;
   // As measured: the words with a blank between.
   std::string text() const;
 };

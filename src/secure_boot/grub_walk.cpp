@@ -85,7 +85,7 @@ void GrubWalk::run(const GrubFacts& facts, const std::string& directory) {
   built_in = variables;
   // Debian's has branches for media that are not this disk.
   script(facts.memory_disk_config, built_in, Assignments::kIgnored);
-  if (!found_config_) config_file(prefix + "/grub.cfg", variables);
+  if (!found_config_) config_file(prefix + "/grub.cfg", true, variables);
 }
 
 void GrubWalk::goes_on_elsewhere(const std::string& what) {
@@ -110,10 +110,15 @@ std::optional<KernelFile> GrubWalk::resolve(const std::string& word,
   return std::nullopt;
 }
 
-void GrubWalk::config_file(const std::string& word, GrubVariables& variables) {
+// Something that could be started and is not followed: whether it would start is not known.
+void GrubWalk::unknown(std::string what) {
+  if (kernels_.empty() && unknown_first_.empty()) unknown_first_ = std::move(what);
+}
+
+void GrubWalk::config_file(const std::string& word, bool exact, GrubVariables& variables) {
   if (depth_ == kDepthMax || commands_ > kGrubCommandsMax) return;
   const std::optional<KernelFile> place = resolve(word, variables);
-  if (!place) return goes_on_elsewhere(word);
+  if (!exact || !place) return goes_on_elsewhere(word);
   Result<Bytes> text = place->volume->files->read(place->path, kConfigBytesMax);
   if (!text.ok()) return;
   found_config_ = true;
@@ -129,20 +134,23 @@ void GrubWalk::script(std::string_view text, GrubVariables& variables, Assignmen
 }
 
 void GrubWalk::command(const GrubCommand& next, GrubVariables& variables, Assignments assignments) {
-  if (++commands_ > kGrubCommandsMax) return;
+  if (++commands_ > kGrubCommandsMax)
+    return unknown("GRUB's configuration has more commands than are followed");
   const std::string& name = next.words[0];
   if (next.exact) explain_.grub_text(next.text(), fmt::format("GRUB command \"{}\"", next.text()));
   if (name.starts_with("search") && assignments == Assignments::kFollowed) {
     search(next, variables);
   } else if ((name == "configfile" || name == "source" || name == ".") && next.words.size() > 1) {
-    config_file(next.words[1], variables);
+    config_file(next.words[1], next.exact_words > 1, variables);
   } else if (name == "linux" || name == "linuxefi" || name == "linux16") {
     kernel(next, variables);
   } else if (name == "initrd" || name == "initrdefi" || name == "initrd16" ||
              name == "chainloader" || name == "loadfont") {
     for (size_t index = 1; index < next.words.size(); ++index) file(next.words[index], variables);
+    if (name == "chainloader") chainload(next);
   } else if (name == "blscfg") {
     goes_on_elsewhere("the entries of /boot/loader/entries");
+    unknown(elsewhere_);
   }
 }
 
@@ -167,8 +175,15 @@ void GrubWalk::kernel(const GrubCommand& next, const GrubVariables& variables) {
     const std::string line = loader_command_line(next);
     explain_.grub_text(line, fmt::format("kernel command line \"{}\"", line));
   }
+  if (next.exact_words < 2) {
+    return unknown(fmt::format("GRUB starts {}, and what that is depends on more than is read here",
+                               next.words[1]));
+  }
   const std::optional<KernelFile> place = resolve(next.words[1], variables);
-  if (!place) return goes_on_elsewhere(next.words[1]);
+  if (!place) {
+    goes_on_elsewhere(next.words[1]);
+    return unknown(elsewhere_);
+  }
   if (!place->volume->files->find(place->path).ok() && !kernels_.empty()) return;
   const bool known = std::ranges::any_of(kernels_, [&](const KernelFile& seen) {
     return seen.volume == place->volume && same_letters(seen.path, place->path);
@@ -176,6 +191,11 @@ void GrubWalk::kernel(const GrubCommand& next, const GrubVariables& variables) {
   if (known || kernels_.size() == kKernelsMax) return;
   kernels_.push_back(*place);
   file(next.words[1], variables);
+}
+
+void GrubWalk::chainload(const GrubCommand& next) {
+  if (next.words.size() < 2) return;
+  unknown(fmt::format("GRUB hands over to {}, which is not followed", next.words.back()));
 }
 
 // A file that GRUB reads whole, and so measures.

@@ -300,6 +300,39 @@ TEST(Preflight, a_grub_that_starts_no_kernel_keeps_the_machine) {
   EXPECT_EQ(report.authorities().size(), 1U);
 }
 
+PreflightReport with_config(std::string_view config) {
+  Disk disk;
+  disk.standard();
+  disk.files.add("EFI/debian/grub.cfg", config);
+  return disk.check();
+}
+
+TEST(Preflight, a_name_that_depends_on_what_is_unknown_is_no_missing_kernel) {
+  PreflightReport report = with_config("linux /vmlinuz-$version ro\n");
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  EXPECT_THAT(report.summary, HasSubstr("GRUB starts /vmlinuz-"));
+  report = with_config("configfile /$somewhere/grub.cfg\n");
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  // Behind the first entry it is a note at most, and options do not count.
+  report = with_config("linux /vmlinuz root=$root_of_it\nlinux /vmlinuz-$version\n");
+  EXPECT_EQ(report.boots, Boots::kYes) << report.summary;
+  report = with_config("linux /vmlinuz-$version\nlinux /vmlinuz\n");
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  EXPECT_EQ(report.paths[0].parts.size(), 3U);
+}
+
+TEST(Preflight, a_menu_that_hands_over_to_other_programs_may_boot) {
+  const PreflightReport report =
+      with_config("menuentry 'Windows' {\n chainloader /EFI/Microsoft/Boot/bootmgfw.efi\n}\n");
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  EXPECT_THAT(report.summary, HasSubstr("hands over to /EFI/Microsoft/Boot/bootmgfw.efi"));
+}
+
+TEST(Preflight, a_configuration_without_a_kernel_boots_nothing) {
+  EXPECT_EQ(with_config("set timeout=5\n").boots, Boots::kNo);
+  EXPECT_EQ(with_config("linux /gone\n").boots, Boots::kNo);
+}
+
 TEST(Preflight, a_loop_of_loaders_ends) {
   Disk disk;
   disk.files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kShim));
@@ -312,7 +345,7 @@ TEST(Preflight, reads_no_more_than_its_bound_and_says_so) {
   Disk disk;
   disk.standard().input.bytes_max = size_t{10} << 20;  // less than the kernel
   const PreflightReport report = disk.check();
-  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
   EXPECT_THAT(report.warnings.back(), HasSubstr("refer to more than is read"));
 }
 
