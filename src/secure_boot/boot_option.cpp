@@ -90,6 +90,7 @@ Result<SecureBootState> secure_boot_state_of(const SecureBootVariables& variable
   state.mok = TRY(database(variables.mok, "MokList"));
   state.mokx = TRY(database(variables.mokx, "MokListX"));
   state.shim_checks_nothing = !variables.shim_validation;
+  state.mok_ignores_db = variables.mok_ignores_db;
   if (variables.sbat_level) {
     // shim writes the variable anew if it cannot read it.
     Result<SbatLevel> level = parse_sbat_level(*variables.sbat_level);
@@ -100,9 +101,12 @@ Result<SecureBootState> secure_boot_state_of(const SecureBootVariables& variable
 
 Result<PreflightInput> preflight_input_of(const VariableStore& store, std::string profile) {
   PreflightInput input{.profile = std::move(profile)};
-  input.state = TRY(secure_boot_state_of(secure_boot_variables(store)));
-  if (const Variable* ignore = store.find(guids::kShimLock, "MokDBState")) {
-    input.state.mok_ignores_db = ignore->data.size() == 1 && ignore->data[0] == std::byte{1};
+  const SecureBootVariables variables = secure_boot_variables(store);
+  input.state = TRY(secure_boot_state_of(variables));
+  for (const std::string& name : variables.ignored) {
+    input.warnings.push_back(name +
+                             " does not count: its attributes are not those that shim keeps, "
+                             "and shim will delete it");
   }
   if (const Variable* policy = store.find(guids::kShimLock, "SbatPolicy")) {
     constexpr std::byte kLatest{1};

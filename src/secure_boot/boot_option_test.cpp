@@ -77,9 +77,10 @@ TEST(BootOrder, is_read_from_a_store_with_the_state_that_decides) {
   Bytes order(4);
   store_le<uint16_t>(order.data(), 9);  // is not there
   store_le<uint16_t>(order.data() + 2, 0xA);
-  const uint32_t attributes =
-      attribute::kNonVolatile | attribute::kBootService | attribute::kRuntime;
   auto set = [&](std::string_view name, const Guid& vendor, const Bytes& data) {
+    const uint32_t attributes = vendor == guids::kShimLock
+                                    ? attribute::kBootOnly
+                                    : attribute::kBootOnly | attribute::kRuntime;
     Variable variable;
     variable.vendor = vendor;
     variable.name = utf16(name);

@@ -93,7 +93,11 @@ Status put(VariableStore& store, const Target& target, Bytes data, const EfiTime
 
 Result<SignatureDatabase> held_by(const VariableStore& store, const Target& target) {
   const Variable* held = store.find(target.vendor, target.name);
-  if (held == nullptr) return SignatureDatabase();
+  // An addition must not make shim trust what it would have deleted.
+  if (held == nullptr ||
+      (target.vendor == guids::kShimLock && !shim_keeps(target.name, held->attributes))) {
+    return SignatureDatabase();
+  }
   return TRY_CONTEXT(SignatureDatabase::parse(held->data), std::string(target.name));
 }
 

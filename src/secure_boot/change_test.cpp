@@ -91,6 +91,20 @@ TEST(Change, enrols_a_mok_as_shim_takes_it) {
   EXPECT_EQ(secure_boot_variables(store).mok, lists_of(key()));
 }
 
+TEST(Change, a_mok_list_that_shim_would_delete_is_not_added_to) {
+  VariableStore store = store_of(kMicrosoftStore);
+  const TestKey planted("Planted");
+  ASSERT_TRUE(store
+                  .set({.vendor = guids::kShimLock,
+                        .name = utf16("MokList"),
+                        .attributes = attribute::kBootOnly | attribute::kRuntime,
+                        .data = lists_of(planted)})
+                  .ok());
+  ASSERT_TRUE(apply_change(store, {"MokList", ChangeAction::kAppend, lists_of(key())}, kNow).ok());
+  EXPECT_EQ(secure_boot_variables(store).mok, lists_of(key()));
+  EXPECT_TRUE(secure_boot_variables(store).ignored.empty());
+}
+
 TEST(Change, switches_secure_boot_off_and_on) {
   VariableStore store = store_of(kMicrosoftStore);
   ASSERT_TRUE(

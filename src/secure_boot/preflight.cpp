@@ -183,7 +183,8 @@ Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& inpu
   report.style = table->style;
   report.boot_code = table->boot_code;
   report.partitions = table->partitions;
-  report.warnings = table->warnings;
+  report.warnings = input.warnings;
+  report.warnings.insert(report.warnings.end(), table->warnings.begin(), table->warnings.end());
   BootVolumes volumes = open_volumes(disk, report);
   BootWalk walk(input, volumes, report, hashing);
   follow_entries(walk, input, volumes, report);

@@ -46,6 +46,7 @@ struct PreflightInput {
   std::string profile;                 // where the databases came from, for the report
   std::vector<BootOption> boot_order;  // in order; empty: the default path only
   std::optional<VmProfile> vm;         // for VBS readiness
+  std::vector<std::string> warnings;   // of the store, for the report
   uint64_t bytes_max = kPreflightBytesMax;
   uint64_t hashed_bytes_max = kPreflightBytesMax * kHashedPerByteRead;
   // Asked at each read and each piece that is hashed: true ends it with kUnavailable. May be empty.

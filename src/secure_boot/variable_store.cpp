@@ -301,24 +301,42 @@ void VariableStore::compact() {
 size_t VariableStore::bytes_used() const { return end_ - kFirstRecordAt; }
 size_t VariableStore::bytes_free() const { return layout_.region_end - end_; }
 
+bool shim_keeps(std::string_view name, uint32_t attributes) {
+  if (name == "SbatLevel") {
+    return attributes == attribute::kBootOnly ||
+           attributes == (attribute::kBootOnly | attribute::kTimeAuthenticated);
+  }
+  return (attributes & attribute::kBootOnly) != 0 && (attributes & attribute::kRuntime) == 0;
+}
+
 SecureBootVariables secure_boot_variables(const VariableStore& store) {
+  SecureBootVariables out;
   const auto data = [&](const Guid& vendor, std::string_view name) -> std::optional<Bytes> {
     const Variable* variable = store.find(vendor, name);
     if (variable == nullptr) return std::nullopt;
+    if (vendor == guids::kShimLock && !shim_keeps(name, variable->attributes)) {
+      out.ignored.emplace_back(name);
+      return std::nullopt;
+    }
     return variable->data;
   };
-  SecureBootVariables out{.pk = data(guids::kGlobalVariable, "PK"),
-                          .kek = data(guids::kGlobalVariable, "KEK"),
-                          .db = data(guids::kImageSecurity, "db"),
-                          .dbx = data(guids::kImageSecurity, "dbx"),
-                          .mok = data(guids::kShimLock, "MokList"),
-                          .mokx = data(guids::kShimLock, "MokListX"),
-                          .sbat_level = data(guids::kShimLock, "SbatLevel")};
+  // A state counts if it is one byte; any but 0 is "on".
+  const auto state = [&](std::string_view name) {
+    const std::optional<Bytes> value = data(guids::kShimLock, name);
+    return value && value->size() == 1 && value->front() != std::byte{0};
+  };
+  out.pk = data(guids::kGlobalVariable, "PK");
+  out.kek = data(guids::kGlobalVariable, "KEK");
+  out.db = data(guids::kImageSecurity, "db");
+  out.dbx = data(guids::kImageSecurity, "dbx");
+  out.mok = data(guids::kShimLock, "MokList");
+  out.mokx = data(guids::kShimLock, "MokListX");
+  out.sbat_level = data(guids::kShimLock, "SbatLevel");
   const auto enable = data(guids::kSecureBootEnable, "SecureBootEnable");
   out.enabled = out.pk.has_value() && !out.pk->empty() &&
                 (!enable || (!enable->empty() && enable->front() == std::byte{1}));
-  const auto shim = data(guids::kShimLock, "MokSBState");
-  out.shim_validation = !shim || shim->empty() || shim->front() != std::byte{1};
+  out.shim_validation = !state("MokSBState");
+  out.mok_ignores_db = state("MokDBState");
   return out;
 }
 

@@ -100,7 +100,14 @@ struct SecureBootVariables {
   std::optional<Bytes> sbat_level;        // shim's revocation level, CSV
   bool enabled = false;                   // a PK, and SecureBootEnable not off
   bool shim_validation = true;            // false: MokSBState says that shim checks nothing
+  bool mok_ignores_db = false;            // MokDBState: shim asks MokList alone
+  // shim's variables that are there and do not count, since anybody in the guest could have written
+  // them: it deletes them. They are absent above.
+  std::vector<std::string> ignored;
 };
+// Does shim keep its own variable of these attributes, or delete it? (mok.c, mok_state_variables
+// and import_one_mok_state(); sbat.c, check_sbat_var_attributes().)
+bool shim_keeps(std::string_view name, uint32_t attributes);
 SecureBootVariables secure_boot_variables(const VariableStore& store);
 
 }  // namespace hf::secure_boot

@@ -297,5 +297,36 @@ TEST(VariableStore, survives_mutations) {
   EXPECT_GT(taken, 3'000U);
 }
 
+TEST(SecureBootVariables, shims_count_only_with_the_attributes_that_it_keeps) {
+  struct Case {
+    const char* name;
+    uint32_t attributes;
+    bool counts;
+  };
+  constexpr uint32_t kBoot = attribute::kBootOnly;
+  for (const Case& c :
+       {Case{"MokList", kBoot, true}, Case{"MokList", kBoot | attribute::kRuntime, false},
+        Case{"MokList", attribute::kSecureBoot, false},
+        Case{"MokListX", kBoot | attribute::kRuntime, false}, Case{"MokSBState", kBoot, true},
+        Case{"MokSBState", kBoot | attribute::kRuntime, false}, Case{"MokDBState", kBoot, true},
+        Case{"MokDBState", kBoot | attribute::kRuntime, false}, Case{"SbatLevel", kBoot, true},
+        Case{"SbatLevel", kBoot | attribute::kTimeAuthenticated, true},
+        Case{"SbatLevel", kBoot | attribute::kRuntime, false}}) {
+    VariableStore store = VariableStore::parse(read_test_file(kMicrosoftStore)).value();
+    ASSERT_TRUE(store
+                    .set({.vendor = guids::kShimLock,
+                          .name = utf16(c.name),
+                          .attributes = c.attributes,
+                          .data = Bytes(1, std::byte{1})})
+                    .ok());
+    const SecureBootVariables found = secure_boot_variables(store);
+    const bool counted = found.mok || found.mokx || found.sbat_level || found.mok_ignores_db ||
+                         !found.shim_validation;
+    EXPECT_EQ(counted, c.counts) << c.name << " " << c.attributes;
+    EXPECT_EQ(found.ignored,
+              c.counts ? std::vector<std::string>() : std::vector<std::string>{c.name});
+  }
+}
+
 }  // namespace
 }  // namespace hf::secure_boot

@@ -87,6 +87,11 @@ JsonObject secure_boot_view(const SecureBootVariables& variables) {
     databases.push_back(database_view(member.name, variables.*member.held));
   }
   out["variables"] = std::move(databases);
+  if (!variables.ignored.empty()) {
+    JsonArray ignored;  // shim will delete them
+    for (const std::string& name : variables.ignored) ignored.emplace_back(name);
+    out["ignored"] = std::move(ignored);
+  }
   return out;
 }
 
@@ -106,6 +111,10 @@ JsonObject to_json(const SecureBootVariables& variables) {
   out["SbatLevel"] = base64_or_null(variables.sbat_level);
   out["enabled"] = variables.enabled;
   out["shim_validation"] = variables.shim_validation;
+  out["mok_ignores_db"] = variables.mok_ignores_db;
+  JsonArray ignored;
+  for (const std::string& name : variables.ignored) ignored.emplace_back(name);
+  out["ignored"] = std::move(ignored);
   return out;
 }
 
@@ -117,6 +126,8 @@ Result<SecureBootVariables> secure_boot_variables_from_json(const JsonObject& ob
   out.sbat_level = TRY(bytes_or_nothing(object, "SbatLevel"));
   out.enabled = TRY(sys::get_bool_or(object, "enabled", out.pk.has_value()));
   out.shim_validation = TRY(sys::get_bool_or(object, "shim_validation", true));
+  out.mok_ignores_db = TRY(sys::get_bool_or(object, "mok_ignores_db", false));
+  out.ignored = TRY(sys::get_strings_or_empty(object, "ignored"));
   return out;
 }
 
