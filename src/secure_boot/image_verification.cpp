@@ -58,23 +58,6 @@ SignatureSource dbx_of(const SecureBootState& state) {
   return {.database = state.dbx, .variable = "dbx", .vendor = guids::kImageSecurity};
 }
 
-// A certificate whose digest dbx lists. With a time of revocation firmware looks for a time stamp
-// that a certificate in dbt stands behind; there is no dbt here, so that it counts as revoked.
-bool listed_by_digest(const SignatureDatabase& dbx, ByteSpan der) {
-  for (const SignatureList& list : dbx.lists()) {
-    const std::optional<DigestAlgorithm> algorithm = tbs_type(list.type);
-    if (!algorithm) continue;
-    const std::optional<Bytes> digest = tbs_digest(*algorithm, der);
-    if (!digest) return true;
-    for (const Signature& entry : list.signatures) {
-      const size_t size = digest->size();
-      if (entry.data.size() < size || entry.data.size() > size + kRevocationTimeSize) continue;
-      if (std::equal(digest->begin(), digest->end(), entry.data.begin())) return true;
-    }
-  }
-  return false;
-}
-
 // A signature for other bytes never leads to a certificate of dbx, but its signer may be listed.
 std::optional<std::string> forbidden_signer(const SecureBootState& state,
                                             const AuthenticodeSignature& signature, bool covers) {
@@ -85,7 +68,7 @@ std::optional<std::string> forbidden_signer(const SecureBootState& state,
     }
   }
   for (const Bytes& signer : signature.signers()) {
-    if (listed_by_digest(state.dbx, signer)) {
+    if (find_tbs_digest(dbx, signer)) {
       return "dbx revokes the certificate of its signer, " + certificate_words(signer);
     }
   }
@@ -151,7 +134,7 @@ FirmwareStep step(const PeImage& image, const SecureBootState& state,
   if (auto found = find_certificate(db_of(state), signature, CertificatesTried::kAll)) {
     // Firmware looks up the certificate of db itself in dbx, too.
     const ByteSpan certificate = ByteSpan(found->data).subspan(Guid::kSize);
-    if (!listed_by_digest(state.dbx, certificate)) {
+    if (!find_tbs_digest(dbx_of(state), certificate)) {
       result.allowed = ImageVerdict{.verdict = Verdict::kAllowed,
                                     .reason = "signed under " + found->words,
                                     .authority = std::move(found)};
@@ -171,6 +154,24 @@ std::optional<Authority> find_digest(const SignatureSource& source, DigestAlgori
     for (const Signature& signature : list.signatures) {
       if (!std::ranges::equal(signature.data, digest)) continue;
       return authority_of(source, signature, fmt::format("its {} digest", name_of(algorithm)));
+    }
+  }
+  return std::nullopt;
+}
+
+// With a time of revocation firmware looks for a time stamp that a certificate in dbt stands
+// behind; there is no dbt here, so that it counts as revoked.
+std::optional<Authority> find_tbs_digest(const SignatureSource& source, ByteSpan der) {
+  for (const SignatureList& list : source.database.lists()) {
+    const std::optional<DigestAlgorithm> algorithm = tbs_type(list.type);
+    if (!algorithm) continue;
+    const std::optional<Bytes> digest = tbs_digest(*algorithm, der);
+    for (const Signature& entry : list.signatures) {
+      const size_t size = digest ? digest->size() : 0;
+      if (entry.data.size() < size) continue;
+      if (digest && entry.data.size() > size + kRevocationTimeSize) continue;
+      if (digest && !std::equal(digest->begin(), digest->end(), entry.data.begin())) continue;
+      return authority_of(source, entry, "the digest of " + certificate_words(der));
     }
   }
   return std::nullopt;

@@ -45,6 +45,8 @@ struct Authority {
   Guid vendor;
   Bytes data;         // EFI_SIGNATURE_DATA; for "Shim" the certificate alone
   std::string words;  // "Microsoft UEFI CA 2023 (db)"
+  // shim brought it along: it vouches whatever the VM's variables hold.
+  bool from_shim = false;
 };
 
 struct ImageVerdict {

@@ -64,6 +64,8 @@ TEST(Preflight, follows_shim_grub_and_kernel) {
   ASSERT_EQ(authorities.size(), 3U);
   EXPECT_EQ(authorities[0].variable, "db");
   EXPECT_EQ(authorities[1].variable, "MokListRT");
+  EXPECT_TRUE(authorities[1].from_shim);
+  EXPECT_FALSE(authorities[0].from_shim);
 }
 
 TEST(Preflight, explains_what_the_boot_will_measure) {

@@ -142,6 +142,19 @@ std::optional<ImageVerdict> judge_sbat(const PeImage& image, const SbatLevel& le
   return std::nullopt;
 }
 
+// MokListRT holds shim's own in front of the machine owner's.
+bool is_shims_own(const Authority& authority, const ShimTrust& shim) {
+  if (authority.variable == "db" || authority.data.size() < Guid::kSize) return false;
+  const Guid owner = Guid::load(authority.data.data());
+  const ByteSpan data = ByteSpan(authority.data).subspan(Guid::kSize);
+  for (const SignatureList& list : shim.vendor_db.lists()) {
+    for (const Signature& entry : list.signatures) {
+      if (entry.owner == owner && std::ranges::equal(entry.data, data)) return true;
+    }
+  }
+  return false;
+}
+
 // As preserve_sbat_uefi_variable() compares: by the generation of the level's own row, then by
 // date.
 bool not_older(const SbatLevel& held, const SbatLevel& own) {
@@ -211,6 +224,7 @@ ImageVerdict judge_by_shim(const PeImage& image, const SecureBootState& state,
   const ShimSources sources(state, shim);
   ImageVerdict result = judge_authenticode(image, sources);
   if (!result.allowed()) return result;
+  if (result.authority) result.authority->from_shim = is_shims_own(*result.authority, shim);
   if (const auto level = effective_level(state, shim)) {
     if (auto refused = judge_sbat(image, *level, caller)) return *std::move(refused);
   }

@@ -22,6 +22,10 @@ std::optional<Authority> find_certificate(const SignatureSource& source,
                                           const AuthenticodeSignature& signature,
                                           CertificatesTried tried);
 
+// The entry that lists a certificate by the digest of its TBS part, as dbx may; firmware alone
+// looks at these. A certificate without one counts as listed as soon as anything is.
+std::optional<Authority> find_tbs_digest(const SignatureSource& source, ByteSpan der);
+
 // "Debian Secure Boot Signer 2022 - grub2 (issued by Debian Secure Boot CA)".
 std::string signers_in_words(const std::vector<ImageSignature>& signatures);
 

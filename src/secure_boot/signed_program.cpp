@@ -7,10 +7,6 @@
 namespace hf::secure_boot {
 namespace {
 
-// What came with shim itself, which shows its own certificate in front of the machine owner's. The
-// store of a new VM has no MokList: what vouched from there then was shim's.
-bool shims_own(const Authority& authority) { return authority.variable != "db"; }
-
 std::optional<Authority> find_in(const SignatureSource& source, const SignedProgram& program,
                                  CertificatesTried tried) {
   if (auto found = find_digest(source, DigestAlgorithm::kSha256, program.sha256)) return found;
@@ -22,15 +18,42 @@ std::optional<Authority> find_in(const SignatureSource& source, const SignedProg
   return std::nullopt;
 }
 
+// As judge_by_firmware() goes through the signatures.
+std::optional<Authority> firmware_authority(const SignedProgram& program,
+                                            const SecureBootState& state) {
+  const SignatureSource db{state.db, "db", guids::kImageSecurity};
+  const SignatureSource dbx{state.dbx, "dbx", guids::kImageSecurity};
+  if (auto found = find_digest(db, DigestAlgorithm::kSha256, program.sha256)) return found;
+  for (const Bytes& blob : program.signatures) {
+    Result<AuthenticodeSignature> signature = AuthenticodeSignature::parse(blob);
+    if (!signature.ok()) continue;
+    auto found = find_certificate(db, *signature, CertificatesTried::kAll);
+    if (found && !find_tbs_digest(dbx, ByteSpan(found->data).subspan(Guid::kSize))) return found;
+  }
+  return std::nullopt;
+}
+
+// The signer whom dbx lists by the digest of his certificate.
+std::optional<Authority> revoked_signer(const SignedProgram& program, const SignatureSource& dbx) {
+  for (const Bytes& blob : program.signatures) {
+    Result<AuthenticodeSignature> signature = AuthenticodeSignature::parse(blob);
+    if (!signature.ok()) continue;
+    for (const Bytes& signer : signature->signers()) {
+      if (auto found = find_tbs_digest(dbx, signer)) return found;
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 std::optional<Authority> authority_for(const SignedProgram& program, const SecureBootState& state) {
+  if (program.judged_by == "firmware") return firmware_authority(program, state);
   const SignatureSource db{state.db, "db", guids::kImageSecurity};
-  if (program.judged_by == "firmware") return find_in(db, program, CertificatesTried::kAll);
   if (!state.mok_ignores_db) {
     if (auto found = find_in(db, program, CertificatesTried::kAsShim)) return found;
   }
-  if (program.vouched && shims_own(*program.vouched)) return program.vouched;
+  if (program.vouched && program.vouched->from_shim) return program.vouched;
   const SignatureSource mok{state.mok, "MokListRT", guids::kShimLock};
   return find_in(mok, program, CertificatesTried::kAsShim);
 }
@@ -38,7 +61,7 @@ std::optional<Authority> authority_for(const SignedProgram& program, const Secur
 std::optional<Authority> revocation_of(const SignedProgram& program, const SecureBootState& state) {
   const SignatureSource dbx{state.dbx, "dbx", guids::kImageSecurity};
   if (auto found = find_in(dbx, program, CertificatesTried::kAll)) return found;
-  if (program.judged_by != "shim") return std::nullopt;
+  if (program.judged_by != "shim") return revoked_signer(program, dbx);
   const SignatureSource mokx{state.mokx, "MokListXRT", guids::kShimLock};
   return find_in(mokx, program, CertificatesTried::kAsShim);
 }
@@ -82,7 +105,8 @@ sys::JsonArray to_json(const std::vector<SignedProgram>& programs) {
       json["vouched"] = sys::JsonObject{{"variable", program.vouched->variable},
                                         {"vendor", program.vouched->vendor.text()},
                                         {"data", base64_encode(program.vouched->data)},
-                                        {"words", program.vouched->words}};
+                                        {"words", program.vouched->words},
+                                        {"from_shim", program.vouched->from_shim}};
     }
     list.push_back(std::move(json));
   }
@@ -108,6 +132,9 @@ Result<std::vector<SignedProgram>> signed_programs_from_json(const sys::JsonArra
                                   .vendor = TRY(Guid::parse(TRY(sys::get_string(by, "vendor")))),
                                   .data = TRY(base64_decode(TRY(sys::get_string(by, "data")))),
                                   .words = TRY(sys::get_string(by, "words"))};
+      // Older records do not say it; what vouched then and was not db counted as shim's.
+      program.vouched->from_shim =
+          TRY(sys::get_bool_or(by, "from_shim", program.vouched->variable != "db"));
     }
     programs.push_back(std::move(program));
   }

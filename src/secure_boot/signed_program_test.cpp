@@ -57,9 +57,10 @@ TEST_F(SignedProgramTest, nothing_vouches_where_db_has_no_signer) {
 }
 
 TEST_F(SignedProgramTest, what_shim_brought_along_vouches_whatever_the_keys) {
-  SignedProgram grub{.judged_by = "shim",
-                     .sha256 = Bytes(32, std::byte{7}),
-                     .vouched = Authority{.variable = "MokListRT", .data = Bytes(20)}};
+  SignedProgram grub{
+      .judged_by = "shim",
+      .sha256 = Bytes(32, std::byte{7}),
+      .vouched = Authority{.variable = "MokListRT", .data = Bytes(20), .from_shim = true}};
   state_.db = SignatureDatabase();
   auto by = authority_for(grub, state_);
   ASSERT_TRUE(by.has_value());
@@ -86,6 +87,48 @@ TEST_F(SignedProgramTest, survives_json) {
   EXPECT_EQ(again->front().signatures, program_.signatures);
   EXPECT_EQ(again->front().vouched->data, program_.vouched->data);
   EXPECT_EQ(again->front().vouched->vendor, program_.vouched->vendor);
+}
+
+TEST_F(SignedProgramTest, what_the_owner_enrolled_vouches_only_while_it_is_enrolled) {
+  SignedProgram grub{.judged_by = "shim",
+                     .sha256 = Bytes(32, std::byte{7}),
+                     .vouched = Authority{.variable = "MokListRT", .data = Bytes(20)}};
+  EXPECT_FALSE(authority_for(grub, state_).has_value());
+  Digest digest;
+  std::ranges::copy(grub.sha256, digest.bytes.begin());
+  state_.mok = SignatureDatabase::of_sha256(guids::kHoldfast, {digest});
+  EXPECT_TRUE(authority_for(grub, state_).has_value());
+}
+
+TEST_F(SignedProgramTest, older_records_hold_what_shim_brought_along) {
+  program_.vouched = Authority{.variable = "MokListRT", .data = Bytes(20), .from_shim = false};
+  sys::JsonArray list = to_json(std::vector{program_});
+  EXPECT_FALSE(signed_programs_from_json(list)->front().vouched->from_shim);
+  list[0].as_object()["vouched"].as_object().erase("from_shim");
+  EXPECT_TRUE(signed_programs_from_json(list)->front().vouched->from_shim);
+}
+
+TEST_F(SignedProgramTest, a_signer_revoked_by_the_digest_of_his_certificate_is_named) {
+  Bytes entries;
+  for (const Bytes& blob : program_.signatures) {
+    const Bytes signer = AuthenticodeSignature::parse(blob)->signers().front();
+    const Bytes digest = *tbs_digest(DigestAlgorithm::kSha256, signer);
+    entries.insert(entries.end(), Guid::kSize, std::byte{0});
+    entries.insert(entries.end(), digest.begin(), digest.end());
+    entries.resize(entries.size() + 16);  // the time of revocation
+  }
+  Bytes list(kSignatureListHeaderSize);
+  guids::kX509Sha256.store(list.data());
+  store_le<uint32_t>(list.data() + 16, static_cast<uint32_t>(list.size() + entries.size()));
+  store_le<uint32_t>(list.data() + 24, 16 + 32 + 16);
+  list.insert(list.end(), entries.begin(), entries.end());
+  state_.dbx = SignatureDatabase::parse(list).value();
+  auto by = revocation_of(program_, state_);
+  ASSERT_TRUE(by.has_value());
+  EXPECT_EQ(by->variable, "dbx");
+  EXPECT_NE(by->words.find("the digest of"), std::string::npos) << by->words;
+  program_.judged_by = "shim";  // which does not look at these
+  EXPECT_FALSE(revocation_of(program_, state_).has_value());
 }
 
 }  // namespace
