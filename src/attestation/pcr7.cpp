@@ -165,6 +165,11 @@ class Prediction {
       found = true;
       Bytes next = digest(after);
       if (std::ranges::find(put, next) != put.end()) continue;
+      // Who measures an entry does so once: whether these two were of one who measures is a guess.
+      for (const Put& earlier : put_) {
+        if (earlier.next == next && !equal(m.digest, earlier.was)) prediction_.certain = false;
+      }
+      put_.push_back({.was = Bytes(m.digest.begin(), m.digest.end()), .next = next});
       put_authority(m, after, next);
       put.push_back(std::move(next));
     }
@@ -203,8 +208,13 @@ class Prediction {
     return {};
   }
 
+  struct Put {
+    Bytes was;
+    Bytes next;
+  };
   const Pcr7Input& input_;
   Pcr7Prediction prediction_;
+  std::vector<Put> put_;  // authorities so far, by digest
 };
 
 }  // namespace

@@ -33,7 +33,8 @@ struct Pcr7Prediction {
   std::vector<BaselineEntry> entries;
   Bytes value;  // of the register when the operating system starts
   // False: a program might be vouched for by an entry that is new in db; or one entry vouched for
-  // several programs that will be vouched for by different ones, and the order is a guess.
+  // several programs that will be vouched for by different ones, and the order is a guess; or two
+  // entries vouched for programs that one will vouch for, and it may be measured once.
   bool certain = true;
   std::vector<std::string> changes;  // in words
 };

@@ -191,6 +191,23 @@ TEST(Pcr7, says_when_a_guess_is_one) {
   EXPECT_EQ(predict_pcr7(input).error().code, ErrorCode::kNotFound);
 }
 
+// Firmware and shim each measure an entry once, and who measured the two is not known here.
+TEST(Pcr7, two_entries_that_become_one_are_a_guess) {
+  RealBoot real("holdfast-shim-grub");
+  ASSERT_EQ(real.authorities.size(), 2u);
+  RealBoot other("holdfast-own-keys-shim");
+  Pcr7Input input{.previous = &*real.boot,
+                  .before = real.variables,
+                  .after = real.variables,
+                  .authorities_before = real.authorities,
+                  .authorities_after = {other.authorities[0], other.authorities[0]}};
+  Result<Pcr7Prediction> prediction = predict_pcr7(input);
+  ASSERT_TRUE(prediction.ok()) << prediction.error().cause;
+  EXPECT_FALSE(prediction->certain);
+  input.authorities_after = real.authorities;
+  EXPECT_TRUE(predict_pcr7(input)->certain);
+}
+
 TEST(Pcr7, without_a_platform_key_secure_boot_is_off) {
   MadeBoot from(TestBoot{});
   Pcr7Input input{

@@ -93,7 +93,7 @@ Status check_image(const Context& context, const CheckOptions& options) {
   return {};
 }
 
-// The daemon reads a stopped VM's disk and store; its report has the same members, and `text`.
+// The VM's keeper reads its disk, running or not; the report has the same members, and `text`.
 Status check_vm(const Context& context, const CheckOptions& options) {
   const sys::JsonValue answer =
       TRY(context.client().get("/v1/vms/" + url_escape(options.what) + "/check"));
@@ -122,7 +122,7 @@ void add_vm_check(CLI::App& app, Line& line) {
   CLI::App* sub = vm->add_subcommand(
       "check", "what a disk boots, who signed it, and whether its VM would let it");
   auto options = std::make_shared<CheckOptions>();
-  sub->add_option("what", options->what, "a raw disk image, or the name of a stopped VM")
+  sub->add_option("what", options->what, "a raw disk image, or the name of a VM")
       ->required();
   CLI::Option* vars =
       sub->add_option("--vars", options->vars, "variable store whose keys and boot entries decide");

@@ -69,6 +69,8 @@ struct RolloverWords {
   ProfileWords profile;
   std::vector<std::string> updates;
   bool back = false;
+  bool in_guest = false;
+  bool finish = false;
   bool without_reseal = false;
   uint64_t timeout_seconds = 120;
 };
@@ -92,15 +94,17 @@ Result<sys::JsonArray> rollover_changes(const Context& context, const RolloverWo
       .code = ErrorCode::kInvalidArgument,
       .cause = asked ? "the VM's keys are so already" : "it is not said what to roll over to",
       .effect = "nothing was changed",
-      .mend = "give --to PROFILE, --update FILE, or --back"};
+      .mend = "give --to PROFILE, --update FILE, --finish or --back"};
 }
 
 Status rollover(const Context& context, const RolloverWords& words) {
   sys::JsonObject body{{"timeout_seconds", words.timeout_seconds},
                        {"without_reseal", words.without_reseal},
-                       {"back", words.back}};
-  if (!words.back) body["changes"] = TRY(rollover_changes(context, words));
-  if (words.profile.dry_run && !words.back) {
+                       {"back", words.back},
+                       {"in_guest", words.in_guest},
+                       {"finish", words.finish}};
+  if (!words.back && !words.finish) body["changes"] = TRY(rollover_changes(context, words));
+  if (words.profile.dry_run && !words.back && !words.finish) {
     print_object(context, body);
     return {};
   }
@@ -147,7 +151,15 @@ void add_secure_boot_vm(CLI::App& app, Line& line) {
   sub->add_option("--to", words->profile.profile, std::string(kProfileNames));
   sub->add_option("--update", words->updates, "signed update, such as a dbx file; may be repeated");
   add_profile_options(sub, words->profile);
-  sub->add_flag("--back", words->back, "to the keys before the last roll-over");
+  CLI::Option* in_guest = sub->add_flag(
+      "--in-guest", words->in_guest,
+      "the running guest's own firmware takes the signed updates: nothing is stopped, and the next "
+      "restart of the guest measures them");
+  CLI::Option* back = sub->add_flag("--back", words->back, "to the keys before the last roll-over");
+  CLI::Option* finish = sub->add_flag("--finish", words->finish,
+                                      "end one that waited for a restart, or that broke off");
+  back->excludes(in_guest)->excludes(finish);
+  finish->excludes(in_guest);
   sub->add_flag("--without-reseal", words->without_reseal,
                 "the disk's recovery key is at hand: do not ask the guest");
   sub->add_option("--timeout", words->timeout_seconds, "seconds for the guest to shut down")

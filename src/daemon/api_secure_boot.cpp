@@ -80,11 +80,16 @@ Answer keep_keys(Services& services, const Request& request) {
                    });
 }
 
+std::string job_kind(RolloverWay way) {
+  if (way == RolloverWay::kBack) return "secure-boot-back";
+  return way == RolloverWay::kFinish ? "secure-boot-finish" : "secure-boot-rollover";
+}
+
 Answer roll_keys(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   RolloverRequest rollover = TRY(parse_rollover(TRY(request.json())));
   rollover.actor = request.actor;
-  return start_job(services, rollover.back ? "secure-boot-back" : "secure-boot-rollover", row,
+  return start_job(services, job_kind(rollover.way), row,
                    [&services, vm = row.id, rollover](Progress& progress) {
                      return roll_over(services, vm, rollover, progress);
                    });

@@ -23,6 +23,7 @@
 #include "daemon/boot_watch.h"
 #include "daemon/services.h"
 #include "secure_boot/change.h"
+#include "secure_boot/variable_store.h"
 
 namespace hf::daemon {
 
@@ -56,7 +57,10 @@ struct KeyPlan {
   std::string pcr7_now;  // SHA-256, hex
   std::string pcr7_then;
   attestation::PlannedChange change;
-  bool certain = true;  // false: which certificate will vouch for a program is a guess
+  bool certain = true;      // false: which certificate will vouch for a program is a guess
+  bool handed_over = true;  // the present boot has: what it measured is all that a boot measures
+  secure_boot::SecureBootVariables before;
+  secure_boot::SecureBootVariables after;
   attestation::PlannedChange way_back;
   std::vector<secure_boot::Change> back;  // the changes that undo it
 };
@@ -102,9 +106,12 @@ class Attestation {
                                    const std::string& actor);
   Status withdraw(const VmRow& row, const std::string& change, const std::string& actor);
 
-  // kConflict: the changes change nothing; kNotFound: it cannot be said which certificate would
-  // vouch for the VM's boot loader then.
+  // kExists: the changes change nothing; kConflict: a program would not start then; kNotFound: it
+  // cannot be said which certificate would vouch for the VM's boot loader.
   Result<KeyPlan> plan_keys(const VmRow& row, const std::vector<secure_boot::Change>& changes);
+  // The same of changes that were made already, since the boot that `measured` them.
+  Result<KeyPlan> plan_found(const VmRow& row, const secure_boot::SecureBootVariables& measured);
+  Result<secure_boot::SecureBootVariables> variables_now(const VmRow& row);  // of a running VM
 
   // After a replica was taken over: what came with its journal counts from now on. Not to be passed
   // over when it fails: the next boot would be learned, whatever it is.
@@ -133,6 +140,9 @@ class Attestation {
   static void take_log(Watched& watched, const CheckRequest& request, Gathered& all);
   // Under the VM's turn; best with a guest that was asked before.
   Result<Gathered> gather(Watched& watched, const CheckRequest& wanted);
+  Result<Gathered> gather_for_plan(const VmRow& row);
+  static Result<KeyPlan> plan(const Gathered& all, secure_boot::SecureBootVariables before,
+                              secure_boot::SecureBootVariables after, const std::string& words);
   Result<sys::JsonObject> appraise_and_keep(Watched& watched, Gathered& gathered,
                                             const CheckRequest& request);
   Result<bool> keep_disk_knowledge(VmId vm, const attestation::DiskKnowledge& found);

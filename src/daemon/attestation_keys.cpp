@@ -83,25 +83,49 @@ attestation::PlannedChange back_to(const attestation::BaselineBoot& boot,
 
 }  // namespace
 
-Result<KeyPlan> Attestation::plan_keys(const VmRow& row,
-                                       const std::vector<secure_boot::Change>& changes) {
+Result<Attestation::Gathered> Attestation::gather_for_plan(const VmRow& row) {
   std::shared_ptr<Watched> watched = TRY(running(row));
   // Who will vouch for the boot programs follows from those that are on the disk now.
   TRY(keep_disk_knowledge(row.id, TRY(read_boot_files(watched->control, kDiskLimit)).knowledge));
-  std::lock_guard lock(watched->busy);
-  Gathered all = TRY(gather(*watched, {.ask_guest = true}));
+  const CheckRequest request = asked_guest(*watched, {.ask_guest = true});
+  auto lock = TRY(watched->turn());
+  Gathered all = TRY(gather(*watched, request));
   if (all.quote_error) return Error(*all.quote_error).context("PCR 7 as it is now");
-  secure_boot::SecureBootVariables before =
-      TRY(variables_of(TRY(ask_keeper(watched->control, {{"op", "secure_boot"}}, 3s))));
+  return all;
+}
+
+Result<secure_boot::SecureBootVariables> Attestation::variables_now(const VmRow& row) {
+  std::shared_ptr<Watched> watched = TRY(running(row));
+  return variables_of(TRY(ask_keeper(watched->control, {{"op", "secure_boot"}}, 3s)));
+}
+
+Result<KeyPlan> Attestation::plan_keys(const VmRow& row,
+                                       const std::vector<secure_boot::Change>& changes) {
+  Gathered all = TRY(gather_for_plan(row));
+  secure_boot::SecureBootVariables before = TRY(variables_now(row));
   secure_boot::SecureBootVariables after =
       TRY(carried_out(TRY(parse_definition(row.definition)), before, changes));
+  return plan(all, std::move(before), std::move(after), in_words(changes));
+}
+
+Result<KeyPlan> Attestation::plan_found(const VmRow& row,
+                                        const secure_boot::SecureBootVariables& measured) {
+  Gathered all = TRY(gather_for_plan(row));
+  all.keeper.variables = key_variables(measured);
+  secure_boot::SecureBootVariables now = TRY(variables_now(row));
+  return plan(all, measured, std::move(now), "as the guest's firmware has changed them");
+}
+
+Result<KeyPlan> Attestation::plan(const Gathered& all, secure_boot::SecureBootVariables before,
+                                  secure_boot::SecureBootVariables after,
+                                  const std::string& words) {
   KeyPlan plan;
   plan.back = changes_between(after, before);
   if (plan.back.empty()) {
-    return Error{.code = ErrorCode::kConflict,
+    return Error{.code = ErrorCode::kExists,
                  .cause = "the VM's keys are so already",
                  .effect = "nothing was changed",
-                 .mend = "holdfast secure-boot show " + row.name};
+                 .mend = "holdfast secure-boot show " + all.row.name};
   }
   attestation::MeasuredBoot boot = TRY(all.measured());
   attestation::Pcr7Input input{.previous = &boot,
@@ -117,10 +141,13 @@ Result<KeyPlan> Attestation::plan_keys(const VmRow& row,
   plan.pcr7_now = to_hex(*now);
   plan.pcr7_then = to_hex(prediction.value);
   plan.certain = prediction.certain;
+  plan.handed_over = boot.exited_boot_services();
   plan.change = attestation::key_change(prediction, input.after,
-                                        "roll-over of the Secure Boot keys: " + in_words(changes),
+                                        "roll-over of the Secure Boot keys: " + words,
                                         Micros(catalog_now().value + kWeekUs));
   plan.way_back = back_to(TRY(all.learned()), input.before);
+  plan.before = std::move(before);
+  plan.after = std::move(after);
   return plan;
 }
 

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <thread>
 
-#include "daemon/attestation.h"
+#include "crypto/crypto.h"
 #include "daemon/catalog_inner.h"
+#include "daemon/keeper_client.h"
 #include "daemon/log.h"
+#include "daemon/rollover_inner.h"
 #include "daemon/secure_boot_vm.h"
 #include "daemon/vm_operations.h"
 #include "hypervisor/guest_agent.h"
@@ -22,42 +24,114 @@ constexpr auto kAgentLimit = 3s;
 constexpr auto kHookLimit = 120s;
 constexpr auto kVerdictLimit = 180s;
 
+// Those that a roll-over changes and looks back at.
+constexpr std::string_view kRolled[] = {"PK", "KEK", "db", "dbx", "MokList", "MokListX"};
+
+}  // namespace
+
 Error nothing_changed(Error error, std::string mend) {
   error.effect = "nothing was changed";
   error.mend = std::move(mend);
   return error;
 }
 
-// One VM's roll-over, step by step.
-class Rollover {
- public:
-  Rollover(Services& services, VmRow row, const RolloverRequest& request, Progress& progress)
-      : services_(services), row_(std::move(row)), request_(request), progress_(progress) {}
+bool same_keys(const attestation::KeyVariables& a, const attestation::KeyVariables& b) {
+  return std::ranges::all_of(kRolled, [&](std::string_view name) {
+    auto one = a.find(name);
+    auto other = b.find(name);
+    if (one == a.end() || other == b.end()) return one == a.end() && other == b.end();
+    return one->second == other->second;
+  });
+}
 
-  Result<sys::JsonObject> forward();
-  Result<sys::JsonObject> back();
+std::string digest_in(const attestation::KeyVariables& variables, std::string_view name) {
+  auto found = variables.find(name);
+  return found == variables.end() ? std::string() : crypto::sha256(found->second).hex();
+}
 
- private:
-  bool running() const { return services_.units->running(qemu_unit(row_.id)); }
-  Status reseal(const std::vector<std::string>& values, std::chrono::seconds agent_within);
-  Status keep(const RolloverRecord& record);
-  Result<RolloverRecord> kept();
-  Status stop();
-  Result<VerdictRow> start();
-  void drop_planned(const std::string& id);
-  Result<sys::JsonObject> finish(RolloverRecord record, const Result<VerdictRow>& verdict);
+// By variable, what becomes of those that `plan` changes.
+std::map<std::string, std::string> made_by(const KeyPlan& plan) {
+  std::map<std::string, std::string> made;
+  const attestation::KeyVariables after = key_variables(plan.after);
+  for (const secure_boot::Change& change : plan.back) {
+    made[change.variable] = digest_in(after, change.variable);
+  }
+  return made;
+}
 
-  Services& services_;
-  VmRow row_;
-  const RolloverRequest& request_;
-  Progress& progress_;
-};
+Error Rollover::not_running() const {
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row_.name + "\" does not run: its guest cannot reseal",
+               .effect = "nothing was changed",
+               .mend = "holdfast vm start " + row_.name +
+                       "; the keys of a stopped VM are changed by holdfast secure-boot "
+                       "set|append|profile, with the disk's recovery key at hand"};
+}
+
+// A VM that is stopped and cannot be started again is worse off than one with old keys.
+Status Rollover::can_start_again() {
+  Status may = check_may_start(services_, row_, {});
+  if (may.ok()) {
+    Result<vault::SiteIdentity> vault = services_.vault.site_identity();
+    if (!vault.ok()) may = std::move(vault).error();
+  }
+  if (may.ok()) return {};
+  std::string mend = may.error().mend;
+  return nothing_changed(
+      std::move(may).error().context("the VM could not be started again, were it stopped now"),
+      std::move(mend));
+}
+
+Result<KeyPlan> Rollover::planned() {
+  progress_.step("predict what the changed keys will measure");
+  KeyPlan plan = TRY(services_.attestation->plan_keys(row_, request_.changes));
+  if (plan.certain || request_.without_reseal) return plan;
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "which certificate will vouch for VM \"" + row_.name +
+                        "\"'s boot programs with these keys is a guess, and so is PCR 7",
+               .effect = "nothing was changed: the guest could not open its disk if it were wrong",
+               .mend = "holdfast vm check " + row_.name +
+                       " says what is known of them; with the disk's recovery key at hand, "
+                       "--without-reseal"};
+}
+
+// The guest reseals for both values; what is needed to go back is kept.
+Result<RolloverRecord> Rollover::prepare(const KeyPlan& plan) {
+  RolloverRecord record{.pcr7_before = plan.pcr7_now,
+                        .pcr7_after = plan.pcr7_then,
+                        .in_guest = request_.way == RolloverWay::kInGuest,
+                        .way_back = attestation::to_json(plan.way_back),
+                        .back = plan.back,
+                        .made = made_by(plan)};
+  if (!request_.without_reseal) {
+    progress_.step("ask the guest to reseal for PCR 7 " + plan.pcr7_then.substr(0, 16) + "…");
+    TRY(reseal({"present", plan.pcr7_then}, 5s));
+    record.resealed = true;
+  }
+  progress_.step("save the variable store as it is");
+  TRY(ask_vm_keeper(services_, row_,
+                    {{"op", "secure_boot_save"}, {"name", std::string(kRolloverSaved)}},
+                    progress_));
+  TRY(keep(record));
+  for (const secure_boot::Change& change : request_.changes) {
+    TRY(services_.catalog->audit(request_.actor, "secure-boot rollover", row_.name,
+                                 secure_boot::describe(change)));
+  }
+  return record;
+}
+
+Result<std::string> Rollover::announce(attestation::PlannedChange change) {
+  sys::JsonObject announced =
+      TRY(services_.attestation->announce(row_, std::move(change), request_.actor));
+  return sys::get_string(announced, "change");
+}
 
 // Waits for an agent, as after a start; runs the hook.
 Status Rollover::reseal(const std::vector<std::string>& values, std::chrono::seconds agent_within) {
   VmDefinition definition = TRY(parse_definition(row_.definition));
-  std::string mend = "install qemu-guest-agent and the hook " + std::string(kResealHook) +
-                     " in the guest; or, with the disk's recovery key at hand, --without-reseal";
+  const std::string mend =
+      "install qemu-guest-agent and the hook " + std::string(kResealHook) +
+      " in the guest; or, with the disk's recovery key at hand, --without-reseal";
   if (!definition.guest_agent) {
     return Error{.code = ErrorCode::kUnavailable,
                  .cause = "VM \"" + row_.name + "\" has no port for a guest agent",
@@ -97,10 +171,52 @@ Result<RolloverRecord> Rollover::kept() {
                .mend = "holdfast secure-boot show " + row_.name + " lists saved stores"};
 }
 
-Status Rollover::stop() {
+// The VM is wanted all the while: a holdfastd that dies in between starts it again.
+Status Rollover::stop(bool force) {
   if (!running()) return {};
-  TRY(stop_vm(services_, row_.id, {.guest_limit = request_.guest_limit}, progress_));
-  return {};
+  TRY(stop_vm(services_, row_.id, {.force = force, .guest_limit = request_.guest_limit},
+              progress_));
+  return services_.catalog->set_wanted(row_.id, true);
+}
+
+// An answer that was lost says nothing of what was done: the store is looked at.
+Rollover::Edit Rollover::change_keys(const std::vector<secure_boot::Change>& changes,
+                                     const attestation::KeyVariables& wanted) {
+  Result<sys::JsonObject> edited =
+      edit_secure_boot(services_, row_.id, changes, request_.actor, progress_);
+  if (edited.ok()) return {};
+  Edit edit{.outcome = Edit::Outcome::kUnknown, .error = std::move(edited).error()};
+  progress_.step("look at the variable store, since it was not said that it was changed");
+  Result<sys::JsonObject> answer =
+      ask_vm_keeper(services_, row_, {{"op", "secure_boot"}}, progress_);
+  if (!answer.ok()) return edit;
+  Result<secure_boot::SecureBootVariables> now = variables_of(*answer);
+  if (!now.ok()) return edit;
+  edit.outcome =
+      same_keys(key_variables(*now), wanted) ? Edit::Outcome::kChanged : Edit::Outcome::kUnchanged;
+  return edit;
+}
+
+// An edit is one record of the journal: what is not as wanted is as it was.
+Error Rollover::not_edited(Edit edit, const std::string& planned, bool was_running) {
+  Error error = std::move(edit.error);
+  if (edit.outcome == Edit::Outcome::kUnknown) {
+    error.effect =
+        "whether the keys were changed is not known, and the VM is stopped; what the "
+        "guest sealed opens either way";
+    error.mend = "holdfast secure-boot show " + row_.name + ", then the same command again or " +
+                 "holdfast secure-boot rollover " + row_.name + " --back";
+    return error;
+  }
+  drop_planned(planned);
+  error.effect = "the keys are as they were";
+  if (!was_running) return error;
+  Result<sys::JsonObject> started =
+      start_vm(services_, row_.id, {.actor = request_.actor}, progress_);
+  error.effect +=
+      started.ok() ? ", and the VM runs again" : "; the VM is stopped: " + started.error().cause;
+  if (!started.ok()) error.mend = "holdfast vm start " + row_.name;
+  return error;
 }
 
 Result<VerdictRow> Rollover::start() {
@@ -116,52 +232,38 @@ void Rollover::drop_planned(const std::string& id) {
   if (!dropped.ok()) log_error(dropped.error().describe());
 }
 
+// ---- Forward ----
+
 Result<sys::JsonObject> Rollover::forward() {
-  if (!running() && !request_.without_reseal) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row_.name + "\" does not run: its guest cannot reseal",
-                 .effect = "nothing was changed",
-                 .mend = "holdfast vm start " + row_.name +
-                         "; or, with the disk's recovery key at hand, --without-reseal"};
+  if (!running()) return not_running();
+  Result<KeyPlan> plan = planned();
+  if (!plan.ok()) {
+    // Perhaps by this command, when it broke off.
+    Result<RolloverRecord> begun = kept();
+    if (plan.error().code != ErrorCode::kExists || !begun.ok() || !begun->opens_under_both()) {
+      return std::move(plan).error();
+    }
+    return complete(*std::move(begun));
   }
-  progress_.step("predict what the changed keys will measure");
-  KeyPlan plan = TRY(services_.attestation->plan_keys(row_, request_.changes));
-  RolloverRecord record{.pcr7_before = plan.pcr7_now,
-                        .pcr7_after = plan.pcr7_then,
-                        .way_back = attestation::to_json(plan.way_back),
-                        .back = plan.back};
-  if (!request_.without_reseal) {
-    progress_.step("ask the guest to reseal for PCR 7 " + plan.pcr7_then.substr(0, 16) + "…");
-    TRY(reseal({"present", plan.pcr7_then}, 5s));
-    record.resealed = true;
-  }
-  progress_.step("save the variable store as it is");
-  TRY(ask_vm_keeper(services_, row_,
-                    {{"op", "secure_boot_save"}, {"name", std::string(kRolloverSaved)}},
-                    progress_));
-  TRY(keep(record));
-  for (const secure_boot::Change& change : request_.changes) {
-    TRY(services_.catalog->audit(request_.actor, "secure-boot rollover", row_.name,
-                                 secure_boot::describe(change)));
-  }
-  sys::JsonObject announced =
-      TRY(services_.attestation->announce(row_, plan.change, request_.actor));
-  std::string planned = TRY(sys::get_string(announced, "change"));
-  bool was_running = running();
-  if (Status stopped = stop(); !stopped.ok()) {
-    drop_planned(planned);
+  TRY(can_start_again());
+  RolloverRecord record = TRY(prepare(*plan));
+  std::string announced = TRY(announce(plan->change));
+  if (Status stopped = stop(false); !stopped.ok()) {
+    drop_planned(announced);
     return std::move(stopped).error().with_effect("the keys are as they were");
   }
-  Result<sys::JsonObject> edited =
-      edit_secure_boot(services_, row_.id, request_.changes, request_.actor, progress_);
-  if (!edited.ok()) {
-    drop_planned(planned);
-    if (was_running) static_cast<void>(start());
-    Error error = std::move(edited).error();
-    error.effect = "the keys are as they were";
-    return error;
+  Edit edit = change_keys(request_.changes, key_variables(plan->after));
+  if (edit.outcome != Edit::Outcome::kChanged) {
+    return not_edited(std::move(edit), announced, true);
   }
-  return finish(record, start());
+  return finish(std::move(record), start());
+}
+
+sys::JsonObject Rollover::outcome(const RolloverRecord& record, std::string_view verdict) const {
+  return {{"vm", row_.name},
+          {"verdict", verdict},
+          {"pcr7_before", record.pcr7_before},
+          {"pcr7_after", record.pcr7_after}};
 }
 
 // After the start: the guest needs the new value only, once it is known to be right.
@@ -181,11 +283,8 @@ Result<sys::JsonObject> Rollover::finish(RolloverRecord record, const Result<Ver
                  .effect = "the keys are changed; what the guest sealed opens under both",
                  .mend = mend};
   }
-  sys::JsonObject result{{"vm", row_.name},
-                         {"verdict", verdict->verdict},
-                         {"pcr7_before", record.pcr7_before},
-                         {"pcr7_after", record.pcr7_after},
-                         {"back", mend}};
+  sys::JsonObject result = outcome(record, verdict->verdict);
+  result["back"] = mend;
   if (record.resealed) {
     progress_.step("ask the guest to reseal for the new value alone");
     // Kept before the guest is asked: if its answer is lost, it may open under the new value alone,
@@ -200,94 +299,75 @@ Result<sys::JsonObject> Rollover::finish(RolloverRecord record, const Result<Ver
   return result;
 }
 
-Result<sys::JsonObject> Rollover::back() {
-  RolloverRecord record = TRY(kept());
-  attestation::PlannedChange change = TRY(attestation::planned_change_from(record.way_back));
-  // What the guest was never asked to give up still opens under the old value.
-  if (record.confirmed && !request_.without_reseal) {
-    if (!running()) {
-      return Error{.code = ErrorCode::kConflict,
-                   .cause = "VM \"" + row_.name + "\" does not run: its guest cannot reseal",
-                   .effect = "nothing was changed",
-                   .mend = "holdfast vm start " + row_.name +
-                           "; or, with the disk's recovery key at hand, --without-reseal"};
-    }
-    progress_.step("ask the guest to reseal for PCR 7 " + record.pcr7_before.substr(0, 16) + "…");
-    TRY(reseal({"present", record.pcr7_before}, 5s));
-    record.confirmed = false;
-    TRY(keep(record));
-  }
-  TRY(services_.catalog->audit(request_.actor, "secure-boot rollover --back", row_.name, ""));
-  change.announced = catalog_now();
-  change.expires = Micros(change.announced.value + uint64_t{7} * 86400 * 1'000'000);
-  sys::JsonObject announced = TRY(services_.attestation->announce(row_, change, request_.actor));
-  std::string planned = TRY(sys::get_string(announced, "change"));
-  if (Status stopped = stop(); !stopped.ok()) {
-    drop_planned(planned);
-    return std::move(stopped).error().with_effect("the keys are as they were");
-  }
-  // The keys alone: the store as a whole holds what the guest has written since.
-  Result<sys::JsonObject> edited =
-      edit_secure_boot(services_, row_.id, record.back, request_.actor, progress_);
-  if (!edited.ok()) {
-    drop_planned(planned);
-    return std::move(edited).error().with_effect("the keys are as they were");
-  }
-  std::swap(record.pcr7_before, record.pcr7_after);
-  Result<VerdictRow> verdict = start();
-  if (!verdict.ok()) return verdict.error();
-  sys::JsonObject result{{"vm", row_.name},
-                         {"verdict", verdict->verdict},
-                         {"pcr7_before", record.pcr7_before},
-                         {"pcr7_after", record.pcr7_after}};
-  if (record.resealed) {
-    progress_.step("ask the guest to reseal for the present value alone");
-    Status confirmed = reseal({"present"}, request_.guest_limit);
-    result["resealed"] = confirmed.ok();
-    if (!confirmed.ok())
-      result["note"] = "the other value still opens too: " + confirmed.error().cause;
-  }
-  TRY(services_.catalog->set_attestation(row_.id, AttestationPart::kRollover, ""));
-  return result;
+// ---- To its end ----
+
+Result<std::string> pcr7_of(const Services& services, VmId vm) {
+  sys::JsonObject answer =
+      TRY(ask_keeper(services.paths.run_file(vm, "control.sock"), {{"op", "pcrs"}}, 3s));
+  const sys::JsonObject& bank =
+      *TRY(sys::get_object(*TRY(sys::get_object(answer, "pcrs")), "sha256"));
+  return sys::get_string(bank, "7");
 }
 
-}  // namespace
-
-Result<RolloverRequest> parse_rollover(const sys::JsonObject& body) {
-  RolloverRequest request;
-  request.back = TRY(sys::get_bool_or(body, "back", false));
-  request.without_reseal = TRY(sys::get_bool_or(body, "without_reseal", false));
-  uint64_t seconds = TRY(sys::get_u64_or(body, "timeout_seconds", 120));
-  request.guest_limit = std::chrono::seconds(std::clamp<uint64_t>(seconds, 1, 3600));
-  if (request.back) return request;
-  request.changes = TRY(parse_changes(*TRY(sys::get_array(body, "changes"))));
-  return request;
+// What waited for a restart, or was broken off before the guest gave the old value up.
+Result<sys::JsonObject> Rollover::complete(RolloverRecord record) {
+  if (!running()) return not_running();
+  if (record.confirmed || !record.resealed) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "no roll-over of VM \"" + row_.name + "\" waits for its end",
+                 .effect = "nothing was changed",
+                 .mend = "holdfast secure-boot show " + row_.name};
+  }
+  const std::string now = TRY(pcr7_of(services_, row_.id));
+  if (now != record.pcr7_after) {
+    const bool old = now == record.pcr7_before;
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = old ? "VM \"" + row_.name + "\" has not been restarted since its keys were changed"
+                     : "PCR 7 is neither what it was nor what was predicted",
+        .effect = "the guest opens under the old value and the predicted one, as before",
+        .mend =
+            old ? "restart the guest, then holdfast secure-boot rollover " + row_.name + " --finish"
+                : "holdfast attest baseline diff " + row_.name + " says what differs"};
+  }
+  progress_.step("appraise the boot once more");
+  sys::JsonObject checked =
+      TRY(services_.attestation->check(row_, {.ask_guest = true, .actor = request_.actor}));
+  return finish(std::move(record), VerdictRow{.verdict = TRY(sys::get_string(checked, "verdict")),
+                                              .record = sys::to_text(checked)});
 }
 
 Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverRequest& request,
                                   Progress& progress) {
   Rollover rollover(services, TRY(services.catalog->vm(vm)), request, progress);
-  return request.back ? rollover.back() : rollover.forward();
+  switch (request.way) {
+    case RolloverWay::kForward:
+      return rollover.forward();
+    case RolloverWay::kInGuest:
+      return rollover.in_guest();
+    case RolloverWay::kFinish:
+      return rollover.complete(TRY(rollover.kept()));
+    case RolloverWay::kBack:
+      break;
+  }
+  return rollover.back();
 }
 
-sys::JsonObject to_json(const RolloverRecord& record) {
-  return {{"version", 1},
-          {"pcr7_before", record.pcr7_before},
-          {"pcr7_after", record.pcr7_after},
-          {"resealed", record.resealed},
-          {"confirmed", record.confirmed},
-          {"way_back", record.way_back},
-          {"back", to_json(record.back)}};
-}
-
-Result<RolloverRecord> parse_rollover_record(std::string_view text) {
-  sys::JsonObject json = TRY(sys::parse_json_object(text));
-  return RolloverRecord{.pcr7_before = TRY(sys::get_string(json, "pcr7_before")),
-                        .pcr7_after = TRY(sys::get_string(json, "pcr7_after")),
-                        .resealed = TRY(sys::get_bool(json, "resealed")),
-                        .confirmed = TRY(sys::get_bool(json, "confirmed")),
-                        .way_back = *TRY(sys::get_object(json, "way_back")),
-                        .back = TRY(parse_changes(*TRY(sys::get_array(json, "back"))))};
+void finish_rollover_if_due(Services& services, const VmRow& row, const sys::JsonObject& verdict) {
+  Result<AttestationRow> stored = services.catalog->attestation(row.id);
+  if (!stored.ok() || stored->rollover.empty()) return;
+  Result<RolloverRecord> record = parse_rollover_record(stored->rollover);
+  if (!record.ok() || !record->in_guest || !record->opens_under_both()) return;
+  Result<std::string> healthy = sys::get_string_or(verdict, "verdict", "");
+  if (!healthy.ok() || *healthy != "Healthy") return;
+  Result<std::string> pcr7 = pcr7_of(services, row.id);
+  if (!pcr7.ok() || *pcr7 != record->pcr7_after) return;  // not restarted yet
+  Result<uint64_t> job = services.jobs->submit(
+      "secure-boot-finish", row.name, [&services, vm = row.id](Progress& progress) {
+        return roll_over(services, vm, {.way = RolloverWay::kFinish, .actor = "holdfastd"},
+                         progress);
+      });
+  if (!job.ok()) log_info("VM " + row.name + ": " + job.error().cause);
 }
 
 }  // namespace hf::daemon

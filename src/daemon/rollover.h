@@ -7,8 +7,18 @@
 //   predict ─▶ guest reseals for both values ─▶ save store ─▶ announce ─▶ stop ─▶ edit ─▶ start
 //     ─▶ verdict is Healthy ─▶ guest reseals for the new value alone
 //
-// Until the guest has answered nothing is changed. docs/runbooks/secure-boot-rollover.md.
+// In the guest, by its own firmware, nothing is stopped: signed updates alone, and the rest waits
+// for the guest's next restart:
+//
+//   predict ─▶ guest reseals for both values ─▶ save store ─▶ announce ─▶ guest writes the updates
+//     ┄ restart ┄▶ verdict is Healthy ─▶ guest reseals for the new value alone
+//
+// Until the guest has answered nothing is changed. Whatever breaks off in between, the guest opens
+// under the old value and the new: the same command, or --finish, ends it; --back takes it back.
+// docs/runbooks/secure-boot-rollover.md.
 #pragma once
+
+#include <map>
 
 #include "daemon/services.h"
 #include "secure_boot/change.h"
@@ -20,9 +30,16 @@ namespace hf::daemon {
 inline constexpr std::string_view kResealHook = "/etc/holdfast/reseal";
 inline constexpr std::string_view kRolloverSaved = "before-rollover";  // name of the saved store
 
+enum class RolloverWay {
+  kForward,
+  kInGuest,  // forward, by signed updates that the running guest's firmware takes
+  kFinish,   // what waits for a restart, or was broken off
+  kBack,     // to what the last roll-over saved
+};
+
 struct RolloverRequest {
+  RolloverWay way = RolloverWay::kForward;
   std::vector<secure_boot::Change> changes;
-  bool back = false;            // to what the last roll-over saved
   bool without_reseal = false;  // the operator has the recovery key at hand
   std::chrono::seconds guest_limit{120};
   std::string actor;
@@ -38,10 +55,20 @@ struct RolloverRecord {
   std::string pcr7_after;
   bool resealed = false;     // the guest was asked to reseal for both
   bool confirmed = false;    // the guest was asked to open under the new value alone
+  bool in_guest = false;     // the new value comes with the guest's next restart
   sys::JsonObject way_back;  // the planned change that going back is (attestation/baseline.h)
   std::vector<secure_boot::Change> back;
+  // By variable, what the roll-over made of it: SHA-256, hex; empty: it is gone.
+  std::map<std::string, std::string> made;
+
+  // What the guest sealed opens under the old value and under the new.
+  bool opens_under_both() const { return resealed && !confirmed; }
 };
 sys::JsonObject to_json(const RolloverRecord& record);
 Result<RolloverRecord> parse_rollover_record(std::string_view text);
+
+// After a verdict: ends a roll-over in the guest once the restart that it waited for has come, as a
+// job. Asks nobody where there is nothing to end.
+void finish_rollover_if_due(Services& services, const VmRow& row, const sys::JsonObject& verdict);
 
 }  // namespace hf::daemon

@@ -18,7 +18,7 @@ TEST(Rollover, wants_changes_unless_it_goes_back) {
   EXPECT_FALSE(parse(R"({"changes":[{"variable":"Boot0000","action":"delete"}]})").ok());
   Result<RolloverRequest> back = parse(R"({"back":true,"timeout_seconds":0})");
   ASSERT_TRUE(back.ok());
-  EXPECT_TRUE(back->back);
+  EXPECT_EQ(back->way, RolloverWay::kBack);
   EXPECT_EQ(back->guest_limit.count(), 1);
   Result<RolloverRequest> off = parse(R"({"changes":[{"variable":"dbx","action":"delete"}]})");
   ASSERT_TRUE(off.ok()) << off.error().describe();
@@ -26,14 +26,35 @@ TEST(Rollover, wants_changes_unless_it_goes_back) {
   EXPECT_FALSE(off->without_reseal);
 }
 
+TEST(Rollover, goes_one_way_and_in_the_guest_by_signed_updates_only) {
+  EXPECT_EQ(parse(R"({"finish":true})")->way, RolloverWay::kFinish);
+  EXPECT_FALSE(parse(R"({"finish":true,"back":true})").ok());
+  Result<RolloverRequest> unsigned_change =
+      parse(R"({"in_guest":true,"changes":[{"variable":"dbx","action":"delete"}]})");
+  ASSERT_FALSE(unsigned_change.ok());
+  EXPECT_NE(unsigned_change.error().mend.find("sign-update"), std::string::npos);
+}
+
+// A record of before the members that came later.
+TEST(Rollover, an_older_record_is_read) {
+  Result<RolloverRecord> old = parse_rollover_record(
+      R"({"version":1,"pcr7_before":"aa","pcr7_after":"bb","resealed":true,"confirmed":false,)"
+      R"("way_back":{},"back":[{"variable":"dbx","action":"delete"}]})");
+  ASSERT_TRUE(old.ok()) << old.error().describe();
+  EXPECT_FALSE(old->in_guest);
+  EXPECT_TRUE(old->made.empty());
+  EXPECT_TRUE(old->opens_under_both());
+}
+
 TEST(Rollover, its_record_survives_json) {
-  RolloverRecord record{
-      .pcr7_before = "aa",
-      .pcr7_after = "bb",
-      .resealed = true,
-      .confirmed = false,
-      .way_back = {{"why", "back"}},
-      .back = {{.variable = "dbx", .action = secure_boot::ChangeAction::kDelete}}};
+  RolloverRecord record{.pcr7_before = "aa",
+                        .pcr7_after = "bb",
+                        .resealed = true,
+                        .confirmed = false,
+                        .in_guest = true,
+                        .way_back = {{"why", "back"}},
+                        .back = {{.variable = "dbx", .action = secure_boot::ChangeAction::kDelete}},
+                        .made = {{"dbx", "cc"}, {"KEK", ""}}};
   Result<RolloverRecord> again = parse_rollover_record(sys::to_text(to_json(record)));
   ASSERT_TRUE(again.ok()) << again.error().describe();
   EXPECT_EQ(again->pcr7_before, "aa");
@@ -41,6 +62,8 @@ TEST(Rollover, its_record_survives_json) {
   EXPECT_FALSE(again->confirmed);
   EXPECT_EQ(sys::to_text(again->way_back), R"({"why":"back"})");
   EXPECT_EQ(again->back, record.back);
+  EXPECT_EQ(again->made, record.made);
+  EXPECT_TRUE(again->in_guest);
 }
 
 TEST(SecureBootVm, reads_what_a_keeper_says) {

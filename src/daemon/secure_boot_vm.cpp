@@ -22,8 +22,10 @@ Status require_stopped(Services& services, const VmRow& row) {
   return Error{.code = ErrorCode::kConflict,
                .cause = "VM \"" + row.name + "\" runs",
                .effect = "its Secure Boot keys were not changed",
-               .mend = "holdfast vm stop " + row.name + ", or holdfast secure-boot rollover " +
-                       row.name + " which stops and starts it"};
+               .mend = "holdfast secure-boot rollover " + row.name +
+                       ", which reseals, stops and starts it, or with --in-guest does not stop it; "
+                       "or holdfast vm stop " +
+                       row.name};
 }
 
 // Ends the keeper that was started for a question, however the answer turned out.

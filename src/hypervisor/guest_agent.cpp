@@ -223,12 +223,14 @@ Result<Bytes> GuestAgent::read_file(const std::string& path, size_t bytes_max, M
 }
 
 Result<GuestRun> GuestAgent::run(const std::string& program,
-                                 const std::vector<std::string>& arguments, Millis limit) {
+                                 const std::vector<std::string>& arguments, Millis limit,
+                                 ByteSpan input) {
   Deadline deadline = std::chrono::steady_clock::now() + limit;
   sys::JsonArray words;
   for (const std::string& word : arguments) words.emplace_back(word);
-  sys::JsonValue started = TRY(execute(
-      "guest-exec", {{"path", program}, {"arg", std::move(words)}, {"capture-output", true}}));
+  sys::JsonObject wanted{{"path", program}, {"arg", std::move(words)}, {"capture-output", true}};
+  if (!input.empty()) wanted["input-data"] = base64_encode(input);
+  sys::JsonValue started = TRY(execute("guest-exec", wanted));
   if (!started.is_object()) return odd_answer("guest-exec");
   int64_t pid = TRY(sys::get_i64(started.get_object(), "pid"));
   while (true) {

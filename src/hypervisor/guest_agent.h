@@ -55,8 +55,9 @@ class GuestAgent {
   Result<Bytes> read_file(const std::string& path, size_t bytes_max = kGuestFileMax,
                           Millis limit = kGuestFileLimit);
   // Runs a program (no shell) and waits for its end, `limit` at most (kTimeout: it may run on).
+  // `input` comes on its standard input.
   Result<GuestRun> run(const std::string& program, const std::vector<std::string>& arguments,
-                       Millis limit);
+                       Millis limit, ByteSpan input = {});
   Result<sys::JsonValue> execute(const std::string& command, const sys::JsonObject& arguments = {});
 
   void disconnect();

@@ -70,10 +70,8 @@ Result<SignatureDatabase> database_of(const VariableStore& store, KeyVariable va
 }
 
 // What it is signed as: variable and kind are part of what is signed.
-Result<Found> find_target(const VariableStore& store, std::optional<KeyVariable> wanted,
-                          const AuthenticatedUpdate& update) {
-  const SignatureDatabase pk = TRY(database_of(store, KeyVariable::kPk));
-  const SignatureDatabase kek = TRY(database_of(store, KeyVariable::kKek));
+Result<Found> find_target(const SignatureDatabase& pk, const SignatureDatabase& kek,
+                          std::optional<KeyVariable> wanted, const AuthenticatedUpdate& update) {
   std::optional<Error> last;
   for (KeyVariable variable :
        {KeyVariable::kDbx, KeyVariable::kDb, KeyVariable::kKek, KeyVariable::kPk}) {
@@ -179,6 +177,18 @@ Result<AuthenticatedUpdate> sign_update(KeyVariable variable, UpdateKind kind, c
   return update;
 }
 
+Result<UpdateTarget> update_target(ByteSpan bytes, const SecureBootVariables& keys) {
+  const AuthenticatedUpdate update = TRY(parse_update(bytes));
+  auto database = [](const std::optional<Bytes>& lists) {
+    return lists ? SignatureDatabase::parse(*lists)
+                 : Result<SignatureDatabase>(SignatureDatabase());
+  };
+  const Found found =
+      TRY(find_target(TRY_CONTEXT(database(keys.pk), "PK"), TRY_CONTEXT(database(keys.kek), "KEK"),
+                      std::nullopt, update));
+  return UpdateTarget{.variable = found.variable, .kind = found.kind};
+}
+
 Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariable> variable,
                                    ByteSpan bytes) {
   const AuthenticatedUpdate update = TRY(parse_update(bytes));
@@ -191,7 +201,9 @@ Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariab
                      "holdfast secure-boot append TARGET VARIABLE FILE, which takes an "
                      "update's content on your word"};
   }
-  const Found found = TRY(find_target(store, variable, update));
+  const Found found =
+      TRY(find_target(TRY(database_of(store, KeyVariable::kPk)),
+                      TRY(database_of(store, KeyVariable::kKek)), variable, update));
   TRY(check_firmware_takes(value, found.variable == KeyVariable::kPk));
   const KeyVariableName& name = name_of(found.variable);
   const Variable* held = store.find(name.vendor, name.name);

@@ -65,6 +65,14 @@ struct UpdateSigner {
 Result<AuthenticatedUpdate> sign_update(KeyVariable variable, UpdateKind kind, const EfiTime& time,
                                         ByteSpan value, const UpdateSigner& signer);
 
+// What the update is of, found from the signature: variable and kind are part of what is signed.
+// kWrongKey: it is signed for nothing that these keys obey.
+struct UpdateTarget {
+  KeyVariable variable{};
+  UpdateKind kind{};
+};
+Result<UpdateTarget> update_target(ByteSpan update, const SecureBootVariables& keys);
+
 struct AppliedUpdate {
   KeyVariable variable{};
   UpdateKind kind{};

@@ -3,16 +3,20 @@
 # needs: qemu-2
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """Microsoft's 2011 certificates give way to those of 2023 in a running VM whose disk is sealed to PCR 7, and no step
-locks it out: 2011, both, 2023 alone, back; then a signed update of dbx. Each time the guest reseals for the PCR 7 that
-was predicted before it was measured, unlocks its disk, and the boot is Healthy. When no agent answers, the operation
-ends before anything has changed.
+locks it out: 2011, both, 2023 alone, back; then a signed update of dbx, with the VM stopped for it, and one that the
+guest's own firmware takes while it runs. Each time the guest reseals for the PCR 7 that was predicted before it was
+measured, unlocks its disk, and the boot is Healthy. The daemon's death in between, a change by another hand since, and
+a way back after --without-reseal lock nobody out. When no agent answers, the operation ends before anything has
+changed.
 
 HOLDFAST_ROLLOVERS=n (environment) sets how often the round is made; 1 by default, 20 in script/nightly.
 """
 
+import base64
 import json
 import os
 import signal
+import struct
 import time
 
 from lib import probe, uefi_vars
@@ -54,13 +58,65 @@ class Rollover:
         check(self.pcr7() == result["pcr7_after"] != result["pcr7_before"],
               f"{what}: PCR 7 is what was predicted; {time.monotonic() - started:.0f} s")
 
-    def update_dbx(self, key):
-        """An entry more, as its vendor would send it: signed by a key in KEK."""
-        (self.directory / "entry").write_bytes(uefi_vars.hash_list(os.urandom(32)))
+    def dbx_update(self, key):
+        """An entry more, as its vendor would send it: signed by a key in KEK. The file, and the entry's digest."""
+        digest = os.urandom(32)
+        (self.directory / "entry").write_bytes(uefi_vars.hash_list(digest))
         update = self.directory / "dbx.update"
         run([*self.site.argv("secure-boot", "sign-update", "dbx", self.directory / "entry"), "--append", "--key", key,
              "--certificate", self.kek, "--out", update])
-        self.roll("an update of dbx", "--update", update)
+        return update, digest
+
+    def update_dbx(self, key):
+        self.roll("an update of dbx", "--update", self.dbx_update(key)[0])
+
+    def dbx(self):
+        return base64.b64decode(self.site.json("secure-boot", "show", VM)["state"]["dbx"])
+
+    def refused(self, what, *words, cause="", effect="nothing was changed"):
+        before = self.dbx()
+        try:
+            self.site.cli("secure-boot", "rollover", VM, *words, timeout=240)
+        except CliError as refused:
+            parts = refused.parts()
+            check(cause in parts["cause"] and effect in parts["effect"], f"{what}: {parts['cause']}")
+            check(self.dbx() == before, f"{what}: the keys are as they were")
+        else:
+            raise Failure(f"{what}: it was not refused")
+
+    def update_in_guest(self, key):
+        """The running guest's firmware takes the update; the guest's next restart measures it, and the rest follows."""
+        update, digest = self.dbx_update(key)
+        qemu = self.site.qemu_pid(VM)
+        result = self.site.json("secure-boot", "rollover", VM, "--update", update, "--in-guest", timeout=240)
+        result = result.get("result", result)
+        check(result["verdict"] == "pending" and result["resealed"], f"in the guest: {result['note']}")
+        check(digest in self.dbx() and self.site.qemu_pid(VM) == qemu, "in the guest: dbx has the entry, the VM ran on")
+        self.refused("an end before the restart", "--finish", cause="has not been restarted",
+                     effect="opens under the old value and the predicted one")
+        self.restart_inside()
+        self.unlocked("in the guest: after its restart")
+        check(self.pcr7() == result["pcr7_after"] != result["pcr7_before"], "in the guest: PCR 7 is what was predicted")
+        ended = wait_until(lambda: [job for job in self.site.json("job", "list")
+                                    if job["kind"] == "secure-boot-finish" and job["state"] == "done"],
+                           120, "the roll-over in the guest is brought to its end by itself")
+        check(ended[0]["result"]["resealed"], "in the guest: resealed for the new value alone, asked by nobody")
+
+    def restart_inside(self):
+        agent = Agent(self.site.run_dir(VM) / "qga.sock")
+        agent.call("guest-exec", path="/bin/sh", arg=["-c", "sleep 1; exec /bin/probe reboot"])
+        agent.close()
+
+    def back_would_lose(self, key):
+        """Another hand adds to dbx after a roll-over of it: going back would take that away, and is refused."""
+        update, _ = self.dbx_update(key)
+        payload = struct.pack("<I", 0x67) + update.read_bytes()
+        agent = Agent(self.site.run_dir(VM) / "qga.sock")
+        agent.write("/run/update", payload)
+        variable = "/sys/firmware/efi/efivars/dbx-d719b2cb-3d3a-4596-a3bc-dad00e67656f"
+        agent.run("/bin/sh", "-c", f"chattr -i {variable}; dd if=/run/update of={variable} bs=2M conv=notrunc")
+        agent.close()
+        self.refused("a way back over newer revocations", "--back", cause="dbx was changed after the roll-over")
 
     def daemon_dies_then_back(self):
         """The daemon dies after the guest was asked to give the old value up, and never hears its answer."""
@@ -118,6 +174,8 @@ def test(directory):
                     work.roll(f"round {number}: 2011 alone", "--to", "microsoft-2011")
             work.daemon_dies_then_back()
             work.update_dbx(kek_key)
+            work.update_in_guest(kek_key)
+            work.back_would_lose(kek_key)
             work.refused_without_agent()
             check(not work.boots.unhealthy_so_far(), f"{ROUNDS} round(s): 0 lock-outs, no boot was Unhealthy")
         finally:

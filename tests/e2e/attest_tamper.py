@@ -60,6 +60,7 @@ class Case:
         expect_reasons(record, what, *wanted)
         step(f"ok: {what}, {record['after_hand_over_ms']} ms after the hand-over: {record['summary']}")
         disk.restore()
+        return record
 
     def not_started(self, what, variant):
         """The firmware finds nothing that it may start; no verdict says that this is well."""
@@ -70,7 +71,14 @@ class Case:
         self.console().wait_for(r"failed to load .*: Access Denied", 60, unless=r"^HF (GRUB|BOOT)")
         record = self.boots.check()
         check(record["verdict"] != "Healthy", f"{what} does not boot, and is not Healthy: {record['summary']}")
+        report, refused = self.vm_check()
+        check(report["boots"] == "no" and "BOOTX64.EFI" in refused, f"{what}: vm check of the running VM says so: {refused}")
         disk.restore()
+
+    def vm_check(self):
+        """What `vm check` of the VM says of its disk as it is: the report, and why it would not boot."""
+        done = run(self.site.argv("vm", "check", VM, "-o", "json"), check=False)
+        return json.loads(done.stdout), done.stderr if done.returncode else ""
 
     def console(self):
         self.boot_number += 1
@@ -149,7 +157,10 @@ def test(directory):
             check_evidence(site, directory)
 
             case.tampered("another kernel and command line", ("other-kernel", "other-cmdline"),
-                          ("program_changed", "Linux kernel", "extend"), ("command_line_changed", "kernel command line"))
+                          ("program_changed", "vmlinuz", "signed by Debian Secure Boot", "extend"),
+                          ("command_line_changed", "kernel command line"))
+            report, _ = case.vm_check()
+            check(report["boots"] == "yes" and report["running"], f"vm check of the running VM: {report['summary']}")
             case.tampered("another GRUB, signed by Debian too", ("other-grub",), ("program_changed", "GRUB", "extend"))
             case.boots.off()
             site.cli("secure-boot", "save", VM, SAVED)

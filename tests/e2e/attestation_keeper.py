@@ -400,6 +400,36 @@ def bad_requests(keeper):
     check("\nSeccomp:\t2\n" in status and "\nNoNewPrivs:\t1\n" in status, "the keeper did all this within its sandbox")
 
 
+def reads_boot_files(keeper, directory):
+    """By ticket: what stands on the disk after the question, whatever is written meanwhile."""
+    def read():
+        ticket = answer(keeper, "boot_files")["ticket"]
+        return wait_until(lambda: (found := answer(keeper, "boot_files", ticket=ticket))["reading"] is False and found, 30,
+                          "a reading of the boot files", interval=0.05)
+
+    blank = read()
+    check(blank["report"]["boots"] == "no" and json.loads(blank["knowledge"])["files"] == [], "a blank disk boots nothing, and says so")
+    check(refused_code(keeper, "boot_files", ticket=10**6) == refused_code(keeper, "boot_files", ticket=0) == "conflict"
+          and refused_code(keeper, "boot_files", ticket="x") == "invalid_argument", "no such ticket")
+    esp = directory / "esp.img"
+    run(["truncate", "-s", "14M", esp])
+    run(["mkfs.vfat", "--invariant", esp])
+    run(["mmd", "-i", esp, "::EFI", "::EFI/BOOT", "::EFI/debian"])
+    run(["mcopy", "-i", esp, "/usr/lib/shim/shimx64.efi.signed", "::EFI/BOOT/BOOTX64.EFI"])
+    # A script that would grow without end, with bytes that no JSON holds.
+    (directory / "grub.cfg").write_bytes(b"set a=xxxxxxxx\xff\n" + b"set a=$a$a\n" * 60 + b"linux /$a \x1b[31m\xfe\n")
+    run(["mcopy", "-i", esp, directory / "grub.cfg", "::EFI/debian/grub.cfg"])
+    run(["mcopy", "-i", esp, "/usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed", "::EFI/BOOT/grubx64.efi"])
+    run(["nbdcopy", esp, f"nbd+unix:///disk1?socket={keeper.socket_path('disk1')}"])
+    found = read()
+    signers = [signer for file in json.loads(found["knowledge"])["files"] for signer in file["signers"]]
+    check(any("Microsoft" in signer for signer in signers) and any("Debian" in signer for signer in signers),
+          f"boot files on it are read and named, {found['bytes']} bytes of the disk, though a script on it grows without end")
+    for _ in range(50):
+        answer(keeper, "boot_files")
+    check(answer(keeper, "status")["state"] == "serving", "questions that nobody waits for are one reading")
+
+
 def old_journal_without_a_store(processes, vault, site, directory):
     plain_directory = directory / "plain"
     plain_directory.mkdir()
@@ -407,7 +437,8 @@ def old_journal_without_a_store(processes, vault, site, directory):
     plain.create(uefi_template="")
     plain.start()
     plain.wait_serving()
-    check(refused_code(plain, "measurements") == refused_code(plain, "quote") == refused_code(plain, "secure_boot") == "unsupported",
+    check(refused_code(plain, "measurements") == refused_code(plain, "quote") == refused_code(plain, "secure_boot")
+          == refused_code(plain, "boot_files") == "unsupported",
           "a VM without vTPM and variable store says so")
     answer(plain, "attestation_put", data=b64(b"policy"))
     plain.stop()
@@ -444,6 +475,7 @@ def test(directory):
         quote(keeper, directory)
         step("ok: the enrolled key quotes after kills and restarts")
         bad_requests(keeper)
+        reads_boot_files(keeper, directory)
         machine.unplug()
         another_tpm_is_refused(processes, vault, site, keeper, directory)
         old_journal_without_a_store(processes, vault, site, directory)

@@ -1,0 +1,71 @@
+// Shared by rollover*.cpp only.
+#pragma once
+
+#include "daemon/attestation.h"
+#include "daemon/rollover.h"
+
+namespace hf::daemon {
+
+// One VM's roll-over, step by step.
+class Rollover {
+ public:
+  Rollover(Services& services, VmRow row, const RolloverRequest& request, Progress& progress)
+      : services_(services), row_(std::move(row)), request_(request), progress_(progress) {}
+
+  Result<sys::JsonObject> forward();
+  Result<sys::JsonObject> in_guest();
+  Result<sys::JsonObject> complete(RolloverRecord record);
+  Result<sys::JsonObject> back();
+  Result<RolloverRecord> kept();
+
+ private:
+  struct Edit {
+    enum class Outcome { kChanged, kUnchanged, kUnknown } outcome = Outcome::kChanged;
+    Error error;  // unless kChanged
+  };
+  struct WayBack {
+    attestation::PlannedChange change;
+    bool force_off = false;  // no operating system runs that could be asked to shut down
+  };
+
+  bool running() const { return services_.units->running(qemu_unit(row_.id)); }
+  Error not_running() const;
+  Status can_start_again();
+  Result<KeyPlan> planned();
+  Result<RolloverRecord> prepare(const KeyPlan& plan);
+  Result<std::string> announce(attestation::PlannedChange change);
+  Status reseal(const std::vector<std::string>& values, std::chrono::seconds agent_within);
+  Status keep(const RolloverRecord& record);
+  Status stop(bool force);
+  Edit change_keys(const std::vector<secure_boot::Change>& changes,
+                   const attestation::KeyVariables& wanted);
+  Error not_edited(Edit edit, const std::string& planned, bool was_running);
+  Result<VerdictRow> start();
+  void drop_planned(const std::string& id);
+  Status push(const std::vector<secure_boot::Change>& changes, const KeyPlan& plan);
+  Result<sys::JsonObject> as_found(RolloverRecord record, const KeyPlan& plan,
+                                   const std::string& planned);
+  Result<sys::JsonObject> finish(RolloverRecord record, const Result<VerdictRow>& verdict);
+  Status as_rolled(const RolloverRecord& record);
+  Result<WayBack> plan_back(RolloverRecord& record);
+  Result<sys::JsonObject> finish_back(const RolloverRecord& record,
+                                      const Result<VerdictRow>& verdict);
+  sys::JsonObject outcome(const RolloverRecord& record, std::string_view verdict) const;
+
+  Services& services_;
+  VmRow row_;
+  const RolloverRequest& request_;
+  Progress& progress_;
+};
+
+// A variable's content by its digest, hex; empty: there is none.
+std::string digest_in(const attestation::KeyVariables& variables, std::string_view name);
+// Whether what a roll-over changes is the same in both.
+bool same_keys(const attestation::KeyVariables& a, const attestation::KeyVariables& b);
+// By variable, what becomes of those that `plan` changes.
+std::map<std::string, std::string> made_by(const KeyPlan& plan);
+Error nothing_changed(Error error, std::string mend);
+// SHA-256, hex, as the keeper reads it off the vTPM.
+Result<std::string> pcr7_of(const Services& services, VmId vm);
+
+}  // namespace hf::daemon
