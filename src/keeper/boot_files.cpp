@@ -102,6 +102,8 @@ Result<sys::JsonObject> BootFiles::read() {
   secure_boot::PreflightInput input =
       TRY(secure_boot::preflight_input_of(store, "the VM's own keys"));
   input.bytes_max = kBootFilesBytesMax;
+  input.hashed_bytes_max = kBootFilesBytesMax * secure_boot::kHashedPerByteRead;
+  input.stop = [this] { return stopping_.load(); };
   DiskSource disk(*this);
   const secure_boot::PreflightReport report = TRY(secure_boot::preflight(disk, input));
   if (stopping_) return Error{.code = ErrorCode::kUnavailable, .cause = "the keeper is stopping"};
