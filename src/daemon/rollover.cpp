@@ -20,7 +20,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kAgentLimit = 3s;
+constexpr auto kAgentAnswers = 3s;
 constexpr auto kHookLimit = 120s;
 constexpr auto kVerdictLimit = 180s;
 
@@ -138,7 +138,7 @@ Status Rollover::reseal(const std::vector<std::string>& values, std::chrono::sec
                  .effect = "nothing was changed",
                  .mend = mend};
   }
-  hypervisor::GuestAgent agent(services_.paths.run_file(row_.id, "qga.sock"), kAgentLimit);
+  hypervisor::GuestAgent agent(services_.paths.run_file(row_.id, "qga.sock"), kAgentAnswers);
   auto end = std::chrono::steady_clock::now() + agent_within;
   Status there = agent.ping();
   while (!there.ok() && std::chrono::steady_clock::now() < end) {

@@ -9,7 +9,7 @@ namespace hf::daemon {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr auto kAgentLimit = 3s;
+constexpr auto kAgentAnswers = 3s;
 constexpr auto kPushLimit = 60s;
 }  // namespace
 
@@ -54,7 +54,7 @@ Result<sys::JsonObject> Rollover::in_guest() {
 }
 
 Status Rollover::push(const std::vector<secure_boot::Change>& changes, const KeyPlan& plan) {
-  hypervisor::GuestAgent agent(services_.paths.run_file(row_.id, "qga.sock"), kAgentLimit);
+  hypervisor::GuestAgent agent(services_.paths.run_file(row_.id, "qga.sock"), kAgentAnswers);
   for (const secure_boot::Change& change : changes) {
     const secure_boot::UpdateTarget target =
         TRY(secure_boot::update_target(change.data, plan.before));

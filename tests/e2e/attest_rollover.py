@@ -21,7 +21,7 @@ import time
 
 from lib import probe, uefi_vars
 from lib.agent import Agent
-from lib.attest import Boots, expect_healthy
+from lib.attest import Boots, expect_healthy, rest
 from lib.process import Failure, Processes, run, wait_until
 from lib.report import check, main
 from lib.site import CliError, Site
@@ -71,7 +71,10 @@ class Rollover:
         self.roll("an update of dbx", "--update", self.dbx_update(key)[0])
 
     def dbx(self):
-        return base64.b64decode(self.site.json("secure-boot", "show", VM)["state"]["dbx"])
+        status, shown = rest(self.site, "GET", f"/v1/vms/{VM}/secure-boot")
+        if status != 200:
+            raise Failure(f"secure-boot of {VM}: {status} {shown}")
+        return base64.b64decode(shown["state"]["dbx"])
 
     def refused(self, what, *words, cause="", effect="nothing was changed"):
         before = self.dbx()
