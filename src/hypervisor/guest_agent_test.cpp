@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "base/base64.h"
+#include "hypervisor/guest_variables.h"
 #include "sys/bounded_io.h"
 
 namespace hf::hypervisor {
@@ -233,6 +234,43 @@ TEST_F(GuestAgentTest, nonsense_is_an_error_and_never_taken_for_an_answer) {
     }
     join();
   }
+}
+
+// What the guest is asked to run, and how that ended.
+TEST_F(GuestAgentTest, a_variable_is_written_with_its_attributes_in_front) {
+  std::string input;
+  std::string file;
+  serve([&](const sys::JsonObject& request) -> std::string {
+    if (command(request) == "guest-exec") {
+      const sys::JsonObject& arguments = *sys::get_object(request, "arguments").value();
+      input = *sys::get_string(arguments, "input-data");
+      file = std::string(sys::get_array(arguments, "arg").value()->back().as_string());
+      return "{\"return\": {\"pid\": 7}}\n";
+    }
+    return "{\"return\": {\"exited\": true, \"exitcode\": 0}}\n";
+  });
+  GuestAgent agent(path(), 2s);
+  Status written = write_efi_variable(
+      agent, {.file = "dbx-d719b2cb", .attributes = 0x67, .data = Bytes(3, std::byte{9})}, 2s);
+  EXPECT_TRUE(written.ok()) << written.error().describe();
+  agent.disconnect();
+  join();
+  EXPECT_EQ(file, "dbx-d719b2cb");
+  EXPECT_EQ(to_hex(*base64_decode(input)), "67000000090909");
+}
+
+TEST_F(GuestAgentTest, a_variable_that_the_firmware_refuses_is_told_in_the_guests_cleaned_words) {
+  serve([](const sys::JsonObject& request) -> std::string {
+    if (command(request) == "guest-exec") return "{\"return\": {\"pid\": 7}}\n";
+    return "{\"return\": {\"exited\": true, \"exitcode\": 1, \"err-data\": \"" +
+           base64_encode(as_bytes("dd: \x1b[31mPermission denied\xff")) + "\"}}\n";
+  });
+  GuestAgent agent(path(), 2s);
+  Status written = write_efi_variable(agent, {.file = "db-d719b2cb", .data = Bytes(1)}, 2s);
+  ASSERT_FALSE(written.ok());
+  EXPECT_EQ(written.error().code, ErrorCode::kConflict);
+  EXPECT_NE(written.error().cause.find("dd:  [31mPermission denied?"), std::string::npos)
+      << written.error().cause;
 }
 
 }  // namespace

@@ -147,6 +147,24 @@ TEST_F(AuthenticatedUpdates, are_bound_to_their_variable_and_kind) {
             "vouches for");
 }
 
+// A running guest has to say both to its firmware.
+TEST_F(AuthenticatedUpdates, tell_their_variable_and_kind) {
+  const SecureBootVariables keys = secure_boot_variables(store_);
+  for (UpdateKind kind : {UpdateKind::kAppend, UpdateKind::kReplace}) {
+    auto target = update_target(
+        signed_update(KeyVariable::kDbx, kind, kLater, digests({digest(7)}), kek()), keys);
+    ASSERT_TRUE(target.ok()) << target.error().cause;
+    EXPECT_EQ(target->variable, KeyVariable::kDbx);
+    EXPECT_EQ(target->kind, kind);
+  }
+  auto strange = update_target(signed_update(KeyVariable::kDbx, UpdateKind::kAppend, kLater,
+                                             digests({digest(7)}), stranger()),
+                               keys);
+  ASSERT_FALSE(strange.ok());
+  EXPECT_EQ(strange.error().code, ErrorCode::kWrongKey);
+  EXPECT_FALSE(update_target(digests({digest(7)}), keys).ok());
+}
+
 TEST_F(AuthenticatedUpdates, with_nothing_in_it_deletes) {
   const Bytes update = signed_update(KeyVariable::kDb, UpdateKind::kReplace, kLater, {}, kek());
   ASSERT_TRUE(apply_update(store_, KeyVariable::kDb, update).ok());
