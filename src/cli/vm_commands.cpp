@@ -68,6 +68,7 @@ Status vm_list(const Context& context) {
   print_rows(context, vms.as_array(),
              {{"NAME", "name"},
               {"STATE", "state"},
+              {"BOOT", "boot"},
               {"SECURITY", "security_type"},
               {"CPUS", "cpus"},
               {"MEMORY MiB", "memory_mib"},

@@ -281,6 +281,14 @@ sys::JsonObject history_entry(const VerdictRow& row) {
 
 }  // namespace
 
+Result<std::optional<std::string>> Attestation::verdict_now(const VmRow& row) {
+  if (!TRY(parse_definition(row.definition)).vtpm) return std::optional<std::string>();
+  std::vector<VerdictRow> newest = TRY(services_.catalog->verdicts(row.id, 1));
+  std::shared_ptr<Watched> watched = find(row.id);
+  const bool past = !newest.empty() && watched != nullptr && watched->is_past(newest.front());
+  return std::optional<std::string>(newest.empty() || past ? "Unknown" : newest.front().verdict);
+}
+
 Result<sys::JsonObject> Attestation::show(const VmRow& row) {
   VmDefinition definition = TRY(parse_definition(row.definition));
   std::vector<VerdictRow> verdicts = TRY(services_.catalog->verdicts(row.id));

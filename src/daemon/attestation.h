@@ -84,6 +84,9 @@ class Attestation {
   Result<sys::JsonObject> check(const VmRow& row, const CheckRequest& request);
   // What a verifier elsewhere needs: quote over `nonce`, key with certificate, log, record.
   Result<sys::JsonObject> evidence(const VmRow& row, ByteSpan nonce);  // 8 to 64 bytes
+  // Of the present boot, or of the last while the VM is off: "Healthy", "Unhealthy", "Unknown".
+  // nullopt: nothing measures its boots.
+  Result<std::optional<std::string>> verdict_now(const VmRow& row);
   // The newest verdict, since when it is so, and the history. Unknown, and no token, while a boot
   // runs that was not appraised yet.
   Result<sys::JsonObject> show(const VmRow& row);

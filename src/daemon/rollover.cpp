@@ -105,7 +105,7 @@ Result<RolloverRecord> Rollover::prepare(const KeyPlan& plan) {
                         .made = made_by(plan)};
   if (!request_.without_reseal) {
     progress_.step("ask the guest to reseal for PCR 7 " + plan.pcr7_then.substr(0, 16) + "…");
-    TRY(reseal({"present", plan.pcr7_then}, 5s));
+    TRY(reseal({"present", plan.pcr7_then}, kAgentWithin));
     record.resealed = true;
   }
   progress_.step("save the variable store as it is");

@@ -64,7 +64,7 @@ Result<Rollover::WayBack> Rollover::plan_back(RolloverRecord& record) {
   TRY(can_start_again());
   if (record.opens_under_both() && plan->pcr7_then == record.pcr7_before) return way;
   progress_.step("ask the guest to reseal for PCR 7 " + plan->pcr7_then.substr(0, 16) + "…");
-  TRY(reseal({"present", plan->pcr7_then}, 5s));
+  TRY(reseal({"present", plan->pcr7_then}, kAgentWithin));
   record.pcr7_before = plan->pcr7_then;
   record.resealed = true;
   record.confirmed = false;

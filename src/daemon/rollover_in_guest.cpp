@@ -80,7 +80,7 @@ Result<sys::JsonObject> Rollover::as_found(RolloverRecord record, const KeyPlan&
   record.pcr7_after = found.pcr7_then;
   record.back = found.back;
   record.made = made_by(found);
-  if (record.resealed) TRY(reseal({"present", found.pcr7_then}, 5s));
+  if (record.resealed) TRY(reseal({"present", found.pcr7_then}, kAgentWithin));
   TRY(keep(record));
   drop_planned(planned);
   TRY(announce(found.change));

@@ -6,6 +6,9 @@
 
 namespace hf::daemon {
 
+// A guest that has just started has no agent for some seconds yet.
+inline constexpr std::chrono::seconds kAgentWithin{30};
+
 // One VM's roll-over, step by step.
 class Rollover {
  public:

@@ -1,4 +1,5 @@
 // VMs as the API shows them.
+#include "daemon/attestation.h"
 #include "daemon/keeper_client.h"
 #include "daemon/vm_operations.h"
 
@@ -29,6 +30,9 @@ Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
                        {"memory_mib", definition.memory_mib},
                        {"protected", services.catalog->protection(row.id).ok()},
                        {"created_us", row.created.value}};
+  if (std::optional<std::string> verdict = TRY(services.attestation->verdict_now(row))) {
+    view["boot"] = *verdict;
+  }
   if (!row.note.empty()) view["note"] = row.note;
   return view;
 }
