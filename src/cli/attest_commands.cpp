@@ -29,6 +29,7 @@ struct AttestOptions {
   bool history = false;
   bool standard = false;
   bool beside = false;
+  bool yes = false;
 };
 using Options = std::shared_ptr<AttestOptions>;
 
@@ -190,6 +191,15 @@ Status attest_token(const Context& context, const AttestOptions& options) {
                  .mend = "holdfast attest check " + options.vm};
   }
   std::puts(token.c_str());
+  return {};
+}
+
+Status attest_forget(const Context& context, const AttestOptions& options) {
+  if (!options.yes) {
+    TRY(confirm("Forget which TPM VM \"" + options.vm +
+                "\" has? Whichever it runs on next is taken for its own."));
+  }
+  print_object(context, TRY(object_of(TRY(context.client().remove(target(options, "/key"))))));
   return {};
 }
 
@@ -446,6 +456,11 @@ void add_attest(CLI::App& app, Line& line) {
   evidence->add_option("--out", options->file, "write to this file");
   verb(evidence, line,
        [options](const Context& context) { return attest_evidence(context, *options); });
+  CLI::App* forget =
+      vm_verb(attest, "forget", "the enrolled key, of a vTPM exchanged on purpose", options);
+  forget->add_flag("--yes", options->yes, "do not ask");
+  verb(forget, line,
+       [options](const Context& context) { return attest_forget(context, *options); });
   CLI::App* submit = attest->add_subcommand(
       "submit", "have this site appraise evidence from anywhere and sign the result");
   submit->add_option("evidence", options->file, "JSON, docs/formats/evidence.md")->required();

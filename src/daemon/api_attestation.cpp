@@ -42,6 +42,12 @@ Answer show_evidence(Services& services, const Request& request) {
   return Response::json(TRY(services.attestation->evidence(TRY(vm_of(services, request)), nonce)));
 }
 
+Answer forget_key(Services& services, const Request& request) {
+  VmRow row = TRY(vm_of(services, request));
+  TRY(services.attestation->forget_key(row, request.actor));
+  return Response::json(sys::JsonObject{{"vm", row.name}});
+}
+
 Answer show_policy(Services& services, const Request& request) {
   return Response::json(TRY(services.attestation->show_policy(TRY(vm_of(services, request)))));
 }
@@ -112,6 +118,7 @@ void add_attestation_routes(Services& services, std::vector<Route>& routes) {
   routes.push_back({kGet, "/v1/vms/{vm}/attestation", kReader, on(show_attestation)});
   routes.push_back({kPost, "/v1/vms/{vm}/attestation/check", kOperator, on(check_attestation)});
   routes.push_back({kGet, "/v1/vms/{vm}/attestation/evidence", kReader, on(show_evidence)});
+  routes.push_back({kDelete, "/v1/vms/{vm}/attestation/key", kContributor, on(forget_key)});
   routes.push_back({kGet, "/v1/vms/{vm}/attestation/policy", kReader, on(show_policy)});
   routes.push_back({kPut, "/v1/vms/{vm}/attestation/policy", kContributor, on(put_policy)});
   routes.push_back({kGet, "/v1/vms/{vm}/attestation/baseline", kReader, on(show_baseline)});

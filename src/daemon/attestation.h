@@ -116,6 +116,10 @@ class Attestation {
   Result<KeyPlan> plan_found(const VmRow& row, const secure_boot::SecureBootVariables& measured);
   Result<secure_boot::SecureBootVariables> variables_now(const VmRow& row);  // of a running VM
 
+  // The enrolled key is forgotten, here and in the vault: the VM's TPM was exchanged on purpose.
+  // The next appraisal enrols the one that is there. kNotFound: none was enrolled.
+  Status forget_key(const VmRow& row, const std::string& actor);
+
   // After a replica was taken over: what came with its journal counts from now on. Not to be passed
   // over when it fails: the next boot would be learned, whatever it is.
   Status adopt_from_journal(const VmRow& row);

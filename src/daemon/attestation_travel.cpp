@@ -46,6 +46,23 @@ Result<vault::AttestationPin> Attestation::pinned(const VmRow& row,
   return pin;
 }
 
+Status Attestation::forget_key(const VmRow& row, const std::string& actor) {
+  // An appraisal under way would remember it again.
+  std::unique_lock<std::timed_mutex> turn;
+  std::shared_ptr<Watched> watched = find(row.id);
+  if (watched != nullptr) turn = TRY(watched->turn());
+  vault::AttestationPin pin = TRY(services_.vault.attestation_pinned(row.id));
+  TRY(services_.catalog->audit(actor, "attestation key forgotten", row.name, to_hex(pin.ak_name)));
+  // First what would bring it back: pinned() adopts the key that is remembered here.
+  TRY(services_.catalog->set_attestation(row.id, AttestationPart::kIdentity, ""));
+  TRY(services_.vault.attestation_forget(row.id));
+  event(row, Severity::kWarning, "attestation.forgotten",
+        "the attestation key " + to_hex(pin.ak_name).substr(0, 16) +
+            "… was forgotten; the next appraisal enrols the vTPM's");
+  travel(row);
+  return {};
+}
+
 void Attestation::remember_identity(const VmRow& row, const vault::AttestationPin& pin,
                                     const Gathered& seen) {
   AttestationIdentity identity{.ak_public = pin.ak_public,
