@@ -250,7 +250,11 @@ Result<sys::JsonObject> Attestation::check(const VmRow& row, const CheckRequest&
   const CheckRequest asked = asked_guest(*watched, request);
   auto lock = TRY(watched->turn());
   Gathered all = TRY(gather(*watched, asked));
-  if (std::optional<Error> missing = all.missing(); missing && request.need_all) return *missing;
+  // Of firmware that has measured nothing yet there is nothing to say either.
+  const bool early = request.trigger == Trigger::kDemand && all.keeper.record.extends.empty();
+  if (std::optional<Error> missing = all.missing(); missing && (request.need_all || early)) {
+    return *missing;
+  }
   return appraise_and_keep(*watched, all, asked);
 }
 
