@@ -101,29 +101,47 @@ Result<SignatureDatabase> held_by(const VariableStore& store, const Target& targ
   return TRY_CONTEXT(SignatureDatabase::parse(held->data), std::string(target.name));
 }
 
+bool holds(const VariableStore& store, const Target& target, ByteSpan data) {
+  const Variable* held = store.find(target.vendor, target.name);
+  return held != nullptr && std::ranges::equal(held->data, data) &&
+         held->attributes == target.attributes;
+}
+
 size_t how_many_not_in(const SignatureDatabase& known, SignatureDatabase these) {
   these.remove(known);
   return these.size();
 }
 
+// Bytes as they are given: firmware measures the variable as it stands, so that going back to what
+// was there before means to the same bytes. What was there may hold what firmware would not take
+// from a guest, or be broken; that new content is in order is for check() to say.
+Result<ChangeResult> set_signatures(VariableStore& store, const Target& target,
+                                    const Change& change, const EfiTime& now) {
+  const auto given = SignatureDatabase::parse(change.data);
+  if (is_platform_key(target) && given.ok() && given->size() > 1) {
+    TRY(check_firmware_takes(*given, true));
+  }
+  const auto before = held_by(store, target);
+  ChangeResult out{.variable = change.variable, .changed = !holds(store, target, change.data)};
+  const SignatureDatabase next = given.ok() ? *given : SignatureDatabase();
+  out.added = before.ok() ? how_many_not_in(*before, next) : next.size();
+  out.removed = before.ok() ? how_many_not_in(next, *before) : 0;
+  if (out.changed) TRY(put(store, target, change.data, now));
+  out.words = out.changed ? fmt::format("{}: {} added, {} removed, {} in all", target.name,
+                                        out.added, out.removed, next.size())
+                          : fmt::format("{}: as it was, {}", target.name, count(next.size()));
+  return out;
+}
+
 Result<ChangeResult> change_signatures(VariableStore& store, const Target& target,
                                        const Change& change, const EfiTime& now) {
+  if (change.action == ChangeAction::kSet) return set_signatures(store, target, change, now);
   const SignatureDatabase given = TRY(SignatureDatabase::parse(change.data));
   ChangeResult out{.variable = change.variable};
-  SignatureDatabase next;
-  if (change.action == ChangeAction::kSet) {
-    next.append(given);
-    // What is there may be broken: replacing it is how to mend it.
-    const auto before = held_by(store, target);
-    out.added = before.ok() ? how_many_not_in(*before, next) : next.size();
-    out.removed = before.ok() ? how_many_not_in(next, *before) : 0;
-    out.changed = !before.ok() || !(*before == next);
-  } else {
-    next = TRY(held_by(store, target));
-    if (change.action == ChangeAction::kAppend) out.added = next.append(given);
-    if (change.action == ChangeAction::kRemove) out.removed = next.remove(given);
-    out.changed = out.added + out.removed != 0;
-  }
+  SignatureDatabase next = TRY(held_by(store, target));
+  if (change.action == ChangeAction::kAppend) out.added = next.append(given);
+  if (change.action == ChangeAction::kRemove) out.removed = next.remove(given);
+  out.changed = out.added + out.removed != 0;
   // What was given is checked already; what was there before may stay, whatever it is.
   if (is_platform_key(target)) TRY(check_firmware_takes(next, true));
   if (!out.changed) {
@@ -158,9 +176,14 @@ Result<ChangeResult> change_by_update(VariableStore& store, const Change& change
 }
 
 Result<ChangeResult> apply_to(VariableStore& store, const Change& change, const EfiTime& now) {
-  TRY(check(change));
-  if (change.action == ChangeAction::kUpdate) return change_by_update(store, change);
+  if (change.action == ChangeAction::kUpdate) {
+    TRY(check(change));
+    return change_by_update(store, change);
+  }
   const Target& target = *TRY(target_of(change.variable));
+  const bool verbatim =
+      change.action == ChangeAction::kSet && target.content == Content::kSignatures;
+  if (!verbatim) TRY(check(change));
   if (change.action == ChangeAction::kDelete) {
     ChangeResult out{.variable = change.variable};
     if (auto before = held_by(store, target);
@@ -174,9 +197,7 @@ Result<ChangeResult> apply_to(VariableStore& store, const Change& change, const 
   if (target.content == Content::kSignatures) {
     return change_signatures(store, target, change, now);
   }
-  const Variable* held = store.find(target.vendor, target.name);
-  ChangeResult out{.variable = change.variable};
-  out.changed = held == nullptr || held->data != change.data;
+  ChangeResult out{.variable = change.variable, .changed = !holds(store, target, change.data)};
   if (out.changed) TRY(put(store, target, change.data, now));
   out.words = fmt::format("{}: {}{}", target.name, static_cast<int>(change.data[0]),
                           out.changed ? "" : ", as it was");
@@ -273,15 +294,14 @@ Result<std::vector<ChangeResult>> apply_changes(VariableStore& store,
         .cause = fmt::format("{} changes at once; {} can be", changes.size(), kChangesMax)};
   }
   VariableStore next = store;
-  const bool had_pk = store.find(guids::kGlobalVariable, "PK") != nullptr;
   std::vector<ChangeResult> results;
-  bool keys_changed = false;
   for (const Change& change : changes) {
+    const bool had_pk = next.find(guids::kGlobalVariable, "PK") != nullptr;
     results.push_back(TRY_CONTEXT(apply_to(next, change, now), describe(change)));
     const bool key = key_variable(results.back().variable).has_value();
-    keys_changed = keys_changed || (key && results.back().changed);
+    // Now, not at the end: what is set after a PK stands as it was set.
+    if (key && results.back().changed) TRY(follow_up(next, had_pk));
   }
-  if (keys_changed) TRY(follow_up(next, had_pk));
   store = std::move(next);
   return results;
 }

@@ -16,7 +16,7 @@
 namespace hf::secure_boot {
 
 enum class ChangeAction {
-  kSet,     // data: signature lists, which replace what is there
+  kSet,     // data: signature lists, which replace what is there, byte for byte
   kAppend,  // data: signature lists; what is there already is not added twice
   kRemove,  // data: signature lists; goes by type and data, whoever owns it
   kDelete,  // no data: the variable goes
@@ -39,7 +39,8 @@ struct Change {
 
 inline constexpr size_t kChangesMax = 64;
 
-// kInvalidArgument: no such variable, an action it does not have, data that firmware would refuse.
+// Of a change that somebody wants made. kInvalidArgument: no such variable, an action it does not
+// have, data that firmware would refuse.
 Status check(const Change& change);
 // "append to db: X509 "Test CA" (sha256 ab12…)".
 std::string describe(const Change& change);
@@ -53,7 +54,8 @@ struct ChangeResult {
 };
 
 // `now` becomes the time of what is set, unless the variable's own is later. The store is as it was
-// on an error. Errors of check(), VariableStore::set() and apply_update().
+// on an error. Errors of check(), VariableStore::set() and apply_update(). kSet is applied whatever
+// its signature lists are, except for two PKs: it may be the way back to what was there before.
 Result<ChangeResult> apply_change(VariableStore& store, const Change& change, const EfiTime& now);
 // All or none.
 Result<std::vector<ChangeResult>> apply_changes(VariableStore& store,

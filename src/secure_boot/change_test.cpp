@@ -125,6 +125,46 @@ TEST(Change, does_what_firmware_does_when_the_platform_key_comes_or_goes) {
   EXPECT_EQ(store.find(guids::kSecureBootEnable, "SecureBootEnable")->data, Bytes{std::byte{1}});
 }
 
+TEST(Change, a_switch_set_after_the_platform_key_stays_as_it_was_set) {
+  VariableStore store = store_of(kEmptyStore);
+  const std::vector<Change> changes = {{"PK", ChangeAction::kSet, lists_of(key())},
+                                       {"SecureBootEnable", ChangeAction::kSet, {std::byte{0}}}};
+  auto done = apply_changes(store, changes, kNow);
+  ASSERT_TRUE(done.ok()) << done.error().cause;
+  EXPECT_EQ((*done)[1].words, "SecureBootEnable: 0");
+  EXPECT_EQ(store.find(guids::kSecureBootEnable, "SecureBootEnable")->data, Bytes{std::byte{0}});
+  EXPECT_FALSE(secure_boot_variables(store).enabled);
+}
+
+TEST(Change, sets_what_it_is_given_byte_for_byte) {
+  VariableStore store = store_of(kMicrosoftStore);
+  // The same certificate twice, and a list without signatures.
+  Bytes odd = lists_of(key());
+  const Bytes once = odd;
+  odd.insert(odd.end(), once.begin(), once.end());
+  Bytes empty(kSignatureListHeaderSize);
+  guids::kSha256.store(empty.data());
+  store_le<uint32_t>(empty.data() + 16, kSignatureListHeaderSize);
+  store_le<uint32_t>(empty.data() + 24, 48);
+  odd.insert(odd.end(), empty.begin(), empty.end());
+  ASSERT_TRUE(apply_change(store, {"db", ChangeAction::kSet, odd}, kNow).ok());
+  EXPECT_EQ(store.find(guids::kImageSecurity, "db")->data, odd);
+  EXPECT_FALSE(apply_change(store, {"db", ChangeAction::kSet, odd}, kNow)->changed);
+  auto done = apply_change(store, {"db", ChangeAction::kSet, once}, kNow);
+  EXPECT_TRUE(done->changed);  // other bytes, although the same signatures
+  EXPECT_EQ(store.find(guids::kImageSecurity, "db")->data, once);
+}
+
+TEST(Change, goes_back_to_what_firmware_would_not_take_today) {
+  const SignatureDatabase odd = SignatureDatabase::of_certificate(guids::kHoldfast, Bytes(40));
+  for (const Bytes& before : {odd.to_bytes(), Bytes(30, std::byte{1})}) {
+    VariableStore store = store_of(kMicrosoftStore);
+    ASSERT_TRUE(apply_change(store, {"db", ChangeAction::kSet, before}, kNow).ok());
+    EXPECT_EQ(store.find(guids::kImageSecurity, "db")->data, before);
+    EXPECT_FALSE(check({"db", ChangeAction::kSet, before}).ok());  // as somebody's new wish
+  }
+}
+
 TEST(Change, applies_all_or_none) {
   VariableStore store = store_of(kMicrosoftStore);
   const Bytes before(store.image().begin(), store.image().end());
