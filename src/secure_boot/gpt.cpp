@@ -55,6 +55,55 @@ Status check_header(ByteSpan sector, uint64_t lba) {
   return {};
 }
 
+enum class Fault : uint8_t { kNone, kOutside, kOverlap, kNoBlockIo };
+
+std::string_view words(Fault fault) {
+  if (fault == Fault::kOutside) return "lie outside of the usable blocks";
+  return fault == Fault::kOverlap ? "overlap" : "are marked as not for block I/O";
+}
+
+struct Entry {
+  size_t index = 0;
+  uint64_t first = 0;
+  uint64_t last = 0;
+  Fault fault = Fault::kNone;
+};
+
+// As firmware goes through them: an entry outside of the usable blocks takes those before it along
+// that it overlaps, but not those behind it.
+std::vector<Entry> check_entries(const GptCopy& copy, uint64_t sectors) {
+  constexpr uint64_t kNoBlockIoProtocol = 2;
+  const uint64_t usable_first = load_le<uint64_t>(copy.header.data() + 40);
+  const uint64_t usable_last = load_le<uint64_t>(copy.header.data() + 48);
+  std::vector<Entry> entries;
+  for (size_t index = 0; index * copy.entry_size < copy.entries.size(); ++index) {
+    const std::byte* raw = copy.entries.data() + index * copy.entry_size;
+    if (!in_use(raw)) continue;
+    entries.push_back({.index = index,
+                       .first = load_le<uint64_t>(raw + 32),
+                       .last = load_le<uint64_t>(raw + 40)});
+  }
+  for (size_t i = 0; i < entries.size(); ++i) {
+    Entry& entry = entries[i];
+    const uint64_t flags =
+        load_le<uint64_t>(copy.entries.data() + entry.index * copy.entry_size + 48);
+    if (entry.first > entry.last || entry.first < usable_first || entry.last > usable_last) {
+      entry.fault = Fault::kOutside;
+      continue;
+    }
+    // Firmware offers one that the disk is too short for, and cannot read it.
+    if (entry.fault == Fault::kNone && entry.last >= sectors) entry.fault = Fault::kOutside;
+    if (entry.fault == Fault::kNone && (flags & kNoBlockIoProtocol) != 0) {
+      entry.fault = Fault::kNoBlockIo;
+    }
+    for (size_t k = i + 1; k < entries.size(); ++k) {
+      if (entries[k].last < entry.first || entries[k].first > entry.last) continue;
+      entry.fault = entries[k].fault = Fault::kOverlap;
+    }
+  }
+  return entries;
+}
+
 }  // namespace
 
 std::string utf8_from_utf16(ByteSpan utf16) {
@@ -106,21 +155,27 @@ Result<GptCopy> read_gpt_copy(BlockSource& disk, uint64_t lba) {
   return copy;
 }
 
-Result<std::vector<Partition>> partitions_of(const GptCopy& copy, uint64_t disk_size) {
-  std::vector<Partition> partitions;
-  const uint64_t sectors = disk_size / kSectorSize;
-  for (size_t index = 0; index * copy.entry_size < copy.entries.size(); ++index) {
-    const std::byte* raw = copy.entries.data() + index * copy.entry_size;
-    if (!in_use(raw)) continue;
-    const uint64_t first = load_le<uint64_t>(raw + 32);
-    const uint64_t last = load_le<uint64_t>(raw + 40);
-    if (first > last || last >= sectors) {
-      return corrupt(fmt::format("its partition {} lies outside of the disk", index + 1));
+std::vector<Partition> partitions_of(const GptCopy& copy, uint64_t disk_size,
+                                     std::vector<std::string>& warnings) {
+  const std::vector<Entry> entries = check_entries(copy, disk_size / kSectorSize);
+  for (Fault fault : {Fault::kOutside, Fault::kOverlap, Fault::kNoBlockIo}) {
+    std::string numbers;
+    for (const Entry& entry : entries) {
+      if (entry.fault != fault) continue;
+      numbers += (numbers.empty() ? "" : ", ") + std::to_string(entry.index + 1);
     }
+    if (numbers.empty()) continue;
+    warnings.push_back(
+        fmt::format("firmware passes over partitions that {}: {}", words(fault), numbers));
+  }
+  std::vector<Partition> partitions;
+  for (const Entry& entry : entries) {
+    if (entry.fault != Fault::kNone) continue;
+    const std::byte* raw = copy.entries.data() + entry.index * copy.entry_size;
     Partition partition;
-    partition.number = static_cast<uint32_t>(index + 1);
-    partition.offset = first * kSectorSize;
-    partition.size = (last - first + 1) * kSectorSize;
+    partition.number = static_cast<uint32_t>(entry.index + 1);
+    partition.offset = entry.first * kSectorSize;
+    partition.size = (entry.last - entry.first + 1) * kSectorSize;
     partition.type = Guid::load(raw);
     partition.id = Guid::load(raw + 16);
     partition.name = utf8_from_utf16(ByteSpan(raw + 56, 72));

@@ -18,8 +18,11 @@ struct GptCopy {
 
 // kNotFound: no signature there; kCorrupt: which field is wrong.
 Result<GptCopy> read_gpt_copy(BlockSource& disk, uint64_t lba);
-// kCorrupt: an entry that ends before it begins or reaches beyond the disk.
-Result<std::vector<Partition>> partitions_of(const GptCopy& copy, uint64_t disk_size);
+// The partitions that firmware offers (edk2, PartitionCheckGptEntry()). It passes over entries
+// outside of the usable blocks, those that overlap, and those marked as not for block I/O: they are
+// named in `warnings`.
+std::vector<Partition> partitions_of(const GptCopy& copy, uint64_t disk_size,
+                                     std::vector<std::string>& warnings);
 Bytes gpt_event_of(const GptCopy& copy);
 
 // UTF-16LE up to the first NUL; what is not a character becomes U+FFFD.

@@ -137,9 +137,8 @@ Result<PartitionTable> read_gpt(BlockSource& disk) {
   table.style = PartitionStyle::kGpt;
   const GptCopy copy = TRY(best_gpt(disk, table.warnings));
   table.disk_id = copy.disk_id;
-  table.partitions = TRY_CONTEXT(partitions_of(copy, disk.size()), "partition table");
+  table.partitions = partitions_of(copy, disk.size(), table.warnings);
   table.gpt_event = gpt_event_of(copy);
-  warn_of_overlaps(table);
   return table;
 }
 

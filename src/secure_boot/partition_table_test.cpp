@@ -60,24 +60,65 @@ TEST(Gpt, what_contradicts_itself_is_refused_although_its_checksums_are_right) {
   const Bytes whole = gpt_disk(Bytes(100'000));
   const size_t last = whole.size() - 512;
   struct Case {
-    size_t offset;  // in the header; from 1000 on in the first entry
+    size_t offset;  // in the header
     uint64_t value;
     size_t size;
   };
   for (const Case& c : {Case{12, 91, 4}, Case{12, 4096, 4}, Case{24, 7, 8}, Case{80, 100'000, 4},
-                        Case{84, 127, 4}, Case{84, 1 << 20, 4}, Case{1000 + 32, 1 << 30, 8},
-                        Case{1000 + 40, 3, 8}, Case{1000 + 40, ~uint64_t{0}, 8}}) {
+                        Case{84, 127, 4}, Case{84, 1 << 20, 4}}) {
     Bytes disk = whole;
     for (size_t header : {size_t{512}, last}) {
-      const size_t entries = load_le<uint64_t>(disk.data() + header + 72) * 512;
-      std::byte* at =
-          disk.data() + (c.offset < 1000 ? header + c.offset : entries + c.offset - 1000);
+      std::byte* at = disk.data() + header + c.offset;
       if (c.size == 4) store_le<uint32_t>(at, static_cast<uint32_t>(c.value));
       if (c.size == 8) store_le<uint64_t>(at, c.value);
     }
     seal_gpt(disk);
     EXPECT_FALSE(read(disk).ok()) << c.offset << " = " << c.value;
   }
+}
+
+struct TestEntry {
+  uint64_t first;
+  uint64_t last;
+  uint64_t attributes = 0;
+};
+
+// The numbers of the partitions that are offered.
+std::vector<uint32_t> offered(const std::vector<TestEntry>& entries, size_t warnings) {
+  Bytes disk = gpt_disk(Bytes(4'000'000));
+  for (size_t header : {size_t{512}, disk.size() - 512}) {
+    std::byte* at = disk.data() + load_le<uint64_t>(disk.data() + header + 72) * 512;
+    for (const TestEntry& entry : entries) {
+      partition_types::kEfiSystem.store(at);
+      store_le<uint64_t>(at + 32, entry.first);
+      store_le<uint64_t>(at + 40, entry.last);
+      store_le<uint64_t>(at + 48, entry.attributes);
+      at += kGptEntrySize;
+    }
+  }
+  seal_gpt(disk);
+  Result<PartitionTable> table = read(disk);
+  HF_ASSERT(table.ok());
+  EXPECT_EQ(table->warnings.size(), warnings) << testing::PrintToString(table->warnings);
+  std::vector<uint32_t> numbers;
+  for (const Partition& partition : table->partitions) numbers.push_back(partition.number);
+  return numbers;
+}
+
+TEST(Gpt, single_entries_that_firmware_passes_over_are_named_and_the_others_stay) {
+  using Numbers = std::vector<uint32_t>;
+  constexpr TestEntry kGood{.first = 5000, .last = 6000};
+  EXPECT_EQ(offered({{.first = 2048, .last = 3000}, kGood}, 0), (Numbers{1, 2}));
+  EXPECT_EQ(offered({{.first = 33, .last = 3000}, kGood}, 1), (Numbers{2}));
+  EXPECT_EQ(offered({{.first = 2048, .last = ~uint64_t{0}}, kGood}, 1), (Numbers{2}));
+  EXPECT_EQ(offered({{.first = 1 << 30, .last = 3}, kGood}, 1), (Numbers{2}));
+  EXPECT_EQ(offered({{.first = 2048, .last = 3000, .attributes = 2}, kGood}, 1), (Numbers{2}));
+  EXPECT_EQ(offered({{.first = 2048, .last = 3000, .attributes = 5}, kGood}, 0), (Numbers{1, 2}));
+  EXPECT_EQ(offered({{.first = 2048, .last = 5000}, kGood, {.first = 100, .last = 200}}, 1),
+            (Numbers{3}));
+  // One that reaches beyond the end takes those before it along, not those behind it.
+  EXPECT_EQ(offered({kGood, {.first = 4000, .last = ~uint64_t{0}}}, 2), Numbers{});
+  EXPECT_EQ(offered({{.first = 4000, .last = ~uint64_t{0}}, kGood}, 1), (Numbers{2}));
 }
 
 TEST(Gpt, sectors_of_another_size_are_named) {

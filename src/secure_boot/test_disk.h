@@ -264,6 +264,8 @@ inline Bytes gpt_disk(ByteSpan content) {
     store_le<uint32_t>(header + 12, 92);
     store_le<uint64_t>(header + 24, lba);
     store_le<uint64_t>(header + 32, backup ? 1 : last);
+    store_le<uint64_t>(header + 40, 34);
+    store_le<uint64_t>(header + 48, last - 33);
     store_le<uint64_t>(header + 72, entries);
     store_le<uint32_t>(header + 80, 128);
     store_le<uint32_t>(header + 84, 128);
