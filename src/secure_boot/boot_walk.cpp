@@ -169,7 +169,10 @@ Result<BootWalk::LoadedPtr> BootWalk::read_program(BootVolume& volume, const std
   }
   const bool judged_now =
       input_.state.enforced && !(judge.shim != nullptr && input_.state.shim_checks_nothing);
-  loaded->goes_on = loaded->image.has_value() && (part.verdict.allowed() || !judged_now);
+  const bool by_firmware = judge.shim == nullptr && !judge.nobody;
+  const bool loadable = loaded->image.has_value() &&
+                        !(by_firmware && not_for_this_firmware(*loaded->image).has_value());
+  loaded->goes_on = loadable && (part.verdict.allowed() || !judged_now);
   if (loaded->kind != ProgramKind::kShim && loaded->kind != ProgramKind::kGrub) {
     loaded->image.reset();
     loaded->bytes = Bytes();

@@ -88,10 +88,12 @@ ImageVerdict judge_unsigned(const PeImage& image, const SecureBootState& state) 
     if (find_digest(dbx_of(state), algorithm, *digest)) {
       return verdict(Verdict::kRevoked, "dbx revokes its digest");
     }
-    if (auto found = find_digest(db_of(state), algorithm, *digest)) allowed = std::move(found);
+    // dbx is asked about more than firmware asks it; db is not.
+    if (algorithm != DigestAlgorithm::kSha256) continue;
+    allowed = find_digest(db_of(state), algorithm, *digest);
   }
   if (!allowed) {
-    return verdict(Verdict::kUnsigned, "it is not signed, and its digest is not in db");
+    return verdict(Verdict::kUnsigned, "it is not signed, and its SHA-256 digest is not in db");
   }
   return {.verdict = Verdict::kAllowed,
           .reason = "db holds its digest",
@@ -248,7 +250,17 @@ std::vector<ImageSignature> signatures_of(const PeImage& image) {
   return out;
 }
 
+std::optional<std::string> not_for_this_firmware(const PeImage& image) {
+  if (image.machine() != kPeMachineX64) return "it is made for another kind of processor";
+  if (image.subsystem() < kPeSubsystemEfiApplication ||
+      image.subsystem() > kPeSubsystemEfiRuntimeDriver) {
+    return "it is no EFI program: its subsystem is another";
+  }
+  return std::nullopt;
+}
+
 ImageVerdict judge_by_firmware(const PeImage& image, const SecureBootState& state) {
+  if (auto reason = not_for_this_firmware(image)) return damaged(*reason);
   if (!image.is_signed()) return judge_unsigned(image, state);
   if (!image.certificate_table().whole) {
     return damaged("its certificate table is damaged");

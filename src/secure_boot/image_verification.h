@@ -56,6 +56,8 @@ struct ImageVerdict {
   bool allowed() const { return verdict == Verdict::kAllowed; }
 };
 
+// Why the VM's firmware would not load it, whoever signed it and whether it asks or not.
+std::optional<std::string> not_for_this_firmware(const PeImage& image);
 ImageVerdict judge_by_firmware(const PeImage& image, const SecureBootState& state);
 
 // What a shim brings along.

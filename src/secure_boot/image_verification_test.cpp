@@ -5,6 +5,7 @@
 #include <random>
 
 #include "secure_boot/test_boot_files.h"
+#include "secure_boot/test_pe.h"
 
 namespace hf::secure_boot {
 namespace {
@@ -267,6 +268,35 @@ TEST(Mutation, firmware_allows_no_edited_shim) {
     Result<PeImage> image = PeImage::parse(edited);
     if (!image.ok() || !judge_by_firmware(*image, state).allowed()) continue;
     ASSERT_TRUE(source.covered_is_untouched(edited)) << "round " << round;
+  }
+}
+
+TEST(Firmware, lets_an_unsigned_image_start_by_its_sha256_digest_alone) {
+  const Bytes bytes = test_program({{.name = ".data", .content = Bytes(64)}});
+  const PeImage image = PeImage::parse(bytes).value();
+  SecureBootState state;
+  const Bytes sha384 = *image.authenticode_digest(DigestAlgorithm::kSha384);
+  state.db = of_entry(guids::kSha384, sha384);
+  EXPECT_EQ(judge_by_firmware(image, state).verdict, Verdict::kUnsigned);
+  state.db = of_entry(guids::kSha256, *image.authenticode_digest(DigestAlgorithm::kSha256));
+  EXPECT_TRUE(judge_by_firmware(image, state).allowed());
+  state.dbx = of_entry(guids::kSha384, sha384);
+  EXPECT_EQ(judge_by_firmware(image, state).verdict, Verdict::kRevoked);
+}
+
+TEST(Firmware, starts_no_image_for_another_processor_or_subsystem) {
+  constexpr uint16_t kArm64 = 0xAA64;
+  for (const auto& [machine, subsystem, starts] : {std::tuple{kPeMachineX64, uint16_t{10}, true},
+                                                   {kPeMachineX64, uint16_t{12}, true},
+                                                   {kPeMachineX64, uint16_t{3}, false},
+                                                   {kPeMachineX64, uint16_t{13}, false},
+                                                   {kArm64, uint16_t{10}, false}}) {
+    const Bytes bytes =
+        test_program({{.name = ".data", .content = Bytes(64)}}, 1U << 20, machine, subsystem);
+    const PeImage image = PeImage::parse(bytes).value();
+    SecureBootState state;
+    state.db = of_entry(guids::kSha256, *image.authenticode_digest(DigestAlgorithm::kSha256));
+    EXPECT_EQ(judge_by_firmware(image, state).allowed(), starts) << machine << " " << subsystem;
   }
 }
 

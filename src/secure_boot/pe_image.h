@@ -24,7 +24,8 @@ inline constexpr size_t kPeCertificatesMax = 64;
 
 inline constexpr uint16_t kPeMachineX64 = 0x8664;
 inline constexpr uint16_t kPeSubsystemEfiApplication = 10;
-inline constexpr uint16_t kPeNxCompatible = 0x0100;  // of DllCharacteristics
+inline constexpr uint16_t kPeSubsystemEfiRuntimeDriver = 12;  // 11: driver for boot services
+inline constexpr uint16_t kPeNxCompatible = 0x0100;           // of DllCharacteristics
 
 struct PeSection {
   std::string name;       // up to the first NUL, at most 8 bytes

@@ -335,6 +335,16 @@ TEST(Preflight, a_configuration_without_a_kernel_boots_nothing) {
   EXPECT_EQ(with_config("linux /gone\n").boots, Boots::kNo);
 }
 
+TEST(Preflight, a_program_for_another_processor_does_not_start_with_secure_boot_off_either) {
+  Disk disk;
+  disk.input.state.enforced = false;
+  disk.files.add("EFI/BOOT/BOOTX64.EFI",
+                 test_program({{.name = ".linux", .content = Bytes(64)}}, 1U << 20, 0xAA64));
+  const PreflightReport report = disk.check();
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("another kind of processor"));
+}
+
 TEST(Preflight, a_loop_of_loaders_ends) {
   Disk disk;
   disk.files.add("EFI/BOOT/BOOTX64.EFI", read_test_file(kShim));
