@@ -11,10 +11,14 @@ namespace {
 
 constexpr size_t kBootOrderMax = 256;
 constexpr uint32_t kActive = 1;
+constexpr uint8_t kHardware = 1;
+constexpr uint8_t kMessaging = 3;
 constexpr uint8_t kMedia = 4;
+constexpr uint8_t kBiosBoot = 5;
 constexpr uint8_t kHardDrive = 1;
 constexpr uint8_t kFilePath = 4;
 constexpr uint8_t kEnd = 0x7F;
+constexpr uint8_t kNetwork[] = {11, 12, 13, 24};  // MAC, IPv4, IPv6, URI
 constexpr size_t kHardDriveSize = 42;
 
 Error refused() { return Error{.code = ErrorCode::kInvalidArgument, .cause = "not a boot option"}; }
@@ -26,16 +30,33 @@ std::string with_slashes(std::string path) {
   return path;
 }
 
-void read_node(ByteSpan node, BootOption& option) {
+// Of a device path: more than one FilePath node are one path.
+void append_path(std::string& path, std::string node) {
+  if (!path.empty() && !path.ends_with('/') && !node.empty()) path += '/';
+  path += node;
+}
+
+struct PathKind {
+  bool device = false;   // a controller or drive
+  bool no_disk = false;  // the network, or a file in the firmware itself
+};
+
+void read_node(ByteSpan node, BootOption& option, PathKind& kind) {
   const uint8_t type = load_le<uint8_t>(node.data());
   const uint8_t sub_type = load_le<uint8_t>(node.data() + 1);
+  kind.device = kind.device || type == kHardware || type == kMessaging;
+  kind.no_disk =
+      kind.no_disk || type == kBiosBoot ||
+      (type == kMessaging && std::ranges::find(kNetwork, sub_type) != std::end(kNetwork)) ||
+      (type == kMedia && sub_type != kHardDrive && sub_type != kFilePath);
   if (type != kMedia) return;
-  if (sub_type == kHardDrive && node.size() == kHardDriveSize &&
-      load_le<uint8_t>(node.data() + 41) == 2) {
-    option.partition = Guid::load(node.data() + 24);
+  if (sub_type == kHardDrive) {
+    kind.device = true;
+    if (node.size() == kHardDriveSize && load_le<uint8_t>(node.data() + 41) == 2) {
+      option.partition = Guid::load(node.data() + 24);
+    }
   } else if (sub_type == kFilePath) {
-    // More than one of these nodes are one path.
-    option.path += with_slashes("/" + utf8_from_utf16(node.subspan(4)));
+    append_path(option.path, with_slashes(utf8_from_utf16(node.subspan(4))));
   }
 }
 
@@ -57,28 +78,34 @@ Result<BootOption> parse_boot_option(uint16_t number, ByteSpan data) {
   option.description = utf8_from_utf16(data.subspan(6, at - 6));
   at += 2;
   if (list_size > data.size() - at) return refused();
+  PathKind kind;
   ByteSpan nodes = data.subspan(at, list_size);
   while (nodes.size() >= 4 && load_le<uint8_t>(nodes.data()) != kEnd) {
     const size_t length = load_le<uint16_t>(nodes.data() + 2);
     if (length < 4 || length > nodes.size()) return refused();
-    read_node(nodes.first(length), option);
+    read_node(nodes.first(length), option, kind);
     nodes = nodes.subspan(length);
   }
+  option.whole_device = option.path.empty() && kind.device && !kind.no_disk;
   return option;
 }
 
 std::vector<BootOption> boot_order_of(const VariableStore& store) {
   std::vector<BootOption> options;
-  const Variable* order = store.find(guids::kGlobalVariable, "BootOrder");
-  if (order == nullptr) return options;
-  const size_t count = std::min(order->data.size() / 2, kBootOrderMax);
-  for (size_t index = 0; index < count; ++index) {
-    const uint16_t number = load_le<uint16_t>(order->data.data() + index * 2);
-    const Variable* entry = store.find(guids::kGlobalVariable, fmt::format("Boot{:04X}", number));
-    if (entry == nullptr) continue;
-    Result<BootOption> option = parse_boot_option(number, entry->data);
-    if (option.ok()) options.push_back(*std::move(option));
-  }
+  const auto add = [&](std::string_view variable, size_t count_max) {
+    const Variable* order = store.find(guids::kGlobalVariable, variable);
+    if (order == nullptr) return;
+    const size_t count = std::min(order->data.size() / 2, count_max);
+    for (size_t index = 0; index < count; ++index) {
+      const uint16_t number = load_le<uint16_t>(order->data.data() + index * 2);
+      const Variable* entry = store.find(guids::kGlobalVariable, fmt::format("Boot{:04X}", number));
+      if (entry == nullptr) continue;
+      Result<BootOption> option = parse_boot_option(number, entry->data);
+      if (option.ok()) options.push_back(*std::move(option));
+    }
+  };
+  add("BootNext", 1);  // once; firmware deletes it
+  add("BootOrder", kBootOrderMax);
   return options;
 }
 

@@ -12,7 +12,7 @@ namespace hf::secure_boot {
 // kInvalidArgument: not a load option. One that leads elsewhere (network, shell, a whole device)
 // has no path.
 Result<BootOption> parse_boot_option(uint16_t number, ByteSpan data);
-// The options that BootOrder names and that can be read, in its order.
+// The options that firmware tries and that can be read, in its order: BootNext's, then BootOrder's.
 std::vector<BootOption> boot_order_of(const VariableStore& store);
 // kCorrupt: a database that is not one.
 Result<SecureBootState> secure_boot_state_of(const SecureBootVariables& variables);

@@ -56,6 +56,42 @@ TEST(BootOption, names_partition_and_file) {
   EXPECT_EQ(option->path, "EFI/debian/shimx64.efi");
 }
 
+Bytes option_of(const std::vector<Bytes>& nodes) {
+  Bytes path;
+  for (const Bytes& next : nodes) path.insert(path.end(), next.begin(), next.end());
+  const Bytes end = node(0x7F, 0xFF, {});
+  path.insert(path.end(), end.begin(), end.end());
+  Bytes option(6);
+  store_le<uint32_t>(option.data(), 1);
+  store_le<uint16_t>(option.data() + 4, static_cast<uint16_t>(path.size()));
+  put_utf16(option, "x");
+  option.insert(option.end(), path.begin(), path.end());
+  return option;
+}
+
+TEST(BootOption, path_nodes_are_joined_and_whole_devices_known) {
+  auto text = [](std::string_view from) {
+    Bytes out;
+    put_utf16(out, from);
+    return out;
+  };
+  auto parsed = [](const std::vector<Bytes>& nodes) {
+    return parse_boot_option(1, option_of(nodes)).value();
+  };
+  EXPECT_EQ(parsed({node(4, 4, text("\\EFI")), node(4, 4, text("debian")),
+                    node(4, 4, text("\\shimx64.efi"))})
+                .path,
+            "EFI/debian/shimx64.efi");
+  EXPECT_EQ(parsed({node(4, 4, text("\\EFI\\")), node(4, 4, text("a.efi"))}).path, "EFI/a.efi");
+  const Bytes root = node(2, 1, Bytes(8));
+  const Bytes pci = node(1, 1, Bytes(2));
+  EXPECT_TRUE(parsed({root, pci}).whole_device);                                      // virtio-blk
+  EXPECT_TRUE(parsed({root, pci, node(3, 18, Bytes(6))}).whole_device);               // SATA
+  EXPECT_FALSE(parsed({root, pci, node(3, 11, Bytes(33))}).whole_device);             // network
+  EXPECT_FALSE(parsed({node(4, 7, Bytes(16)), node(4, 6, Bytes(16))}).whole_device);  // shell
+  EXPECT_FALSE(parsed({root, pci, node(4, 4, text("\\a.efi"))}).whole_device);
+}
+
 TEST(BootOption, cut_short_or_edited_never_reads_beyond_its_end) {
   const Bytes whole = debian_option();
   for (size_t size = 0; size < whole.size(); ++size) {
@@ -95,6 +131,12 @@ TEST(BootOrder, is_read_from_a_store_with_the_state_that_decides) {
   ASSERT_TRUE(input.ok()) << input.error().cause;
   ASSERT_EQ(input->boot_order.size(), 1U);
   EXPECT_EQ(input->boot_order[0].number, 0xA);
+  EXPECT_FALSE(input->boot_order[0].whole_device);
+  // BootNext goes first, whether BootOrder names it or not.
+  set("Boot0002", guids::kGlobalVariable, debian_option());
+  set("BootNext", guids::kGlobalVariable, Bytes{std::byte{2}, std::byte{0}});
+  ASSERT_EQ(boot_order_of(store).size(), 2U);
+  EXPECT_EQ(boot_order_of(store)[0].number, 2);
   EXPECT_TRUE(input->state.enforced);
   EXPECT_EQ(input->state.db.size(), 2U);
   EXPECT_TRUE(input->state.mok_ignores_db);

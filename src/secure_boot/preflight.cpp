@@ -12,6 +12,7 @@ namespace {
 constexpr std::string_view kDefaultPath = "EFI/BOOT/BOOTX64.EFI";
 constexpr size_t kVolumesMax = 16;
 constexpr size_t kPathsMax = 32;
+constexpr size_t kWarningsMax = 100;
 
 // Loaders that systems install beside the default one.
 constexpr std::string_view kKnownLoaders[] = {"shimx64.efi", "grubx64.efi", "systemd-bootx64.efi",
@@ -60,33 +61,65 @@ BootPath dead_end(std::string name, std::string reason) {
   return {.name = std::move(name), .boots = Boots::kNo, .reason = std::move(reason)};
 }
 
-void follow_entries(BootWalk& walk, const PreflightInput& input, BootVolumes& volumes,
-                    PreflightReport& report) {
-  for (const BootOption& option : input.boot_order) {
-    if (report.paths.size() == kPathsMax) return;
-    // Whole devices, the network, the firmware's own menu: the default path covers the first.
-    if (!option.active || !option.partition || option.path.empty()) continue;
-    std::string name =
-        fmt::format("Boot{:04X} {}: {}", option.number, option.description, option.path);
-    auto volume = std::ranges::find(volumes, *option.partition, &BootVolume::id);
-    if (volume == volumes.end()) {
-      report.paths.push_back(dead_end(std::move(name), "its partition is not on this disk"));
-    } else if (!volume->files->find(option.path).ok()) {
-      report.paths.push_back(dead_end(std::move(name), "there is no such file"));
-    } else {
-      report.paths.push_back(walk.follow(std::move(name), *volume, option.path));
-    }
+// What cannot be read now is no file that is missing.
+BootPath not_found(std::string name, const Error& error) {
+  BootPath path = dead_end(std::move(name), error.cause);
+  if (error.code != ErrorCode::kNotFound && error.code != ErrorCode::kCorrupt) {
+    path.boots = Boots::kAsFarAsSeen;
   }
+  return path;
+}
+
+BootPath follow_entry(BootWalk& walk, const BootOption& option, BootVolumes& volumes,
+                      const PreflightReport& report) {
+  std::string name =
+      fmt::format("Boot{:04X} {}: {}", option.number, option.description, option.path);
+  auto volume = volumes.end();
+  if (option.partition) volume = std::ranges::find(volumes, *option.partition, &BootVolume::id);
+  if (volume != volumes.end()) {
+    Result<FatEntry> file = volume->files->find(option.path);
+    return file.ok() ? walk.follow(std::move(name), *volume, option.path)
+                     : not_found(std::move(name), file.error());
+  }
+  const bool is_here =
+      option.partition && std::ranges::any_of(report.partitions, [&](const Partition& partition) {
+        return partition.id == *option.partition;
+      });
+  if (is_here) return dead_end(std::move(name), "its partition holds no FAT file system");
+  BootPath path = dead_end(std::move(name), "its partition is not on this disk");
+  path.elsewhere = true;
+  return path;
 }
 
 void follow_default(BootWalk& walk, BootVolumes& volumes, PreflightReport& report) {
   for (BootVolume& volume : volumes) {
     if (report.paths.size() == kPathsMax) return;
-    if (!volume.files->find(kDefaultPath).ok()) continue;
-    report.paths.push_back(
-        walk.follow(fmt::format("default of partition {}: {}", volume.partition, kDefaultPath),
-                    volume, std::string(kDefaultPath)));
+    std::string name = fmt::format("default of partition {}: {}", volume.partition, kDefaultPath);
+    Result<FatEntry> file = volume.files->find(kDefaultPath);
+    if (file.ok()) {
+      report.paths.push_back(walk.follow(std::move(name), volume, std::string(kDefaultPath)));
+    } else if (BootPath path = not_found(std::move(name), file.error()); path.boots != Boots::kNo) {
+      report.paths.push_back(std::move(path));
+    }
   }
+}
+
+void follow_all(BootWalk& walk, const PreflightInput& input, BootVolumes& volumes,
+                PreflightReport& report) {
+  bool default_followed = false;
+  for (const BootOption& option : input.boot_order) {
+    if (report.paths.size() == kPathsMax) return;
+    if (!option.active) continue;
+    if (option.whole_device && !default_followed) {
+      follow_default(walk, volumes, report);
+      default_followed = true;
+    }
+    // The network and the firmware's own menu have none.
+    if (!option.path.empty()) {
+      report.paths.push_back(follow_entry(walk, option, volumes, report));
+    }
+  }
+  if (!default_followed) follow_default(walk, volumes, report);
 }
 
 bool same_path(std::string_view a, std::string_view b) {
@@ -113,6 +146,7 @@ void note_unnamed(BootVolumes& volumes, PreflightReport& report) {
       for (std::string_view loader : kKnownLoaders) {
         const std::string path = fmt::format("EFI/{}/{}", vendor.name, loader);
         if (!volume.files->find(path).ok() || named(volume.partition, path)) continue;
+        if (report.warnings.size() > kWarningsMax) return;
         report.warnings.push_back(path + " is there, but no boot entry seen here names it");
       }
     }
@@ -132,13 +166,20 @@ void sum_up(PreflightReport& report) {
   report.generation = Generation::kGen2;
   const BootPath* path = deciding_path(report);
   report.boots = path->boots;
+  std::string before;
+  for (const BootPath& earlier : report.paths) {
+    if (&earlier == path) break;
+    if (!earlier.elsewhere || report.boots == Boots::kNo) continue;
+    report.boots = Boots::kAsFarAsSeen;
+    before = "; unless a disk that is not seen here holds what " + earlier.name + " names";
+  }
   const std::string under = report.enforced ? "" : " (Secure Boot is off: nothing is refused)";
-  switch (path->boots) {
+  switch (report.boots) {
     case Boots::kYes:
       report.summary = "it will boot: " + path->reason + under;
       return;
     case Boots::kAsFarAsSeen:
-      report.summary = "it will boot as far as can be seen: " + path->reason + under;
+      report.summary = "it will boot as far as can be seen: " + path->reason + before + under;
       return;
     case Boots::kNo:
       report.summary = "it will not boot: " + path->reason;
@@ -187,8 +228,7 @@ Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& inpu
   report.warnings.insert(report.warnings.end(), table->warnings.begin(), table->warnings.end());
   BootVolumes volumes = open_volumes(disk, report);
   BootWalk walk(input, volumes, report, hashing);
-  follow_entries(walk, input, volumes, report);
-  follow_default(walk, volumes, report);
+  follow_all(walk, input, volumes, report);
   note_unnamed(volumes, report);
   if (!table->gpt_event.empty()) Explainer(report, hashing).partition_table(table->gpt_event);
   if (input.vm) report.vbs = vbs_readiness(*input.vm);

@@ -31,22 +31,25 @@ inline constexpr uint64_t kPreflightBytesMax = uint64_t{4} << 30;  // read in al
 // section, in the algorithms of all TPM banks.
 inline constexpr uint64_t kHashedPerByteRead = 16;
 
-// An entry of BootOrder: a Boot#### variable, parsed.
+// What BootNext or an entry of BootOrder names: a Boot#### variable, parsed.
 struct BootOption {
   uint16_t number = 0;
   bool active = true;
   std::string description;
-  std::optional<Guid> partition;  // GPT partition it names; nothing: not a file on a disk
-  std::string path;               // "EFI/debian/shimx64.efi"
+  std::optional<Guid> partition;  // GPT partition it names; nothing: of another kind, or none
+  std::string path;               // "EFI/debian/shimx64.efi"; empty: not a file on a disk
+  bool whole_device = false;      // a disk: the default path of its partitions
 };
 
 // What a VM brings to the question; a store or a profile fills in the databases.
 struct PreflightInput {
   SecureBootState state;
-  std::string profile;                 // where the databases came from, for the report
-  std::vector<BootOption> boot_order;  // in order; empty: the default path only
-  std::optional<VmProfile> vm;         // for VBS readiness
-  std::vector<std::string> warnings;   // of the store, for the report
+  std::string profile;  // where the databases came from, for the report
+  // In the order in which firmware tries them. The default path stands where the first whole device
+  // does, else at the end.
+  std::vector<BootOption> boot_order;
+  std::optional<VmProfile> vm;        // for VBS readiness
+  std::vector<std::string> warnings;  // of the store, for the report
   uint64_t bytes_max = kPreflightBytesMax;
   uint64_t hashed_bytes_max = kPreflightBytesMax * kHashedPerByteRead;
   // Asked at each read and each piece that is hashed: true ends it with kUnavailable. May be empty.
@@ -91,6 +94,7 @@ struct BootPath {
   // Something runs, or the machine stops, so that control does not come back to firmware: no later
   // path is tried, even if this one ends without a system.
   bool started = false;
+  bool elsewhere = false;  // it names a file that is not on this disk; another may hold it
   std::string reason;
   std::vector<std::string> notes;
 };

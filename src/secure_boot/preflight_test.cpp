@@ -185,8 +185,28 @@ TEST(Preflight, boot_entries_come_first_and_a_lost_one_is_passed_over) {
   EXPECT_THAT(report.paths[0].reason, HasSubstr("not on this disk"));
   EXPECT_EQ(report.paths[1].name, "Boot0002 debian: EFI/debian/shimx64.efi");
   EXPECT_EQ(report.paths[1].boots, Boots::kYes);
-  EXPECT_EQ(report.boots, Boots::kYes);
-  EXPECT_THAT(report.summary, HasSubstr("EFI/debian/shimx64.efi starts vmlinuz"));
+  EXPECT_EQ(deciding_path(report), &report.paths[1]);
+  // The lost one may be on another disk of the VM.
+  EXPECT_EQ(report.boots, Boots::kAsFarAsSeen);
+  EXPECT_THAT(report.summary, HasSubstr("EFI/debian/shimx64.efi starts vmlinuz; unless a disk"));
+  std::ranges::swap(disk.input.boot_order[0], disk.input.boot_order[1]);
+  EXPECT_EQ(disk.check().boots, Boots::kYes);
+}
+
+TEST(Preflight, the_default_path_stands_where_the_first_whole_device_does) {
+  Disk disk;
+  disk.standard();
+  const BootOption file{.number = 1, .partition = kTestPartition, .path = "EFI/BOOT/grubx64.efi"};
+  const BootOption device{.number = 2, .whole_device = true};
+  auto first = [&](std::vector<BootOption> order) {
+    disk.input.boot_order = std::move(order);
+    const PreflightReport report = disk.check();
+    EXPECT_EQ(report.paths.size(), 2U);
+    return report.paths[0].parts[0].path;
+  };
+  EXPECT_EQ(first({device, file, device}), "EFI/BOOT/BOOTX64.EFI");
+  EXPECT_EQ(first({file, device}), "EFI/BOOT/grubx64.efi");
+  EXPECT_EQ(first({file}), "EFI/BOOT/grubx64.efi");
 }
 
 TEST(Preflight, fallback_leads_through_its_list_to_the_installed_shim) {
