@@ -114,7 +114,8 @@ Result<BaselineBoot> learn(const MeasuredBoot& boot, const Explanations& explana
                            std::string boot_id, Micros now);
 std::vector<Difference> compare(const BaselineBoot& expected, const MeasuredBoot& boot,
                                 const Policy& policy, const Explanations& explanations);
-// Against every accepted boot and every planned change that has not expired: the best. The baseline
+// Against every accepted boot, and each as planned changes that have not expired make it: the best.
+// Of the planned changes only those count without which more differs. The baseline
 // must have a boot. kUnsupported: none of its boots has the boot's bank.
 Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& boot,
                                  const Policy& policy, const Explanations& explanations,

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bitset>
+#include <deque>
 #include <tuple>
 
 #include "attestation/baseline.h"
@@ -33,6 +34,28 @@ int rank(std::string_view code) {
   return static_cast<int>(std::ranges::find(kOrder, code) - kOrder.begin());
 }
 
+// Changes of databases, each worked out once: the same ones are met again with every planned change
+// that is tried.
+class DatabaseChanges {
+ public:
+  const DatabaseChange& of(ByteSpan was, ByteSpan is) {
+    for (const Known& known : known_) {
+      if (equal(known.was, was) && equal(known.is, is)) return known.change;
+    }
+    known_.push_back(
+        {Bytes(was.begin(), was.end()), Bytes(is.begin(), is.end()), database_change(was, is)});
+    return known_.back().change;
+  }
+
+ private:
+  struct Known {
+    Bytes was;
+    Bytes is;
+    DatabaseChange change;
+  };
+  std::deque<Known> known_;
+};
+
 struct Side {
   std::vector<ByteSpan> digests;
   std::vector<const BaselineEntry*> entries;     // of the baseline
@@ -41,17 +64,42 @@ struct Side {
   std::vector<const Measurement*> measurements;  // of the boot
 };
 
+size_t failures(const std::vector<Difference>& differences) {
+  return static_cast<size_t>(
+      std::ranges::count(differences, Weight::kFailure, &Difference::weight));
+}
+
 class Comparison {
  public:
   Comparison(const BaselineBoot& expected, const MeasuredBoot& boot, const Policy& policy,
-             const Explanations& explanations, PcrSet open)
+             const Explanations& explanations, PcrSet open, DatabaseChanges& changes)
       : expected_(expected),
         boot_(boot),
         policy_(policy),
         explanations_(explanations),
-        open_(open) {}
+        open_(open),
+        changes_(changes) {}
 
   std::vector<Difference> run() {
+    compare_all();
+    std::ranges::sort(differences_, [](const Difference& a, const Difference& b) {
+      if (a.weight != b.weight) return a.weight > b.weight;
+      int rank_a = rank(a.code);
+      int rank_b = rank(b.code);
+      return std::tie(rank_a, a.pcr, a.nth) < std::tie(rank_b, b.pcr, b.nth);
+    });
+    return std::move(differences_);
+  }
+
+  // How many differences weigh, without a word about them.
+  size_t count_failures() {
+    words_ = false;
+    compare_all();
+    return failures(differences_);
+  }
+
+ private:
+  void compare_all() {
     split();
     // PCR 7 first: what may change elsewhere can hang on it.
     compare_pcr(7);
@@ -62,16 +110,8 @@ class Comparison {
     for (uint8_t pcr = 0; pcr < kPcrCount; ++pcr) {
       if (pcr != 7) compare_pcr(pcr);
     }
-    std::ranges::sort(differences_, [](const Difference& a, const Difference& b) {
-      if (a.weight != b.weight) return a.weight > b.weight;
-      int rank_a = rank(a.code);
-      int rank_b = rank(b.code);
-      return std::tie(rank_a, a.pcr, a.nth) < std::tie(rank_b, b.pcr, b.nth);
-    });
-    return std::move(differences_);
   }
 
- private:
   void split() {
     std::array<uint32_t, kPcrCount> counts{};
     for (const BaselineEntry& entry : expected_.entries) {
@@ -110,13 +150,19 @@ class Comparison {
       if (is != nullptr) {
         d.event = is->event;
         d.extend = is->extend;
-        is_entry_ = entry_of(*is, explanations_);
-        d.is = name_of(is_entry_);
       }
-      if (was != nullptr) d.was = name_of(*was);
-      program_ = at.is ? is_[pcr].programs[*at.is] : was_[pcr].programs[*at.was];
       d.weight = rule == PcrRule::kNote ? Weight::kNote : Weight::kFailure;
-      say(d, was, is);
+      if (words_) {
+        if (is != nullptr) {
+          is_entry_ = entry_of(*is, explanations_);
+          d.is = name_of(is_entry_);
+        }
+        if (was != nullptr) d.was = name_of(*was);
+        program_ = at.is ? is_[pcr].programs[*at.is] : was_[pcr].programs[*at.was];
+        say(d, was, is);
+      } else {
+        d.code = code_of_harmless(d, was, is);
+      }
       weigh(d, rule, was, is);
       differences_.push_back(std::move(d));
     }
@@ -132,16 +178,55 @@ class Comparison {
     if (d.code == "grub_environment_changed") d.weight = Weight::kNote;
   }
 
+  // The codes that weigh() asks for; say() gives the same ones.
+  std::string code_of_harmless(const Difference& d, const BaselineEntry* was,
+                               const Measurement* is) const {
+    if (was == nullptr || is == nullptr) return {};
+    if (is->kind == MeasurementKind::kKeyVariable && dbx_grew(variable_name(d, was, is), was, is)) {
+      return "dbx_grew";
+    }
+    return is_file(was, is) && environment_changed(*was, *is) ? "grub_environment_changed" : "";
+  }
+
+  bool dbx_grew(std::string_view name, const BaselineEntry* was, const Measurement* is) const {
+    if (name != "dbx") return false;
+    const DatabaseChange* change = change_of(name, was, is);
+    return change != nullptr && change->removed_count == 0 && change->added_count > 0;
+  }
+
+  // Null if one of the contents is not known or cannot be read.
+  const DatabaseChange* change_of(std::string_view name, const BaselineEntry* was,
+                                  const Measurement* is) const {
+    auto before = expected_.variables.find(name);
+    bool known =
+        is != nullptr && was != nullptr && is->name == name && before != expected_.variables.end();
+    if (!known) return nullptr;
+    const DatabaseChange& change = changes_.of(before->second, is->content);
+    return change.readable ? &change : nullptr;
+  }
+
+  // A digest without data says no kind; what was expected in its place does.
+  static MeasurementKind kind_of(const BaselineEntry* was, const Measurement* is) {
+    bool told = is != nullptr && (is->kind != MeasurementKind::kOther || was == nullptr);
+    return told ? is->kind : was->kind;
+  }
+  static bool is_file(const BaselineEntry* was, const Measurement* is) {
+    return kind_of(was, is) == MeasurementKind::kFile;
+  }
+
+  // GRUB keeps what it remembers between boots in this file; what it makes of it is measured.
+  bool environment_changed(const BaselineEntry& was, const Measurement& is) const {
+    auto environment = [](const BaselineEntry& e) { return e.what.ends_with("/grubenv)"); };
+    return environment(was) && environment(entry_of(is, explanations_));
+  }
+
   static bool is_program(const BaselineEntry* was, const Measurement* is) {
     return (was == nullptr || was->kind == MeasurementKind::kProgram) &&
            (is == nullptr || is->kind == MeasurementKind::kProgram);
   }
 
   void say(Difference& d, const BaselineEntry* was, const Measurement* is) {
-    // A digest without data says no kind; what was expected in its place does.
-    bool told = is != nullptr && (is->kind != MeasurementKind::kOther || was == nullptr);
-    MeasurementKind kind = told ? is->kind : was->kind;
-    switch (kind) {
+    switch (kind_of(was, is)) {
       case MeasurementKind::kProgram:
         return say_program(d, was, is);
       case MeasurementKind::kKernelCommandLine:
@@ -263,9 +348,7 @@ class Comparison {
     d.code = "file_changed";
     d.words = plain(d, was, is);
     if (was == nullptr || is == nullptr) return;
-    // GRUB keeps what it remembers between boots in this file; what it makes of it is measured.
-    auto environment = [](const BaselineEntry& e) { return e.what.ends_with("/grubenv)"); };
-    if (environment(*was) && environment(is_entry_)) d.code = "grub_environment_changed";
+    if (environment_changed(*was, *is)) d.code = "grub_environment_changed";
   }
 
   // Firmware measures them in a fixed order, so that a record without a log still tells them apart.
@@ -291,17 +374,13 @@ class Comparison {
     d.code = name + "_changed";
     std::ranges::transform(d.code, d.code.begin(),
                            [](char c) { return c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c; });
-    auto before = expected_.variables.find(name);
-    bool known =
-        is != nullptr && was != nullptr && is->name == name && before != expected_.variables.end();
-    DatabaseChange change;
-    if (known) change = database_change(before->second, is->content);
-    if (!change.readable) {
+    const DatabaseChange* change = change_of(name, was, is);
+    if (change == nullptr) {
       d.words = fmt::format("{} is not what the baseline has ({})", name, place(d));
       return;
     }
-    if (name == "dbx" && change.removed_count == 0 && change.added_count > 0) d.code = "dbx_grew";
-    d.words = database_words(name, change) + fmt::format(" ({})", place(d));
+    if (dbx_grew(name, was, is)) d.code = "dbx_grew";
+    d.words = database_words(name, *change) + fmt::format(" ({})", place(d));
   }
 
   static std::string database_words(std::string_view name, const DatabaseChange& change) {
@@ -346,6 +425,8 @@ class Comparison {
   const Policy& policy_;
   const Explanations& explanations_;
   PcrSet open_;
+  DatabaseChanges& changes_;
+  bool words_ = true;
   bool keys_as_expected_ = true;
   std::array<Side, kPcrCount> was_;
   std::array<Side, kPcrCount> is_;
@@ -354,16 +435,108 @@ class Comparison {
   std::vector<Difference> differences_;
 };
 
-size_t failures(const std::vector<Difference>& differences) {
-  return static_cast<size_t>(
-      std::ranges::count(differences, Weight::kFailure, &Difference::weight));
-}
-
 PcrSet open_of(const PlannedChange& change) {
   PcrSet open;
   for (uint8_t pcr : change.open_pcrs) open.set(pcr);
   return open;
 }
+
+// Which planned changes a boot has carried out, of those that one accepted boot could have: the
+// ones without which more differs. Changes of the same text show only together, so up to three are
+// tried at once.
+class PlannedSearch {
+ public:
+  PlannedSearch(const Baseline& baseline, const MeasuredBoot& boot, const Policy& policy,
+                const Explanations& explanations, Micros now)
+      : boot_(boot), policy_(policy), explanations_(explanations) {
+    for (const PlannedChange& change : baseline.planned) {
+      if (change.expires > now) waiting_.push_back(&change);
+    }
+  }
+
+  struct State {
+    BaselineBoot expected;
+    PcrSet open;
+    size_t failures = 0;
+    std::vector<std::string> carried_out;
+  };
+
+  State without_changes(const BaselineBoot& accepted) {
+    State state{.expected = accepted};
+    state.failures = count(state);
+    return state;
+  }
+
+  void apply_changes(State& state) {
+    std::vector<const PlannedChange*> waiting = waiting_;
+    size_t work = std::max<size_t>(1, state.expected.entries.size() + boot_.measurements().size());
+    trials_ = std::clamp(kWorkMax / work, kTrialsMin, kTrialsMax);
+    for (size_t together = 1; together <= kTogetherMax && state.failures > 0;) {
+      std::optional<Step> best;
+      try_all(state, waiting, together, 0, {}, best);
+      if (!best) {
+        ++together;
+        continue;
+      }
+      for (const PlannedChange* change : best->changes) {
+        state.carried_out.push_back(change->id);
+        std::erase(waiting, change);
+      }
+      state.expected = std::move(best->state.expected);
+      state.open = best->state.open;
+      state.failures = best->state.failures;
+      together = 1;
+    }
+  }
+
+  std::vector<Difference> differences(const State& state) {
+    return Comparison(state.expected, boot_, policy_, explanations_, state.open, changes_).run();
+  }
+
+ private:
+  static constexpr size_t kTogetherMax = 3;
+  static constexpr size_t kTrialsMin = 64;
+  static constexpr size_t kTrialsMax = 1024;
+  static constexpr size_t kWorkMax = size_t{1} << 21;  // measurements compared
+
+  struct Step {
+    State state;
+    std::vector<const PlannedChange*> changes;
+  };
+
+  size_t count(const State& state) {
+    return Comparison(state.expected, boot_, policy_, explanations_, state.open, changes_)
+        .count_failures();
+  }
+
+  void try_all(const State& from, const std::vector<const PlannedChange*>& waiting, size_t together,
+               size_t first, const std::vector<const PlannedChange*>& chosen,
+               std::optional<Step>& best) {
+    for (size_t i = first; i + together <= waiting.size() && trials_ > 0; ++i) {
+      State with{.expected = expected_after(from.expected, *waiting[i]),
+                 .open = from.open | open_of(*waiting[i]),
+                 .failures = from.failures};
+      std::vector<const PlannedChange*> more = chosen;
+      more.push_back(waiting[i]);
+      if (together > 1) {
+        try_all(with, waiting, together - 1, i + 1, more, best);
+        continue;
+      }
+      --trials_;
+      size_t failures = count(with);
+      if (failures >= (best ? best->state.failures : from.failures)) continue;
+      with.failures = failures;
+      best = Step{.state = std::move(with), .changes = std::move(more)};
+    }
+  }
+
+  const MeasuredBoot& boot_;
+  const Policy& policy_;
+  const Explanations& explanations_;
+  DatabaseChanges changes_;
+  std::vector<const PlannedChange*> waiting_;
+  size_t trials_ = 0;
+};
 
 }  // namespace
 
@@ -372,49 +545,40 @@ bool BaselineMatch::agrees() const { return failures(differences) == 0; }
 std::vector<Difference> compare(const BaselineBoot& expected, const MeasuredBoot& boot,
                                 const Policy& policy, const Explanations& explanations) {
   HF_ASSERT(expected.bank == boot.bank());
-  return Comparison(expected, boot, policy, explanations, {}).run();
+  DatabaseChanges changes;
+  return Comparison(expected, boot, policy, explanations, {}, changes).run();
 }
 
 Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& boot,
                                  const Policy& policy, const Explanations& explanations,
                                  Micros now) {
-  std::optional<BaselineMatch> best;
-  auto offer = [&](size_t index, std::vector<std::string> planned,
-                   std::vector<Difference> differences) {
-    if (best && failures(best->differences) <= failures(differences)) return;
-    best = BaselineMatch{
-        .boot = index, .planned = std::move(planned), .differences = std::move(differences)};
+  PlannedSearch search(baseline, boot, policy, explanations, now);
+  std::optional<PlannedSearch::State> best;
+  BaselineMatch match;
+  auto offer = [&](size_t index, PlannedSearch::State state) {
+    if (best && best->failures <= state.failures) return;
+    best = std::move(state);
+    match.boot = index;
   };
-  auto same_bank = [&](const BaselineBoot& accepted) { return accepted.bank == boot.bank(); };
   for (size_t i = 0; i < baseline.boots.size(); ++i) {
-    const BaselineBoot& accepted = baseline.boots[i];
-    if (same_bank(accepted)) offer(i, {}, compare(accepted, boot, policy, explanations));
+    if (baseline.boots[i].bank == boot.bank()) {
+      offer(i, search.without_changes(baseline.boots[i]));
+    }
   }
   if (!best) {
     return Error{
         .code = ErrorCode::kUnsupported,
         .cause = fmt::format("the baseline has no boot with {} digests", name_of(boot.bank()))};
   }
-  if (best->agrees() || baseline.planned.empty()) return std::move(*best);
-  for (size_t i = 0; i < baseline.boots.size(); ++i) {
-    if (!same_bank(baseline.boots[i])) continue;
-    BaselineBoot all = baseline.boots[i];
-    PcrSet all_open;
-    std::vector<std::string> all_ids;
-    for (const PlannedChange& change : baseline.planned) {
-      if (change.expires <= now) continue;
-      BaselineBoot expected = expected_after(baseline.boots[i], change);
-      offer(i, {change.id},
-            Comparison(expected, boot, policy, explanations, open_of(change)).run());
-      all = expected_after(all, change);
-      all_open |= open_of(change);
-      all_ids.push_back(change.id);
-    }
-    if (all_ids.size() < 2) continue;
-    offer(i, all_ids, Comparison(all, boot, policy, explanations, all_open).run());
+  for (size_t i = 0; i < baseline.boots.size() && best->failures > 0; ++i) {
+    if (baseline.boots[i].bank != boot.bank()) continue;
+    PlannedSearch::State state = search.without_changes(baseline.boots[i]);
+    search.apply_changes(state);
+    offer(i, std::move(state));
   }
-  if (!best->agrees()) best->planned.clear();
-  return std::move(*best);
+  match.differences = search.differences(*best);
+  if (best->failures == 0) match.planned = std::move(best->carried_out);
+  return match;
 }
 
 }  // namespace hf::attestation

@@ -185,6 +185,34 @@ TEST(Baseline, two_announced_changes_may_come_with_one_boot) {
   EXPECT_EQ(appraisal.planned_changes.size(), 2u);
 }
 
+TEST(Baseline, only_the_announced_changes_that_came_are_consumed) {
+  Baseline baseline = test_baseline(TestBoot{});
+  std::vector<std::string> ids;
+  for (auto [was, is] : {std::pair{"root=/dev/vda2", "root=/dev/vda3"},
+                         {"ro quiet", "ro"},
+                         {"vmlinuz-6.1.0-43", "vmlinuz-6.1.0-44"}}) {
+    PlannedChange change{.why = is, .expires = Micros(kNow.value + 1)};
+    change.texts = {{.was = was, .is = is}};
+    ids.push_back(*announce(baseline, change, kNow));
+  }
+  // All three are of the same line: neither of the two shows alone.
+  TestBoot boot;
+  boot.parameters = "root=/dev/vda3 ro";
+  Appraisal appraisal = judged(boot, baseline);
+  EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
+  EXPECT_THAT(appraisal.planned_changes, ElementsAre(ids[0], ids[1]));
+
+  TestEvidence evidence(boot);
+  auto measured = MeasuredBoot::from({.record = &evidence.record}, HashAlg::kSha256);
+  Result<BaselineMatch> match = best_match(baseline, *measured, kLinux, {}, kNow);
+  ASSERT_TRUE(consume(baseline, *match, learned(boot)).ok());
+  ASSERT_EQ(baseline.planned.size(), 1u);
+  EXPECT_EQ(baseline.planned[0].id, ids[2]);
+  EXPECT_THAT(judged(boot, baseline).planned_changes, IsEmpty());
+  boot.parameters += " init=/bin/sh";
+  EXPECT_EQ(judged(boot, baseline).verdict, Verdict::kUnhealthy);
+}
+
 TEST(Baseline, windows_takes_new_programs_from_the_same_signers_only) {
   Policy windows = *built_in_policy("windows");
   Baseline baseline = test_baseline(TestBoot{});
