@@ -1,6 +1,7 @@
 // What the parts of appraise() share; for appraisal*.cpp only.
 #pragma once
 
+#include <array>
 #include <bitset>
 #include <deque>
 #include <map>
@@ -12,6 +13,9 @@
 #include "attestation/appraisal.h"
 
 namespace hf::attestation {
+
+// Of each severity. What is wrong thousands of times is understood from the first ones.
+inline constexpr size_t kReasonsMax = 256;
 
 // Gathers reasons, and what each means for the claims of the trust vector.
 class Judge {
@@ -36,9 +40,10 @@ class Judge {
     std::optional<int8_t> affirmed;
     bool unknown = false;
   };
-  bool has(Severity severity) const;
   Reason& add(Severity severity, std::string code, std::string words);
-  std::deque<Reason> reasons_;  // references stay valid
+  std::deque<Reason> reasons_;      // references stay valid
+  std::array<size_t, 3> counts_{};  // by severity, those that are not kept as well
+  Reason untold_;                   // takes what is said of one that is not kept
   std::map<TrustClaim, ClaimState> claims_;
 };
 

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "attestation/appraisal_inner.h"
@@ -5,6 +7,7 @@
 namespace hf::attestation {
 
 Reason& Judge::add(Severity severity, std::string code, std::string words) {
+  if (counts_[static_cast<size_t>(severity)]++ >= kReasonsMax) return untold_ = {};
   reasons_.push_back({.severity = severity, .code = std::move(code), .words = std::move(words)});
   return reasons_.back();
 }
@@ -29,18 +32,12 @@ void Judge::affirm(TrustClaim claim, int8_t value) {
   affirmed = std::min(affirmed.value_or(value), value);
 }
 
-bool Judge::has(Severity severity) const {
-  return std::ranges::any_of(reasons_,
-                             [&](const Reason& reason) { return reason.severity == severity; });
-}
-
-size_t Judge::failures() const {
-  return static_cast<size_t>(std::ranges::count(reasons_, Severity::kFailure, &Reason::severity));
-}
+size_t Judge::failures() const { return counts_[static_cast<size_t>(Severity::kFailure)]; }
 
 Verdict Judge::verdict() const {
   if (failed()) return Verdict::kUnhealthy;
-  return has(Severity::kUnknown) ? Verdict::kUnknown : Verdict::kHealthy;
+  bool unknown = counts_[static_cast<size_t>(Severity::kUnknown)] > 0;
+  return unknown ? Verdict::kUnknown : Verdict::kHealthy;
 }
 
 TrustVector Judge::trust() const {
@@ -64,6 +61,13 @@ std::vector<Reason> Judge::take_reasons() {
     }
   }
   reasons_.clear();
+  size_t untold = 0;
+  for (size_t count : counts_) untold += count > kReasonsMax ? count - kReasonsMax : 0;
+  if (untold > 0) {
+    sorted.push_back({.severity = Severity::kNote,
+                      .code = "more_reasons",
+                      .words = fmt::format("{} more reasons are not listed", untold)});
+  }
   return sorted;
 }
 

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "attestation/measurement_words.h"
@@ -31,6 +32,11 @@ constexpr std::array<SipaSetting, 4> kSipaSettings = {{
     {0x00050003, true, "Windows test signing"},
 }};
 
+// Each setting once, however often the guest measures it.
+void add_setting(std::vector<std::string>& settings, std::string_view words) {
+  if (std::ranges::find(settings, words) == settings.end()) settings.emplace_back(words);
+}
+
 void read_sipa(ByteSpan bytes, size_t depth, std::vector<std::string>& settings) {
   while (bytes.size() >= 8) {
     auto id = load_le<uint32_t>(bytes.data());
@@ -45,7 +51,7 @@ void read_sipa(ByteSpan bytes, size_t depth, std::vector<std::string>& settings)
     for (const SipaSetting& setting : kSipaSettings) {
       if (setting.id != id || data.empty()) continue;
       bool on = data[0] != std::byte{0};
-      if (on == setting.debugging_if) settings.emplace_back(setting.words);
+      if (on == setting.debugging_if) add_setting(settings, setting.words);
     }
   }
 }
@@ -121,7 +127,7 @@ BootFacts read_facts(const MeasuredBoot& boot) {
         facts.command_lines.push_back(&m);
         break;
       case MeasurementKind::kAction:
-        if (m.pcr == 7 && m.name == "UEFI Debug Mode") facts.debug_settings.push_back(m.name);
+        if (m.pcr == 7 && m.name == "UEFI Debug Mode") add_setting(facts.debug_settings, m.name);
         break;
       default:
         break;
