@@ -77,7 +77,7 @@ sys::JsonObject vm_claims(const EarVm& vm) {
   out["epoch"] = vm.epoch.value;
   out["incarnation"] = vm.incarnation.hex();
   out["sequence"] = vm.sequence.value;
-  out["role"] = std::string(to_string(vm.role));
+  if (vm.role) out["role"] = std::string(to_string(*vm.role));
   out["freshness"] = vm.freshness;
   out["verdict"] = vm.verdict;
   sys::JsonArray& reasons = out["reasons"].emplace_array();
@@ -173,9 +173,11 @@ Result<EarVm> parse_vm(const sys::JsonObject& object) {
   vm.epoch = Epoch(TRY(sys::get_u64_or(object, "epoch", 0)));
   vm.incarnation = TRY(get_id<IncarnationId>(object, "incarnation")).value_or(IncarnationId{});
   vm.sequence = Sequence(TRY(sys::get_u64_or(object, "sequence", 0)));
-  const std::optional<VmRole> role = parse_vm_role(TRY(sys::get_string(object, "role")));
-  if (!role) return invalid("\"role\" is none of production, drill and branch");
-  vm.role = *role;
+  vm.role.reset();
+  if (sys::has_member(object, "role")) {
+    vm.role = parse_vm_role(TRY(sys::get_string(object, "role")));
+    if (!vm.role) return invalid("\"role\" is none of production, drill and branch");
+  }
   vm.freshness = TRY(get_text(object, "freshness"));
   vm.verdict = TRY(get_text(object, "verdict"));
   vm.reasons = TRY(get_reasons(object));
@@ -212,8 +214,16 @@ Status check_expected(const Ear& ear, const EarExpectation& expected) {
                     (ear.vm.vm ? "VM " + ear.vm.vm->hex() : std::string("no VM of a site")));
   }
   if (expected.role && ear.vm.role != *expected.role) {
-    return conflict("the token is about a " + std::string(to_string(ear.vm.role)) + " copy, not " +
+    return conflict((ear.vm.role ? "the token is about a " + std::string(to_string(*ear.vm.role)) +
+                                       " copy, not "
+                                 : std::string("the token says of no copy what it is, not of ")) +
                     std::string(to_string(*expected.role)));
+  }
+  if (expected.policy_id &&
+      std::ranges::find(ear.policy_ids, *expected.policy_id) == ear.policy_ids.end()) {
+    return conflict("the token is by another policy" +
+                    (ear.policy_ids.empty() ? "" : " (" + ear.policy_ids.front() + ")") + " than " +
+                    *expected.policy_id);
   }
   if (rank(ear.status) > rank(expected.status_worst)) {
     return conflict("the verifier's result is " + std::string(to_string(ear.status)) +

@@ -39,7 +39,7 @@ struct EarVm {
   Epoch epoch;
   IncarnationId incarnation;
   Sequence sequence;  // durable position at the time of the quote: the point, with `incarnation`
-  VmRole role = VmRole::kProduction;
+  std::optional<VmRole> role = VmRole::kProduction;  // absent with `vm`: nobody vouches for it
   std::string freshness;  // what is known of it: "current", "older-point", "unknown" …
   std::string verdict;    // "Healthy", "Unhealthy", "Unknown"
   std::vector<EarReason> reasons;
@@ -72,7 +72,8 @@ struct EarExpectation {
   uint64_t clock_skew_s = 60;  // between verifier and relying party
   std::optional<Bytes> nonce = {};
   std::optional<VmId> vm = {};
-  std::optional<VmRole> role = VmRole::kProduction;  // nullopt: any
+  std::optional<VmRole> role = VmRole::kProduction;  // nullopt: any, or none
+  std::optional<std::string> policy_id = {};         // appraised by it: "linux:0123456789abcdef"
   // What is still taken, from the best: affirming, warning, none (no claim), contraindicated.
   TrustTier status_worst = TrustTier::kAffirming;
 };

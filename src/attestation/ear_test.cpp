@@ -198,5 +198,26 @@ TEST(TrustVector, values_are_in_the_tiers_of_ar4si) {
   EXPECT_FALSE(parse_trust_tier("Affirming").has_value());
 }
 
+TEST(Ear, the_policy_that_was_expected_must_be_the_one_applied) {
+  const Site site;
+  const std::string token = site.issue(example());
+  EarExpectation expectation{.now = kNow, .policy_id = "linux#0011223344556677"};
+  EXPECT_EQ(site.verify(token, expectation), "taken");
+  expectation.policy_id = "linux#0011223344556678";
+  EXPECT_THAT(site.verify(token, expectation), HasSubstr("by another policy (linux#0011"));
+}
+
+// A site signs what any policy makes of any evidence; by whose rules it is Healthy is in its name.
+TEST(Ear, a_token_that_names_no_copy_is_not_one_of_production) {
+  const Site site;
+  Ear ear = example();
+  ear.vm.vm.reset();
+  ear.vm.role.reset();
+  EarExpectation expectation{.now = kNow};
+  EXPECT_THAT(site.verify(site.issue(ear), expectation), HasSubstr("of no copy what it is"));
+  expectation.role.reset();
+  EXPECT_EQ(site.verify(site.issue(ear), expectation), "taken");
+}
+
 }  // namespace
 }  // namespace hf::attestation

@@ -30,21 +30,9 @@ void read_quote(const Evidence& evidence, const EvidenceQuestion& question, Part
 
 void read_certificate(const Evidence& evidence, const EvidenceQuestion& question,
                       EvidenceAnswer& answer) {
-  if (!evidence.ak_certificate) {
-    answer.key_words = "the attestation key has no certificate";
-    return;
-  }
-  if (question.cas == nullptr || question.cas->empty()) {
-    answer.key_words = "no site is known that could vouch for the attestation key";
-    return;
-  }
-  const Result<TpmPublic> ak = parse_public(evidence.ak_public);
-  if (!ak.ok()) {
-    answer.key_words = ak.error().cause;
-    return;
-  }
+  static const std::vector<crypto::Certificate> kNone;
   Result<AkIdentity> identity =
-      check_ak_certificate(*evidence.ak_certificate, *ak, *question.cas, answer.context.now);
+      certified_key(evidence, question.cas == nullptr ? kNone : *question.cas, answer.context.now);
   if (!identity.ok()) {
     answer.key_words = identity.error().cause;
     return;
@@ -68,10 +56,21 @@ void read_log(const Evidence& evidence, Parts& parts, AppraisalInput& input) {
 
 }  // namespace
 
+Result<AkIdentity> certified_key(const Evidence& evidence,
+                                 const std::vector<crypto::Certificate>& cas, Micros now) {
+  auto unknown = [](std::string cause) {
+    return Error{.code = ErrorCode::kNotFound, .cause = std::move(cause)};
+  };
+  if (!evidence.ak_certificate) return unknown("the attestation key has no certificate");
+  if (cas.empty()) return unknown("no site is known that could vouch for the attestation key");
+  const TpmPublic ak = TRY(parse_public(evidence.ak_public));
+  return check_ak_certificate(*evidence.ak_certificate, ak, cas, now);
+}
+
 Result<EvidenceAnswer> appraise_evidence(const Evidence& evidence,
                                          const EvidenceQuestion& question) {
   HF_ASSERT(question.policy != nullptr);
-  EvidenceAnswer answer{.context = question.context};
+  EvidenceAnswer answer{.context = question.context, .askers_rules = question.askers_rules};
   answer.context.record_from_keeper = false;  // whoever sent the document may have written it
   Parts parts;
   AppraisalInput input;
@@ -99,7 +98,8 @@ Ear to_ear(const EvidenceAnswer& answer, ByteSpan nonce) {
   Ear ear = to_ear(answer.appraisal, answer.context);
   ear.nonce = Bytes(nonce.begin(), nonce.end());
   ear.evidence_nonce = ear.nonce;  // appraised for this nonce only
-  if (answer.context.vm.is_zero()) ear.vm.vm.reset();
+  if (answer.context.vm.is_zero() || answer.askers_rules) ear.vm.vm.reset();
+  if (answer.askers_rules) ear.vm.role.reset();
   return ear;
 }
 

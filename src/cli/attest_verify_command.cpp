@@ -21,6 +21,7 @@ struct VerifyOptions {
   std::string keys;
   std::string nonce;
   std::string vm;
+  std::string policy;
   std::string role = "production";
   std::string accept = "affirming";
   std::string max_age = "5m";
@@ -58,6 +59,7 @@ Result<EarExpectation> expectation_of(const VerifyOptions& options) {
     }
     expected.vm = *vm;
   }
+  if (!options.policy.empty()) expected.policy_id = options.policy;
   expected.role = attestation::parse_vm_role(options.role);  // none: any
   expected.status_worst = attestation::parse_trust_tier(options.accept)
                               .value_or(attestation::TrustTier::kContraindicated);
@@ -71,7 +73,7 @@ sys::JsonObject summary(const Ear& ear) {
   out["verdict"] = ear.vm.verdict;
   out["status"] = std::string(to_string(ear.status));
   if (ear.vm.vm) out["vm"] = ear.vm.vm->hex();
-  out["role"] = std::string(to_string(ear.vm.role));
+  if (ear.vm.role) out["role"] = std::string(to_string(*ear.vm.role));
   out["epoch"] = ear.vm.epoch.value;
   out["incarnation"] = ear.vm.incarnation.hex();
   out["sequence"] = ear.vm.sequence.value;
@@ -134,6 +136,8 @@ void add_attest_verify(CLI::App& app, Line& line) {
   sub->add_option("--jwks", options->keys, "the site's published keys (a file)")->required();
   sub->add_option("--nonce", options->nonce, "the token must answer this nonce (base64url)");
   sub->add_option("--vm", options->vm, "the token must be about the VM with this id");
+  sub->add_option("--policy", options->policy,
+                  "the policy that must have been applied, by its id (NAME:16 HEX DIGITS)");
   sub->add_option("--role", options->role, "what the VM must run as")
       ->check(CLI::IsMember({"production", "drill", "branch", "any"}))
       ->capture_default_str();

@@ -11,11 +11,28 @@ namespace {
 
 constexpr uint64_t kForeignTokenLifeUs = uint64_t{3600} * 1'000'000;
 
+// By what evidence is judged.
+struct Rules {
+  attestation::Policy policy;
+  attestation::Baseline baseline;
+  std::optional<Bytes> pinned_ak_name;
+  bool askers = false;
+};
+
 Result<attestation::Policy> wanted_policy(const sys::JsonObject& request) {
   const sys::JsonValue* policy = request.if_contains("policy");
   if (policy == nullptr || policy->is_null()) return attestation::built_in_policy("linux");
   if (policy->is_string()) return attestation::built_in_policy(policy->get_string());
   return attestation::policy_from(*TRY(sys::get_object(request, "policy")));
+}
+
+Result<Rules> askers_rules(const sys::JsonObject& request) {
+  Rules rules{.policy = TRY(wanted_policy(request))};
+  rules.askers = sys::has_member(request, "policy") || sys::has_member(request, "baseline");
+  if (sys::has_member(request, "baseline")) {
+    rules.baseline = TRY(attestation::baseline_from(*TRY(sys::get_object(request, "baseline"))));
+  }
+  return rules;
 }
 
 // This site's certificate authority and those of paired sites.
@@ -29,24 +46,52 @@ Result<std::vector<crypto::Certificate>> trusted_cas(Services& services) {
   return cas;
 }
 
+// The VM that the evidence is of, if this site knows it.
+Result<std::optional<VmRow>> known_vm(Services& services, const attestation::Evidence& evidence,
+                                      const std::vector<crypto::Certificate>& cas) {
+  Result<attestation::AkIdentity> key = attestation::certified_key(evidence, cas, catalog_now());
+  if (!key.ok()) return std::optional<VmRow>();
+  Result<VmRow> row = services.catalog->vm(key->vm);
+  if (row.ok()) return std::optional<VmRow>(std::move(*row));
+  if (row.error().code == ErrorCode::kNotFound) return std::optional<VmRow>();
+  return std::move(row).error();
+}
+
 }  // namespace
 
 Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& request) {
   attestation::Evidence evidence =
       TRY(attestation::parse_evidence(sys::to_text(*TRY(sys::get_object(request, "evidence")))));
   Bytes nonce = TRY(base64url_decode(TRY(sys::get_string(request, "nonce"))));
-  attestation::Policy policy = TRY(wanted_policy(request));
-  attestation::Baseline baseline;
-  if (sys::has_member(request, "baseline")) {
-    baseline = TRY(attestation::baseline_from(*TRY(sys::get_object(request, "baseline"))));
-  }
   std::vector<crypto::Certificate> cas = TRY(trusted_cas(services_));
+  Rules rules = TRY(askers_rules(request));
+  // This site's word on its own VM is by the rules that were set for it, or it could be had for any
+  // state of the VM.
+  if (std::optional<VmRow> row = TRY(known_vm(services_, evidence, cas))) {
+    if (rules.askers) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = "the evidence is of VM \"" + row->name +
+                            "\", for which this site has a policy and a baseline",
+                   .effect = "nothing was appraised",
+                   .mend =
+                       "leave policy and baseline out; to judge by your own, without a token: "
+                       "holdfast attest appraise"};
+    }
+    rules.policy = TRY(stored_policy(row->id));
+    rules.baseline = TRY(stored_baseline(row->id));
+    Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(row->id);
+    if (!pin.ok() && pin.error().code != ErrorCode::kNotFound) return std::move(pin).error();
+    if (pin.ok()) rules.pinned_ak_name = std::move(pin->ak_name);
+  }
   attestation::EvidenceQuestion question{
       .nonce = nonce,
-      .policy = &policy,
-      .baseline = baseline.boots.empty() ? nullptr : &baseline,
+      .policy = &rules.policy,
+      .baseline = rules.baseline.boots.empty() ? nullptr : &rules.baseline,
+      .askers_rules = rules.askers,
       .cas = &cas,
-      .context = {.record_from_keeper = false, .now = catalog_now()}};
+      .context = {.pinned_ak_name = rules.pinned_ak_name,
+                  .record_from_keeper = false,
+                  .now = catalog_now()}};
   attestation::EvidenceAnswer judged = TRY(attestation::appraise_evidence(evidence, question));
   attestation::Ear ear = attestation::to_ear(judged, nonce);
   ear.issued_at = question.context.now;

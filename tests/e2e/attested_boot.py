@@ -59,6 +59,30 @@ def first_boot(site, directory):
     return view
 
 
+def submit_by_own_rules(north, south, directory, evidence, asked):
+    """A policy of the asker's that calls anything healthy is worth nothing about a VM."""
+    own = directory / "own.json"
+    own.write_text(json.dumps({"version": 1, "name": "mine", "extends": "none", "baseline": "optional",
+                               "evidence": {"attestation_key": "any"}, "secure_boot": {"state": "optional"}}))
+    arguments = ["attest", "submit", str(evidence), "--nonce", asked]
+    theirs = south.json(*arguments, "--policy", str(own))
+    claims = json.loads(base64.urlsafe_b64decode(theirs["token"].split(".")[1] + "=="))["holdfast"]
+    check("vm" not in claims and "role" not in claims, "a token by the asker's own policy names no VM and no role")
+    for site, token, more in ((south, theirs["token"], []), (north, north.json(*arguments)["token"], ["--policy", "mine:0"])):
+        try:
+            verify(site, directory, token, *more)
+            raise Failure("a token by another policy than expected was taken")
+        except CliError as error:
+            step(f"ok: it is refused by who relies on it: {error}"[:160])
+    known = north.json(*arguments)
+    check(known["verdict"] == "Healthy", f"the VM's own site judges its evidence by its own rules: {known['summary']}")
+    try:
+        north.json(*arguments, "--policy", str(own))
+        raise Failure("the site judged its own VM by a stranger's policy")
+    except CliError:
+        step("ok: the VM's own site takes no other policy for it")
+
+
 def test(directory):
     with Processes(directory) as processes:
         north, south = Site(processes, directory, "north", 310000), Site(processes, directory, "south", 360000)
@@ -105,6 +129,7 @@ def test(directory):
             check(elsewhere["verdict"] != "Unhealthy", f"another site appraises its evidence: {elsewhere['summary']}")
             replayed = south.json("attest", "submit", str(evidence), "--nonce", nonce())
             check(replayed["verdict"] == "Unhealthy", f"and refuses it replayed: {replayed['summary']}")
+            submit_by_own_rules(north, south, directory, evidence, asked)
 
             north.cli("protection", "enable", "probe", "--to", "south")
             wait_protected(north, "probe", 120)
