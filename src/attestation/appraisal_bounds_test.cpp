@@ -40,13 +40,14 @@ TEST(AppraisalBounds, large_databases_are_compared_in_one_pass) {
 TEST(AppraisalBounds, a_variable_that_is_measured_often_is_held_once) {
   TestBoot boot;
   TestEvidence evidence(boot);
-  auto db = std::ranges::find_if(evidence.record.extends, [](const Extend& e) { return e.pcr == 7; });
+  auto db =
+      std::ranges::find_if(evidence.record.extends, [](const Extend& e) { return e.pcr == 7; });
   std::vector<Extend> more(2000, *(db + 3));
   evidence.record.extends.insert(db + 4, more.begin(), more.end());
   for (size_t n = 0; n < evidence.record.extends.size(); ++n) evidence.record.extends[n].n = n;
   evidence.record.total = evidence.record.extends.size();
-  auto measured = MeasuredBoot::from(
-      {.record = &evidence.record, .variables = &evidence.variables}, HashAlg::kSha256);
+  auto measured = MeasuredBoot::from({.record = &evidence.record, .variables = &evidence.variables},
+                                     HashAlg::kSha256);
   ASSERT_TRUE(measured.ok());
   size_t recognised = 0;
   std::set<const std::byte*> held;

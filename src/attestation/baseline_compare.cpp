@@ -4,18 +4,14 @@
 
 #include <algorithm>
 #include <array>
-#include <bitset>
-#include <deque>
 #include <tuple>
 
-#include "attestation/baseline.h"
+#include "attestation/baseline_inner.h"
 #include "attestation/measurement_words.h"
 #include "attestation/sequence_diff.h"
 
 namespace hf::attestation {
 namespace {
-
-using PcrSet = std::bitset<kPcrCount>;
 
 // Trying boot options in turn measures an action each; which option it was decides nothing, what it
 // loaded does, and that is measured too. In PCR 5 actions tell how the firmware ended.
@@ -34,28 +30,6 @@ int rank(std::string_view code) {
   return static_cast<int>(std::ranges::find(kOrder, code) - kOrder.begin());
 }
 
-// Changes of databases, each worked out once: the same ones are met again with every planned change
-// that is tried.
-class DatabaseChanges {
- public:
-  const DatabaseChange& of(ByteSpan was, ByteSpan is) {
-    for (const Known& known : known_) {
-      if (equal(known.was, was) && equal(known.is, is)) return known.change;
-    }
-    known_.push_back(
-        {Bytes(was.begin(), was.end()), Bytes(is.begin(), is.end()), database_change(was, is)});
-    return known_.back().change;
-  }
-
- private:
-  struct Known {
-    Bytes was;
-    Bytes is;
-    DatabaseChange change;
-  };
-  std::deque<Known> known_;
-};
-
 struct Side {
   std::vector<ByteSpan> digests;
   std::vector<const BaselineEntry*> entries;     // of the baseline
@@ -64,21 +38,15 @@ struct Side {
   std::vector<const Measurement*> measurements;  // of the boot
 };
 
-size_t failures(const std::vector<Difference>& differences) {
-  return static_cast<size_t>(
-      std::ranges::count(differences, Weight::kFailure, &Difference::weight));
-}
-
 class Comparison {
  public:
-  Comparison(const BaselineBoot& expected, const MeasuredBoot& boot, const Policy& policy,
-             const Explanations& explanations, PcrSet open, DatabaseChanges& changes)
+  Comparison(const BaselineBoot& expected, const Compared& with, PcrSet open)
       : expected_(expected),
-        boot_(boot),
-        policy_(policy),
-        explanations_(explanations),
+        boot_(with.boot),
+        policy_(with.policy),
+        explanations_(with.explanations),
         open_(open),
-        changes_(changes) {}
+        changes_(with.changes) {}
 
   std::vector<Difference> run() {
     compare_all();
@@ -435,150 +403,20 @@ class Comparison {
   std::vector<Difference> differences_;
 };
 
-PcrSet open_of(const PlannedChange& change) {
-  PcrSet open;
-  for (uint8_t pcr : change.open_pcrs) open.set(pcr);
-  return open;
-}
-
-// Which planned changes a boot has carried out, of those that one accepted boot could have: the
-// ones without which more differs. Changes of the same text show only together, so up to three are
-// tried at once.
-class PlannedSearch {
- public:
-  PlannedSearch(const Baseline& baseline, const MeasuredBoot& boot, const Policy& policy,
-                const Explanations& explanations, Micros now)
-      : boot_(boot), policy_(policy), explanations_(explanations) {
-    for (const PlannedChange& change : baseline.planned) {
-      if (change.expires > now) waiting_.push_back(&change);
-    }
-  }
-
-  struct State {
-    BaselineBoot expected;
-    PcrSet open;
-    size_t failures = 0;
-    std::vector<std::string> carried_out;
-  };
-
-  State without_changes(const BaselineBoot& accepted) {
-    State state{.expected = accepted};
-    state.failures = count(state);
-    return state;
-  }
-
-  void apply_changes(State& state) {
-    std::vector<const PlannedChange*> waiting = waiting_;
-    size_t work = std::max<size_t>(1, state.expected.entries.size() + boot_.measurements().size());
-    trials_ = std::clamp(kWorkMax / work, kTrialsMin, kTrialsMax);
-    for (size_t together = 1; together <= kTogetherMax && state.failures > 0;) {
-      std::optional<Step> best;
-      try_all(state, waiting, together, 0, {}, best);
-      if (!best) {
-        ++together;
-        continue;
-      }
-      for (const PlannedChange* change : best->changes) {
-        state.carried_out.push_back(change->id);
-        std::erase(waiting, change);
-      }
-      state.expected = std::move(best->state.expected);
-      state.open = best->state.open;
-      state.failures = best->state.failures;
-      together = 1;
-    }
-  }
-
-  std::vector<Difference> differences(const State& state) {
-    return Comparison(state.expected, boot_, policy_, explanations_, state.open, changes_).run();
-  }
-
- private:
-  static constexpr size_t kTogetherMax = 3;
-  static constexpr size_t kTrialsMin = 64;
-  static constexpr size_t kTrialsMax = 1024;
-  static constexpr size_t kWorkMax = size_t{1} << 21;  // measurements compared
-
-  struct Step {
-    State state;
-    std::vector<const PlannedChange*> changes;
-  };
-
-  size_t count(const State& state) {
-    return Comparison(state.expected, boot_, policy_, explanations_, state.open, changes_)
-        .count_failures();
-  }
-
-  void try_all(const State& from, const std::vector<const PlannedChange*>& waiting, size_t together,
-               size_t first, const std::vector<const PlannedChange*>& chosen,
-               std::optional<Step>& best) {
-    for (size_t i = first; i + together <= waiting.size() && trials_ > 0; ++i) {
-      State with{.expected = expected_after(from.expected, *waiting[i]),
-                 .open = from.open | open_of(*waiting[i]),
-                 .failures = from.failures};
-      std::vector<const PlannedChange*> more = chosen;
-      more.push_back(waiting[i]);
-      if (together > 1) {
-        try_all(with, waiting, together - 1, i + 1, more, best);
-        continue;
-      }
-      --trials_;
-      size_t failures = count(with);
-      if (failures >= (best ? best->state.failures : from.failures)) continue;
-      with.failures = failures;
-      best = Step{.state = std::move(with), .changes = std::move(more)};
-    }
-  }
-
-  const MeasuredBoot& boot_;
-  const Policy& policy_;
-  const Explanations& explanations_;
-  DatabaseChanges changes_;
-  std::vector<const PlannedChange*> waiting_;
-  size_t trials_ = 0;
-};
-
 }  // namespace
 
-bool BaselineMatch::agrees() const { return failures(differences) == 0; }
-
-std::vector<Difference> compare(const BaselineBoot& expected, const MeasuredBoot& boot,
-                                const Policy& policy, const Explanations& explanations) {
-  HF_ASSERT(expected.bank == boot.bank());
-  DatabaseChanges changes;
-  return Comparison(expected, boot, policy, explanations, {}, changes).run();
+size_t failures(const std::vector<Difference>& differences) {
+  return static_cast<size_t>(
+      std::ranges::count(differences, Weight::kFailure, &Difference::weight));
 }
 
-Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& boot,
-                                 const Policy& policy, const Explanations& explanations,
-                                 Micros now) {
-  PlannedSearch search(baseline, boot, policy, explanations, now);
-  std::optional<PlannedSearch::State> best;
-  BaselineMatch match;
-  auto offer = [&](size_t index, PlannedSearch::State state) {
-    if (best && best->failures <= state.failures) return;
-    best = std::move(state);
-    match.boot = index;
-  };
-  for (size_t i = 0; i < baseline.boots.size(); ++i) {
-    if (baseline.boots[i].bank == boot.bank()) {
-      offer(i, search.without_changes(baseline.boots[i]));
-    }
-  }
-  if (!best) {
-    return Error{
-        .code = ErrorCode::kUnsupported,
-        .cause = fmt::format("the baseline has no boot with {} digests", name_of(boot.bank()))};
-  }
-  for (size_t i = 0; i < baseline.boots.size() && best->failures > 0; ++i) {
-    if (baseline.boots[i].bank != boot.bank()) continue;
-    PlannedSearch::State state = search.without_changes(baseline.boots[i]);
-    search.apply_changes(state);
-    offer(i, std::move(state));
-  }
-  match.differences = search.differences(*best);
-  if (best->failures == 0) match.planned = std::move(best->carried_out);
-  return match;
+std::vector<Difference> differences_of(const BaselineBoot& expected, const Compared& with,
+                                       PcrSet open) {
+  return Comparison(expected, with, open).run();
+}
+
+size_t count_failures(const BaselineBoot& expected, const Compared& with, PcrSet open) {
+  return Comparison(expected, with, open).count_failures();
 }
 
 }  // namespace hf::attestation
