@@ -122,8 +122,7 @@ void add_vm_check(CLI::App& app, Line& line) {
   CLI::App* sub = vm->add_subcommand(
       "check", "what a disk boots, who signed it, and whether its VM would let it");
   auto options = std::make_shared<CheckOptions>();
-  sub->add_option("what", options->what, "a raw disk image, or the name of a VM")
-      ->required();
+  sub->add_option("what", options->what, "a raw disk image, or the name of a VM")->required();
   CLI::Option* vars =
       sub->add_option("--vars", options->vars, "variable store whose keys and boot entries decide");
   sub->add_option("--profile", options->profile,

@@ -44,6 +44,7 @@ class FileTarget final : public SecureBootTarget {
   }
 
   Result<std::vector<sb::ChangeResult>> apply(std::span<const sb::Change> changes) override {
+    for (const sb::Change& change : changes) TRY(sb::check(change));
     sb::VariableStore edited = TRY(store());
     auto results = TRY(sb::apply_changes(edited, changes, sb::EfiTime::from(now())));
     TRY(replace_file(path_, edited.image()));
