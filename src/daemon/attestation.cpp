@@ -9,6 +9,7 @@
 #include "daemon/catalog_inner.h"
 #include "daemon/keeper_client.h"
 #include "daemon/log.h"
+#include "daemon/rollover.h"
 #include "daemon/version.h"
 #include "daemon/vm_definition.h"
 
@@ -253,6 +254,7 @@ bool Attestation::act(Watched& watched, BootWatch::Act due, const BootWatch& wat
   Result<sys::JsonObject> checked = check(watched.row, request);
   if (checked.ok()) {
     watched.last_refusal.clear();
+    if (due == BootWatch::Act::kAskAgent) finish_rollover_if_due(services_, watched.row, *checked);
     if (due == BootWatch::Act::kAskAgent || !sys::has_member(*checked, "partial")) return true;
     watched.partial_boot = watch.boot();
     return false;
