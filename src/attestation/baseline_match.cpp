@@ -66,6 +66,28 @@ class PlannedSearch {
     }
   }
 
+  // A change that foretold a register's whole sequence has come if that is what was measured, also
+  // where nothing failed without it: entries more in dbx are a note.
+  void apply_sequences(State& state) {
+    size_t differing = differences(state).size();
+    for (const PlannedChange* change : waiting_) {
+      if (differing == 0) return;
+      if (change->sequences.empty() ||
+          std::ranges::find(state.carried_out, change->id) != state.carried_out.end()) {
+        continue;
+      }
+      State with{.expected = expected_after(state.expected, *change),
+                 .open = state.open | open_of(*change),
+                 .carried_out = state.carried_out};
+      with.failures = count(with);
+      const size_t less = differences(with).size();
+      if (with.failures > state.failures || less >= differing) continue;
+      with.carried_out.push_back(change->id);
+      state = std::move(with);
+      differing = less;
+    }
+  }
+
   std::vector<Difference> differences(const State& state) {
     return differences_of(state.expected, with_, state.open);
   }
@@ -150,6 +172,7 @@ Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& b
     search.apply_changes(state);
     offer(i, std::move(state));
   }
+  if (best->failures == 0) search.apply_sequences(*best);
   match.differences = search.differences(*best);
   if (best->failures == 0) match.planned = std::move(best->carried_out);
   return match;

@@ -152,6 +152,36 @@ TEST(Pcr7, a_roll_over_is_foretold_and_passes_as_announced) {
   }
 }
 
+// Nothing fails without the announcement, for dbx may grow. Yet it has come: the baseline has the
+// new entry from then on, and its loss would be seen.
+TEST(Pcr7, an_announced_growth_of_dbx_is_carried_out) {
+  TestBoot before;
+  TestBoot after = before;
+  after.dbx.push_back("revoked 2");
+  MadeBoot from(before);
+  MadeBoot to(after);
+  Policy policy = *built_in_policy("linux");
+  Baseline baseline = test_baseline(before);
+  Micros now(2'000'000);
+  Pcr7Input input{.previous = &from.by_log,
+                  .before = from.evidence.variables,
+                  .after = to.evidence.variables,
+                  .authorities_before = measured_authorities(from.by_log),
+                  .authorities_after = measured_authorities(to.by_log)};
+  PlannedChange change =
+      key_change(*predict_pcr7(input), input.after, "a newer dbx", Micros(3'000'000));
+  const std::string id = announce(baseline, change, now).value();
+  EXPECT_TRUE(best_match(baseline, from.by_record, policy, {}, now)->planned.empty())
+      << "the old keys still boot";
+  BaselineMatch match = best_match(baseline, to.by_record, policy, {}, now).value();
+  EXPECT_EQ(match.planned, std::vector<std::string>{id});
+  EXPECT_TRUE(match.differences.empty());
+  ASSERT_TRUE(consume(baseline, match, learn(to.by_record, {}, "", now).value()).ok());
+  EXPECT_TRUE(baseline.planned.empty());
+  EXPECT_EQ(appraise(from.evidence.by_record(policy, &baseline)).verdict, Verdict::kUnhealthy)
+      << "dbx went back";
+}
+
 TEST(Pcr7, refuses_to_foretell_a_vm_that_does_not_start) {
   MadeBoot from(TestBoot{});
   TestBoot without;
