@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# timeout: 1200
+# timeout: 2400
 # needs: qemu-2
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """Crashes never count as an attack on the TPM. The same VM is killed and started 20 times in a row: QEMU and keeper

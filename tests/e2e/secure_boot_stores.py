@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-# timeout: 420
+# timeout: 900
 # needs: qemu
 # programs: holdfast
 """Variable stores that `holdfast secure-boot` edited, under the real firmware: what an added key signed boots, shim
