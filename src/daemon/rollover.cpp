@@ -86,6 +86,10 @@ Result<KeyPlan> Rollover::planned() {
   progress_.step("predict what the changed keys will measure");
   KeyPlan plan = TRY(services_.attestation->plan_keys(row_, request_.changes));
   if (plan.certain || request_.without_reseal) return plan;
+  return a_guess();
+}
+
+Error Rollover::a_guess() const {
   return Error{.code = ErrorCode::kConflict,
                .cause = "which certificate will vouch for VM \"" + row_.name +
                         "\"'s boot programs with these keys is a guess, and so is PCR 7",

@@ -61,6 +61,7 @@ Result<Rollover::WayBack> Rollover::plan_back(RolloverRecord& record) {
   way.change = plan->change;
   way.change.why = "the roll-over of the Secure Boot keys is taken back";
   if (request_.without_reseal) return way;
+  if (!plan->certain && !record.opens_under_both()) return a_guess();
   TRY(can_start_again());
   if (record.opens_under_both() && plan->pcr7_then == record.pcr7_before) return way;
   progress_.step("ask the guest to reseal for PCR 7 " + plan->pcr7_then.substr(0, 16) + "…");

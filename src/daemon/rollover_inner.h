@@ -33,6 +33,7 @@ class Rollover {
 
   bool running() const { return services_.units->running(qemu_unit(row_.id)); }
   Error not_running() const;
+  Error a_guess() const;
   Status can_start_again();
   Result<KeyPlan> planned();
   Result<RolloverRecord> prepare(const KeyPlan& plan);
