@@ -59,11 +59,10 @@ class Comparison {
     return std::move(differences_);
   }
 
-  // How many differences weigh, without a word about them.
-  size_t count_failures() {
+  DifferenceCount count() {
     words_ = false;
     compare_all();
-    return failures(differences_);
+    return {.all = differences_.size(), .failures = failures(differences_)};
   }
 
  private:
@@ -415,8 +414,8 @@ std::vector<Difference> differences_of(const BaselineBoot& expected, const Compa
   return Comparison(expected, with, open).run();
 }
 
-size_t count_failures(const BaselineBoot& expected, const Compared& with, PcrSet open) {
-  return Comparison(expected, with, open).count_failures();
+DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with, PcrSet open) {
+  return Comparison(expected, with, open).count();
 }
 
 }  // namespace hf::attestation

@@ -45,7 +45,11 @@ size_t failures(const std::vector<Difference>& differences);
 // `open`: registers in which a planned change takes any change.
 std::vector<Difference> differences_of(const BaselineBoot& expected, const Compared& with,
                                        PcrSet open);
-// How many of them weigh, without a word about them.
-size_t count_failures(const BaselineBoot& expected, const Compared& with, PcrSet open);
+struct DifferenceCount {
+  size_t all = 0;
+  size_t failures = 0;
+};
+// Without a word about them.
+DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with, PcrSet open);
 
 }  // namespace hf::attestation

@@ -21,9 +21,10 @@ constexpr size_t kChangeListMax = 1024;
 
 Result<std::string> bounded_string(const JsonObject& object, std::string_view name,
                                    size_t max = kBaselineTextMax) {
-  std::string text = TRY(sys::get_string_or(object, name, ""));
+  if (!sys::has_member(object, name)) return std::string();
+  const std::string_view text = TRY(sys::get_text(object, name));
   if (text.size() > max) return invalid(fmt::format("member \"{}\" is too long", name));
-  return text;
+  return std::string(text);
 }
 
 Result<uint8_t> pcr_from(uint64_t number) {
@@ -33,8 +34,7 @@ Result<uint8_t> pcr_from(uint64_t number) {
 
 // Of a bank's size; the bank is checked where it is known.
 Result<Bytes> digest_from(const JsonObject& object, std::string_view name) {
-  std::string hex = TRY(sys::get_string(object, name));
-  Bytes digest = TRY(from_hex(hex));
+  Bytes digest = TRY(from_hex(TRY(sys::get_text(object, name))));
   bool right =
       std::ranges::any_of(kHashAlgs, [&](HashAlg alg) { return digest.size() == size_of(alg); });
   if (!right) return invalid(fmt::format("member \"{}\" is not a digest", name));
@@ -48,10 +48,12 @@ Result<BaselineEntry> entry_from(const JsonValue& value) {
   BaselineEntry entry;
   entry.pcr = TRY(pcr_from(TRY(sys::get_u64(object, "pcr"))));
   entry.digest = TRY(digest_from(object, "digest"));
-  std::string kind = TRY(sys::get_string_or(object, "kind", "other"));
-  std::optional<MeasurementKind> known = parse_measurement_kind(kind);
-  if (!known) return invalid(fmt::format("\"{}\" is not a kind", kind.substr(0, 32)));
-  entry.kind = *known;
+  if (sys::has_member(object, "kind")) {
+    const std::string_view kind = TRY(sys::get_text(object, "kind"));
+    std::optional<MeasurementKind> known = parse_measurement_kind(kind);
+    if (!known) return invalid(fmt::format("\"{}\" is not a kind", kind.substr(0, 32)));
+    entry.kind = *known;
+  }
   entry.what = TRY(bounded_string(object, "what"));
   entry.text = TRY(bounded_string(object, "text"));
   entry.signers = TRY(sys::get_strings_or_empty(object, "signers"));
@@ -76,7 +78,7 @@ Result<KeyVariables> variables_from(const JsonObject& object) {
   if (members.size() > kVariablesMax) return too_many("variables", kVariablesMax);
   for (const auto& [key, value] : members) {
     std::string name(key.data(), key.size());
-    Bytes content = TRY_CONTEXT(base64_decode(TRY(sys::get_string(members, name))), name);
+    Bytes content = TRY_CONTEXT(base64_decode(TRY(sys::get_text(members, name))), name);
     if (name.empty() || name.size() > 64 || content.size() > kVariableSizeMax) {
       return invalid("a variable's name or content is too long");
     }
@@ -245,7 +247,10 @@ Result<Baseline> baseline_from(const JsonObject& object) {
 }
 
 Result<Baseline> parse_baseline(std::string_view json) {
-  auto object = sys::parse_json_object(json, {.bytes_max = kBaselineJsonMax, .depth_max = 8});
+  // Thousands of small values that are read and dropped: one piece of memory for all of them.
+  boost::json::monotonic_resource memory(2 * std::min(json.size(), kBaselineJsonMax));
+  auto object = sys::parse_json_object(
+      json, {.bytes_max = kBaselineJsonMax, .depth_max = 8, .storage = &memory});
   if (!object.ok()) return std::move(object).error().context("baseline");
   return TRY_CONTEXT(baseline_from(*object), "baseline");
 }

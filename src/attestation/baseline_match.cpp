@@ -31,24 +31,26 @@ class PlannedSearch {
   PlannedSearch& operator=(const PlannedSearch&) = delete;
 
   struct State {
-    BaselineBoot expected;
+    const BaselineBoot* accepted;          // outlives the search
+    std::optional<BaselineBoot> foretold;  // what planned changes make of it
     PcrSet open;
-    size_t failures = 0;
+    DifferenceCount count;
     std::vector<std::string> carried_out;
+    const BaselineBoot& expected() const { return foretold ? *foretold : *accepted; }
   };
 
   State without_changes(const BaselineBoot& accepted) {
-    State state{.expected = accepted};
-    state.failures = count(state);
+    State state{.accepted = &accepted};
+    state.count = count(state);
     return state;
   }
 
   void apply_changes(State& state) {
     std::vector<const PlannedChange*> waiting = waiting_;
     size_t work =
-        std::max<size_t>(1, state.expected.entries.size() + with_.boot.measurements().size());
+        std::max<size_t>(1, state.expected().entries.size() + with_.boot.measurements().size());
     trials_ = std::clamp(kWorkMax / work, kTrialsMin, kTrialsMax);
-    for (size_t together = 1; together <= kTogetherMax && state.failures > 0;) {
+    for (size_t together = 1; together <= kTogetherMax && state.count.failures > 0;) {
       std::optional<Step> best;
       try_all(state, waiting, together, 0, {}, best);
       if (!best) {
@@ -59,9 +61,9 @@ class PlannedSearch {
         state.carried_out.push_back(change->id);
         std::erase(waiting, change);
       }
-      state.expected = std::move(best->state.expected);
+      state.foretold = std::move(best->state.foretold);
       state.open = best->state.open;
-      state.failures = best->state.failures;
+      state.count = best->state.count;
       together = 1;
     }
   }
@@ -69,27 +71,26 @@ class PlannedSearch {
   // A change that foretold a register's whole sequence has come if that is what was measured, also
   // where nothing failed without it: entries more in dbx are a note.
   void apply_sequences(State& state) {
-    size_t differing = differences(state).size();
     for (const PlannedChange* change : waiting_) {
-      if (differing == 0) return;
+      if (state.count.all == 0) return;
       if (change->sequences.empty() ||
           std::ranges::find(state.carried_out, change->id) != state.carried_out.end()) {
         continue;
       }
-      State with{.expected = expected_after(state.expected, *change),
+      State with{.accepted = state.accepted,
+                 .foretold = expected_after(state.expected(), *change),
                  .open = state.open | open_of(*change),
                  .carried_out = state.carried_out};
-      with.failures = count(with);
-      const size_t less = differences(with).size();
-      if (with.failures > state.failures || less >= differing) continue;
+      with.count = count(with);
+      if (with.count.failures > state.count.failures || with.count.all >= state.count.all) continue;
       with.carried_out.push_back(change->id);
       state = std::move(with);
-      differing = less;
     }
   }
 
   std::vector<Difference> differences(const State& state) {
-    return differences_of(state.expected, with_, state.open);
+    if (state.count.all == 0) return {};
+    return differences_of(state.expected(), with_, state.open);
   }
 
  private:
@@ -103,17 +104,18 @@ class PlannedSearch {
     std::vector<const PlannedChange*> changes;
   };
 
-  size_t count(const State& state) const {
-    return count_failures(state.expected, with_, state.open);
+  DifferenceCount count(const State& state) const {
+    return count_differences(state.expected(), with_, state.open);
   }
 
   void try_all(const State& from, const std::vector<const PlannedChange*>& waiting, size_t together,
                size_t first, const std::vector<const PlannedChange*>& chosen,
                std::optional<Step>& best) {
     for (size_t i = first; i + together <= waiting.size() && trials_ > 0; ++i) {
-      State with{.expected = expected_after(from.expected, *waiting[i]),
+      State with{.accepted = from.accepted,
+                 .foretold = expected_after(from.expected(), *waiting[i]),
                  .open = from.open | open_of(*waiting[i]),
-                 .failures = from.failures};
+                 .count = from.count};
       std::vector<const PlannedChange*> more = chosen;
       more.push_back(waiting[i]);
       if (together > 1) {
@@ -121,9 +123,9 @@ class PlannedSearch {
         continue;
       }
       --trials_;
-      size_t failures = count(with);
-      if (failures >= (best ? best->state.failures : from.failures)) continue;
-      with.failures = failures;
+      const size_t least = best ? best->state.count.failures : from.count.failures;
+      with.count = count(with);
+      if (with.count.failures >= least) continue;
       best = Step{.state = std::move(with), .changes = std::move(more)};
     }
   }
@@ -152,7 +154,7 @@ Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& b
   std::optional<PlannedSearch::State> best;
   BaselineMatch match;
   auto offer = [&](size_t index, PlannedSearch::State state) {
-    if (best && best->failures <= state.failures) return;
+    if (best && best->count.failures <= state.count.failures) return;
     best = std::move(state);
     match.boot = index;
   };
@@ -166,15 +168,15 @@ Result<BaselineMatch> best_match(const Baseline& baseline, const MeasuredBoot& b
         .code = ErrorCode::kUnsupported,
         .cause = fmt::format("the baseline has no boot with {} digests", name_of(boot.bank()))};
   }
-  for (size_t i = 0; i < baseline.boots.size() && best->failures > 0; ++i) {
+  for (size_t i = 0; i < baseline.boots.size() && best->count.failures > 0; ++i) {
     if (baseline.boots[i].bank != boot.bank()) continue;
     PlannedSearch::State state = search.without_changes(baseline.boots[i]);
     search.apply_changes(state);
     offer(i, std::move(state));
   }
-  if (best->failures == 0) search.apply_sequences(*best);
+  if (best->count.failures == 0) search.apply_sequences(*best);
   match.differences = search.differences(*best);
-  if (best->failures == 0) match.planned = std::move(best->carried_out);
+  if (best->count.failures == 0) match.planned = std::move(best->carried_out);
   return match;
 }
 

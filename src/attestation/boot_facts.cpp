@@ -63,7 +63,6 @@ std::optional<Authority> from_certificate(ByteSpan der) {
   authority.certificate = der;
   authority.common_name = clean_text(secure_boot::words(*names), kNameMax);
   authority.subject = std::move(names->subject);
-  authority.issuer = std::move(names->issuer);
   authority.fingerprint = names->fingerprint;
   return authority;
 }

@@ -12,8 +12,7 @@ struct Authority {
   ByteSpan certificate;     // DER; empty if a digest vouched
   std::string common_name;  // of the certificate, else its subject; "SHA-256 …" for a digest
   std::string subject;      // RFC 2253
-  std::string issuer;
-  Digest fingerprint;  // SHA-256 of the certificate, or the digest itself
+  Digest fingerprint;       // SHA-256 of the certificate, or the digest itself
   const Measurement* measurement = nullptr;
 };
 

@@ -27,11 +27,8 @@ std::string_view text_of(const boost::json::string& text) { return {text.data(),
 // The text of a member without a copy; nullopt if absent or null.
 Result<std::optional<std::string_view>> find_text(const sys::JsonObject& object,
                                                   std::string_view name) {
-  const sys::JsonValue* value =
-      object.if_contains(boost::json::string_view(name.data(), name.size()));
-  if (value == nullptr || value->is_null()) return std::optional<std::string_view>();
-  if (!value->is_string()) return invalid("member \"" + std::string(name) + "\" is not a string");
-  return std::optional(text_of(value->get_string()));
+  if (!sys::has_member(object, name)) return std::optional<std::string_view>();
+  return std::optional(TRY(sys::get_text(object, name)));
 }
 
 Result<Bytes> decode_member(std::string_view name, std::string_view text, size_t size_max) {

@@ -47,11 +47,13 @@ Result<sys::JsonObject> parse_strict(std::string_view text, size_t bytes_max) {
 
 using Point = std::array<std::byte, 1 + 2 * kFieldSize>;  // 4 ‖ x ‖ y
 
+Status check_kind(const crypto::SpkiKey& key) {
+  if (key.kind() == crypto::KeyKind::kEcP256) return {};
+  return Error{.code = ErrorCode::kUnsupported, .cause = "tokens are signed with P-256 keys only"};
+}
+
 Result<Point> point_of(const crypto::SpkiKey& key) {
-  if (key.kind() != crypto::KeyKind::kEcP256) {
-    return Error{.code = ErrorCode::kUnsupported,
-                 .cause = "tokens are signed with P-256 keys only"};
-  }
+  TRY(check_kind(key));
   Point point;
   size_t size = 0;
   HF_ASSERT(EVP_PKEY_get_octet_string_param(key.handle(), OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY,
@@ -171,7 +173,7 @@ Result<Header> parse_header(std::string_view part) {
 }  // namespace
 
 Result<Bytes> es256_sign(const crypto::KeyPair& key, ByteSpan bytes) {
-  TRY(point_of(key.public_key()));
+  TRY(check_kind(key.public_key()));
   const Digest digest = crypto::sha256(bytes);
   const ContextHandle context(EVP_PKEY_CTX_new(key.handle(), nullptr));
   std::array<std::byte, 80> der;

@@ -40,10 +40,13 @@ bool printable(uint32_t unit) {
 std::string narrow_text(ByteSpan bytes) {
   while (!bytes.empty() && bytes.back() == std::byte{0}) bytes = bytes.first(bytes.size() - 1);
   if (bytes.empty() || bytes.size() > kTextMax) return {};
+  uint8_t seen = 0;
   for (std::byte byte : bytes) {
     if (!printable(std::to_integer<uint8_t>(byte))) return {};
+    seen |= std::to_integer<uint8_t>(byte);
   }
-  return is_utf8(as_text(bytes)) ? std::string(as_text(bytes)) : std::string();
+  const bool ascii = seen < 0x80;
+  return ascii || is_utf8(as_text(bytes)) ? std::string(as_text(bytes)) : std::string();
 }
 
 // UTF-16 text of ASCII characters, up to a final NUL; empty if it is not that.

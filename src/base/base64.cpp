@@ -8,13 +8,17 @@ constexpr std::string_view kStandard =
 constexpr std::string_view kUrl =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-using Values = std::array<int8_t, 256>;
+// What a character is worth at each place of its group of four.
+constexpr uint32_t kNoValue = uint32_t{1} << 31;
+using Values = std::array<std::array<uint32_t, 256>, 4>;
 
 constexpr Values values_of(std::string_view alphabet) {
   Values values{};
-  values.fill(-1);
-  for (size_t i = 0; i < alphabet.size(); ++i) {
-    values[static_cast<unsigned char>(alphabet[i])] = static_cast<int8_t>(i);
+  for (size_t place = 0; place < values.size(); ++place) {
+    values[place].fill(kNoValue);
+    for (uint32_t i = 0; i < alphabet.size(); ++i) {
+      values[place][static_cast<unsigned char>(alphabet[i])] = i << (18 - 6 * place);
+    }
   }
   return values;
 }
@@ -47,29 +51,26 @@ Result<Bytes> decode(std::string_view text, const Values& values) {
   if (left == 1) return not_base64();
   Bytes bytes(text.size() / 4 * 3 + (left == 0 ? 0 : left - 1));
   std::byte* to = bytes.data();
-  // Below zero as soon as one character has no value.
-  int32_t seen = 0;
-  const auto value = [&](size_t at) {
-    const int32_t found = values[static_cast<unsigned char>(text[at])];
-    seen |= found;
-    return static_cast<uint32_t>(found) & 63;
+  uint32_t seen = 0;
+  const char* from = text.data();
+  const auto value = [&](size_t place) {
+    return values[place][static_cast<unsigned char>(from[place])];
   };
-  size_t at = 0;
-  for (; at + 4 <= text.size(); at += 4) {
-    const uint32_t bits =
-        value(at) << 18 | value(at + 1) << 12 | value(at + 2) << 6 | value(at + 3);
+  for (const char* end = from + (text.size() - left); from != end; from += 4) {
+    const uint32_t bits = value(0) | value(1) | value(2) | value(3);
+    seen |= bits;
     *to++ = static_cast<std::byte>(bits >> 16);
     *to++ = static_cast<std::byte>(bits >> 8);
     *to++ = static_cast<std::byte>(bits);
   }
   if (left > 0) {
-    uint32_t bits = value(at) << 18 | value(at + 1) << 12;
-    if (left == 3) bits |= value(at + 2) << 6;
+    const uint32_t bits = value(0) | value(1) | (left == 3 ? value(2) : 0);
+    seen |= bits;
     *to++ = static_cast<std::byte>(bits >> 16);
     if (left == 3) *to++ = static_cast<std::byte>(bits >> 8);
     if ((bits & (left == 3 ? 0xffU : 0xffffU)) != 0) return not_base64();
   }
-  if (seen < 0) return not_base64();
+  if ((seen & kNoValue) != 0) return not_base64();
   return bytes;
 }
 

@@ -164,13 +164,12 @@ Result<CertificateNames> read_certificate_names(ByteSpan der) {
     return Error{.code = ErrorCode::kCorrupt, .cause = "not a certificate"};
   }
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
-  const NameHandle issuer = TRY(next_name(tbs));
+  TRY(next_element(tbs, V_ASN1_SEQUENCE));
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
   const NameHandle subject = TRY(next_name(tbs));
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
   return CertificateNames{.common_name = common_name_of(subject.get()),
                           .subject = name_text(subject.get()),
-                          .issuer = name_text(issuer.get()),
                           .fingerprint = crypto::sha256(der)};
 }
 

@@ -32,13 +32,12 @@ Result<CertificateFacts> read_certificate(ByteSpan der);
 // What a person calls it: the common name, else the whole subject.
 std::string words(const CertificateFacts& facts);
 
-// Only who it is of and by. Reading the key as well costs fifty times as much, which counts where
-// many boots are judged.
+// Only who it is of. Reading the key as well costs fifty times as much, which counts where many
+// boots are judged.
 struct CertificateNames {
   std::string common_name;  // of the subject; empty if there is none
   std::string subject;      // RFC 2253
-  std::string issuer;
-  Digest fingerprint;  // SHA-256 of the DER
+  Digest fingerprint;       // SHA-256 of the DER
 };
 // kCorrupt: not one certificate by its outline. Its key, dates and extensions are not looked at.
 Result<CertificateNames> read_certificate_names(ByteSpan der);

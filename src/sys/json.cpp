@@ -35,7 +35,8 @@ Result<const JsonValue*> require(const JsonObject& object, std::string_view name
   return value;
 }
 
-std::string plain(const bj::string& text) { return {text.data(), text.size()}; }
+std::string_view view(const bj::string& text) { return {text.data(), text.size()}; }
+std::string plain(const bj::string& text) { return std::string(view(text)); }
 
 std::string string_or_empty(const JsonObject& object, std::string_view name) {
   const JsonValue* value = find(object, name);
@@ -52,7 +53,7 @@ class CountingHandler {
   using Code = boost::system::error_code;
   using Text = bj::string_view;
 
-  CountingHandler() { stack_.reset(); }
+  explicit CountingHandler(const bj::storage_ptr& storage) { stack_.reset(storage); }
   bool on_document_begin(Code&) { return true; }
   bool on_document_end(Code&) { return true; }
   bool on_object_begin(Code&) { return true; }
@@ -130,8 +131,9 @@ Error not_json(const boost::system::error_code& error) {
   return Error{.code = ErrorCode::kInvalidArgument, .cause = "not JSON: " + error.message()};
 }
 
-Result<JsonValue> parse_unique(std::string_view text, const bj::parse_options& options) {
-  bj::basic_parser<CountingHandler> parser(options);
+Result<JsonValue> parse_unique(std::string_view text, const bj::storage_ptr& storage,
+                               const bj::parse_options& options) {
+  bj::basic_parser<CountingHandler> parser(options, storage);
   boost::system::error_code error;
   const size_t used = parser.write_some(false, text.data(), text.size(), error);
   if (!error && used < text.size()) error = bj::error::extra_data;
@@ -153,9 +155,12 @@ Result<JsonValue> parse_json(std::string_view text, JsonLimits limits) {
   }
   bj::parse_options options;
   options.max_depth = limits.depth_max;
-  if (limits.duplicates == JsonDuplicates::kRefuse) return parse_unique(text, options);
+  if (limits.duplicates == JsonDuplicates::kRefuse) {
+    return parse_unique(text, limits.storage, options);
+  }
   boost::system::error_code error;
-  JsonValue value = bj::parse(bj::string_view(text.data(), text.size()), error, {}, options);
+  JsonValue value =
+      bj::parse(bj::string_view(text.data(), text.size()), error, limits.storage, options);
   if (error) return not_json(error);
   return value;
 }
@@ -171,10 +176,14 @@ Result<JsonObject> parse_json_object(std::string_view text, JsonLimits limits) {
 std::string to_text(const JsonObject& object) { return bj::serialize(object); }
 std::string to_text(const JsonValue& value) { return bj::serialize(value); }
 
-Result<std::string> get_string(const JsonObject& object, std::string_view name) {
+Result<std::string_view> get_text(const JsonObject& object, std::string_view name) {
   const JsonValue* value = TRY(require(object, name));
   if (!value->is_string()) return member_error(name, "is not a string");
-  return plain(value->get_string());
+  return view(value->get_string());
+}
+
+Result<std::string> get_string(const JsonObject& object, std::string_view name) {
+  return std::string(TRY(get_text(object, name)));
 }
 
 Result<uint64_t> get_u64(const JsonObject& object, std::string_view name) {

@@ -29,6 +29,8 @@ struct JsonLimits {
   size_t bytes_max = size_t{1} << 20;  // longer text is refused unread (kLimit)
   size_t depth_max = 16;
   JsonDuplicates duplicates = JsonDuplicates::kLastCounts;
+  // Where the values' memory is from; a resource given here outlives them and every copy of them.
+  boost::json::storage_ptr storage;
 };
 
 // kInvalidArgument if the text is not exactly one JSON object, with what the parser saw.
@@ -40,6 +42,8 @@ std::string to_text(const JsonValue& value);
 
 // Required members: kInvalidArgument names the member that is missing or of another type.
 Result<std::string> get_string(const JsonObject& object, std::string_view name);
+// Without a copy: lives as long as `object`.
+Result<std::string_view> get_text(const JsonObject& object, std::string_view name);
 Result<uint64_t> get_u64(const JsonObject& object, std::string_view name);
 Result<int64_t> get_i64(const JsonObject& object, std::string_view name);
 Result<double> get_double(const JsonObject& object, std::string_view name);  // takes integers too

@@ -64,5 +64,16 @@ TEST(Json, refuses_a_member_twice_where_asked_to) {
   }
 }
 
+TEST(Json, takes_its_values_from_the_memory_given) {
+  boost::json::monotonic_resource memory;
+  for (JsonDuplicates duplicates : {JsonDuplicates::kLastCounts, JsonDuplicates::kRefuse}) {
+    const Result<JsonObject> object = parse_json_object(
+        R"({"a":["b"]})", {.duplicates = duplicates, .storage = boost::json::storage_ptr(&memory)});
+    ASSERT_TRUE(object.ok());
+    EXPECT_EQ((*object).storage().get(), &memory);
+    EXPECT_EQ(object->at("a").as_array().front().storage().get(), &memory);
+  }
+}
+
 }  // namespace
 }  // namespace hf::sys
