@@ -36,7 +36,9 @@ bool any_matches(const std::vector<SignerPattern>& patterns, const Digest& finge
 }
 
 bool any_matches(const std::vector<SignerPattern>& patterns, const Authority& authority) {
-  return any_matches(patterns, authority.fingerprint, authority.common_name, authority.subject);
+  if (patterns.empty()) return false;
+  return any_matches(patterns, authority.fingerprint, authority.common_name,
+                     secure_boot::name_text(authority.subject));
 }
 
 void locate(Reason& reason, const Measurement* m) {

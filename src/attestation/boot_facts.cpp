@@ -62,7 +62,7 @@ std::optional<Authority> from_certificate(ByteSpan der) {
   Authority authority;
   authority.certificate = der;
   authority.common_name = clean_text(secure_boot::words(*names), kNameMax);
-  authority.subject = std::move(names->subject);
+  authority.subject = names->subject;
   authority.fingerprint = names->fingerprint;
   return authority;
 }

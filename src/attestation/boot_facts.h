@@ -11,7 +11,7 @@ struct Authority {
   std::string source;       // "db", "MokListRT", "Shim", "vendor_db"
   ByteSpan certificate;     // DER; empty if a digest vouched
   std::string common_name;  // of the certificate, else its subject; "SHA-256 …" for a digest
-  std::string subject;      // RFC 2253
+  ByteSpan subject;         // RFC 2253
   Digest fingerprint;       // SHA-256 of the certificate, or the digest itself
   const Measurement* measurement = nullptr;
 };

@@ -125,10 +125,13 @@ bool Policy::compares_with_baseline() const {
 }
 
 Result<Policy> built_in_policy(std::string_view name) {
-  for (Policy& policy : std::array{linux_policy(), windows_policy(), empty_policy()}) {
-    if (policy.name != name) continue;
-    policy.id = policy_id(policy);
-    return std::move(policy);
+  static const auto kBuiltIn = [] {
+    std::array policies{linux_policy(), windows_policy(), empty_policy()};
+    for (Policy& policy : policies) policy.id = policy_id(policy);
+    return policies;
+  }();
+  for (const Policy& policy : kBuiltIn) {
+    if (policy.name == name) return policy;
   }
   return Error{.code = ErrorCode::kNotFound,
                .cause = fmt::format("there is no built-in policy \"{}\"; there are linux, windows "

@@ -8,7 +8,10 @@
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 
+#include <algorithm>
+#include <array>
 #include <memory>
+#include <optional>
 
 #include "crypto/crypto.h"
 #include "crypto/x509.h"
@@ -132,15 +135,45 @@ struct NameFree {
 };
 using NameHandle = std::unique_ptr<X509_NAME, NameFree>;
 
-Result<NameHandle> next_name(ByteSpan& rest) {
-  const Element element = TRY(next_element(rest, V_ASN1_SEQUENCE));
-  const auto* at = reinterpret_cast<const unsigned char*>(element.whole.data());
-  NameHandle name(d2i_X509_NAME(nullptr, &at, static_cast<long>(element.whole.size())));
-  if (name == nullptr) {
-    ERR_clear_error();
-    return Error{.code = ErrorCode::kCorrupt, .cause = "not a certificate: a name in it is broken"};
-  }
+// Null for what is not one.
+NameHandle read_name(ByteSpan der) {
+  const auto* at = reinterpret_cast<const unsigned char*>(der.data());
+  NameHandle name(d2i_X509_NAME(nullptr, &at, static_cast<long>(der.size())));
+  if (name == nullptr) ERR_clear_error();
   return name;
+}
+
+// What OpenSSL prints as it is: text of one byte a character, and nothing in it to escape.
+bool plain_text(const Element& element) {
+  const bool narrow = element.tag_class == V_ASN1_UNIVERSAL &&
+                      (element.tag == V_ASN1_UTF8STRING || element.tag == V_ASN1_PRINTABLESTRING ||
+                       element.tag == V_ASN1_IA5STRING);
+  return narrow && std::ranges::all_of(as_text(element.content),
+                                       [](char c) { return c >= ' ' && c <= '~' && c != '\\'; });
+}
+
+// The first common name of a name made of nothing but plain texts, as nearly all are: OpenSSL's
+// own reading of names costs more than the rest of a certificate's outline.
+Result<std::string> plain_common_name(ByteSpan name) {
+  constexpr std::array<std::byte, 3> kCommonName = {std::byte{0x55}, std::byte{4}, std::byte{3}};
+  const Error other{.code = ErrorCode::kUnsupported, .cause = "a name of more than plain texts"};
+  std::optional<std::string> common_name;
+  while (!name.empty()) {
+    ByteSpan parts = TRY(next_element(name, V_ASN1_SET)).content;
+    if (parts.empty()) return other;
+    while (!parts.empty()) {
+      ByteSpan part = TRY(next_element(parts, V_ASN1_SEQUENCE)).content;
+      const ByteSpan type = TRY(next_element(part, V_ASN1_OBJECT)).content;
+      const Element value = TRY(next_element(part, 0, kAnyClass));
+      // Of X.520 (2.5.4.n): there is no other spelling of these.
+      const bool known = type.size() == 3 && type[0] == kCommonName[0] && type[1] == kCommonName[1];
+      if (!part.empty() || !known || type[2] >= std::byte{0x80} || !plain_text(value)) return other;
+      if (!common_name && std::ranges::equal(type, kCommonName)) {
+        common_name = std::string(as_text(value.content));
+      }
+    }
+  }
+  return common_name.value_or("");
 }
 
 }  // namespace
@@ -166,15 +199,28 @@ Result<CertificateNames> read_certificate_names(ByteSpan der) {
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
-  const NameHandle subject = TRY(next_name(tbs));
+  const Element subject = TRY(next_element(tbs, V_ASN1_SEQUENCE));
   TRY(next_element(tbs, V_ASN1_SEQUENCE));
-  return CertificateNames{.common_name = common_name_of(subject.get()),
-                          .subject = name_text(subject.get()),
-                          .fingerprint = crypto::sha256(der)};
+  CertificateNames names{.subject = subject.whole, .fingerprint = crypto::sha256(der)};
+  if (Result<std::string> plain = plain_common_name(subject.content); plain.ok()) {
+    names.common_name = std::move(*plain);
+    return names;
+  }
+  const NameHandle name = read_name(subject.whole);
+  if (name == nullptr) {
+    return Error{.code = ErrorCode::kCorrupt, .cause = "not a certificate: a name in it is broken"};
+  }
+  names.common_name = common_name_of(name.get());
+  return names;
+}
+
+std::string name_text(ByteSpan name) {
+  const NameHandle read = read_name(name);
+  return read == nullptr ? "" : name_text(read.get());
 }
 
 std::string words(const CertificateNames& names) {
-  return names.common_name.empty() ? names.subject : names.common_name;
+  return names.common_name.empty() ? name_text(names.subject) : names.common_name;
 }
 
 Result<CertificateFacts> read_certificate(ByteSpan der) {

@@ -36,12 +36,14 @@ std::string words(const CertificateFacts& facts);
 // boots are judged.
 struct CertificateNames {
   std::string common_name;  // of the subject; empty if there is none
-  std::string subject;      // RFC 2253
+  ByteSpan subject;         // DER of the name, within the certificate; name_text() reads it
   Digest fingerprint;       // SHA-256 of the DER
 };
 // kCorrupt: not one certificate by its outline. Its key, dates and extensions are not looked at.
 Result<CertificateNames> read_certificate_names(ByteSpan der);
 std::string words(const CertificateNames& names);
+// RFC 2253, control characters and quotes escaped; empty for what is no DER of a name.
+std::string name_text(ByteSpan name);
 
 inline constexpr size_t kCertificateFileBytesMax = size_t{1} << 20;
 inline constexpr size_t kCertificatesInFileMax = 256;
