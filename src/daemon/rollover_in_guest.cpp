@@ -44,7 +44,7 @@ Result<sys::JsonObject> Rollover::in_guest() {
     return error;
   }
   if (!same_keys(key_variables(*now), key_variables(plan.after))) {
-    return as_found(std::move(record), plan, announced);
+    return as_found(std::move(record), plan, announced, pushed);
   }
   sys::JsonObject result = outcome(record, "pending");
   result["note"] = "the keys are changed; the next restart of the guest measures them";
@@ -74,7 +74,7 @@ Status Rollover::push(const std::vector<secure_boot::Change>& changes, const Key
 // The firmware made something else of the updates than was predicted, or took some of them only:
 // the guest reseals for what will be measured then.
 Result<sys::JsonObject> Rollover::as_found(RolloverRecord record, const KeyPlan& plan,
-                                           const std::string& planned) {
+                                           const std::string& planned, const Status& pushed) {
   progress_.step("predict again: the firmware has changed the keys in its own way");
   KeyPlan found = TRY(services_.attestation->plan_found(row_, plan.before));
   record.pcr7_after = found.pcr7_then;
@@ -85,8 +85,10 @@ Result<sys::JsonObject> Rollover::as_found(RolloverRecord record, const KeyPlan&
   drop_planned(planned);
   TRY(announce(found.change));
   sys::JsonObject result = outcome(record, "pending");
-  result["note"] = "the firmware changed the keys in its own way, see holdfast secure-boot show " +
-                   row_.name + "; the next restart of the guest measures them";
+  std::string how = "the firmware changed the keys in its own way";
+  if (!pushed.ok()) how = "the firmware took some of the updates only: " + pushed.error().cause;
+  result["note"] = how + "; holdfast secure-boot show " + row_.name +
+                   " tells the keys, the next restart of the guest measures them";
   result["resealed"] = record.resealed;
   result["back"] = "holdfast secure-boot rollover " + row_.name + " --back";
   return result;

@@ -48,7 +48,7 @@ class Rollover {
   void drop_planned(const std::string& id);
   Status push(const std::vector<secure_boot::Change>& changes, const KeyPlan& plan);
   Result<sys::JsonObject> as_found(RolloverRecord record, const KeyPlan& plan,
-                                   const std::string& planned);
+                                   const std::string& planned, const Status& pushed);
   Result<sys::JsonObject> finish(RolloverRecord record, const Result<VerdictRow>& verdict);
   Status as_rolled(const RolloverRecord& record);
   Result<WayBack> plan_back(RolloverRecord& record);

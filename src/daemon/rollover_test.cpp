@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "base/base64.h"
 #include "daemon/secure_boot_vm.h"
+#include "secure_boot/variables_json.h"
 
 namespace hf::daemon {
 namespace {
@@ -67,14 +67,18 @@ TEST(Rollover, its_record_survives_json) {
 }
 
 TEST(SecureBootVm, reads_what_a_keeper_says) {
-  std::string pk = base64_encode(Bytes(3, std::byte{1}));
-  Result<secure_boot::SecureBootVariables> read = variables_of(*sys::parse_json_object(
-      R"({"variables":{"PK":")" + pk +
-      R"(","KEK":null,"db":null,"dbx":null,"MokList":null,"MokListX":null,"SbatLevel":null},)"
-      R"("enabled":true,"shim_validation":false,"saved":[]})"));
+  const secure_boot::SecureBootVariables held{.pk = Bytes(3, std::byte{1}),
+                                              .enabled = true,
+                                              .shim_validation = false,
+                                              .mok_ignores_db = true,
+                                              .ignored = {"MokListX"}};
+  Result<secure_boot::SecureBootVariables> read =
+      variables_of({{"variables", secure_boot::to_json(held)}, {"saved", sys::JsonArray()}});
   ASSERT_TRUE(read.ok()) << read.error().describe();
   EXPECT_TRUE(read->enabled);
   EXPECT_FALSE(read->shim_validation);
+  EXPECT_TRUE(read->mok_ignores_db);
+  EXPECT_EQ(read->ignored, held.ignored);
   attestation::KeyVariables named = key_variables(*read);
   EXPECT_EQ(named.size(), 1U);
   EXPECT_EQ(named["PK"].size(), 3U);

@@ -66,11 +66,8 @@ Result<sys::JsonObject> ask_vm_keeper(Services& services, const VmRow& row,
 }
 
 Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& keeper_answer) {
-  sys::JsonObject state = *TRY(sys::get_object(keeper_answer, "variables"));
-  for (std::string_view name : {"enabled", "shim_validation"}) {
-    if (const sys::JsonValue* value = keeper_answer.if_contains(name)) state[name] = *value;
-  }
-  return secure_boot::secure_boot_variables_from_json(state);
+  return secure_boot::secure_boot_variables_from_json(
+      *TRY(sys::get_object(keeper_answer, "variables")));
 }
 
 attestation::KeyVariables key_variables(const secure_boot::SecureBootVariables& variables) {

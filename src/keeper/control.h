@@ -22,8 +22,8 @@
 //   {"op":"quote","nonce":b64,"selection":{bank:[0,…]}} → {"quote":b64 TPMS_ATTEST,"signature":b64
 //                                     TPMT_SIGNATURE,"pcrs":{bank:{"0":hex…}},"boot_id":hex16,
 //                                     "total":N}: values and record as they were at the quote
-//   {"op":"secure_boot"}           → {"variables":{"PK":b64 signature lists|null,"KEK","db","dbx",
-//                                     "MokList"…},"saved":[{"name","time_us"}…]}
+//   {"op":"secure_boot"}           → {"variables":{…},"saved":[{"name","time_us"}…]}; variables as
+//                                     secure_boot/variables_json.h writes them
 //   {"op":"secure_boot_edit","changes":[{"variable":"db","action":"set"|"append"|"remove","data":b64
 //                                     }…]}: all or none, durable when answered
 //   {"op":"secure_boot_save","name":…}, {"op":"secure_boot_restore","name":…},

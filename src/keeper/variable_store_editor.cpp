@@ -9,6 +9,7 @@
 #include "keeper/thread_waiter.h"
 #include "secure_boot/change.h"
 #include "secure_boot/variable_store.h"
+#include "secure_boot/variables_json.h"
 
 namespace hf::keeper {
 namespace {
@@ -30,11 +31,6 @@ Error moving() {
                .cause = "the variable store is being written to",
                .effect = "the store was not changed",
                .mend = "try again"};
-}
-
-sys::JsonValue text_or_null(const std::optional<Bytes>& data) {
-  if (!data) return nullptr;
-  return sys::JsonValue(base64_encode(*data));
 }
 
 Result<std::vector<secure_boot::Change>> parse_changes(const sys::JsonObject& request) {
@@ -109,17 +105,7 @@ Result<sys::JsonObject> VariableStoreEditor::show() {
   for (const SavedStore& entry : stores) {
     saved.push_back(sys::JsonObject{{"name", entry.name}, {"time_us", entry.time.value}});
   }
-  return sys::JsonObject{
-      {"variables", sys::JsonObject{{"PK", text_or_null(found.pk)},
-                                    {"KEK", text_or_null(found.kek)},
-                                    {"db", text_or_null(found.db)},
-                                    {"dbx", text_or_null(found.dbx)},
-                                    {"MokList", text_or_null(found.mok)},
-                                    {"MokListX", text_or_null(found.mokx)},
-                                    {"SbatLevel", text_or_null(found.sbat_level)}}},
-      {"enabled", found.enabled},
-      {"shim_validation", found.shim_validation},
-      {"saved", std::move(saved)}};
+  return sys::JsonObject{{"variables", secure_boot::to_json(found)}, {"saved", std::move(saved)}};
 }
 
 Result<sys::JsonObject> VariableStoreEditor::edit(const sys::JsonObject& request) {

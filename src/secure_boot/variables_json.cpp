@@ -82,6 +82,7 @@ JsonObject secure_boot_view(const SecureBootVariables& variables) {
                  {"shim_validation", variables.shim_validation},
                  {"sbat_level", nullptr}};
   if (variables.sbat_level) out["sbat_level"] = printable(as_text(*variables.sbat_level));
+  if (variables.mok_ignores_db) out["mok_ignores_db"] = true;
   JsonArray databases;
   for (const Member& member : kDatabases) {
     databases.push_back(database_view(member.name, variables.*member.held));

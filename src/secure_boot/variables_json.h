@@ -8,7 +8,8 @@
 namespace hf::secure_boot {
 
 // {"secure_boot": on?, "setup_mode": no PK?, "profile": name or null, "shim_validation": bool,
-//  "sbat_level": text or null,
+//  "sbat_level": text or null, "mok_ignores_db": true, if shim asks its own list alone,
+//  "ignored": names of shim's variables that it will delete, if there are any,
 //  "variables":
 //  [{"name","present","bytes","error"?,"signatures":[{"type","owner","owner_guid","title",
 //                 "detail","fingerprint"}…]}…]}
@@ -19,7 +20,8 @@ sys::JsonObject secure_boot_view(const SecureBootVariables& variables);
 sys::JsonObject to_json(const ChangeResult& result);
 
 // The variables by name, base64 or null, and the switches: {"PK","KEK","db","dbx","MokList",
-// "MokListX","SbatLevel","enabled": bool,"shim_validation": bool}.
+// "MokListX","SbatLevel","enabled": bool,"shim_validation": bool,"mok_ignores_db": bool,
+// "ignored": [name…]}.
 sys::JsonObject to_json(const SecureBootVariables& variables);
 Result<SecureBootVariables> secure_boot_variables_from_json(const sys::JsonObject& object);
 

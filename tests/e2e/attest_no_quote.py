@@ -4,7 +4,8 @@
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """A guest that switches off what its TPM quotes with does not stay in its good name: it is judged without a quote, as
 Unknown. A boot that has no verdict yet has none of the boot before, nor its token; a holdfastd that is killed meanwhile
-takes none that came too early for the boot's. A key that an operator has forgotten is enrolled anew.
+takes none that came too early for the boot's. A key that an operator has forgotten is enrolled anew. A vault that hangs
+leaves a boot Unknown until it answers again.
 """
 
 import os
@@ -73,6 +74,23 @@ def killed_before_the_hand_over(site, boots):
     check("note" not in boots.show() and site.cli("attest", "token", VM).stdout.count(".") == 2, "it has a token again")
 
 
+def vault_hangs(site, boots):
+    """The guest boots anew while the vault answers nobody, and later does."""
+    (vault,) = site.pids_of("holdfast-vault")
+    os.kill(vault, signal.SIGSTOP)
+    try:
+        agent = Agent(site.run_dir(VM) / "qga.sock")
+        agent.call("guest-exec", path="/bin/sh", arg=["-c", "sleep 1; echo b > /proc/sysrq-trigger"])
+        agent.close()
+        record = boots.verdict(BOOT, timeout=150)
+        expect_code(record, "vault_away", "a boot while the vault hangs")
+        check("token" not in record, f"while the vault hangs a boot is Unknown: {record['summary']}")
+    finally:
+        os.kill(vault, signal.SIGCONT)
+    wait_until(lambda: boots.show()["verdict"] == "Healthy", 60, "the boot is appraised again")
+    check(site.cli("attest", "token", VM).stdout.count(".") == 2, "with the vault back it is Healthy by itself and has a token")
+
+
 def test(directory):
     directory.chmod(0o711)
     image = directory / "probe.img"
@@ -96,6 +114,7 @@ def test(directory):
             expect_healthy(record, "after its key was forgotten")
             enrolled = [event for event in site.json("event", "list") if event["kind"] == "attestation.enrolled"]
             check(status == 200 and len(enrolled) == 2, "a key that was forgotten is enrolled anew")
+            vault_hangs(site, boots)
         finally:
             site.end()
 

@@ -268,7 +268,7 @@ def edits_secure_boot(keeper, directory):
     esl = (directory / "db.esl").read_bytes()
     change = {"changes": [{"variable": "db", "action": "append", "data": b64(esl)}]}
     shown = answer(keeper, "secure_boot")
-    check(shown["enabled"] and all(shown["variables"][name] for name in ("PK", "KEK", "db", "dbx")), "shows the keys of the Microsoft template")
+    check(shown["variables"]["enabled"] and all(shown["variables"][name] for name in ("PK", "KEK", "db", "dbx")), "shows the keys of the Microsoft template")
     answer(keeper, "secure_boot_save", name="before-edit")
     with socket.socket(socket.AF_UNIX) as qemu:
         qemu.connect(str(keeper.socket_path("vars")))
