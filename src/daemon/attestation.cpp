@@ -240,8 +240,8 @@ Result<bool> Attestation::keep_disk_knowledge(VmId vm, const attestation::DiskKn
 // name.
 bool Attestation::act(Watched& watched, BootWatch::Act due, const BootWatch& watch) {
   CheckRequest request;
-  const bool last_quick = watch.tries() >= BootWatch::kQuickTries;
-  request.need_all = !last_quick || watched.partial_boot == watch.boot();
+  const bool enough = watch.waited_enough(std::chrono::steady_clock::now());
+  request.need_all = !enough || watched.partial_boot == watch.boot();
   if (due == BootWatch::Act::kAppraiseStuck) request.trigger = Trigger::kStuck;
   if (due == BootWatch::Act::kAppraiseBoot) request.trigger = Trigger::kBoot;
   if (due == BootWatch::Act::kAskAgent) {

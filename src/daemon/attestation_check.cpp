@@ -164,7 +164,8 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
   Bytes nonce = request.nonce.empty() ? own_nonce() : request.nonce;
   // Before the keeper is asked where it is: a running VM writes on, and its own progress would look
   // like state that was rolled back.
-  Result<vault::Freshness> fresh = services_.vault.read_freshness(all.row.id);
+  Result<vault::Freshness> fresh = all.vault_away ? Result<vault::Freshness>(Error(*all.vault_away))
+                                                  : services_.vault.read_freshness(all.row.id);
   all.keeper = TRY(read_keeper(watched.control, nonce));
   const std::string& boot = all.keeper.record.boot_id;
   take_log(watched, request, all);

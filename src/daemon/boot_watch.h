@@ -41,6 +41,8 @@ class BootWatch {
   // What is due and cannot be had is tried again: this often at once, then ever more slowly, for as
   // long as the boot lasts.
   static constexpr int kQuickTries = 5;
+  // The quick tries are not all made if they take long, as those of a vault that hangs do.
+  static constexpr Millis kMoment{5'000};
   static constexpr Millis kAgainMax{60'000};
   // For this long after the hand-over a guest agent is looked for.
   static constexpr Millis kAgentWithin{300'000};
@@ -62,7 +64,10 @@ class BootWatch {
   // The appraisal that was due could not be made (the keeper was away), or not of all that belongs
   // to it: it is due again.
   void again(Time now);
-  int tries() const { return tries_; }               // that failed, of what is due for this boot
+  // For what cannot be had: it is time to say what there is to say without.
+  bool waited_enough(Time now) const {
+    return tries_ >= kQuickTries || (tries_ > 0 && now - since_ >= kMoment);
+  }
   const std::string& boot() const { return boot_; }  // the present one
   Millis poll_after() const {
     const bool soon = state_ == State::kBooting || (due_ && tries_ <= kQuickTries);

@@ -32,6 +32,22 @@ TEST(BootWatch, a_reset_in_the_guest_is_another_boot) {
   EXPECT_EQ(watch.take(started("b"), at(67s)), Act::kAppraiseBoot);
 }
 
+TEST(BootWatch, enough_is_some_quick_tries_or_a_moment_of_slow_ones) {
+  BootWatch quick(false);
+  EXPECT_EQ(quick.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  for (int i = 0; i < BootWatch::kQuickTries; ++i) {
+    EXPECT_FALSE(quick.waited_enough(at(1s))) << i;
+    quick.again(at(1s));
+  }
+  EXPECT_TRUE(quick.waited_enough(at(1s)));
+  BootWatch slow(false);
+  EXPECT_EQ(slow.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  EXPECT_FALSE(slow.waited_enough(at(6s)));  // it was not tried a second time
+  slow.again(at(6s));
+  EXPECT_FALSE(slow.waited_enough(at(BootWatch::kMoment - 1ms)));
+  EXPECT_TRUE(slow.waited_enough(at(BootWatch::kMoment)));
+}
+
 TEST(BootWatch, an_agent_is_asked_until_it_has_answered) {
   BootWatch watch(true);
   EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
@@ -88,7 +104,7 @@ TEST(BootWatch, a_verdict_is_never_given_up_while_its_boot_lasts_but_asked_for_e
   EXPECT_EQ(watch.poll_after(), BootWatch::kPollRunning);
   // Another boot is not made to wait for what the one before lacked.
   EXPECT_EQ(watch.take(started("b"), at(now)), Act::kAppraiseBoot);
-  EXPECT_EQ(watch.tries(), 0);
+  EXPECT_FALSE(watch.waited_enough(at(now)));
 }
 
 TEST(BootWatch, an_agent_is_asked_while_the_verdict_waits_for_its_next_try) {

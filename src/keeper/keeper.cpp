@@ -181,11 +181,13 @@ Status Keeper::start_vtpm(sys::InheritedFds& fds, const GuestState& state) {
       return;
     }
     engine_ = *std::move(engine);
-    auto tpm = std::make_unique<TpmAttestation>(TpmAttestation::Parts{.engine = *engine_,
-                                                                      .recorder = *recorder_,
-                                                                      .vault = vault_,
-                                                                      .vm = config_.vm,
-                                                                      .rng = rng_});
+    auto tpm = std::make_unique<TpmAttestation>(
+        TpmAttestation::Parts{.engine = *engine_,
+                              .recorder = *recorder_,
+                              .vault = vault::KeyClient({.socket_path = config_.vault_socket,
+                                                         .timeout = TpmAttestation::kVaultWithin}),
+                              .vm = config_.vm,
+                              .rng = rng_});
     // Under a running machine every moment counts; the keys are read when they are asked for.
     if (!lost) learn_attestation_key(*tpm);
     attestation_->set_tpm(std::move(tpm), *recorder_);

@@ -5,6 +5,7 @@
 // TPM: it is not asked to quote (kWrongKey).
 #pragma once
 
+#include <chrono>
 #include <optional>
 
 #include "sys/json.h"
@@ -16,10 +17,14 @@ namespace hf::keeper {
 
 class TpmAttestation {
  public:
+  // For the vault to name the key. Whoever asks the keeper waits for 3 s: a vault that hangs leaves
+  // enough of them for the TPM.
+  static constexpr std::chrono::milliseconds kVaultWithin{1000};
+
   struct Parts {
     vtpm::Engine& engine;
     const vtpm::ExtendRecorder& recorder;
-    vault::KeyClient& vault;
+    vault::KeyClient vault;  // asked within kVaultWithin
     VmId vm;
     Rng& rng;
   };
