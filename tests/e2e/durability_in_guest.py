@@ -5,7 +5,7 @@
 """What was flushed survives power loss. kill -9 never loses the page cache, so the keeper runs inside a machine
 which is itself killed, again and again, under load; each time all that was flushed must be there, as one prefix.
 
-HOLDFAST_KILLS=n (environment) sets how often; 20 by default.
+HOLDFAST_KILLS=n (environment) sets how often; 10 by default.
 """
 
 import os
@@ -17,7 +17,7 @@ from lib.appliance import Appliance
 from lib.process import Failure, Processes
 from lib.report import check, main, step
 
-KILLS = int(os.environ.get("HOLDFAST_KILLS", "20"))
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))
 
 
 def last_flushed(console, otherwise):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # timeout: 900
-# needs: qemu
+# needs: qemu-2
 # programs: holdfast
 """Variable stores that `holdfast secure-boot` edited, under the real firmware: what an added key signed boots, shim
 boots with only the 2023 CA in db, GRUB signed by an enrolled MOK boots, a revoked shim does not. A reclaim that was cut
