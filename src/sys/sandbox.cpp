@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "base/sanitizer.h"
 #include "sys/fd.h"
 
 namespace hf::sys {
@@ -30,16 +31,6 @@ constexpr uint64_t kGrantedRights = LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACC
 struct FilterFree {
   void operator()(void* filter) const { seccomp_release(filter); }
 };
-
-constexpr bool under_sanitizer() {
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || \
-    __has_feature(memory_sanitizer)
-  return true;
-#endif
-#endif
-  return false;
-}
 
 }  // namespace
 
