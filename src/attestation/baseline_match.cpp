@@ -89,7 +89,6 @@ class PlannedSearch {
   }
 
   std::vector<Difference> differences(const State& state) {
-    if (state.count.all == 0) return {};
     return differences_of(state.expected(), with_, state.open);
   }
 

@@ -5,6 +5,7 @@
 #include "base/base64.h"
 #include "daemon/boot_watch.h"
 #include "daemon/keeper_client.h"
+#include "daemon/secure_boot_vm.h"
 
 namespace hf::daemon {
 namespace {
@@ -87,13 +88,7 @@ Result<QuotedMoment> read_quote(const Keeper& keeper, attestation::Evidence& evi
 }
 
 Result<attestation::KeyVariables> read_variables(const Keeper& keeper) {
-  sys::JsonObject answer = TRY(keeper.ask({{"op", "secure_boot"}}));
-  attestation::KeyVariables variables;
-  for (const auto& member : *TRY(sys::get_object(answer, "variables"))) {
-    if (!member.value().is_string()) continue;
-    variables[std::string(member.key())] = TRY(base64_decode(member.value().get_string()));
-  }
-  return variables;
+  return key_variables(TRY(variables_of(TRY(keeper.ask({{"op", "secure_boot"}})))));
 }
 
 // Extends that came after the quote are another verdict's.

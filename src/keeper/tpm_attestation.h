@@ -17,9 +17,9 @@ namespace hf::keeper {
 
 class TpmAttestation {
  public:
-  // For the vault to name the key. Whoever asks the keeper waits for 3 s: a vault that hangs leaves
-  // enough of them for the TPM.
-  static constexpr std::chrono::milliseconds kVaultWithin{1000};
+  // For the vault to name the key. Whoever asks the keeper waits for 3 s, of which a busy TPM may
+  // take 2: a vault that hangs leaves enough for it.
+  static constexpr std::chrono::milliseconds kVaultWithin{500};
 
   struct Parts {
     vtpm::Engine& engine;

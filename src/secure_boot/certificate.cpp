@@ -156,18 +156,21 @@ bool plain_text(const Element& element) {
 // own reading of names costs more than the rest of a certificate's outline.
 Result<std::string> plain_common_name(ByteSpan name) {
   constexpr std::array<std::byte, 3> kCommonName = {std::byte{0x55}, std::byte{4}, std::byte{3}};
-  const Error other{.code = ErrorCode::kUnsupported, .cause = "a name of more than plain texts"};
+  const auto other = [] {
+    return Error{.code = ErrorCode::kUnsupported, .cause = "a name of more than plain texts"};
+  };
   std::optional<std::string> common_name;
   while (!name.empty()) {
     ByteSpan parts = TRY(next_element(name, V_ASN1_SET)).content;
-    if (parts.empty()) return other;
+    if (parts.empty()) return other();
     while (!parts.empty()) {
       ByteSpan part = TRY(next_element(parts, V_ASN1_SEQUENCE)).content;
       const ByteSpan type = TRY(next_element(part, V_ASN1_OBJECT)).content;
       const Element value = TRY(next_element(part, 0, kAnyClass));
       // Of X.520 (2.5.4.n): there is no other spelling of these.
       const bool known = type.size() == 3 && type[0] == kCommonName[0] && type[1] == kCommonName[1];
-      if (!part.empty() || !known || type[2] >= std::byte{0x80} || !plain_text(value)) return other;
+      if (!part.empty() || !known || type[2] >= std::byte{0x80} || !plain_text(value))
+        return other();
       if (!common_name && std::ranges::equal(type, kCommonName)) {
         common_name = std::string(as_text(value.content));
       }

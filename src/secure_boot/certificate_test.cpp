@@ -5,6 +5,9 @@
 #include <algorithm>
 
 #include "crypto/x509.h"
+#include "secure_boot/signature_list.h"
+#include "secure_boot/test_files.h"
+#include "secure_boot/variable_store.h"
 
 namespace hf::secure_boot {
 namespace {
@@ -44,6 +47,26 @@ TEST(CertificateNames, are_those_of_the_whole_reading) {
     std::ranges::copy(as_bytes(name).first(std::min(name.size(), place.size())), at);
     expect_same_names(changed);
   }
+}
+
+// Names of several attributes, of more kinds of text, some of them not X.520's.
+TEST(CertificateNames, are_those_of_the_whole_reading_in_real_databases) {
+  size_t seen = 0;
+  for (const char* path : {kMicrosoftStore, kSnakeoilStore}) {
+    const VariableStore store = VariableStore::parse(read_test_file(path)).value();
+    const SecureBootVariables variables = secure_boot_variables(store);
+    for (const std::optional<Bytes>& content : {variables.pk, variables.kek, variables.db}) {
+      const SignatureDatabase database = SignatureDatabase::parse(content.value()).value();
+      for (const SignatureList& list : database.lists()) {
+        for (const Signature& signature : list.signatures) {
+          if (!read_certificate(signature.data).ok()) continue;
+          expect_same_names(signature.data);
+          ++seen;
+        }
+      }
+    }
+  }
+  EXPECT_GE(seen, 6U);
 }
 
 TEST(CertificateNames, take_one_whole_certificate_only) {
