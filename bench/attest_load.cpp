@@ -6,9 +6,9 @@
 #include <iterator>
 #include <thread>
 
-#include "attestation/baseline.h"
-#include "attestation/event_log.h"
-#include "attestation/log_writer.h"
+#include "attestation/baseline/baseline.h"
+#include "attestation/log/event_log.h"
+#include "attestation/testing/log_writer.h"
 #include "crypto/crypto.h"
 #include "sys/system_clock.h"
 

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "attestation/evidence.h"
-#include "attestation/quote_maker.h"
+#include "attestation/testing/quote_maker.h"
+#include "attestation/tpm/evidence.h"
 
 namespace hf::bench {
 

@@ -18,8 +18,8 @@
 #include <thread>
 #include <vector>
 
-#include "attestation/ear.h"
-#include "attestation/evidence_appraisal.h"
+#include "attestation/appraisal/evidence_appraisal.h"
+#include "attestation/token/ear.h"
 #include "bench/attest_load.h"
 #include "sys/system_clock.h"
 

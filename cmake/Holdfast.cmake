@@ -1,8 +1,8 @@
 # House rules for libraries, programs and their tests.
 #
 #   holdfast_library(NAME DEPS lib... SYSTEM imported-target...)
-#     hf_NAME      from src/NAME/*.cpp, without tests, fuzzers, benches and mains
-#     NAME_test    from src/NAME/*_test.cpp, run by ctest
+#     hf_NAME      from src/NAME/**/*.cpp, without tests, fuzzers, benches and mains
+#     NAME_test    from src/NAME/**/*_test.cpp, run by ctest
 #     NAME_links   the whole archive linked with its declared dependencies only: an upward
 #                  dependency is a link error
 #   holdfast_program(NAME FROM DIR MAIN FILE DEPS lib...)
@@ -29,7 +29,7 @@ endfunction()
 
 function(holdfast_library name)
   cmake_parse_arguments(ARG "" "" "DEPS;SYSTEM;TEST_DEPS" ${ARGN})
-  file(GLOB all CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  file(GLOB_RECURSE all CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
   set(sources ${all})
   list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench|main)\\.cpp$")
   set(tests ${all})

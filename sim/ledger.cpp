@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "journal/format.h"
+#include "journal/format/format.h"
 
 namespace hf::sim {
 

@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "journal/faults.h"
+#include "journal/format/faults.h"
 #include "recovery/state.h"
 #include "replication/faults.h"
 #include "sim/world/rng.h"

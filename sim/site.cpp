@@ -1,6 +1,6 @@
 #include "sim/site.h"
 
-#include "journal/manifest.h"
+#include "journal/format/manifest.h"
 #include "sim/world.h"
 
 namespace hf::sim {

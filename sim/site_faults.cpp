@@ -1,5 +1,5 @@
 // A site's bad days: failing disks, decay, and what its owner does about a journal that failed.
-#include "journal/manifest.h"
+#include "journal/format/manifest.h"
 #include "sim/link.h"
 #include "sim/world.h"
 

@@ -6,7 +6,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "attestation/evidence_appraisal.h"
+#include "attestation/appraisal/evidence_appraisal.h"
 #include "base/base64.h"
 #include "cli/grammar.h"
 #include "cli/input.h"

@@ -6,8 +6,8 @@
 
 #include <CLI/CLI.hpp>
 
-#include "attestation/credential.h"
-#include "attestation/quote.h"
+#include "attestation/tpm/credential.h"
+#include "attestation/tpm/quote.h"
 #include "cli/grammar.h"
 #include "cli/input.h"
 #include "sys/fd.h"

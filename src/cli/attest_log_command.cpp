@@ -5,10 +5,10 @@
 #include <cstdio>
 #include <memory>
 
-#include "attestation/event_cover.h"
-#include "attestation/event_log_check.h"
-#include "attestation/event_log_json.h"
-#include "attestation/event_words.h"
+#include "attestation/boot/event_log_check.h"
+#include "attestation/log/event_cover.h"
+#include "attestation/words/event_log_json.h"
+#include "attestation/words/event_words.h"
 #include "cli/grammar.h"
 
 namespace hf::cli {

@@ -3,7 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
-#include "attestation/ear.h"
+#include "attestation/token/ear.h"
 #include "base/base64.h"
 #include "cli/commands.h"
 #include "cli/grammar.h"

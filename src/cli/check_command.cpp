@@ -7,10 +7,10 @@
 #include "cli/grammar.h"
 #include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
-#include "secure_boot/boot_option.h"
-#include "secure_boot/content.h"
-#include "secure_boot/preflight.h"
-#include "secure_boot/profiles.h"
+#include "secure_boot/change/content.h"
+#include "secure_boot/change/profiles.h"
+#include "secure_boot/preflight/boot_option.h"
+#include "secure_boot/preflight/preflight.h"
 
 namespace hf::cli {
 namespace {

@@ -8,11 +8,11 @@
 #include "cli/grammar.h"
 #include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
-#include "secure_boot/authenticated_update.h"
-#include "secure_boot/certificate.h"
-#include "secure_boot/content.h"
-#include "secure_boot/signed_data.h"
-#include "secure_boot/variables_json.h"
+#include "secure_boot/change/content.h"
+#include "secure_boot/change/variables_json.h"
+#include "secure_boot/keys/authenticated_update.h"
+#include "secure_boot/keys/certificate.h"
+#include "secure_boot/keys/signed_data.h"
 
 namespace hf::cli {
 namespace {

@@ -4,9 +4,9 @@
 #include <algorithm>
 
 #include "cli/secure_boot_target.h"
-#include "secure_boot/certificate.h"
-#include "secure_boot/content.h"
-#include "secure_boot/pe_image.h"
+#include "secure_boot/change/content.h"
+#include "secure_boot/image/pe_image.h"
+#include "secure_boot/keys/certificate.h"
 
 namespace hf::cli {
 

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "secure_boot/profiles.h"
+#include "secure_boot/change/profiles.h"
 
 namespace CLI {
 class App;

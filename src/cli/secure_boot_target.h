@@ -8,8 +8,8 @@
 
 #include "base/result.h"
 #include "cli/output.h"
-#include "secure_boot/change.h"
-#include "secure_boot/variable_store.h"
+#include "secure_boot/change/change.h"
+#include "secure_boot/keys/variable_store.h"
 
 namespace hf::cli {
 

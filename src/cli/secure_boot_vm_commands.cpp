@@ -6,8 +6,8 @@
 #include "cli/grammar.h"
 #include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
-#include "secure_boot/authenticated_update.h"
-#include "secure_boot/variables_json.h"
+#include "secure_boot/change/variables_json.h"
+#include "secure_boot/keys/authenticated_update.h"
 
 namespace hf::cli {
 namespace {

@@ -16,14 +16,14 @@
 #include <thread>
 #include <vector>
 
-#include "attestation/appraisal.h"
-#include "attestation/disk_knowledge.h"
+#include "attestation/appraisal/appraisal.h"
+#include "attestation/baseline/disk_knowledge.h"
 #include "daemon/attestation_reader.h"
 #include "daemon/attestation_record.h"
 #include "daemon/boot_watch.h"
 #include "daemon/services.h"
-#include "secure_boot/change.h"
-#include "secure_boot/variable_store.h"
+#include "secure_boot/change/change.h"
+#include "secure_boot/keys/variable_store.h"
 
 namespace hf::daemon {
 

@@ -1,6 +1,6 @@
 // Evidence from anywhere, appraised as this site appraises its own VMs (RFC 9334, the background-
 // check model): for a guest that has only tpm2-tools, and for other sites' VMs.
-#include "attestation/evidence_appraisal.h"
+#include "attestation/appraisal/evidence_appraisal.h"
 #include "base/base64.h"
 #include "daemon/attestation_inner.h"
 #include "daemon/catalog_inner.h"

@@ -1,14 +1,14 @@
 // What a change of Secure Boot's variables will do to the VM's next boot.
 #include <fcntl.h>
 
-#include "attestation/pcr7.h"
+#include "attestation/baseline/pcr7.h"
 #include "daemon/attestation_inner.h"
 #include "daemon/boot_files.h"
 #include "daemon/catalog_inner.h"
 #include "daemon/keeper_client.h"
 #include "daemon/secure_boot_vm.h"
 #include "daemon/vm_definition.h"
-#include "secure_boot/boot_option.h"
+#include "secure_boot/preflight/boot_option.h"
 
 namespace hf::daemon {
 

@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
-#include "attestation/evidence.h"
-#include "attestation/extend_record.h"
-#include "attestation/measured_boot.h"
+#include "attestation/boot/measured_boot.h"
+#include "attestation/log/extend_record.h"
+#include "attestation/tpm/evidence.h"
 #include "base/ids.h"
 #include "base/result.h"
 #include "hypervisor/guest_agent.h"

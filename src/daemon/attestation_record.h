@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "attestation/appraisal.h"
+#include "attestation/appraisal/appraisal.h"
 #include "daemon/catalog.h"
 #include "sys/json.h"
 

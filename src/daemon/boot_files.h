@@ -1,11 +1,11 @@
-// What a VM's first disk boots, asked of its keeper (keeper/boot_files.h).
+// What a VM's first disk boots, asked of its keeper (keeper/service/boot_files.h).
 #pragma once
 
 #include <chrono>
 #include <optional>
 #include <string>
 
-#include "attestation/disk_knowledge.h"
+#include "attestation/baseline/disk_knowledge.h"
 #include "base/result.h"
 #include "sys/json.h"
 

@@ -73,8 +73,8 @@ CREATE TABLE audit (
 constexpr std::string_view kAttestation = R"sql(
 CREATE TABLE attestation (
   vm           TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
-  policy       TEXT NOT NULL DEFAULT '',   -- JSON or empty, as all here: attestation/policy.h
-  baseline     TEXT NOT NULL DEFAULT '',   -- attestation/baseline.h
+  policy       TEXT NOT NULL DEFAULT '',   -- JSON or empty, as all here: attestation/policy/policy.h
+  baseline     TEXT NOT NULL DEFAULT '',   -- attestation/baseline/baseline.h
   identity     TEXT NOT NULL DEFAULT '',   -- attestation_identity.h
   explanations TEXT NOT NULL DEFAULT ''    -- digest → words, of the image at creation
 ) STRICT;

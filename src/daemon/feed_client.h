@@ -1,4 +1,5 @@
-// The asking side of a keeper's feed: durable sealed records (src/keeper/feed.h has the format).
+// The asking side of a keeper's feed: durable sealed records (src/keeper/service/feed.h has the
+// format).
 #pragma once
 
 #include <chrono>

@@ -197,7 +197,8 @@ namespace {
 Result<int64_t> start_keeper(Services& services, const VmRow& row, const VmDefinition& definition,
                              const LaunchOptions& options) {
   // The launcher keeps it for the successors that it starts, this process for one that it has to
-  // start itself under a running guest; what keepers note in it is sealed (keeper/scratch.h).
+  // start itself under a running guest; what keepers note in it is sealed
+  // (keeper/guest_state/scratch.h).
   const int scratch = TRY(services.scratch.of(row.id, options.scratch));
   launcher::StartRequest request = keeper_request(services, row, definition, options);
   request.fd_names = {"scratch"};

@@ -7,7 +7,7 @@
 #include "daemon/vm_definition.h"
 #include "hypervisor/firmware.h"
 #include "hypervisor/qemu_command.h"
-#include "vault/certificate.h"
+#include "vault/core/certificate.h"
 
 namespace hf::daemon {
 

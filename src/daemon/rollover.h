@@ -21,7 +21,7 @@
 #include <map>
 
 #include "daemon/services.h"
-#include "secure_boot/change.h"
+#include "secure_boot/change/change.h"
 
 namespace hf::daemon {
 
@@ -53,10 +53,11 @@ Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverReq
 struct RolloverRecord {
   std::string pcr7_before;  // SHA-256, hex
   std::string pcr7_after;
-  bool resealed = false;     // the guest was asked to reseal for both
-  bool confirmed = false;    // the guest was asked to open under the new value alone
-  bool in_guest = false;     // the new value comes with the guest's next restart
-  sys::JsonObject way_back;  // the planned change that going back is (attestation/baseline.h)
+  bool resealed = false;   // the guest was asked to reseal for both
+  bool confirmed = false;  // the guest was asked to open under the new value alone
+  bool in_guest = false;   // the new value comes with the guest's next restart
+  sys::JsonObject
+      way_back;  // the planned change that going back is (attestation/baseline/baseline.h)
   std::vector<secure_boot::Change> back;
   // By variable, what the roll-over made of it: SHA-256, hex; empty: it is gone.
   std::map<std::string, std::string> made;

@@ -2,7 +2,7 @@
 #include "daemon/rollover_inner.h"
 #include "daemon/secure_boot_vm.h"
 #include "hypervisor/guest_variables.h"
-#include "secure_boot/authenticated_update.h"
+#include "secure_boot/keys/authenticated_update.h"
 
 namespace hf::daemon {
 

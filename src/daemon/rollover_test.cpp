@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "daemon/secure_boot_vm.h"
-#include "secure_boot/variables_json.h"
+#include "secure_boot/change/variables_json.h"
 
 namespace hf::daemon {
 namespace {

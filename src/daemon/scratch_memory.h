@@ -1,7 +1,7 @@
 // The memory files in which keepers leave notes for their successors, one a running VM. The
 // launcher hands a VM's file to every successor it starts itself; this process keeps it too, for a
 // keeper that it has to start again under a running guest. What is in them is sealed
-// (keeper/scratch.h).
+// (keeper/guest_state/scratch.h).
 #pragma once
 
 #include <map>

@@ -5,8 +5,8 @@
 #include "daemon/log.h"
 #include "daemon/vm_definition.h"
 #include "daemon/vm_operations.h"
-#include "secure_boot/variables_json.h"
-#include "secure_boot/vbs_readiness.h"
+#include "secure_boot/change/variables_json.h"
+#include "secure_boot/preflight/vbs_readiness.h"
 
 namespace hf::daemon {
 

@@ -5,10 +5,10 @@
 // same rules as for a guest: only where this site may run the VM.
 #pragma once
 
-#include "attestation/measured_boot.h"
+#include "attestation/boot/measured_boot.h"
 #include "daemon/services.h"
-#include "secure_boot/change.h"
-#include "secure_boot/variable_store.h"
+#include "secure_boot/change/change.h"
+#include "secure_boot/keys/variable_store.h"
 
 namespace hf::daemon {
 
@@ -34,8 +34,9 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
                                          Progress& progress);
 
 // Would the VM's keys start what its disk boots? Judged by its present variables, boot entries and
-// boot files, which its keeper reads: the report of secure_boot/preflight.h with "vm", "running",
-// "vbs" and "text". kUnsupported: the VM has no UEFI variables. kCorrupt: the disk cannot be read.
+// boot files, which its keeper reads: the report of secure_boot/preflight/preflight.h with "vm",
+// "running", "vbs" and "text". kUnsupported: the VM has no UEFI variables. kCorrupt: the disk
+// cannot be read.
 Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress);
 
 // One question to the VM's keeper, which is started for it if the VM does not run.

@@ -11,7 +11,7 @@
 #include "daemon/scratch_memory.h"
 #include "daemon/units.h"
 #include "launcher/site_config.h"
-#include "vault/client.h"
+#include "vault/protocol/client.h"
 
 namespace hf::daemon {
 

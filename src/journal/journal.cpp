@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "journal/format/wire.h"
 #include "journal/journal_impl.h"
-#include "journal/wire.h"
 
 namespace hf::journal {
 

@@ -23,9 +23,9 @@
 
 #include "base/clock.h"
 #include "base/storage.h"
-#include "journal/keys.h"
-#include "journal/lineage.h"
-#include "journal/options.h"
+#include "journal/format/lineage.h"
+#include "journal/format/options.h"
+#include "journal/seal/keys.h"
 
 namespace hf::journal {
 

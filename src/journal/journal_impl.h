@@ -1,11 +1,11 @@
 // Journal's parts, for its own translation units.
 #pragma once
 
-#include "journal/feed.h"
 #include "journal/journal.h"
-#include "journal/merge.h"
-#include "journal/reader.h"
-#include "journal/seed.h"
+#include "journal/map/merge.h"
+#include "journal/map/reader.h"
+#include "journal/ship/feed.h"
+#include "journal/ship/seed.h"
 
 namespace hf::journal {
 

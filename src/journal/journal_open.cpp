@@ -1,8 +1,8 @@
 // Journal: creation, recovery and promotion.
 #include <fmt/format.h>
 
+#include "journal/format/wire.h"
 #include "journal/journal_impl.h"
-#include "journal/wire.h"
 
 namespace hf::journal {
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "journal/manifest.h"
+#include "journal/format/manifest.h"
 #include "journal/test_world.h"
 
 namespace hf::journal {

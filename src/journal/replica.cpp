@@ -1,8 +1,8 @@
 #include "journal/replica.h"
 
-#include "journal/feed.h"
-#include "journal/seed_staging.h"
-#include "journal/wire.h"
+#include "journal/format/wire.h"
+#include "journal/ship/feed.h"
+#include "journal/ship/seed_staging.h"
 
 namespace hf::journal {
 

@@ -12,10 +12,10 @@
 
 #include "base/clock.h"
 #include "base/storage.h"
+#include "journal/format/lineage.h"
+#include "journal/format/options.h"
 #include "journal/journal.h"
-#include "journal/lineage.h"
-#include "journal/options.h"
-#include "journal/seed.h"
+#include "journal/ship/seed.h"
 
 namespace hf::journal {
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/crc32c.h"
-#include "journal/sealer.h"
+#include "journal/seal/sealer.h"
 #include "journal/test_world.h"
 
 namespace hf::journal {

@@ -1,6 +1,6 @@
 #include "keeper/config.h"
 
-#include "journal/format.h"
+#include "journal/format/format.h"
 #include "sys/json.h"
 
 namespace hf::keeper {

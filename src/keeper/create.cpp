@@ -7,7 +7,7 @@
 
 #include "keeper/blocking_journal.h"
 #include "keeper/ek_issuer.h"
-#include "keeper/items.h"
+#include "keeper/guest_state/items.h"
 
 namespace hf::keeper {
 namespace {

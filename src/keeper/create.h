@@ -4,7 +4,7 @@
 
 #include "keeper/config.h"
 #include "sys/inherited_fds.h"
-#include "vault/client.h"
+#include "vault/protocol/client.h"
 
 namespace hf::keeper {
 

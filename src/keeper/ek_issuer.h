@@ -1,7 +1,7 @@
 // The vTPM's manufacture with the site's vault as the issuer of its EK certificates.
 #pragma once
 
-#include "vault/client.h"
+#include "vault/protocol/client.h"
 #include "vtpm/manufacture.h"
 
 namespace hf::keeper {

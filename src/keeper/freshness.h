@@ -8,8 +8,8 @@
 #include <optional>
 #include <thread>
 
-#include "journal/lineage.h"
-#include "vault/client.h"
+#include "journal/format/lineage.h"
+#include "vault/protocol/client.h"
 
 namespace hf::keeper {
 

@@ -8,10 +8,10 @@
 #include <atomic>
 #include <cstdio>
 
-#include "keeper/items.h"
+#include "keeper/guest_state/items.h"
 #include "keeper/sandbox.h"
 #include "keeper/waiter.h"
-#include "secure_boot/variable_store.h"
+#include "secure_boot/keys/variable_store.h"
 
 namespace hf::keeper {
 namespace {

@@ -7,15 +7,15 @@
 #include <thread>
 #include <vector>
 
-#include "keeper/attestation_service.h"
 #include "keeper/config.h"
-#include "keeper/control.h"
 #include "keeper/ek_issuer.h"
-#include "keeper/feed.h"
 #include "keeper/freshness.h"
-#include "keeper/guest_state_io.h"
-#include "keeper/scratch.h"
-#include "keeper/tpm_store.h"
+#include "keeper/guest_state/guest_state_io.h"
+#include "keeper/guest_state/scratch.h"
+#include "keeper/guest_state/tpm_store.h"
+#include "keeper/service/attestation_service.h"
+#include "keeper/service/control.h"
+#include "keeper/service/feed.h"
 #include "sys/inherited_fds.h"
 #include "sys/uring_storage.h"
 #include "volume/flash_volume.h"

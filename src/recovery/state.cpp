@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/crc32c.h"
-#include "journal/wire.h"
+#include "journal/format/wire.h"
 
 namespace hf::recovery {
 

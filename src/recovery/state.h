@@ -27,7 +27,7 @@ namespace hf::recovery {
 
 using Role = replication::SiteRole;
 
-// Planted by the simulator only; see journal/faults.h.
+// Planted by the simulator only; see journal/format/faults.h.
 struct Faults {
   bool epoch_not_raised = false;  // a promotion keeps the epoch
 };

@@ -1,5 +1,5 @@
 // Faults that the simulator plants in replication, to show that it would find them. As
-// journal/faults.h: nothing but a test sets them.
+// journal/format/faults.h: nothing but a test sets them.
 #pragma once
 
 namespace hf::replication {

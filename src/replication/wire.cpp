@@ -1,6 +1,6 @@
 #include "replication/wire.h"
 
-#include "journal/wire.h"
+#include "journal/format/wire.h"
 
 namespace hf::replication {
 

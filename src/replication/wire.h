@@ -18,8 +18,8 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "crypto/crypto.h"
-#include "journal/lineage.h"
-#include "journal/seed.h"
+#include "journal/format/lineage.h"
+#include "journal/ship/seed.h"
 
 namespace hf::replication {
 

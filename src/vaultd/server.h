@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "sys/fd.h"
-#include "vault/service.h"
+#include "vault/core/service.h"
 
 namespace hf::vaultd {
 

@@ -6,9 +6,9 @@
 
 #include "sys/system_clock.h"
 #include "sys/unix_socket.h"
-#include "vault/client.h"
-#include "vault/testing.h"
-#include "vault/wrap.h"
+#include "vault/core/testing.h"
+#include "vault/core/wrap.h"
+#include "vault/protocol/client.h"
 
 namespace hf::vaultd {
 namespace {

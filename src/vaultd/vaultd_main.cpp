@@ -19,7 +19,7 @@
 #include "sys/json.h"
 #include "sys/process.h"
 #include "sys/system_clock.h"
-#include "vault/vault.h"
+#include "vault/core/vault.h"
 #include "vaultd/sandbox.h"
 #include "vaultd/server.h"
 

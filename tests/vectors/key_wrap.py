@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes src/vault/wrap_vector.inc: a key wrap (docs/formats/vault.md, "Wrap") by another hand.
+"""Makes src/vault/core/wrap_vector.inc: a key wrap (docs/formats/vault.md, "Wrap") by another hand.
 
 Everything is computed here from the standards (RFC 8017 RSAES-OAEP, RFC 8032 Ed25519), with Python's
 integers and hashlib and no cryptographic library, from fixed seeds: the same output every time. The

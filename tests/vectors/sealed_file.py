@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes src/vault/sealed_file_vector.inc: a sealed file (docs/formats/vault.md) by another hand.
+"""Makes src/vault/store/sealed_file_vector.inc: a sealed file (docs/formats/vault.md) by another hand.
 
 AES-256 (FIPS 197), GCM (NIST SP 800-38D), HKDF (RFC 5869) and CRC-32C (RFC 3720) are computed here with
 Python's integers and hashlib, so the format does not stand on one implementation only.

@@ -1,0 +1,55 @@
+// What the comparison of boots is made of; for baseline*.cpp only.
+#pragma once
+
+#include <bitset>
+#include <deque>
+
+#include "attestation/baseline/baseline.h"
+#include "attestation/words/measurement_words.h"
+
+namespace hf::attestation {
+
+using PcrSet = std::bitset<kPcrCount>;
+
+// Changes of databases, each worked out once: the same ones are met again with every planned change
+// that is tried.
+class DatabaseChanges {
+ public:
+  const DatabaseChange& of(ByteSpan was, ByteSpan is) {
+    for (const Known& known : known_) {
+      if (equal(known.was, was) && equal(known.is, is)) return known.change;
+    }
+    known_.push_back(
+        {Bytes(was.begin(), was.end()), Bytes(is.begin(), is.end()), database_change(was, is)});
+    return known_.back().change;
+  }
+
+ private:
+  struct Known {
+    Bytes was;
+    Bytes is;
+    DatabaseChange change;
+  };
+  std::deque<Known> known_;
+};
+
+// What accepted boots are compared with. References live as long as the comparison.
+struct Compared {
+  const MeasuredBoot& boot;
+  const Policy& policy;
+  const Explanations& explanations;
+  DatabaseChanges& changes;
+};
+
+size_t failures(const std::vector<Difference>& differences);
+// `open`: registers in which a planned change takes any change.
+std::vector<Difference> differences_of(const BaselineBoot& expected, const Compared& with,
+                                       PcrSet open);
+struct DifferenceCount {
+  size_t all = 0;
+  size_t failures = 0;
+};
+// Without a word about them.
+DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with, PcrSet open);
+
+}  // namespace hf::attestation

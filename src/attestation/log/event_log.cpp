@@ -1,0 +1,292 @@
+#include "attestation/log/event_log.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "attestation/log/event_cover.h"
+
+namespace hf::attestation {
+namespace {
+
+constexpr size_t kSha1EventHeaderSize = 32;  // PCR, type, SHA-1 digest, data size
+constexpr std::string_view kSpecIdAgile{"Spec ID Event03\0", 16};
+constexpr std::string_view kStartupLocality{"StartupLocality\0", 16};
+
+Error corrupt(size_t event, size_t offset, std::string reason) {
+  return {.code = ErrorCode::kCorrupt,
+          .cause = fmt::format("event {} (at byte {}): {}", event, offset, reason),
+          .effect = "nothing in this log is believed",
+          .mend =
+              "read the log again from the guest's firmware; a log that stays like this was "
+              "altered or damaged in the guest"};
+}
+
+Error too_much(std::string cause) {
+  return {.code = ErrorCode::kLimit,
+          .cause = std::move(cause),
+          .effect = "the log is not read",
+          .mend = "no firmware writes such a log: read it again from the guest"};
+}
+
+// Little-endian reads within bounds; every failure is an error of the event being read.
+class Cursor {
+ public:
+  explicit Cursor(ByteSpan bytes) : bytes_(bytes) {}
+  size_t offset() const { return offset_; }
+  size_t left() const { return bytes_.size() - offset_; }
+  void begin(size_t event) { event_ = event, event_offset_ = offset_; }
+  size_t event() const { return event_; }
+  Error bad(std::string reason) const { return corrupt(event_, event_offset_, std::move(reason)); }
+
+  Result<ByteSpan> take(size_t size, std::string_view what) {
+    if (size > left()) {
+      return bad(
+          fmt::format("the log ends within its {}: {} bytes of {} are left", what, left(), size));
+    }
+    ByteSpan part = bytes_.subspan(offset_, size);
+    offset_ += size;
+    return part;
+  }
+  template <typename T>
+  Result<T> number(std::string_view what) {
+    ByteSpan part = TRY(take(sizeof(T), what));
+    return load_le<T>(part.data());
+  }
+
+ private:
+  ByteSpan bytes_;
+  size_t offset_ = 0;
+  size_t event_ = 0;
+  size_t event_offset_ = 0;
+};
+
+bool all_zero(ByteSpan bytes) {
+  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{}; });
+}
+
+}  // namespace
+
+class EventLogParser {
+ public:
+  explicit EventLogParser(EventLog& log) : log_(log), in_(log.bytes_) {}
+
+  Status run() {
+    if (in_.left() < kSha1EventHeaderSize) {
+      return corrupt(0, 0, fmt::format("{} bytes are no event log", in_.left()));
+    }
+    TRY(first());
+    while (in_.left() > 0) {
+      if (log_.events_.size() == kEventsMax) {
+        return too_much(fmt::format("the log has more than {} events", kEventsMax));
+      }
+      in_.begin(log_.events_.size());
+      Event event = TRY(log_.format_ == LogFormat::kSha1 ? sha1_event() : agile_event());
+      TRY(accept(std::move(event)));
+    }
+    return {};
+  }
+
+ private:
+  struct DeclaredBank {
+    HashAlg alg;
+    size_t size;
+  };
+
+  Event begin_event() {
+    Event event;
+    event.number = in_.event();
+    event.byte_offset = in_.offset();
+    return event;
+  }
+
+  Result<ByteSpan> data() {
+    auto size = TRY(in_.number<uint32_t>("data size"));
+    if (size > kEventDataSizeMax) {
+      return in_.bad(fmt::format("says it has {} bytes of data; no event has more than {}", size,
+                                 kEventDataSizeMax));
+    }
+    return in_.take(size, "data");
+  }
+
+  Result<Event> sha1_event() {
+    Event event = begin_event();
+    event.pcr = TRY(in_.number<uint32_t>("PCR index"));
+    event.type = static_cast<EventType>(TRY(in_.number<uint32_t>("type")));
+    event.digest_slots[0] = {HashAlg::kSha1, TRY(in_.take(20, "SHA-1 digest"))};
+    event.digest_count = 1;
+    event.data = TRY(data());
+    return event;
+  }
+
+  // TCG_PCR_EVENT2: exactly one digest for each bank that the header declares, in any order.
+  Result<Event> agile_event() {
+    Event event = begin_event();
+    event.pcr = TRY(in_.number<uint32_t>("PCR index"));
+    event.type = static_cast<EventType>(TRY(in_.number<uint32_t>("type")));
+    auto count = TRY(in_.number<uint32_t>("digest count"));
+    if (count != declared_.size()) {
+      return in_.bad(fmt::format("has {} digests where the header declares {} banks", count,
+                                 declared_.size()));
+    }
+    for (uint32_t i = 0; i < count; ++i) {
+      auto id = TRY(in_.number<uint16_t>("digest algorithm"));
+      auto bank = std::ranges::find(declared_, static_cast<HashAlg>(id), &DeclaredBank::alg);
+      if (bank == declared_.end()) {
+        return in_.bad(
+            fmt::format("has a digest of algorithm {:#06x}, which the header does not "
+                        "declare",
+                        id));
+      }
+      if (!event.digest(bank->alg).empty()) {
+        return in_.bad(fmt::format("has two digests of algorithm {:#06x}", id));
+      }
+      event.digest_slots[event.digest_count++] = {bank->alg, TRY(in_.take(bank->size, "digest"))};
+    }
+    event.data = TRY(data());
+    return event;
+  }
+
+  // The first event has the older form in both formats and tells which one follows.
+  Status first() {
+    in_.begin(0);
+    Event event = TRY(sha1_event());
+    if (event.type == EventType::kNoAction && as_text(event.data).starts_with(kSpecIdAgile)) {
+      TRY(spec_id(event));
+    } else {
+      log_.banks_ = {HashAlg::kSha1};
+    }
+    return accept(std::move(event));
+  }
+
+  // TCG_EfiSpecIDEvent: signature[16] platformClass u32, minor, major, errata, uintnSize u8,
+  // numberOfAlgorithms u32, {algorithm u16, digest size u16}…, vendorInfoSize u8, vendorInfo.
+  Status spec_id(const Event& event) {
+    constexpr size_t kBanksAt = 28;
+    ByteSpan data = event.data;
+    if (event.pcr != 0) return in_.bad("the header names a PCR other than 0");
+    if (data.size() < kBanksAt) return in_.bad("the header is too short to declare banks");
+    auto count = load_le<uint32_t>(data.data() + kBanksAt - 4);
+    if (count == 0 || count > kBanksMax) {
+      return in_.bad(fmt::format("the header declares {} banks; 1 to {} can be", count, kBanksMax));
+    }
+    size_t vendor_at = kBanksAt + count * size_t{4};
+    if (data.size() < vendor_at + 1) return in_.bad("the header ends within its banks");
+    for (uint32_t i = 0; i < count; ++i) {
+      const std::byte* at = data.data() + kBanksAt + i * size_t{4};
+      TRY(declare(load_le<uint16_t>(at), load_le<uint16_t>(at + 2)));
+    }
+    size_t vendor_size = std::to_integer<size_t>(data[vendor_at]);
+    if (data.size() != vendor_at + 1 + vendor_size) {
+      return in_.bad("the header's size is not that of its banks and vendor information");
+    }
+    log_.format_ = LogFormat::kCryptoAgile;
+    return {};
+  }
+
+  Status declare(uint16_t id, uint16_t size) {
+    auto alg = static_cast<HashAlg>(id);
+    if (std::ranges::find(declared_, alg, &DeclaredBank::alg) != declared_.end()) {
+      return in_.bad(fmt::format("the header declares algorithm {:#06x} twice", id));
+    }
+    bool known = size_of(alg) != 0;
+    if (size == 0 || size > kHashSizeMax || (known && size != size_of(alg))) {
+      return in_.bad(
+          fmt::format("the header gives algorithm {:#06x} digests of {} bytes", id, size));
+    }
+    declared_.push_back({alg, size});
+    if (known) log_.banks_.push_back(alg);
+    return {};
+  }
+
+  Status accept(Event event) {
+    if (event.measured()) {
+      if (event.pcr >= kPcrCount) {
+        return in_.bad(fmt::format("names PCR {}; there are 0 to {}", event.pcr, kPcrCount - 1));
+      }
+      event.cover = cover_of(event.pcr, event.data, event.digests());
+      bool first_of_pcr_0 = event.pcr == 0 && !measured_pcr_0_;
+      measured_pcr_0_ |= event.pcr == 0;
+      // An H-CRTM sequence leaves 4 in PCR 0 and then extends it (TPM 2.0 part 1, §34.3).
+      if (first_of_pcr_0 && event.type == EventType::kEfiHcrtmEvent) log_.startup_locality_ = 4;
+    } else {
+      TRY(no_action(event));
+    }
+    log_.events_.push_back(event);
+    return {};
+  }
+
+  // EV_NO_ACTION extends nothing: its digests are zero (PFP 1.05 §10.4.1), save in the records that
+  // Windows appends for no PCR.
+  Status no_action(const Event& event) {
+    if (event.pcr >= kPcrCount && event.pcr != kNoPcr) {
+      return in_.bad(fmt::format("names PCR {}; there are 0 to {}", event.pcr, kPcrCount - 1));
+    }
+    for (const DigestView& digest : event.digests()) {
+      if (event.pcr != kNoPcr && !all_zero(digest.bytes)) {
+        return in_.bad("extends nothing (EV_NO_ACTION) and yet has a digest");
+      }
+    }
+    if (event.pcr != 0 || !as_text(event.data).starts_with(kStartupLocality)) return {};
+    if (event.data.size() != kStartupLocality.size() + 1) {
+      return in_.bad("the startup locality has a wrong size");
+    }
+    auto locality = std::to_integer<uint8_t>(event.data.back());
+    if (locality != 0 && locality != 3 && locality != 4) {
+      return in_.bad(fmt::format("the TPM cannot have been started at locality {}", locality));
+    }
+    if (startup_seen_) return in_.bad("tells the startup locality a second time");
+    if (measured_pcr_0_) return in_.bad("tells the startup locality after PCR 0 was extended");
+    startup_seen_ = true;
+    log_.startup_locality_ = locality;
+    return {};
+  }
+
+  EventLog& log_;
+  Cursor in_;
+  std::vector<DeclaredBank> declared_;
+  bool startup_seen_ = false;
+  bool measured_pcr_0_ = false;
+};
+
+ByteSpan Event::digest(HashAlg alg) const {
+  for (const DigestView& digest : digests()) {
+    if (digest.alg == alg) return digest.bytes;
+  }
+  return {};
+}
+
+Result<EventLog> EventLog::parse(ByteSpan bytes) {
+  if (bytes.size() > kLogSizeMax) {
+    return too_much(
+        fmt::format("the event log has {} bytes; the limit is {}", bytes.size(), kLogSizeMax));
+  }
+  EventLog log;
+  log.bytes_.assign(bytes.begin(), bytes.end());
+  TRY(EventLogParser(log).run());
+  return log;
+}
+
+bool EventLog::has_bank(HashAlg alg) const {
+  return std::ranges::find(banks_, alg) != banks_.end();
+}
+
+Result<PcrBank> replay(const EventLog& log, HashAlg alg) {
+  if (!log.has_bank(alg)) {
+    return Error{.code = ErrorCode::kNotFound,
+                 .cause = fmt::format("the event log has no {} bank", name_of(alg))};
+  }
+  PcrBank bank(alg, log.startup_locality());
+  bool dynamic = false;
+  for (const Event& event : log.events()) {
+    if (!event.measured()) continue;
+    if (!dynamic && event.pcr >= kDynamicPcrFirst && event.pcr <= kDynamicPcrLast) {
+      dynamic = true;
+      bank.dynamic_launch();
+    }
+    bank.extend(event.pcr, event.digest(alg));
+  }
+  return bank;
+}
+
+}  // namespace hf::attestation

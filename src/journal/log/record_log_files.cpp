@@ -1,0 +1,224 @@
+// RecordLog: files, their succession, and the MANIFEST that names them.
+#include <algorithm>
+
+#include "journal/log/record_log.h"
+
+namespace hf::journal {
+
+Result<Segment> RecordLog::new_segment_file() {
+  Segment segment{.number = manifest_.next_file_number++, .closed = {}};
+  segment.file = TRY_CONTEXT(storage_.open(segment.name(), OpenMode::kCreate), segment.name());
+  return segment;
+}
+
+Status RecordLog::begin_segment() {
+  HF_ASSERT(!open_.has_value());
+  HF_ASSERT(summary_.records() == 0);
+  if (prepared_.empty()) {
+    // None ready: one without zeroes written first, slower to sync but there at once. MANIFEST has
+    // to name it before a record in it may count.
+    Segment segment = TRY(new_segment_file());
+    TRY(storage_.truncate(segment.file, options_.segment_bytes));
+    prepared_.push_back(std::move(segment));
+    TRY(store_manifest_now());
+  }
+  open_ = std::move(prepared_.front());
+  prepared_.erase(prepared_.begin());
+  open_->first = line_.last().next();
+  open_->marks.clear();
+  open_->closed.reset();
+  open_->synced = false;
+  const MutableByteSpan head = staging_.extend(open_->number, open_->file, 0, kSegmentHeaderSize,
+                                               kRecordSizeMax + Segment::kCloseStoredSize);
+  encode_segment_header({.number = open_->number,
+                         .vm = line_.vm(),
+                         .first_sequence = open_->first,
+                         .prev_chain = line_.end().chain,
+                         .previous_close = previous_close_},
+                        head);
+  open_end_ = kSegmentHeaderSize;
+  summary_.start(open_->first);
+  return {};
+}
+
+Manifest RecordLog::current_manifest() const {
+  Manifest manifest = manifest_;
+  manifest.segments.clear();
+  manifest.lineage.clear();
+  Sequence listed = manifest.horizon.end.position.sequence;
+  bool all_synced = true;
+  for (const Segment& segment : closed_) {
+    HF_ASSERT(segment.closed.has_value());
+    all_synced = all_synced && segment.synced;
+    SegmentEntry entry{.number = segment.number, .closed = {}};
+    if (all_synced) {
+      entry.closed = segment.closed;
+      listed = segment.closed->last;
+    }
+    manifest.segments.push_back(entry);
+  }
+  if (open_) manifest.segments.push_back({.number = open_->number, .closed = {}});
+  for (const Segment& segment : prepared_) {
+    manifest.segments.push_back({.number = segment.number, .closed = {}});
+  }
+  // Only what cannot be lost any more; the scan finds the rest.
+  for (const LineageEntry& entry : line_.lineage()) {
+    if (entry.first <= listed) manifest.lineage.push_back(entry);
+  }
+  return manifest;
+}
+
+Status RecordLog::store_manifest_now() {
+  ++manifest_.generation;
+  return store_manifest(storage_, current_manifest());
+}
+
+namespace {
+constexpr uint64_t kRewriteStep = 1u << 20;
+}  // namespace
+
+Status RecordLog::make_inherited_durable() {
+  HF_ASSERT(opening_);
+  // First of all: a file that a crash left may have the number of the next one.
+  remove_unlisted();
+  for (const Repair& repair : repairs_) {
+    TRY(storage_.write_now(repair.file, repair.offset, repair.bytes));
+  }
+  repairs_.clear();
+  const Result<FileId> mark = storage_.open(kSyncFailedName, OpenMode::kRead);
+  if (mark.ok()) TRY(storage_.close(*mark));
+  for (FileId file : inherited_) TRY(sync_inherited(file, mark.ok()));
+  if (mark.ok()) TRY(storage_.remove(kSyncFailedName));
+  inherited_.clear();
+  for (Segment& segment : closed_) segment.synced = true;
+  return {};
+}
+
+Status RecordLog::sync_inherited(FileId file, bool rewrite) {
+  if (rewrite) {
+    // The same bytes again, so that they are dirty and this sync carries them.
+    const uint64_t size = TRY(storage_.size(file));
+    Bytes bytes;
+    for (uint64_t at = 0; at < size; at += bytes.size()) {
+      bytes.resize(static_cast<size_t>(std::min<uint64_t>(size - at, kRewriteStep)));
+      TRY(storage_.read_now(file, at, bytes));
+      TRY(storage_.write_now(file, at, bytes));
+    }
+  }
+  if (options_.faults.sync_skipped) return {};
+  Status synced = storage_.sync_now(file);
+  if (!synced.ok()) note_failed_sync();
+  return synced;
+}
+
+// Best effort: a disk that takes no new name either is one that a reboot has to mend.
+void RecordLog::note_failed_sync() {
+  const Result<FileId> mark = storage_.open(kSyncFailedName, OpenMode::kCreate);
+  if (mark.ok()) static_cast<void>(storage_.close(*mark).ok());
+}
+
+Status RecordLog::finish_opening() {
+  HF_ASSERT(opening_ && repairs_.empty() && inherited_.empty());
+  TRY(staging_.write_all_now());
+  while (!unsynced_.empty()) {
+    const Unsynced file = unsynced_.pop_front();
+    TRY(sync_inherited(file.file, false));
+    if (file.finished) note_segment_synced(file.segment);
+    reached_durable(file.reach);
+  }
+  unsynced_bytes_ = 0;
+  unsynced_since_ = kNever;
+  TRY(store_manifest_now());
+  // Giving pages back takes tens of milliseconds; an opening in a hurry leaves it to the next one.
+  if (options_.verify_bytes_max > 0) TRY(cut_short_segments());
+  opening_ = false;
+  HF_ASSERT(durable_.end == line_.end());
+  return {};
+}
+
+// A restart closes a segment early; its unused rest goes back to the file system.
+Status RecordLog::cut_short_segments() {
+  for (const Segment& segment : closed_) {
+    HF_ASSERT(segment.synced);
+    const uint64_t size = TRY(storage_.size(segment.file));
+    // A full segment keeps its length: recycled, it need not be written with zeroes again.
+    if (size <= segment.closed_size() + options_.segment_bytes / 4) continue;
+    TRY(storage_.truncate(segment.file, segment.closed_size()));
+  }
+  return {};
+}
+
+void RecordLog::remove_unlisted() {
+  Result<std::vector<std::string>> names = storage_.list();
+  if (!names.ok()) return;
+  std::vector<std::string> ours;
+  const Manifest manifest = current_manifest();
+  for (const SegmentEntry& entry : manifest.segments) ours.push_back(segment_name(entry.number));
+  for (const BaseEntry& entry : manifest.bases) ours.push_back(base_name(entry.number));
+  for (const std::string& name : *names) {
+    const bool journal_file = name.starts_with("segment-") || name.starts_with("base-") ||
+                              name.starts_with(kSeedNamePrefix);
+    if (journal_file && std::ranges::find(ours, name) == ours.end()) {
+      static_cast<void>(storage_.remove(name).ok());  // tried again at the next start
+    }
+  }
+}
+
+Segment* RecordLog::segment_of(Sequence sequence) {
+  if (open_ && sequence >= open_->first) return sequence <= line_.last() ? &*open_ : nullptr;
+  const auto found = std::ranges::upper_bound(closed_, sequence, {},
+                                              [](const Segment& segment) { return segment.first; });
+  if (found == closed_.begin()) return nullptr;
+  Segment& segment = *std::prev(found);
+  HF_ASSERT(segment.closed.has_value());
+  return sequence <= segment.closed->last ? &segment : nullptr;
+}
+
+Segment* RecordLog::find_segment(uint64_t number) {
+  if (open_ && open_->number == number) return &*open_;
+  const auto found = std::ranges::find(closed_, number, &Segment::number);
+  return found == closed_.end() ? nullptr : &*found;
+}
+
+uint64_t RecordLog::written_end(const Segment& segment) const {
+  if (segment.number == written_segment_) return written_end_;
+  return segment.closed ? segment.closed->close_offset + Segment::kCloseStoredSize
+                        : kSegmentHeaderSize;
+}
+
+Status RecordLog::retire_oldest(size_t count) {
+  HF_ASSERT(count > 0 && count <= closed_.size());
+  std::vector<Segment> retired;
+  for (size_t i = 0; i < count; ++i) {
+    HF_ASSERT(closed_.front().synced && closed_.front().readers == 0);
+    retired.push_back(std::move(closed_.front()));
+    closed_.pop_front();
+  }
+  const ClosedSegment& last = *retired.back().closed;
+  manifest_.horizon = {.end = {.position = {.incarnation = last.incarnation, .sequence = last.last},
+                               .chain = last.chain},
+                       .time = last.time,
+                       .close = last.close_digest};
+  Status stored = store_manifest_now();
+  if (!stored.ok()) {
+    fail(std::move(stored).error().context("switch to merged files"));
+    return *failed_;
+  }
+  for (Segment& segment : retired) recycle(std::move(segment));
+  return {};
+}
+
+void RecordLog::recycle(Segment segment) {
+  Result<uint64_t> size = storage_.size(segment.file);
+  if (size.ok() && *size >= options_.segment_bytes && spare_.size() < options_.recycled_files_max) {
+    segment.marks.clear();
+    segment.closed.reset();
+    spare_.push_back(std::move(segment));
+    return;
+  }
+  // Unlisted by now: if it stays, the next start removes it.
+  static_cast<void>(storage_.close(segment.file).ok());
+  static_cast<void>(storage_.remove(segment.name()).ok());
+}
+
+}  // namespace hf::journal

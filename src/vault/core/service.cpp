@@ -1,0 +1,241 @@
+#include "vault/core/service.h"
+
+namespace hf::vault {
+namespace {
+
+Error wrong_listener(Op op) {
+  return Error{.code = ErrorCode::kPermission,
+               .cause = "the operation " + std::string(to_string(op)) +
+                        " is not offered on this socket of the vault",
+               .effect = "nothing was done"};
+}
+
+Result<Bytes> empty(Status status) {
+  TRY(std::move(status));
+  return Bytes();
+}
+
+Result<Bytes> info(Result<KeyInfo> key) {
+  const KeyInfo value = TRY(std::move(key));
+  Writer out;
+  encode(out, value);
+  return out.take();
+}
+
+Result<Bytes> blob(Result<Bytes> bytes) {
+  const Bytes value = TRY(std::move(bytes));
+  Writer out;
+  out.blob(value, kMaxBlob);
+  return out.take();
+}
+
+Result<Bytes> pin(Result<AttestationPin> found) {
+  const AttestationPin value = TRY(std::move(found));
+  Writer out;
+  encode(out, value);
+  return out.take();
+}
+
+}  // namespace
+
+crypto::Secret Service::answer(Listener listener, const Caller& caller, const FrameHeader& header,
+                               ByteSpan body) {
+  HF_ASSERT(body.size() == header.body_length && body.size() <= kMaxBody);
+  const Op op = header.op;
+  if (is_admin_op(op) != (listener == Listener::kAdmin)) {
+    return encode_error_reply(op, header.request_id, wrong_listener(op));
+  }
+  if (op == Op::kFetchKey) {
+    Result<FetchedKey> key = fetch(caller, body);
+    return key.ok() ? encode_fetched_key(op, header.request_id, *key)
+                    : encode_error_reply(op, header.request_id, key.error());
+  }
+  const Result<Bytes> result =
+      listener == Listener::kAdmin ? admin(op, caller, body) : keys(op, caller, body);
+  return result.ok() ? encode_reply(op, header.request_id, *result)
+                     : encode_error_reply(op, header.request_id, result.error());
+}
+
+Result<Bytes> Service::admin(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  switch (op) {
+    case Op::kCreateKey: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("create_key"));
+      return info(vault_.create_key(vm, caller));
+    }
+    case Op::kKeyInfo: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("key_info"));
+      return info(vault_.key_info(vm));
+    }
+    case Op::kRelease: {
+      const VmId vm = reader.id<VmId>();
+      const uint32_t uid = reader.u32();
+      TRY(reader.finish("release"));
+      return empty(vault_.release(vm, uid, caller));
+    }
+    case Op::kRevoke: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("revoke"));
+      return empty(vault_.revoke(vm, caller));
+    }
+    case Op::kDeleteKey: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("delete_key"));
+      return empty(vault_.delete_key(vm, caller));
+    }
+    case Op::kReadFreshness: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("read_freshness"));
+      const Freshness freshness = TRY(vault_.read_freshness(vm));
+      Writer out;
+      encode(out, freshness);
+      return out.take();
+    }
+    default:
+      return admin_sites(op, caller, body);
+  }
+}
+
+Result<Bytes> Service::admin_sites(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  Writer out;
+  switch (op) {
+    case Op::kSiteIdentity:
+      TRY(reader.finish("site_identity"));
+      encode(out, vault_.identity());
+      return out.take();
+    case Op::kIssueTls: {
+      const TlsRequest request = decode_tls_request(reader);
+      TRY(reader.finish("issue_tls"));
+      out.text(TRY(vault_.issue_tls(request, caller)), kMaxPem);
+      return out.take();
+    }
+    case Op::kAddRecipient: {
+      const SiteIdentity peer = decode_site_identity(reader);
+      TRY(reader.finish("add_recipient"));
+      return empty(vault_.add_recipient(peer, caller));
+    }
+    case Op::kRemoveRecipient: {
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("remove_recipient"));
+      return empty(vault_.remove_recipient(site, caller));
+    }
+    case Op::kRecipients: {
+      TRY(reader.finish("recipients"));
+      const std::vector<SiteIdentity> all = TRY(vault_.recipients());
+      HF_ASSERT(all.size() <= kMaxRecipients);
+      out.u32(static_cast<uint32_t>(all.size()));
+      for (const SiteIdentity& peer : all) encode(out, peer);
+      return out.take();
+    }
+    case Op::kWrapFor: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("wrap_for"));
+      return blob(vault_.wrap_for(vm, site, caller));
+    }
+    case Op::kImportWrap: {
+      const VmId vm = reader.id<VmId>();
+      const ByteSpan wrap = reader.blob(kMaxBlob);
+      TRY(reader.finish("import_wrap"));
+      out.u8(static_cast<uint8_t>(TRY(vault_.import_wrap(vm, wrap, caller))));
+      return out.take();
+    }
+    default:
+      return attestation(op, caller, body);
+  }
+}
+
+Result<Bytes> Service::attestation(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  Writer out;
+  const bool of_a_vm = op != Op::kAttestationSign && op != Op::kAttestationKeys;
+  const VmId vm = of_a_vm ? reader.id<VmId>() : VmId{};
+  switch (op) {
+    case Op::kAttestationEnroll: {
+      const ByteSpan ek_public = reader.blob(kMaxTpmArea);
+      const ByteSpan ek_certificate = reader.blob(kMaxCertificate);
+      const ByteSpan ak_public = reader.blob(kMaxTpmArea);
+      TRY(reader.finish("attestation_enroll"));
+      encode(out, TRY(vault_.attestation_enroll(vm, ek_public, ek_certificate, ak_public, caller)));
+      return out.take();
+    }
+    case Op::kAttestationCertify: {
+      const ChallengeId challenge = reader.id<ChallengeId>();
+      const ByteSpan secret = reader.blob(kMaxTpmArea);
+      TRY(reader.finish("attestation_certify"));
+      return pin(vault_.attestation_certify(vm, challenge, secret, caller));
+    }
+    case Op::kAttestationPinned:
+      TRY(reader.finish("attestation_pinned"));
+      return pin(vault_.attestation_pinned(vm));
+    case Op::kAttestationAdopt: {
+      const std::string certificate = reader.text(kMaxPem);
+      const ByteSpan ak_public = reader.blob(kMaxTpmArea);
+      TRY(reader.finish("attestation_adopt"));
+      return pin(vault_.attestation_adopt(vm, certificate, ak_public, caller));
+    }
+    case Op::kAttestationForget:
+      TRY(reader.finish("attestation_forget"));
+      return empty(vault_.attestation_forget(vm, caller));
+    case Op::kAttestationSign: {
+      const std::string input = reader.text(kMaxSigningInput);
+      TRY(reader.finish("attestation_sign"));
+      return blob(vault_.attestation_sign(input, caller));
+    }
+    case Op::kAttestationKeys: {
+      TRY(reader.finish("attestation_keys"));
+      out.text(TRY(vault_.attestation_keys(caller)), kMaxBlob);
+      return out.take();
+    }
+    default:
+      return wrong_listener(op);
+  }
+}
+
+Result<FetchedKey> Service::fetch(const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  const VmId vm = reader.id<VmId>();
+  TRY(reader.finish("fetch_key"));
+  return vault_.fetch_key(vm, caller);
+}
+
+Result<Bytes> Service::keys(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  const VmId vm = reader.id<VmId>();
+  switch (op) {
+    case Op::kPutFreshness: {
+      const Freshness freshness = decode_freshness(reader);
+      TRY(reader.finish("put_freshness"));
+      return empty(vault_.put_freshness(vm, freshness, caller));
+    }
+    case Op::kGetFreshness: {
+      TRY(reader.finish("get_freshness"));
+      const std::optional<Freshness> freshness = TRY(vault_.get_freshness(vm, caller));
+      Writer out;
+      out.u8(freshness.has_value() ? 1 : 0);
+      if (freshness.has_value()) encode(out, *freshness);
+      return out.take();
+    }
+    case Op::kIssueEk: {
+      const auto kind = static_cast<EkKind>(reader.u8());
+      const ByteSpan public_key = reader.blob(kMaxBlob);
+      TRY(reader.finish("issue_ek_certificate"));
+      return blob(vault_.issue_ek_certificate(vm, kind, public_key, caller));
+    }
+    case Op::kAttestationPinnedName: {
+      TRY(reader.finish("attestation_pinned_name"));
+      const std::optional<Bytes> name = TRY(vault_.attestation_pinned_name(vm, caller));
+      Writer out;
+      out.u8(name.has_value() ? 1 : 0);
+      if (name.has_value()) out.blob(*name, kMaxTpmArea);
+      return out.take();
+    }
+    default:
+      return wrong_listener(op);
+  }
+}
+
+}  // namespace hf::vault

@@ -1,0 +1,33 @@
+// Frames in, frames out: which listener may ask what, and the vault behind it. No sockets here.
+#pragma once
+
+#include "vault/core/vault.h"
+#include "vault/protocol/protocol.h"
+
+namespace hf::vault {
+
+enum class Listener {
+  kAdmin,  // the daemon
+  kKeys,   // keepers
+};
+
+class Service {
+ public:
+  explicit Service(Vault& vault) : vault_(vault) {}
+
+  // The reply frame to one request. An operation that does not belong to the listener is refused
+  // with kPermission. The caller has checked that an admin caller is the admin.
+  crypto::Secret answer(Listener listener, const Caller& caller, const FrameHeader& header,
+                        ByteSpan body);
+
+ private:
+  Result<Bytes> admin(Op op, const Caller& caller, ByteSpan body);
+  Result<Bytes> admin_sites(Op op, const Caller& caller, ByteSpan body);
+  Result<Bytes> attestation(Op op, const Caller& caller, ByteSpan body);
+  Result<Bytes> keys(Op op, const Caller& caller, ByteSpan body);
+  Result<FetchedKey> fetch(const Caller& caller, ByteSpan body);
+
+  Vault& vault_;
+};
+
+}  // namespace hf::vault

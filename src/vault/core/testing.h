@@ -1,0 +1,130 @@
+// For the tests of hf_vault and hf_vaultd: directories that go away, a clock that stands still,
+// vaults made once and copied, and a digest over a directory that shows any change.
+#pragma once
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+
+#include "crypto/crypto.h"
+#include "vault/core/vault.h"
+
+namespace hf::vault::testing {
+
+namespace fs = std::filesystem;
+
+class TempDir {
+ public:
+  TempDir() {
+    std::string pattern = (fs::temp_directory_path() / "hf-vault-XXXXXX").string();
+    HF_ASSERT(::mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~TempDir() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  TempDir(const TempDir&) = delete;
+  TempDir& operator=(const TempDir&) = delete;
+  std::string sub(const std::string& name) const { return (path_ / name).string(); }
+
+ private:
+  fs::path path_;
+};
+
+class TestClock final : public Clock {
+ public:
+  Micros wall_time() override { return wall; }
+  Micros monotonic() override { return mono; }
+  Micros wall{1'760'000'000'000'000};
+  Micros mono{1'000'000};
+};
+
+inline Bytes read_file(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  const ByteSpan bytes = as_bytes(text);
+  return {bytes.begin(), bytes.end()};
+}
+
+inline void write_file(const std::string& path, ByteSpan bytes) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out.write(reinterpret_cast<const char*>(bytes.data()),
+            static_cast<std::streamsize>(bytes.size()));
+  out.close();
+  ::chmod(path.c_str(), 0600);
+}
+
+// Names, modes, owners and contents.
+inline Digest digest_of(const std::string& directory) {
+  crypto::Sha256 hash;
+  std::map<std::string, fs::path> files;
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    files[entry.path().filename().string()] = entry.path();
+  }
+  files[""] = directory;
+  for (const auto& [name, path] : files) {
+    struct stat status{};
+    HF_ASSERT(::lstat(path.c_str(), &status) == 0);
+    const std::string facts =
+        name + " " + std::to_string(status.st_mode) + " " + std::to_string(status.st_uid) + "\n";
+    hash.update(as_bytes(facts));
+    if (S_ISREG(status.st_mode)) hash.update(crypto::sha256(read_file(path.string())).span());
+  }
+  return hash.finish();
+}
+
+inline VmId vm_of(uint8_t number) {
+  VmId vm;
+  vm.bytes.fill(std::byte{number});
+  return vm;
+}
+
+constexpr Caller kDaemon{.uid = 500, .pid = 50};
+constexpr uint32_t kKeeperUid = 600;
+constexpr Caller kKeeper{.uid = kKeeperUid, .pid = 60};
+
+// Site `name`'s freshly made vault in `directory`; made once a process (RSA keys take long).
+inline void copy_new_vault(const std::string& name, const std::string& directory) {
+  static TempDir home;
+  static TestClock clock;
+  static crypto::SystemRng rng;
+  const std::string original = home.sub(name);
+  if (!fs::exists(original)) {
+    HF_ASSERT(Vault::init({.directory = original, .secret = {}}, name, clock, rng).ok());
+  }
+  HF_ASSERT(::mkdir(directory.c_str(), 0700) == 0);
+  for (const auto& entry : fs::directory_iterator(original)) {
+    write_file(directory + "/" + entry.path().filename().string(),
+               read_file(entry.path().string()));
+  }
+}
+
+// A vault of its own for each test.
+struct TestVault {
+  explicit TestVault(const std::string& name) : directory(temp.sub(name)) {
+    copy_new_vault(name, directory);
+    reopen();
+  }
+  void reopen() {
+    vault.reset();
+    Result<std::unique_ptr<Vault>> opened =
+        Vault::open({.directory = directory, .secret = {}}, clock, rng);
+    HF_ASSERT(opened.ok());
+    vault = std::move(opened).value();
+  }
+  Vault* operator->() { return vault.get(); }
+
+  TempDir temp;
+  TestClock clock;
+  crypto::SystemRng rng;
+  std::string directory;
+  std::unique_ptr<Vault> vault;
+};
+
+}  // namespace hf::vault::testing

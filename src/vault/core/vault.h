@@ -1,0 +1,165 @@
+// The vault proper: a site's keys and what may be done with them. No sockets here (service.h) and
+// no waiting but for the disk: the files are small and changed rarely.
+//
+// Owns its directory (locked) and all key bytes in clear. One thread. After an error nothing has
+// changed, unless the error says otherwise.
+//
+// Rules it keeps:
+//   - a VM's attestation key is pinned once; another one is refused until the pin is given up;
+//   - a key is never minted over existing state: not over a key, not over a freshness record;
+//   - at rest a key exists only sealed under the KEK; it leaves only to a keeper to whose uid it
+//   was
+//     released, or wrapped to a pinned recipient;
+//   - what changes keys or hands them on is in the audit log before it happens.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "vault/protocol/types.h"
+#include "vault/store/audit.h"
+#include "vault/store/directory.h"
+#include "vault/store/sealed_file.h"
+#include "vault/store/site_file.h"
+
+namespace hf::vault {
+
+// What check() found; every file counted was read and authenticated.
+struct CheckSummary {
+  uint64_t keys = 0;
+  uint64_t recipients = 0;
+  uint64_t freshness_records = 0;
+  uint64_t attestation_records = 0;
+  AuditSummary audit;
+  std::vector<std::string> problems;  // one line each: the file and what is wrong with it
+};
+
+// Who asks, as the kernel says (SO_PEERCRED).
+struct Caller {
+  uint32_t uid = 0;
+  int32_t pid = 0;
+};
+
+class Vault {
+ public:
+  struct Options {
+    std::string directory;
+    SiteSecret secret;
+  };
+
+  // Creates `directory` if it is missing (0700). kExists: there is a vault, or anything else, in
+  // it.
+  static Result<SiteIdentity> init(const Options& options, const std::string& name, Clock& clock,
+                                   Rng& rng);
+  static Result<std::unique_ptr<Vault>> open(const Options& options, Clock& clock, Rng& rng);
+
+  const SiteIdentity& identity() const { return site_.identity; }
+  UnlockKind unlock() const { return site_.unlock; }
+
+  // Reads every file of the directory and the whole audit log; changes nothing.
+  Result<CheckSummary> check() const;
+
+  // For the daemon; see AdminClient for what each promises.
+  Result<std::string> issue_tls(const TlsRequest& request, const Caller& caller);
+  Result<KeyInfo> create_key(const VmId& vm, const Caller& caller);
+  Result<KeyInfo> key_info(const VmId& vm) const;
+  Status release(const VmId& vm, uint32_t uid, const Caller& caller);
+  Status revoke(const VmId& vm, const Caller& caller);
+  Status delete_key(const VmId& vm, const Caller& caller);
+  Status add_recipient(const SiteIdentity& peer, const Caller& caller);
+  Status remove_recipient(const SiteId& site, const Caller& caller);
+  Result<std::vector<SiteIdentity>> recipients() const;
+  Result<Bytes> wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller);
+  Result<ImportOutcome> import_wrap(const VmId& vm, ByteSpan blob, const Caller& caller);
+  Result<Freshness> read_freshness(const VmId& vm) const;  // kNotFound
+  Result<AttestationChallenge> attestation_enroll(const VmId& vm, ByteSpan ek_public,
+                                                  ByteSpan ek_certificate, ByteSpan ak_public,
+                                                  const Caller& caller);
+  Result<AttestationPin> attestation_certify(const VmId& vm, const ChallengeId& challenge,
+                                             ByteSpan secret, const Caller& caller);
+  Result<AttestationPin> attestation_pinned(const VmId& vm) const;
+  Result<AttestationPin> attestation_adopt(const VmId& vm, std::string_view certificate_pem,
+                                           ByteSpan ak_public, const Caller& caller);
+  Status attestation_forget(const VmId& vm, const Caller& caller);
+  Result<Bytes> attestation_sign(std::string_view signing_input, const Caller& caller);
+  Result<std::string> attestation_keys(const Caller& caller);
+
+  // For keepers: kPermission unless `vm` is released to the caller's uid.
+  Result<FetchedKey> fetch_key(const VmId& vm, const Caller& caller);
+  Status put_freshness(const VmId& vm, const Freshness& freshness, const Caller& caller);
+  Result<std::optional<Freshness>> get_freshness(const VmId& vm, const Caller& caller);
+  Result<Bytes> issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan public_key,
+                                     const Caller& caller);
+  Result<std::optional<Bytes>> attestation_pinned_name(const VmId& vm, const Caller& caller);
+
+ private:
+  // A key with what its file says about it.
+  struct StoredKey {
+    crypto::Secret key;
+    KeyVersion version;
+    KeyId key_id;
+    SiteId minted_at;
+    Micros created;
+    crypto::PublicKey journal_public_key{};
+  };
+  // A running VM's key: cached, so that a keeper restarts without disk or passphrase.
+  struct Release {
+    uint32_t uid = 0;
+    StoredKey stored;
+  };
+
+  // What is known of a VM's vTPM: its endorsement key since manufacture, its AK since enrolment.
+  struct AttestationRecord {
+    Digest ek_fingerprint;  // SHA-256 of the SubjectPublicKeyInfo; zero: made elsewhere, or before
+    std::optional<AttestationPin> pin;
+  };
+  // An enrolment under way; in memory only.
+  struct Challenge {
+    VmId vm;
+    Bytes ak_public;
+    Digest ek_fingerprint;
+    crypto::Secret secret;
+    Micros begun;  // monotonic
+  };
+  struct AttestationKey {
+    crypto::KeyPair key;
+    crypto::Certificate certificate;
+  };
+
+  Vault(Directory directory, SiteKeys site, AuditLog audit, Clock& clock, Rng& rng);
+
+  Result<StoredKey> load_key(const VmId& vm) const;
+  Status store_key(const VmId& vm, const StoredKey& stored);
+  KeyInfo info_of(const VmId& vm, const StoredKey& stored) const;
+  Result<SiteIdentity> load_recipient(const SiteId& site) const;
+  Result<const Release*> released_to(const VmId& vm, const Caller& caller, std::string_view event);
+  Status refuse_over_existing(const VmId& vm) const;
+  void audit_refusal(const VmId& vm, const Caller& caller, std::string_view event);
+
+  Result<AttestationRecord> load_attestation(const VmId& vm) const;  // empty if there is none
+  Status store_attestation(const VmId& vm, const AttestationRecord& record);
+  Status note_endorsement_key(const VmId& vm, const crypto::SpkiKey& ek);
+  Status check_endorsement_key(const VmId& vm, const crypto::SpkiKey& ek,
+                               ByteSpan certificate) const;
+  Status refuse_another_key(const VmId& vm, const AttestationRecord& record, ByteSpan name,
+                            const Caller& caller, std::string_view event);
+  Result<const AttestationKey*> attestation_key(const Caller& caller);
+  Result<AttestationKey> load_attestation_key() const;
+  Result<AttestationKey> make_attestation_key(const Caller& caller);
+
+  Directory directory_;
+  SiteKeys site_;
+  AuditLog audit_;
+  Clock& clock_;
+  Rng& rng_;
+  const uint32_t own_uid_;
+  std::map<VmId, Release> released_;
+  std::map<ChallengeId, Challenge> challenges_;
+  std::optional<AttestationKey> attestation_key_;  // once it was needed
+  Micros last_refusal_;
+};
+
+}  // namespace hf::vault

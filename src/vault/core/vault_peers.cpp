@@ -1,0 +1,147 @@
+// Recipients: the sites that keys may be wrapped to, pinned at pairing.
+
+#include <fmt/format.h>
+
+#include "vault/core/names.h"
+#include "vault/core/vault.h"
+#include "vault/protocol/protocol.h"
+
+namespace hf::vault {
+namespace {
+
+constexpr std::string_view kNotPinned = "the site was not made a recipient; nothing was changed";
+
+Error bad_peer(ErrorCode code, std::string cause) {
+  return Error{.code = code,
+               .cause = "the peer's identity: " + std::move(cause),
+               .effect = std::string(kNotPinned),
+               .mend = "pair the sites again"};
+}
+
+Status check_peer(const SiteIdentity& peer) {
+  if (!is_site_name(peer.name) || peer.site.is_zero()) {
+    return bad_peer(ErrorCode::kInvalidArgument, "no proper site name or id");
+  }
+  const crypto::SpkiKey key = TRY_CONTEXT(crypto::SpkiKey::from_pem(peer.recipient_public_key_pem),
+                                          "the peer's recipient key");
+  if (key.kind() != crypto::KeyKind::kRsa || key.bits() < 3072 || key.bits() > 8192) {
+    return bad_peer(ErrorCode::kInvalidArgument,
+                    "its recipient key is not RSA of 3072 to 8192 bits");
+  }
+  const crypto::Certificate ca = TRY_CONTEXT(crypto::Certificate::from_pem(peer.ca_certificate_pem),
+                                             "the peer's CA certificate");
+  if (!ca.is_ca() || !ca.signed_by(ca)) {
+    return bad_peer(ErrorCode::kInvalidArgument, "its certificate is not a self-signed CA");
+  }
+  return {};
+}
+
+Bytes encoded(const SiteIdentity& peer) {
+  Writer out;
+  encode(out, peer);
+  return out.take();
+}
+
+}  // namespace
+
+Status Vault::add_recipient(const SiteIdentity& peer, const Caller& caller) {
+  TRY(check_peer(peer));
+  const Bytes clear = encoded(peer);
+  if (clear.size() > kMaxIdentity) return bad_peer(ErrorCode::kLimit, "over 5 KiB");
+  if (peer.site == site_.identity.site) {
+    return bad_peer(ErrorCode::kConflict, "it is this site's own");
+  }
+  Result<SiteIdentity> pinned = load_recipient(peer.site);
+  if (pinned.ok()) {
+    if (*pinned == peer) return {};
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = fmt::format("site {} is pinned with other keys", peer.site.hex()),
+        .effect = "the pinned keys were kept",
+        .mend = "if that site's vault was made anew, remove the recipient, then pair again"};
+  }
+  if (pinned.error().code != ErrorCode::kNotFound) return std::move(pinned).error();
+  const std::vector<SiteIdentity> all = TRY(recipients());
+  if (all.size() >= kMaxRecipients) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = fmt::format("a vault has at most {} recipients", kMaxRecipients),
+                 .effect = std::string(kNotPinned),
+                 .mend = "remove one that is not needed"};
+  }
+  TRY(audit_.append(
+      {.event = "add_recipient", .site = peer.site, .uid = caller.uid, .pid = caller.pid}));
+  // All of it is public; sealing authenticates it: a pin that others could change is none.
+  return directory_.create(recipient_file_name(peer.site),
+                           seal_file(FileKind::kRecipient, site_.kek, clear, {}, rng_));
+}
+
+Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
+  if (!directory_.exists(recipient_file_name(site))) {
+    return load_recipient(site).error();
+  }
+  TRY(audit_.append(
+      {.event = "remove_recipient", .site = site, .uid = caller.uid, .pid = caller.pid}));
+  return directory_.remove(recipient_file_name(site));
+}
+
+Result<SiteIdentity> Vault::load_recipient(const SiteId& site) const {
+  const std::string name = recipient_file_name(site);
+  Result<Bytes> bytes = directory_.read(name, kSealedFileMax);
+  if (!bytes.ok() && bytes.error().code == ErrorCode::kNotFound) {
+    return Error{.code = ErrorCode::kNotFound,
+                 .cause = "site " + site.hex() + " is not a recipient of this vault",
+                 .effect = "no key crosses between the two sites",
+                 .mend = "pair the sites first (holdfast site pair)"};
+  }
+  if (!bytes.ok()) return std::move(bytes).error();
+  const std::string path = directory_.path() + "/" + name;
+  const ParsedFile file = TRY(parse_file(FileKind::kRecipient, *bytes, path));
+  TRY(open_file(file, site_.kek, path));
+  Reader reader(file.clear);
+  SiteIdentity peer = decode_site_identity(reader);
+  TRY(reader.finish(path));
+  if (peer.site != site) {
+    return Error{.code = ErrorCode::kCorrupt,
+                 .cause = path + " describes another site",
+                 .effect = "the recipient is not used, and nothing was changed",
+                 .mend = "restore " + path + " from a copy of the vault's directory"};
+  }
+  return peer;
+}
+
+Result<std::vector<SiteIdentity>> Vault::recipients() const {
+  constexpr std::string_view kPrefix = "recipient-";
+  constexpr std::string_view kSuffix = ".hfv";
+  std::vector<SiteIdentity> out;
+  const std::vector<std::string> names = TRY(directory_.list());
+  for (const std::string_view name : names) {
+    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
+    const std::string_view hex =
+        name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
+    const SiteId site = TRY_CONTEXT(SiteId::parse_hex(hex), name);
+    out.push_back(TRY(load_recipient(site)));
+  }
+  return out;
+}
+
+Result<Bytes> Vault::wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller) {
+  const SiteIdentity peer = TRY(load_recipient(recipient));
+  const StoredKey stored = TRY(load_key(vm));
+  const crypto::SpkiKey key = TRY(crypto::SpkiKey::from_pem(peer.recipient_public_key_pem));
+  TRY(audit_.append({.event = "wrap_for",
+                     .vm = vm,
+                     .site = recipient,
+                     .key = stored.key_id,
+                     .uid = caller.uid,
+                     .pid = caller.pid}));
+  return seal_wrap({.vm = vm,
+                    .key_id = stored.key_id,
+                    .version = stored.version,
+                    .from = site_.identity.site,
+                    .recipient = recipient,
+                    .recipient_key = {},
+                    .time = clock_.wall_time()},
+                   stored.key, key, site_.signing);
+}
+
+}  // namespace hf::vault

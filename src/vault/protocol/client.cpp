@@ -1,0 +1,392 @@
+#include "vault/protocol/client.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstring>
+#include <thread>
+
+#include "sys/fd.h"
+
+namespace hf::vault {
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+Error unavailable(const std::string& path, std::string_view why) {
+  return Error{.code = ErrorCode::kUnavailable,
+               .cause = "the vault at " + path + " " + std::string(why),
+               .effect = "no key can be had until it answers",
+               .mend = "see that holdfast-vault runs and why it stopped, then try again"};
+}
+
+// One question, one answer, on a connection of its own.
+class Call {
+ public:
+  explicit Call(const ClientOptions& options)
+      : path_(options.socket_path), deadline_(SteadyClock::now() + options.timeout) {}
+
+  Result<crypto::Secret> ask(Op op, ByteSpan body) {
+    TRY(open());
+    constexpr uint32_t kRequestId = 1;  // one a connection
+    TRY(send(encode_request(op, kRequestId, body)));
+    std::byte raw[kHeaderSize];
+    TRY(receive(raw));
+    const FrameHeader header = TRY(decode_header(raw));
+    if (!header.reply || header.op != op || header.request_id != kRequestId) {
+      return Error{.code = ErrorCode::kCorrupt, .cause = "a vault reply to something else"};
+    }
+    crypto::Secret reply(header.body_length);
+    TRY(receive(reply.mutable_span()));
+    return reply;
+  }
+
+ private:
+  Status open() {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path_.empty() || path_.size() >= sizeof address.sun_path) {
+      return Error{.code = ErrorCode::kInvalidArgument,
+                   .cause = "a unix socket path must have 1 to 107 bytes: " + path_};
+    }
+    std::memcpy(address.sun_path, path_.data(), path_.size());
+    socket_ = sys::UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    if (!socket_.valid()) return errno_error(errno, "socket");
+    for (;;) {
+      if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
+          0) {
+        return {};
+      }
+      if (errno == EINTR) continue;
+      if (errno == EACCES || errno == EPERM)
+        return errno_error(errno, "connect to the vault at " + path_);
+      if (errno != EAGAIN)
+        return unavailable(path_, "is not there: " + std::string(::strerror(errno)));
+      // A full backlog: unix sockets cannot be polled for room in it.
+      if (SteadyClock::now() >= deadline_) return timed_out();
+      std::this_thread::sleep_for(milliseconds(2));
+    }
+  }
+
+  Status wait_for(short events) {
+    for (;;) {
+      const auto left = std::chrono::ceil<milliseconds>(deadline_ - SteadyClock::now()).count();
+      if (left <= 0) return timed_out();
+      pollfd entry{.fd = socket_.get(), .events = events, .revents = 0};
+      const int ready = ::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
+      if (ready > 0) return {};
+      if (ready < 0 && errno != EINTR) return errno_error(errno, "poll");
+    }
+  }
+
+  Status send(ByteSpan bytes) {
+    while (!bytes.empty()) {
+      const ssize_t count = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+      if (count >= 0) {
+        bytes = bytes.subspan(static_cast<size_t>(count));
+      } else if (errno == EAGAIN) {
+        TRY(wait_for(POLLOUT));
+      } else if (errno != EINTR) {
+        return unavailable(path_, "closed the connection");
+      }
+    }
+    return {};
+  }
+
+  Status receive(MutableByteSpan to) {
+    while (!to.empty()) {
+      const ssize_t count = ::recv(socket_.get(), to.data(), to.size(), 0);
+      if (count > 0) {
+        to = to.subspan(static_cast<size_t>(count));
+      } else if (count == 0) {
+        return unavailable(path_, "closed the connection before it answered");
+      } else if (errno == EAGAIN) {
+        TRY(wait_for(POLLIN));
+      } else if (errno != EINTR) {
+        return unavailable(path_, "closed the connection");
+      }
+    }
+    return {};
+  }
+
+  Error timed_out() const {
+    return Error{.code = ErrorCode::kTimeout,
+                 .cause = "the vault at " + path_ + " did not answer in time",
+                 .effect = "whether it did what was asked is not known",
+                 .mend = "try again; if it stays so, restart holdfast-vault"};
+  }
+
+  std::string path_;
+  SteadyClock::time_point deadline_;
+  sys::UniqueFd socket_;
+};
+
+// Asks, and hands the result part to `decode`; `decode` runs while the Secret lives.
+template <typename Decode>
+auto ask(const ClientOptions& options, Op op, const Writer& body, Decode decode)
+    -> decltype(decode(ByteSpan{})) {
+  const crypto::Secret reply = TRY(Call(options).ask(op, body.bytes()));
+  const ByteSpan result = TRY(decode_reply(reply.span()));
+  return decode(result);
+}
+
+Status expect_empty(ByteSpan result) { return Reader(result).finish("vault reply"); }
+
+template <typename Id>
+Writer body_of(const Id& id) {
+  Writer body;
+  body.id(id);
+  return body;
+}
+
+Result<KeyInfo> parse_key_info(ByteSpan result) {
+  Reader reader(result);
+  KeyInfo info = decode_key_info(reader);
+  TRY(reader.finish("key info"));
+  return info;
+}
+
+Result<Bytes> parse_blob(ByteSpan result) {
+  Reader reader(result);
+  const ByteSpan blob = reader.blob(kMaxBlob);
+  TRY(reader.finish("vault reply"));
+  return Bytes(blob.begin(), blob.end());
+}
+
+Result<AttestationPin> parse_pin(ByteSpan result) {
+  Reader reader(result);
+  AttestationPin pin = decode_attestation_pin(reader);
+  TRY(reader.finish("attestation key"));
+  return pin;
+}
+
+Error too_long(std::string_view what) {
+  return Error{.code = ErrorCode::kInvalidArgument, .cause = std::string(what) + " is too long"};
+}
+
+bool fits(const TlsRequest& request) {
+  if (request.common_name.size() > kMaxName || request.key_pem.size() > kMaxPem) return false;
+  for (const auto* names : {&request.dns_names, &request.ip_addresses}) {
+    if (names->size() > kMaxSubjectNames) return false;
+    for (const std::string& name : *names) {
+      if (name.size() > kMaxSubjectName) return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Result<SiteIdentity> AdminClient::site_identity() {
+  return ask(options_, Op::kSiteIdentity, Writer(), [](ByteSpan result) -> Result<SiteIdentity> {
+    Reader reader(result);
+    SiteIdentity identity = decode_site_identity(reader);
+    TRY(reader.finish("site identity"));
+    return identity;
+  });
+}
+
+Result<std::string> AdminClient::issue_tls(const TlsRequest& request) {
+  if (!fits(request)) return too_long("the certificate request");
+  Writer body;
+  encode(body, request);
+  return ask(options_, Op::kIssueTls, body, [](ByteSpan result) -> Result<std::string> {
+    Reader reader(result);
+    std::string pem = reader.text(kMaxPem);
+    TRY(reader.finish("certificate"));
+    return pem;
+  });
+}
+
+Result<KeyInfo> AdminClient::create_key(VmId vm) {
+  return ask(options_, Op::kCreateKey, body_of(vm), parse_key_info);
+}
+
+Result<KeyInfo> AdminClient::key_info(VmId vm) {
+  return ask(options_, Op::kKeyInfo, body_of(vm), parse_key_info);
+}
+
+Status AdminClient::release(VmId vm, uint32_t uid) {
+  Writer body = body_of(vm);
+  body.u32(uid);
+  return ask(options_, Op::kRelease, body, expect_empty);
+}
+
+Status AdminClient::revoke(VmId vm) {
+  return ask(options_, Op::kRevoke, body_of(vm), expect_empty);
+}
+
+Status AdminClient::delete_key(VmId vm) {
+  return ask(options_, Op::kDeleteKey, body_of(vm), expect_empty);
+}
+
+Status AdminClient::add_recipient(const SiteIdentity& peer) {
+  if (peer.name.size() > kMaxName || peer.ca_certificate_pem.size() > kMaxPem ||
+      peer.recipient_public_key_pem.size() > kMaxPem) {
+    return too_long("the peer's identity");
+  }
+  Writer body;
+  encode(body, peer);
+  return ask(options_, Op::kAddRecipient, body, expect_empty);
+}
+
+Status AdminClient::remove_recipient(SiteId site) {
+  return ask(options_, Op::kRemoveRecipient, body_of(site), expect_empty);
+}
+
+Result<std::vector<SiteIdentity>> AdminClient::recipients() {
+  using List = std::vector<SiteIdentity>;
+  return ask(options_, Op::kRecipients, Writer(), [](ByteSpan result) -> Result<List> {
+    Reader reader(result);
+    const uint32_t count = reader.u32();
+    if (count > kMaxRecipients) reader.fail();
+    List list;
+    for (uint32_t i = 0; i < count && !reader.failed(); ++i) {
+      list.push_back(decode_site_identity(reader));
+    }
+    TRY(reader.finish("recipients"));
+    return list;
+  });
+}
+
+Result<Bytes> AdminClient::wrap_for(VmId vm, SiteId recipient) {
+  Writer body = body_of(vm);
+  body.id(recipient);
+  return ask(options_, Op::kWrapFor, body, parse_blob);
+}
+
+Result<ImportOutcome> AdminClient::import_wrap(VmId vm, ByteSpan wrap) {
+  if (wrap.size() > kMaxBlob) return too_long("the key wrap");
+  Writer body = body_of(vm);
+  body.blob(wrap, kMaxBlob);
+  return ask(options_, Op::kImportWrap, body, [](ByteSpan result) -> Result<ImportOutcome> {
+    Reader reader(result);
+    const uint8_t outcome = reader.u8();
+    if (outcome < 1 || outcome > 2) reader.fail();
+    TRY(reader.finish("import reply"));
+    return static_cast<ImportOutcome>(outcome);
+  });
+}
+
+Result<Freshness> AdminClient::read_freshness(VmId vm) {
+  return ask(options_, Op::kReadFreshness, body_of(vm), [](ByteSpan result) -> Result<Freshness> {
+    Reader reader(result);
+    const Freshness freshness = decode_freshness(reader);
+    TRY(reader.finish("freshness"));
+    return freshness;
+  });
+}
+
+Result<AttestationChallenge> AdminClient::attestation_enroll(VmId vm, ByteSpan ek_public,
+                                                             ByteSpan ek_certificate,
+                                                             ByteSpan ak_public) {
+  if (ek_public.size() > kMaxTpmArea || ak_public.size() > kMaxTpmArea ||
+      ek_certificate.size() > kMaxCertificate) {
+    return too_long("a key or certificate of the TPM");
+  }
+  Writer body = body_of(vm);
+  body.blob(ek_public, kMaxTpmArea);
+  body.blob(ek_certificate, kMaxCertificate);
+  body.blob(ak_public, kMaxTpmArea);
+  return ask(options_, Op::kAttestationEnroll, body,
+             [](ByteSpan result) -> Result<AttestationChallenge> {
+               Reader reader(result);
+               AttestationChallenge challenge = decode_attestation_challenge(reader);
+               TRY(reader.finish("attestation challenge"));
+               return challenge;
+             });
+}
+
+Result<AttestationPin> AdminClient::attestation_certify(VmId vm, ChallengeId challenge,
+                                                        ByteSpan secret) {
+  if (secret.size() > kMaxTpmArea) return too_long("the secret");
+  Writer body = body_of(vm);
+  body.id(challenge);
+  body.blob(secret, kMaxTpmArea);
+  return ask(options_, Op::kAttestationCertify, body, parse_pin);
+}
+
+Result<AttestationPin> AdminClient::attestation_pinned(VmId vm) {
+  return ask(options_, Op::kAttestationPinned, body_of(vm), parse_pin);
+}
+
+Result<AttestationPin> AdminClient::attestation_adopt(VmId vm, std::string_view certificate_pem,
+                                                      ByteSpan ak_public) {
+  if (certificate_pem.size() > kMaxPem || ak_public.size() > kMaxTpmArea) {
+    return too_long("the attestation key or its certificate");
+  }
+  Writer body = body_of(vm);
+  body.text(certificate_pem, kMaxPem);
+  body.blob(ak_public, kMaxTpmArea);
+  return ask(options_, Op::kAttestationAdopt, body, parse_pin);
+}
+
+Status AdminClient::attestation_forget(VmId vm) {
+  return ask(options_, Op::kAttestationForget, body_of(vm), expect_empty);
+}
+
+Result<Bytes> AdminClient::attestation_sign(std::string_view signing_input) {
+  if (signing_input.size() > kMaxSigningInput) return too_long("what is to be signed");
+  Writer body;
+  body.text(signing_input, kMaxSigningInput);
+  return ask(options_, Op::kAttestationSign, body, parse_blob);
+}
+
+Result<std::string> AdminClient::attestation_keys() {
+  return ask(options_, Op::kAttestationKeys, Writer(), [](ByteSpan result) -> Result<std::string> {
+    Reader reader(result);
+    std::string keys = reader.text(kMaxBlob);
+    TRY(reader.finish("attestation keys"));
+    return keys;
+  });
+}
+
+Result<FetchedKey> KeyClient::fetch_key(VmId vm) {
+  return ask(options_, Op::kFetchKey, body_of(vm), decode_fetched_key);
+}
+
+Status KeyClient::put_freshness(VmId vm, const Freshness& freshness) {
+  Writer body = body_of(vm);
+  encode(body, freshness);
+  return ask(options_, Op::kPutFreshness, body, expect_empty);
+}
+
+Result<std::optional<Freshness>> KeyClient::get_freshness(VmId vm) {
+  using Maybe = std::optional<Freshness>;
+  return ask(options_, Op::kGetFreshness, body_of(vm), [](ByteSpan result) -> Result<Maybe> {
+    Reader reader(result);
+    const uint8_t present = reader.u8();
+    if (present > 1) reader.fail();
+    Maybe freshness;
+    if (present == 1) freshness = decode_freshness(reader);
+    TRY(reader.finish("freshness"));
+    return freshness;
+  });
+}
+
+Result<Bytes> KeyClient::issue_ek_certificate(VmId vm, EkKind kind, ByteSpan public_key) {
+  if (public_key.size() > kMaxBlob) return too_long("the endorsement key");
+  Writer body = body_of(vm);
+  body.u8(static_cast<uint8_t>(kind));
+  body.blob(public_key, kMaxBlob);
+  return ask(options_, Op::kIssueEk, body, parse_blob);
+}
+
+Result<std::optional<Bytes>> KeyClient::attestation_pinned_name(VmId vm) {
+  using Maybe = std::optional<Bytes>;
+  return ask(options_, Op::kAttestationPinnedName, body_of(vm),
+             [](ByteSpan result) -> Result<Maybe> {
+               Reader reader(result);
+               const uint8_t present = reader.u8();
+               if (present > 1) reader.fail();
+               Maybe name;
+               if (present == 1) name = reader.bytes(kMaxTpmArea);
+               TRY(reader.finish("attestation key's name"));
+               return name;
+             });
+}
+
+}  // namespace hf::vault

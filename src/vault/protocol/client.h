@@ -1,0 +1,112 @@
+// Clients of holdfast-vault. Every call opens its own connection, asks one question, and is over
+// after at most `timeout`, whatever the vault does: there is no connection to go stale when the
+// vault is restarted, and any thread may call. Blocking: from an event loop use a worker thread.
+//
+// Errors of every call: kUnavailable (no vault there; safe to try again), kTimeout (for a changing
+// call: the outcome is unknown; all changing calls are idempotent or say kExists), and the vault's
+// own, passed on with cause, effect and mend as the vault wrote them.
+#pragma once
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "vault/protocol/protocol.h"
+#include "vault/protocol/types.h"
+
+namespace hf::vault {
+
+struct ClientOptions {
+  std::string socket_path;
+  std::chrono::milliseconds timeout{5000};
+};
+
+// The daemon's side ("vault-admin"): the vault answers only the uid it was started for. Never
+// receives a key in clear.
+class AdminClient {
+ public:
+  explicit AdminClient(ClientOptions options) : options_(std::move(options)) {}
+
+  Result<SiteIdentity> site_identity();
+  // The leaf certificate, PEM: signed by the site's CA, for server and client authentication, with
+  // the site in a SAN URI "holdfast:site:HEX".
+  Result<std::string> issue_tls(const TlsRequest& request);
+
+  Result<KeyInfo> create_key(VmId vm);  // kExists: a key is never minted over another
+  Result<KeyInfo> key_info(VmId vm);    // kNotFound
+  // A standing permission, kept in the vault's memory only: a keeper of `uid` may fetch the key
+  // until revoke(), release() to another uid, or the vault's end. After a vault's restart the
+  // daemon releases its running VMs again.
+  Status release(VmId vm, uint32_t uid);
+  Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
+  Status delete_key(VmId vm);  // kConflict while released. The VM's data cannot be read after it.
+
+  // Pins what the peer's site_identity() said. The same again: no change; another: kConflict.
+  Status add_recipient(const SiteIdentity& peer);
+  Status remove_recipient(SiteId site);
+  Result<std::vector<SiteIdentity>> recipients();
+
+  Result<Bytes> wrap_for(VmId vm,
+                         SiteId recipient);  // a signed wrap (wrap.h), for import_wrap() there
+  // kWrongKey: not signed by a pinned site, or not for this site. kConflict: the vault holds
+  // another key for this VM (both ids are named).
+  Result<ImportOutcome> import_wrap(VmId vm, ByteSpan wrap);
+
+  Result<Freshness> read_freshness(VmId vm);  // kNotFound: none was ever reported
+
+  // Enrolment of a VM's attestation key (AK), in two steps with the vTPM between them: what
+  // enroll() returns goes to the keeper's "activate_credential", its answer to certify().
+  // `ek_public` and `ak_public`: TPM2B_PUBLIC or TPMT_PUBLIC. `ek_certificate`: DER, by this site's
+  // CA or a paired one's. kWrongKey: not an endorsement key of this VM. kConflict: another AK is
+  // pinned. kInvalidArgument: not a key that can only sign what its TPM made. kNotFound: no such
+  // VM.
+  Result<AttestationChallenge> attestation_enroll(VmId vm, ByteSpan ek_public,
+                                                  ByteSpan ek_certificate, ByteSpan ak_public);
+  // One try a challenge, within kChallengeLife. Pins the AK and certifies it: subject key = AK, SAN
+  // URI "holdfast:vm:HEX", signed by the site's CA. kNotFound: no such challenge (any more).
+  // kWrongKey: not the secret.
+  Result<AttestationPin> attestation_certify(VmId vm, ChallengeId challenge, ByteSpan secret);
+  Result<AttestationPin> attestation_pinned(VmId vm);  // kNotFound: none is enrolled
+  // Pins an AK that a paired site has certified for this VM. The same again: no change.
+  Result<AttestationPin> attestation_adopt(VmId vm, std::string_view certificate_pem,
+                                           ByteSpan ak_public);
+  // Gives a VM's pinned AK up, for a VM that got another vTPM on purpose. kNotFound.
+  Status attestation_forget(VmId vm);
+
+  // A JWS signature (ES256: r ‖ s, 64 bytes) by the site's attestation key, which is made at its
+  // first use. `signing_input`: the two base64url parts of a compact JWS with a dot between them,
+  // nothing else is signed. kInvalidArgument.
+  Result<Bytes> attestation_sign(std::string_view signing_input);
+  // The public side: a JWK Set (RFC 7517) as JSON, each key with kid (RFC 7638) and x5c (the key's
+  // certificate, then the site's CA).
+  Result<std::string> attestation_keys();
+
+ private:
+  ClientOptions options_;
+};
+
+// The keeper's side ("vault-keys"). The vault checks the caller's uid (SO_PEERCRED) against the
+// release. All calls: kPermission if the VM is not released to this uid.
+class KeyClient {
+ public:
+  explicit KeyClient(ClientOptions options) : options_(std::move(options)) {}
+
+  Result<FetchedKey> fetch_key(VmId vm);
+  // Durable when it returns. The vault stores what it is told; whether a point is older than the
+  // last one is the keeper's to judge (it alone knows the lineage).
+  Status put_freshness(VmId vm, const Freshness& freshness);
+  Result<std::optional<Freshness>> get_freshness(VmId vm);  // nullopt: none was ever reported
+  // An endorsement key's certificate, DER, to be written at the TCG's NV index. `public_key` is a
+  // SubjectPublicKeyInfo, DER, of the kind named.
+  Result<Bytes> issue_ek_certificate(VmId vm, EkKind kind, ByteSpan public_key);
+  // The name of the VM's pinned attestation key; nullopt: none is enrolled.
+  Result<std::optional<Bytes>> attestation_pinned_name(VmId vm);
+
+ private:
+  ClientOptions options_;
+};
+
+}  // namespace hf::vault
