@@ -1,19 +1,16 @@
-// `site init`: makes the state directory, the vault and site.json. Undone if a step fails.
-#include <fcntl.h>
+// `site init`: makes the state directory, the vault and site.json. What it made goes again if a
+// step fails; nothing else is touched.
 #include <fmt/format.h>
-#include <grp.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <climits>
 #include <filesystem>
 
 #include "cli/commands.h"
 #include "cli/programs.h"
 #include "launcher/site_config.h"
-#include "sys/fd.h"
+#include "launcher/site_parts.h"
+#include "launcher/user_range.h"
 
 namespace hf::cli {
 namespace {
@@ -54,21 +51,7 @@ Status check_options(const SiteInitOptions& options) {
     return init_error(ErrorCode::kPermission, "separate users for the site's processes need root",
                       "run the command as root, or leave --uid-base out");
   }
-  return {};
-}
-
-Status make_directory(const std::string& path, mode_t mode, uid_t owner) {
-  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
-    return errno_error(errno, "make " + path)
-        .with_effect(std::string(kEffect))
-        .with_mend("check the path: ls -ld " + path);
-  }
-  // The umask does not count here; the owner comes last, or the mode could not be set.
-  if (::chmod(path.c_str(), mode) != 0 ||
-      ::lchown(path.c_str(), owner, owner == ::geteuid() ? ::getegid() : owner) != 0) {
-    return errno_error(errno, "set owner and mode of " + path).with_effect(std::string(kEffect));
-  }
-  return {};
+  return launcher::check_user_range(options.uid_base, launcher::taken_ids());
 }
 
 // The vault's own line: {"site_id":…,…}.
@@ -93,40 +76,13 @@ Result<SiteId> init_vault(const std::string& state, const SiteInitOptions& optio
   return SiteId::parse_hex(TRY(sys::get_string(identity, "site_id")));
 }
 
-Status write_config(const std::string& state, const launcher::SiteConfig& config) {
-  std::string path = state + "/site.json";
-  std::string fresh = path + ".new";
-  sys::UniqueFd file(
-      ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644));
-  if (!file) return errno_error(errno, "write " + fresh);
-  TRY(sys::write_all(file.get(), as_bytes(launcher::to_text(config) + "\n")));
-  if (::fchmod(file.get(), 0644) != 0 || ::fsync(file.get()) != 0)
-    return errno_error(errno, "write " + fresh);
-  if (::rename(fresh.c_str(), path.c_str()) != 0) return errno_error(errno, "write " + path);
-  return {};
-}
-
-struct Made {
-  std::string state;
-  bool state_is_new = false;
-  bool keep = false;
-  ~Made() {
-    if (keep) return;
-    std::error_code ignored;
-    for (const char* part : {"/vault", "/daemon", "/vms", "/run", "/site.json.new"}) {
-      std::filesystem::remove_all(state + part, ignored);
-    }
-    if (state_is_new) std::filesystem::remove(state, ignored);
-  }
-};
-
 }  // namespace
 
 Status site_init(const Context& context, const SiteInitOptions& given) {
   SiteInitOptions options = given;
   if (options.name.empty()) options.name = host_name();
   TRY(check_options(options));
-  std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
+  std::string state = std::filesystem::weakly_canonical(context.state).string();
   if (state.size() > 1 && state.back() == '/') state.pop_back();
   if (state.size() > 40) {
     // "run/vms/<32>/control.sock" must fit sun_path.
@@ -139,29 +95,22 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   }
   if (!options.secret_file.empty())
     options.secret_file = std::filesystem::absolute(options.secret_file).string();
-  std::error_code failed;
-  for (const char* part : {"/site.json", "/vault", "/daemon", "/vms"}) {
-    if (!std::filesystem::exists(state + part, failed)) continue;
-    return init_error(ErrorCode::kExists,
-                      state + " holds a site or parts of one (" + (part + 1) + ")",
-                      "use it (holdfast --state " + state +
-                          " site start), or choose another directory with --state");
-  }
-  Made made{.state = state, .state_is_new = !std::filesystem::exists(state, failed)};
-  std::filesystem::create_directories(std::filesystem::path(state).parent_path(), failed);
   launcher::Users users{.uid_base = options.uid_base, .self = ::geteuid()};
-  TRY(make_directory(state, 0755, users.self));
-  TRY(make_directory(state + "/vault", 0700, users.vault()));
-  TRY(make_directory(state + "/daemon", 0700, users.daemon()));
-  TRY(make_directory(state + "/daemon/replicas", 0700, users.daemon()));
-  TRY(make_directory(state + "/vms", 0711, users.self));
+  launcher::SiteParts parts = TRY(launcher::SiteParts::begin(state, options.uid_base != 0));
+  auto make = [&](const std::string& name, mode_t mode, uid_t owner) {
+    return parts.make_directory(name, mode, owner, options.uid_base == 0 ? ::getegid() : owner);
+  };
+  TRY(make("vault", 0700, users.vault()));
+  TRY(make("daemon", 0700, users.daemon()));
+  TRY(make("daemon/replicas", 0700, users.daemon()));
+  TRY(parts.make_directory("vms", 0711, users.self, ::getegid()));
   launcher::SiteConfig config{.name = options.name,
                               .site_id = TRY(init_vault(state, options, users.vault())),
                               .listen = options.listen,
                               .uid_base = options.uid_base,
                               .vault_secret_file = options.secret_file};
-  TRY(write_config(state, config));
-  made.keep = true;
+  TRY(parts.write_file("site.json", 0644, launcher::to_text(config) + "\n"));
+  parts.keep();
   if (options.uid_base == 0 && !context.quiet) {
     std::fprintf(
         stderr,

@@ -19,6 +19,7 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "launcher/site_config.h"
 #include "sys/json.h"
 
 namespace hf::launcher {
@@ -27,7 +28,6 @@ constexpr size_t kMessageBytesMax = size_t{128} << 10;
 constexpr size_t kSocketsMax = 32;   // a unit
 constexpr size_t kUnitNameMax = 80;  // [a-z0-9-]
 constexpr size_t kUnitsMax = 1024;   // a launcher
-constexpr uint32_t kVmNumberMax = 20000;
 constexpr size_t kStderrTailMax = size_t{8} << 10;
 
 enum class UnitKind { kKeeper, kQemu };

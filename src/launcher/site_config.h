@@ -17,6 +17,8 @@
 
 namespace hf::launcher {
 
+constexpr uint32_t kVmNumberMax = 20000;
+
 struct SiteConfig {
   std::string name;
   SiteId site_id;
@@ -28,6 +30,9 @@ struct SiteConfig {
 // Checks every member. kInvalidArgument names what is wrong.
 Result<SiteConfig> parse_site_config(std::string_view text);
 std::string to_text(const SiteConfig& config);
+
+// As many users, and groups, as a site with a uid_base may use, counted from it.
+constexpr uint64_t kSiteUsers = 18 + 2 * uint64_t{kVmNumberMax};
 
 struct Users {
   uint32_t uid_base = 0;

@@ -33,6 +33,13 @@ std::string octal(mode_t mode) {
   return text;
 }
 
+// As chown(1) takes it also where passwd does not know the user. Each user has a group of the same
+// number, but for the launcher's own.
+std::string owner_words(uid_t owner) {
+  gid_t group = owner == ::geteuid() ? ::getegid() : owner;
+  return std::to_string(owner) + ":" + std::to_string(group);
+}
+
 // What must be true of one directory of the tree; `forbidden` are mode bits.
 Status check_directory(int root, const std::string& base, const std::string& relative, uid_t owner,
                        mode_t forbidden) {
@@ -48,7 +55,7 @@ Status check_directory(int root, const std::string& base, const std::string& rel
     return refused(ErrorCode::kPermission,
                    full + " belongs to user " + std::to_string(status.st_uid) + ", not to user " +
                        std::to_string(owner),
-                   "chown -R " + std::to_string(owner) + ": " + full);
+                   "chown -R " + owner_words(owner) + " " + full);
   }
   if ((status.st_mode & forbidden) != 0) {
     bool readable = (forbidden & 055) != 0;
@@ -93,6 +100,13 @@ Error no_site(const std::string& path) {
                  "holdfast --state " + path + " site init --name NAME");
 }
 
+Error has_a_journal(VmId vm) {
+  return Error{.code = ErrorCode::kExists,
+               .cause = "VM " + vm.hex() + " has a journal here already",
+               .effect = "the replica was left as it was",
+               .mend = "holdfast vm show " + vm.hex()};
+}
+
 }  // namespace
 
 Status check_socket_path(VmId vm, std::string_view path) {
@@ -127,8 +141,8 @@ Result<StateTree> StateTree::open(const std::string& path) {
     return refused(
         ErrorCode::kPermission,
         tree.path_ + "/site.json can be written by others than user " + std::to_string(::geteuid()),
-        "chown " + std::to_string(::geteuid()) + " and chmod 0644 " + tree.path_ +
-            "/site.json, after a look at what it says");
+        "after a look at what it says: chown " + owner_words(::geteuid()) + " " + tree.path_ +
+            "/site.json && chmod 0644 " + tree.path_ + "/site.json");
   }
   Bytes text = TRY_CONTEXT(sys::read_all(file->get(), size_t{64} << 10), "site.json");
   auto site = parse_site_config(as_text(text));
@@ -157,16 +171,20 @@ Status StateTree::check() const {
   TRY(check_directory(root_.get(), path_, "daemon", users_.daemon(), 077));
   auto vms = open_beneath(root_.get(), "vms", O_RDONLY | O_DIRECTORY);
   if (!vms.ok()) return {};  // none yet
-  TRY(check_directory(root_.get(), path_, "vms", users_.self, 022));
-  for (const std::string& name : TRY(list_directory(vms->get()))) {
-    if (!is_vm_id(name)) continue;
-    auto vm = TRY_CONTEXT(open_beneath(vms->get(), name, O_RDONLY | O_DIRECTORY), "vms");
-    struct stat status{};
-    if (::fstat(vm.get(), &status) != 0) return errno_error(errno, "look at vms/" + name);
-    TRY(check_directory(root_.get(), path_, "vms/" + name, status.st_uid, 077));
-    auto journal = open_beneath(vm.get(), "journal", O_RDONLY | O_DIRECTORY);
-    if (!journal.ok() && journal.error().code == ErrorCode::kNotFound) continue;
-    TRY(check_directory(root_.get(), path_, "vms/" + name + "/journal", status.st_uid, 077));
+  return check_directory(root_.get(), path_, "vms", users_.self, 022);
+}
+
+// Only when this VM is to start: what is wrong with one VM's directories stops no other.
+Status StateTree::check_vm(VmId vm, uid_t keeper) const {
+  for (const std::string& name : {"vms/" + vm.hex(), "vms/" + vm.hex() + "/journal"}) {
+    auto directory = open_beneath(root_.get(), name, O_RDONLY | O_DIRECTORY);
+    if (!directory.ok() && directory.error().code == ErrorCode::kNotFound) return {};
+    // Made by a launcher that died before it gave it away: ensure_directory() takes it over.
+    bool given =
+        users_.uid_base == 0 || !directory.ok() || !TRY(is_own_and_empty(directory->get()));
+    if (!given) continue;
+    Status good = check_directory(root_.get(), path_, name, keeper, 077);
+    if (!good.ok()) return std::move(good).error().with_effect("the VM was not started");
   }
   return {};
 }
@@ -226,6 +244,7 @@ Status StateTree::prepare_vm(VmId vm, uint32_t vm_number) {
   uid_t keeper = users_.keeper(vm_number);
   gid_t group = users_.uid_base == 0 ? ::getegid() : keeper;
   TRY(refuse_shared_user(keeper, vm));
+  TRY(check_vm(vm, keeper));
   auto vms = TRY(open_dir("vms"));
   auto state = TRY_CONTEXT(ensure_directory(vms.get(), vm.hex(), {keeper, group, 0700}), "vms");
   TRY(ensure_directory(state.get(), "journal", {keeper, group, 0700}));
@@ -305,6 +324,8 @@ Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owne
   return make_socket(run.get(), name, owner, group, mode);
 }
 
+// Killed anywhere, a repetition carries on: the files change hands where they lie, and only what
+// is the keeper's as a whole, and durable, takes the place of the VM's journal.
 Status StateTree::adopt(VmId vm, uint32_t vm_number, std::string_view from) {
   TRY(check_adopt_path(vm, from));
   auto replicas = TRY_CONTEXT(open_dir("daemon/replicas"), "adopt the replica");
@@ -312,27 +333,27 @@ Status StateTree::adopt(VmId vm, uint32_t vm_number, std::string_view from) {
   // Opened before it moves: what changes hands is what was looked at.
   auto moved = TRY_CONTEXT(open_beneath(replicas.get(), vm.hex(), O_RDONLY | O_DIRECTORY),
                            "adopt the replica");
+  auto there = TRY_CONTEXT(open_beneath(target.get(), "journal", O_RDONLY | O_DIRECTORY),
+                           "adopt the replica");
+  if (!TRY(list_directory(there.get())).empty()) return has_a_journal(vm);
   struct stat status{};
   if (::fstat(moved.get(), &status) != 0) return errno_error(errno, "look at the replica");
-  if (status.st_uid != users_.daemon()) {
+  uid_t keeper = users_.keeper(vm_number);
+  gid_t group = users_.uid_base == 0 ? ::getegid() : keeper;
+  if (status.st_uid != users_.daemon() && status.st_uid != keeper) {
     return Error{.code = ErrorCode::kPermission, .cause = "the replica is not the daemon's"};
+  }
+  TRY_CONTEXT(give_tree(moved.get(), users_.daemon(), keeper, group), "adopt the replica");
+  if (::fchmod(moved.get(), 0700) != 0 || ::fsync(moved.get()) != 0) {
+    return errno_error(errno, "adopt the replica");
   }
   // Takes the place of an empty directory, never of one with a journal in it.
   if (::renameat(replicas.get(), vm.hex().c_str(), target.get(), "journal") != 0) {
-    if (errno == ENOTEMPTY || errno == EEXIST) {
-      return Error{.code = ErrorCode::kExists,
-                   .cause = "VM " + vm.hex() + " has a journal here already",
-                   .effect = "the replica was left as it was",
-                   .mend = "holdfast vm show " + vm.hex()};
-    }
+    if (errno == ENOTEMPTY || errno == EEXIST) return has_a_journal(vm);
     return errno_error(errno, "adopt the replica");
   }
-  uid_t keeper = users_.keeper(vm_number);
-  gid_t group = users_.uid_base == 0 ? ::getegid() : keeper;
-  TRY_CONTEXT(give_tree(moved.get(), users_.daemon(), keeper, group), "adopt the replica");
-  if (::fchmod(moved.get(), 0700) != 0) return errno_error(errno, "adopt the replica");
   // The keeper's first durable record must not stand in a directory that a power loss takes back.
-  for (int directory : {moved.get(), target.get(), replicas.get()}) {
+  for (int directory : {target.get(), replicas.get()}) {
     if (::fsync(directory) != 0) return errno_error(errno, "adopt the replica");
   }
   return {};
@@ -347,9 +368,16 @@ Status StateTree::remove_vm(VmId vm) {
 }
 
 Status StateTree::write_pid_file(const std::string& unit, std::string_view text) {
+  // Whole or not there: a launcher that dies here must not lose a process from sight.
   auto pids = TRY(open_dir("run/pids"));
-  auto fd = TRY(open_beneath(pids.get(), unit, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
-  return sys::pwrite_all(fd.get(), 0, as_bytes(text));
+  auto workshop = TRY(open_dir("run/new"));
+  std::string fresh = unit + ".pid";
+  auto fd = TRY(open_beneath(workshop.get(), fresh, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+  TRY(sys::pwrite_all(fd.get(), 0, as_bytes(text)));
+  if (::renameat(workshop.get(), fresh.c_str(), pids.get(), unit.c_str()) != 0) {
+    return errno_error(errno, "write run/pids/" + unit);
+  }
+  return {};
 }
 
 void StateTree::remove_pid_file(const std::string& unit) {

@@ -20,8 +20,8 @@ namespace hf::launcher {
 
 class StateTree {
  public:
-  // Reads site.json and checks owners and modes of what is there. Changes nothing. An error has
-  // cause, effect and the mending command. `self`: the effective user, injected for tests.
+  // Reads site.json and checks owners and modes of what the site as a whole has; each VM's are
+  // checked when it starts. Changes nothing. An error has cause, effect and the mending command.
   static Result<StateTree> open(const std::string& path);
 
   const SiteConfig& site() const { return site_; }
@@ -34,7 +34,8 @@ class StateTree {
   Status prepare();
 
   // vms/<vm> and vms/<vm>/journal for the keeper's user, run/vms/<vm> for the VM's group.
-  // kConflict if the directory, or the user, belongs to another VM.
+  // kConflict if the user belongs to another VM; kPermission, with the mend, if the directories are
+  // another user's or open to others. A launcher that died in it is carried on.
   Status prepare_vm(VmId vm, uint32_t vm_number);
   // A listening socket at a checked path (check_socket_path) of that VM.
   Result<sys::UniqueFd> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
@@ -42,8 +43,8 @@ class StateTree {
   // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
   Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode);
 
-  // Renames daemon/replicas/<vm> to vms/<vm>/journal and gives it to the keeper. kExists if there
-  // is a journal. prepare_vm() comes first.
+  // Gives daemon/replicas/<vm> to the keeper, then renames it to vms/<vm>/journal. kExists if there
+  // is a journal. prepare_vm() comes first. A launcher that died in it is carried on.
   Status adopt(VmId vm, uint32_t vm_number, std::string_view from);
   Status remove_vm(VmId vm);
 
@@ -57,6 +58,7 @@ class StateTree {
  private:
   StateTree() = default;
   Status check() const;
+  Status check_vm(VmId vm, uid_t keeper) const;
   Result<sys::UniqueFd> open_dir(const std::string& relative) const;
   Result<sys::UniqueFd> make_socket(int target_dir, const std::string& file, uid_t owner,
                                     gid_t group, mode_t mode);

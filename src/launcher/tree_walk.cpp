@@ -93,13 +93,19 @@ Result<std::vector<std::string>> list_directory(int directory) {
   return names;
 }
 
+Result<bool> is_own_and_empty(int directory) {
+  struct stat status{};
+  if (::fstat(directory, &status) != 0) return errno_error(errno, "look at a directory");
+  return status.st_uid == ::geteuid() && TRY(list_directory(directory)).empty();
+}
+
 Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Ownership ownership) {
   bool made = ::mkdirat(parent, name.c_str(), 0700) == 0;
   if (!made && errno != EEXIST) return errno_error(errno, "make the directory " + name);
   sys::UniqueFd fd = TRY(open_beneath(parent, name, O_RDONLY | O_DIRECTORY));
   struct stat status{};
   if (::fstat(fd.get(), &status) != 0) return errno_error(errno, "look at " + name);
-  if (!made && status.st_uid != ownership.user) {
+  if (!made && status.st_uid != ownership.user && !TRY(is_own_and_empty(fd.get()))) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "the directory " + name + " belongs to user " +
                           std::to_string(status.st_uid) + ", not to user " +

@@ -22,8 +22,10 @@ struct Ownership {
   gid_t group;
   mode_t mode;
 };
-// Makes it, or takes what is there if it is a directory of the same user (kConflict otherwise),
-// and sets group and mode.
+// Nothing in it, and this process's user's: made, and not given away yet.
+Result<bool> is_own_and_empty(int directory);
+// Makes it, or takes what is there if it is a directory of the same user, or an empty one of this
+// process's (kConflict otherwise), and sets group and mode.
 Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Ownership ownership);
 
 // Gives a tree of plain files and directories owned by `from` to `to`. Anything else in it (other

@@ -264,6 +264,27 @@ def two_daemons(site):
                   says=["holds a site"])
 
 
+def foreign_directory(processes, directory):
+    step("a failed init in somebody's directory")
+    site = Site(processes, directory, "foreign", 640000)
+    (site.state / "run").mkdir(parents=True)
+    (site.state / "run/file").write_text("precious")
+    site.state.chmod(0o700)
+    if os.geteuid() == 0:
+        os.chown(site.state, 71001, 71001)
+    before = site.state.stat()
+    check_refused(site, "an init where something lies", "site", "init", "--name", "north", "--listen", "127.0.0.1:1",
+                  code="exists", says=["is not empty"], snapshot=False)
+    after = site.state.stat()
+    check((site.state / "run/file").read_text() == "precious" and
+          (before.st_uid, before.st_mode, before.st_ino) == (after.st_uid, after.st_mode, after.st_ino),
+          "the directory is as it was")
+    fresh = Site(processes, directory / "deep/er", "fresh", 640000)
+    check_refused(fresh, "an init without the secret's file", "site", "init", "--name", "north", "--listen", "127.0.0.1:1",
+                  "--secret-file", directory / "missing", code=("not_found", "permission", "invalid_argument", "internal"), snapshot=False)
+    check(not (directory / "deep").exists(), "what it made is gone, with the directories above it")
+
+
 def wrong_secret(processes, directory):
     step("a wrong vault secret")
     site = Site(processes, directory, "locked", 620000)
@@ -340,6 +361,7 @@ def test(directory):
         try:
             check_refused(site, "a start where no site is", "site", "start", code="not_found", mend=["site init"],
                           snapshot=False)
+            foreign_directory(processes, directory)
             site.init()
             check_refused(site, "a daemon that does not run", "vm", "list", code="unavailable", mend=["site start"])
             site.start()

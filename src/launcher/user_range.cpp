@@ -1,0 +1,87 @@
+#include "launcher/user_range.h"
+
+#include <grp.h>
+#include <pwd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+#include <sstream>
+
+#include "launcher/site_config.h"
+
+namespace hf::launcher {
+namespace {
+
+constexpr uint64_t kBaseStep = 100'000;
+
+const TakenIds* overlapping(uint64_t base, const std::vector<TakenIds>& taken) {
+  uint64_t end = base + kSiteUsers;
+  auto at = std::ranges::find_if(
+      taken, [&](const TakenIds& ids) { return ids.first < end && base < ids.first + ids.count; });
+  return at == taken.end() ? nullptr : &*at;
+}
+
+bool read_number(std::string_view text, uint64_t& value) {
+  auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return failed == std::errc() && end == text.data() + text.size() && value <= UINT32_MAX;
+}
+
+std::string file_text(const char* path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+
+}  // namespace
+
+std::vector<TakenIds> parse_subordinate_ids(std::string_view text, std::string_view file) {
+  std::vector<TakenIds> taken;
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    size_t first_at = line.find(':');
+    size_t count_at = line.rfind(':');
+    if (first_at == std::string_view::npos || count_at == first_at) continue;
+    TakenIds ids{.by = std::string(file) + " (" + std::string(line.substr(0, first_at)) + ")"};
+    if (!read_number(line.substr(first_at + 1, count_at - first_at - 1), ids.first)) continue;
+    if (!read_number(line.substr(count_at + 1), ids.count)) continue;
+    taken.push_back(std::move(ids));
+  }
+  return taken;
+}
+
+std::vector<TakenIds> taken_ids() {
+  std::vector<TakenIds> taken;
+  ::setpwent();
+  while (const passwd* user = ::getpwent()) {
+    taken.push_back({.first = user->pw_uid, .by = std::string("user ") + user->pw_name});
+  }
+  ::endpwent();
+  ::setgrent();
+  while (const group* entry = ::getgrent()) {
+    taken.push_back({.first = entry->gr_gid, .by = std::string("group ") + entry->gr_name});
+  }
+  ::endgrent();
+  for (const char* file : {"/etc/subuid", "/etc/subgid"}) {
+    std::ranges::move(parse_subordinate_ids(file_text(file), file), std::back_inserter(taken));
+  }
+  return taken;
+}
+
+Status check_user_range(uint32_t uid_base, const std::vector<TakenIds>& taken) {
+  if (uid_base == 0) return {};
+  const TakenIds* in_the_way = overlapping(uid_base, taken);
+  if (in_the_way == nullptr) return {};
+  uint64_t free = kBaseStep;
+  while (free + kSiteUsers < UINT32_MAX && overlapping(free, taken) != nullptr) free += kBaseStep;
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "of the users " + std::to_string(uid_base) + " to " +
+                        std::to_string(uid_base + kSiteUsers - 1) + ", which the site would use, " +
+                        std::to_string(std::max<uint64_t>(uid_base, in_the_way->first)) +
+                        " is taken by " + in_the_way->by,
+               .effect = "no site was made",
+               .mend = "use a range that is free: --uid-base " + std::to_string(free)};
+}
+
+}  // namespace hf::launcher
