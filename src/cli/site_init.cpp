@@ -10,7 +10,7 @@
 #include "cli/programs.h"
 #include "launcher/site_config.h"
 #include "launcher/site_parts.h"
-#include "launcher/user_range.h"
+#include "launcher/host_users.h"
 
 namespace hf::cli {
 namespace {

@@ -34,7 +34,7 @@ enum class UnitKind { kKeeper, kQemu };
 
 // Who may connect. The launcher makes the socket with that owner.
 enum class SocketAccess {
-  kVm,      // the VM's keeper and QEMU (mode 0660, the VM's group): disks, vars, tpm
+  kVm,  // the VM's keeper and QEMU (its group, mode 0660; 0600 with uid_base 0): disks, vars, tpm
   kDaemon,  // the daemon only (mode 0600): control, feed, qmp, console
 };
 

@@ -9,8 +9,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "launcher/host_users.h"
 #include "launcher/site_config.h"
-#include "launcher/user_range.h"
 
 namespace hf::launcher {
 namespace {
@@ -196,6 +196,19 @@ TEST(UserRange, what_this_host_says_is_read) {
   auto taken = taken_ids();
   EXPECT_TRUE(std::ranges::any_of(
       taken, [](const TakenIds& ids) { return ids.first == 0 && ids.by == "user root"; }));
+}
+
+TEST(DeviceGroup, is_lent_only_if_it_is_the_one_meant) {
+  struct stat status{};
+  ASSERT_EQ(::stat("/dev/tty", &status), 0);
+  if (status.st_gid != 0) {
+    EXPECT_EQ(device_group("/dev/tty", "tty"), status.st_gid);
+  }
+  EXPECT_FALSE(device_group("/dev/tty", "kvm").has_value());
+  ASSERT_EQ(::stat("/dev/null", &status), 0);
+  ASSERT_EQ(status.st_gid, 0u);
+  EXPECT_FALSE(device_group("/dev/null", "root").has_value()) << "root's group is lent to nobody";
+  EXPECT_FALSE(device_group("/dev/not-there", "kvm").has_value());
 }
 
 }  // namespace

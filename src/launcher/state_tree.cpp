@@ -89,8 +89,6 @@ bool plain_file_name(std::string_view name) {
          std::ranges::all_of(name, allowed);
 }
 
-bool is_vm_id(std::string_view text) { return VmId::parse_hex(text).ok(); }
-
 std::string file_of(std::string_view path) {
   return std::string(path.substr(path.find_last_of('/') + 1));
 }
@@ -195,7 +193,7 @@ Result<sys::UniqueFd> StateTree::open_dir(const std::string& relative) const {
 
 Result<sys::UniqueFd> StateTree::lock() {
   gid_t group = ::getegid();
-  auto run = TRY(ensure_directory(root_.get(), "run", {users_.self, group, 0711}));
+  auto run = TRY(ensure_directory(root_.get(), "run", {users_.self, group, shared_mode()}));
   auto fd = TRY(open_beneath(run.get(), "lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return errno_error(errno, "lock " + path_ + "/run/lock");
@@ -214,13 +212,14 @@ Result<sys::UniqueFd> StateTree::lock() {
 
 Status StateTree::prepare() {
   gid_t group = ::getegid();
-  auto run = TRY(ensure_directory(root_.get(), "run", {users_.self, group, 0711}));
+  mode_t shared = shared_mode();
+  auto run = TRY(ensure_directory(root_.get(), "run", {users_.self, group, shared}));
   TRY(remove_tree(run.get(), "new"));
   TRY(ensure_directory(run.get(), "new", {users_.self, group, 0700}));
   TRY(ensure_directory(run.get(), "log", {users_.self, group, 0700}));
   TRY(ensure_directory(run.get(), "pids", {users_.self, group, 0700}));
-  TRY(ensure_directory(run.get(), "vms", {users_.self, group, 0711}));
-  TRY(ensure_directory(root_.get(), "vms", {users_.self, group, 0711}));
+  TRY(ensure_directory(run.get(), "vms", {users_.self, group, shared}));
+  TRY(ensure_directory(root_.get(), "vms", {users_.self, group, shared}));
   return {};
 }
 
@@ -249,8 +248,10 @@ Status StateTree::prepare_vm(VmId vm, uint32_t vm_number) {
   auto state = TRY_CONTEXT(ensure_directory(vms.get(), vm.hex(), {keeper, group, 0700}), "vms");
   TRY(ensure_directory(state.get(), "journal", {keeper, group, 0700}));
   auto runs = TRY(open_dir("run/vms"));
-  // Sockets made in it take its group; the daemon, of no VM's group, may pass through.
-  TRY_CONTEXT(ensure_directory(runs.get(), vm.hex(), {keeper, group, 02771}), "run/vms");
+  // The launcher's alone, so that nobody puts a link or a socket of his own where the daemon or
+  // another process of the VM looks for one. They pass through it.
+  TRY_CONTEXT(ensure_directory(runs.get(), vm.hex(), {users_.self, ::getegid(), shared_mode()}),
+              "run/vms");
   return {};
 }
 
@@ -302,8 +303,11 @@ Result<sys::UniqueFd> StateTree::listen(VmId vm, uint32_t vm_number, const Socke
     gid_t group = separate ? users_.daemon() : ::getegid();
     return make_socket(directory.get(), file_of(socket.path), users_.daemon(), group, 0600);
   }
-  gid_t group = separate ? keeper : ::getegid();
-  return make_socket(directory.get(), file_of(socket.path), keeper, group, 0660);
+  // One user for all: his group's other members are nobody here.
+  if (!separate) {
+    return make_socket(directory.get(), file_of(socket.path), users_.self, ::getegid(), 0600);
+  }
+  return make_socket(directory.get(), file_of(socket.path), keeper, keeper, 0660);
 }
 
 void StateTree::unlink_socket(VmId vm, const SocketSpec& socket) {
@@ -320,8 +324,8 @@ Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owne
                  .mend = "move the state directory to a shorter path"};
   }
   auto run = TRY(open_dir("run"));
-  gid_t group = users_.uid_base != 0 ? owner : ::getegid();
-  return make_socket(run.get(), name, owner, group, mode);
+  if (users_.uid_base == 0) return make_socket(run.get(), name, owner, ::getegid(), mode & 0600);
+  return make_socket(run.get(), name, owner, owner, mode);
 }
 
 // Killed anywhere, a repetition carries on: the files change hands where they lie, and only what

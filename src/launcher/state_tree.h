@@ -33,7 +33,8 @@ class StateTree {
   // Makes run/, run/log, run/pids, run/new, run/vms, vms; removes what a dead launcher left.
   Status prepare();
 
-  // vms/<vm> and vms/<vm>/journal for the keeper's user, run/vms/<vm> for the VM's group.
+  // vms/<vm> and vms/<vm>/journal for the keeper's user; run/vms/<vm>, in which only the launcher
+  // makes anything.
   // kConflict if the user belongs to another VM; kPermission, with the mend, if the directories are
   // another user's or open to others. A launcher that died in it is carried on.
   Status prepare_vm(VmId vm, uint32_t vm_number);
@@ -62,6 +63,8 @@ class StateTree {
   Result<sys::UniqueFd> open_dir(const std::string& relative) const;
   Result<sys::UniqueFd> make_socket(int target_dir, const std::string& file, uid_t owner,
                                     gid_t group, mode_t mode);
+  // Of the launcher's directories that the site's users pass through, if it has such.
+  mode_t shared_mode() const { return users_.uid_base == 0 ? 0700 : 0711; }
   Status refuse_shared_user(uid_t keeper, VmId vm) const;
 
   std::string path_;

@@ -1,9 +1,8 @@
 // What the daemon asks of the supervisor: checks, and carrying it out.
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstdio>
 
+#include "launcher/host_users.h"
 #include "launcher/supervisor.h"
 #include "sys/bounded_io.h"
 
@@ -27,12 +26,6 @@ bool plain_name(std::string_view name) {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
   };
   return !name.empty() && name.size() <= 32 && std::ranges::all_of(name, allowed);
-}
-
-std::optional<gid_t> kvm_group() {
-  struct stat status{};
-  if (::stat("/dev/kvm", &status) != 0) return std::nullopt;
-  return status.st_gid;
 }
 
 }  // namespace
@@ -139,7 +132,7 @@ void Supervisor::set_users(ProcessSpec& spec, Role role, uint32_t vm_number) con
       break;
     case Role::kDaemon:
       spec.user = spec.group = users.daemon();
-      spec.extra_group = kvm_group();  // it finds out whether KVM works
+      spec.extra_group = device_group("/dev/kvm", "kvm");  // it finds out whether KVM works
       break;
     case Role::kKeeper:
       spec.user = spec.group = users.keeper(vm_number);
@@ -147,7 +140,7 @@ void Supervisor::set_users(ProcessSpec& spec, Role role, uint32_t vm_number) con
     case Role::kQemu:
       spec.user = users.qemu(vm_number);
       spec.group = users.keeper(vm_number);
-      spec.extra_group = kvm_group();
+      spec.extra_group = device_group("/dev/kvm", "kvm");
       break;
   }
 }

@@ -290,6 +290,9 @@ TEST(Supervisor, each_vm_runs_as_its_own_users) {
   ASSERT_EQ(::stat(site.file(directory + "/control.sock").c_str(), &status), 0);
   EXPECT_EQ(status.st_uid, kBase + 1);
   EXPECT_EQ(status.st_mode & 07777, 0600u);
+  ASSERT_EQ(::stat(site.file(directory).c_str(), &status), 0);
+  EXPECT_EQ(status.st_uid, 0u);
+  EXPECT_EQ(status.st_mode & 07777, 0711u);
   ASSERT_EQ(::stat(site.file("vms/" + test_vm(1).hex() + "/journal").c_str(), &status), 0);
   EXPECT_EQ(status.st_uid, kBase + 16 + 6);
   EXPECT_EQ(status.st_mode & 07777, 0700u);
@@ -302,12 +305,30 @@ TEST(Supervisor, each_vm_runs_as_its_own_users) {
       {}, kLimit);
   ASSERT_TRUE(qemu.ok()) << qemu.error().describe();
   Event event = running.wait_for(Event::Kind::kExited, "qemu-1");
-  std::string expected =
-      std::to_string(kBase + 17 + 6) + "\n" + keeper_id + "\ndisk\nno-control\nno-journal\n";
+  std::string expected = std::to_string(kBase + 17 + 6) + "\n" + keeper_id +
+                         "\ndisk\nno-control\nno-journal\nno-link\nno-rename\nno-list\n";
   EXPECT_TRUE(event.stderr_tail.starts_with(expected)) << event.stderr_tail;
   // The same user for another VM is refused.
   StartRequest other = keeper(test_vm(2), "keeper-2");
   EXPECT_EQ(running.client().start(other, {}, kLimit).error().code, ErrorCode::kConflict);
+}
+
+TEST(Supervisor, a_site_of_one_user_is_closed_to_the_others_of_his_group) {
+  TestSite site;
+  RunningSupervisor running(site, "exec sleep 60");
+  StartRequest request = keeper(test_vm(1));
+  std::string directory = "run/vms/" + test_vm(1).hex();
+  request.sockets = {
+      {.name = "disk1", .path = directory + "/disk1.nbd"},
+      {.name = "control", .path = directory + "/control.sock", .access = SocketAccess::kDaemon}};
+  ASSERT_TRUE(running.client().start(request, {}, kLimit).ok());
+  for (const std::string& name :
+       {directory + "/disk1.nbd", directory + "/control.sock", directory, std::string("run"),
+        std::string("run/vms"), std::string("vms"), "vms/" + test_vm(1).hex()}) {
+    struct stat status{};
+    ASSERT_EQ(::stat(site.file(name).c_str(), &status), 0) << name;
+    EXPECT_EQ(status.st_mode & 077, 0u) << name;
+  }
 }
 
 }  // namespace

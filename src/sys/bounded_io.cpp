@@ -1,8 +1,13 @@
 #include "sys/bounded_io.h"
 
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -48,15 +53,47 @@ Result<bool> wait_ready(int fd, short events, milliseconds limit) {
   }
 }
 
+namespace {
+
+// The socket itself, wherever the names lead from now on. Nothing on the way may be a link: below
+// STATE/run a VM's users might have made it, to another VM's socket.
+Result<UniqueFd> find_socket(const std::string& path) {
+  open_how how{};
+  how.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW;
+  how.resolve = RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  long fd = -1;
+  do {
+    fd = ::syscall(SYS_openat2, AT_FDCWD, path.c_str(), &how, sizeof how);
+  } while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+  if (fd < 0) {
+    int why = errno;
+    Error error = errno_error(why, "connect to " + path);
+    if (why == ENOENT) error.code = ErrorCode::kUnavailable;
+    if (why == ELOOP) {
+      error = {.code = ErrorCode::kPermission,
+               .cause = "connect to " + path + ": there is a symbolic link in the path",
+               .effect = "it was not followed",
+               .mend = "use the path without links: realpath " + path};
+    }
+    return error;
+  }
+  UniqueFd found(static_cast<int>(fd));
+  struct stat status{};
+  if (::fstat(found.get(), &status) != 0) return errno_error(errno, "look at " + path);
+  if (!S_ISSOCK(status.st_mode)) {
+    return Error{.code = ErrorCode::kPermission, .cause = path + " is not a socket"};
+  }
+  return found;
+}
+
+}  // namespace
+
 Result<UniqueFd> connect_unix_within(const std::string& path, milliseconds limit, SocketType type) {
+  UniqueFd found = TRY(find_socket(path));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "the socket path " + path + " is longer than 107 bytes",
-                 .mend = "use a state directory with a shorter path"};
-  }
-  std::memcpy(static_cast<char*>(address.sun_path), path.data(), path.size());
+  std::string through = "/proc/self/fd/" + std::to_string(found.get());
+  std::memcpy(static_cast<char*>(address.sun_path), through.data(), through.size());
   int kind = type == SocketType::kStream ? SOCK_STREAM : SOCK_SEQPACKET;
   UniqueFd fd(::socket(AF_UNIX, kind | SOCK_CLOEXEC, 0));
   if (!fd) return errno_error(errno, "make a socket");
@@ -67,7 +104,7 @@ Result<UniqueFd> connect_unix_within(const std::string& path, milliseconds limit
     if (errno == EINTR) continue;
     Error error = errno_error(errno, "connect to " + path);
     if (would_block(errno)) error.code = ErrorCode::kTimeout;
-    if (errno == ENOENT || errno == ECONNREFUSED) error.code = ErrorCode::kUnavailable;
+    if (errno == ECONNREFUSED) error.code = ErrorCode::kUnavailable;
     return error;
   }
   TRY(set_socket_timeouts(fd.get(), 0));

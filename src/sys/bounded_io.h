@@ -14,7 +14,8 @@ namespace hf::sys {
 // count as ready: the next call tells.
 Result<bool> wait_ready(int fd, short events, std::chrono::milliseconds limit);
 
-// As connect_unix(), but a full backlog is waited for up to `limit` (kTimeout).
+// As connect_unix(), but a full backlog is waited for up to `limit` (kTimeout), the path may be of
+// any length, and no symbolic link is followed anywhere in it (kPermission). Needs /proc.
 Result<UniqueFd> connect_unix_within(const std::string& path, std::chrono::milliseconds limit,
                                      SocketType type = SocketType::kStream);
 

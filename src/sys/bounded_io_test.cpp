@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 
 namespace hf::sys {
 namespace {
@@ -68,6 +70,37 @@ TEST(BoundedIo, connecting_gives_up_when_nobody_accepts) {
   EXPECT_FALSE(connections.empty());
   ::unlink(path.c_str());
   ::rmdir(dir.c_str());
+}
+
+TEST(BoundedIo, connecting_follows_no_link_to_another_socket) {
+  std::string dir = "/tmp/hf-io-XXXXXX";
+  ASSERT_NE(::mkdtemp(dir.data()), nullptr);
+  std::filesystem::create_directory(dir + "/mine");
+  std::filesystem::create_directory(dir + "/other");
+  auto listener = listen_unix(dir + "/other/qmp.sock", SocketType::kStream);
+  ASSERT_TRUE(listener.ok());
+  std::filesystem::create_symlink("../other/qmp.sock", dir + "/mine/qmp.sock");
+  std::filesystem::create_symlink("other", dir + "/link");
+  std::ofstream(dir + "/mine/file") << "no socket";
+  for (const char* name : {"/mine/qmp.sock", "/link/qmp.sock", "/mine/file"}) {
+    auto connected = connect_unix_within(dir + name, milliseconds(100));
+    ASSERT_FALSE(connected.ok()) << name;
+    EXPECT_EQ(connected.error().code, ErrorCode::kPermission) << connected.error().describe();
+  }
+  EXPECT_TRUE(connect_unix_within(dir + "/other/qmp.sock", milliseconds(100)).ok());
+  std::filesystem::remove_all(dir);
+}
+
+TEST(BoundedIo, a_path_longer_than_a_socket_address_is_reached) {
+  std::string dir = "/tmp/hf-io-XXXXXX";
+  ASSERT_NE(::mkdtemp(dir.data()), nullptr);
+  auto listener = listen_unix(dir + "/s", SocketType::kStream);
+  ASSERT_TRUE(listener.ok());
+  std::string deep = dir + "/" + std::string(120, 'd');
+  std::filesystem::create_directory(deep);
+  std::filesystem::rename(dir + "/s", deep + "/s");
+  EXPECT_TRUE(connect_unix_within(deep + "/s", milliseconds(100)).ok());
+  std::filesystem::remove_all(dir);
 }
 
 }  // namespace

@@ -1,8 +1,11 @@
-// Whether the users of a site (site_config.h) are nobody else's: not in passwd or group, and not
-// handed to anyone as subordinate ids for containers.
+// Users and groups of the host. Whether the users of a site (site_config.h) are nobody else's: not
+// in passwd or group, and not handed to anyone as subordinate ids for containers.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,5 +27,9 @@ std::vector<TakenIds> parse_subordinate_ids(std::string_view text, std::string_v
 std::vector<TakenIds> taken_ids();
 // kConflict names the first that overlaps and a base that is free.
 Status check_user_range(uint32_t uid_base, const std::vector<TakenIds>& taken);
+
+// The device's group, if it is the one of that name and not root's: a host whose /dev/kvm is
+// root:root, or anybody else's, lends no other rights with it.
+std::optional<gid_t> device_group(const std::string& device, std::string_view name);
 
 }  // namespace hf::launcher

@@ -1,7 +1,8 @@
-#include "launcher/user_range.h"
+#include "launcher/host_users.h"
 
 #include <grp.h>
 #include <pwd.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <charconv>
@@ -82,6 +83,14 @@ Status check_user_range(uint32_t uid_base, const std::vector<TakenIds>& taken) {
                         " is taken by " + in_the_way->by,
                .effect = "no site was made",
                .mend = "use a range that is free: --uid-base " + std::to_string(free)};
+}
+
+std::optional<gid_t> device_group(const std::string& device, std::string_view name) {
+  struct stat status{};
+  if (::stat(device.c_str(), &status) != 0 || status.st_gid == 0) return std::nullopt;
+  const group* entry = ::getgrgid(status.st_gid);
+  if (entry == nullptr || entry->gr_name != name) return std::nullopt;
+  return status.st_gid;
 }
 
 }  // namespace hf::launcher
