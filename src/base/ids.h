@@ -4,11 +4,17 @@
 #include <array>
 #include <compare>
 #include <cstdint>
+#include <limits>
 #include <string>
 
 #include "base/bytes.h"
 
 namespace hf {
+
+// The largest number that bytes from elsewhere may bring: epoch, sequence, time, file number, place
+// in a file or volume. Decoders refuse what is above it, so that whoever counts on from such a
+// number, or adds two, stays far from where they wrap. At a million a second it is 146,000 years.
+inline constexpr uint64_t kNumberMax = uint64_t{1} << 62;
 
 // A number of its own kind: compared and copied, never added to another kind by accident.
 template <typename Tag, typename T>
@@ -17,7 +23,11 @@ struct StrongNumber {
   constexpr StrongNumber() = default;
   constexpr explicit StrongNumber(T number) : value(number) {}
   constexpr auto operator<=>(const StrongNumber&) const = default;
-  constexpr StrongNumber next() const { return StrongNumber(static_cast<T>(value + 1)); }
+  // Never wraps: what comes from elsewhere is at most kNumberMax, and a journal stops there.
+  constexpr StrongNumber next() const {
+    HF_ASSERT(value < std::numeric_limits<T>::max());
+    return StrongNumber(static_cast<T>(value + 1));
+  }
 };
 
 using Epoch = StrongNumber<struct EpochTag, uint64_t>;        // raised by every promotion
