@@ -46,6 +46,7 @@ void SimStorage::power_loss() {
   for (size_t i = 0; i < unsynced_names_.size(); i++) {
     if (prefix ? i < kept : rng_.chance(1, 2)) apply(durable_names_, unsynced_names_[i]);
   }
+  name_changes_synced_ += unsynced_names_.size();
   unsynced_names_.clear();
   names_ = durable_names_;
   // An inode can stand under two names here (half of a rename cannot happen, two renames can);
@@ -80,6 +81,10 @@ void SimStorage::settle_in_flight() {
     write.inode->write(write.offset, part);
   }
   in_flight_.clear();
+  for (auto& [id, change] : changes_in_flight_) {
+    if (rng_.chance(1, 2)) static_cast<void>(change().ok());
+  }
+  changes_in_flight_.clear();
 }
 
 Status SimStorage::count_operation() {
@@ -118,12 +123,7 @@ Result<FileId> SimStorage::open(std::string_view name, OpenMode mode) {
   TRY(count_operation());
   const auto found = names_.find(name);
   InodePtr inode = found == names_.end() ? nullptr : found->second;
-  if (mode == OpenMode::kCreate) {
-    if (inode)
-      return Error{.code = ErrorCode::kExists, .cause = "file exists: " + std::string(name)};
-    inode = std::make_shared<Inode>();
-    change_names({{std::string(name), inode}});
-  }
+  if (mode == OpenMode::kCreate) inode = TRY(make(name));
   if (!inode) return no_file(name);
   const FileId id(next_file_++);
   handles_[id] = {.inode = std::move(inode), .writable = mode != OpenMode::kRead};
@@ -132,8 +132,9 @@ Result<FileId> SimStorage::open(std::string_view name, OpenMode mode) {
 
 Status SimStorage::close(FileId file) {
   TRY(count_operation());
-  TRY(inode_of(file));
-  handles_.erase(file);
+  if (handles_.erase(file) == 0) {
+    return Error{.code = ErrorCode::kInvalidArgument, .cause = "no such file handle"};
+  }
   return {};
 }
 
@@ -153,19 +154,12 @@ Status SimStorage::truncate(FileId file, uint64_t size) {
 
 Status SimStorage::remove(std::string_view name) {
   TRY(count_operation());
-  if (!names_.contains(name)) return no_file(name);
-  change_names({{std::string(name), nullptr}});
-  return {};
+  return drop(name);
 }
 
 Status SimStorage::rename(std::string_view from, std::string_view to) {
   TRY(count_operation());
-  const auto found = names_.find(from);
-  if (found == names_.end()) return no_file(from);
-  if (from == to) return {};
-  const InodePtr inode = found->second;
-  change_names({{std::string(from), nullptr}, {std::string(to), inode}});
-  return {};
+  return replace(from, to);
 }
 
 Result<std::vector<std::string>> SimStorage::list() {
@@ -178,6 +172,7 @@ Result<std::vector<std::string>> SimStorage::list() {
 Status SimStorage::sync_directory() {
   TRY(count_operation());
   durable_names_ = names_;
+  name_changes_synced_ += unsynced_names_.size();
   unsynced_names_.clear();
   return {};
 }
@@ -271,6 +266,74 @@ void SimStorage::sync(FileId file, Completion& done) {
       done);
 }
 
+FileId SimStorage::create(std::string_view name, Completion& done) {
+  const FileId id(next_file_++);
+  const Status counted = count_operation();
+  if (state_ != State::kRunning) return id;
+  handles_[id] = {.inode = nullptr, .writable = true};
+  change_later(
+      [this, id, name = std::string(name)]() -> Status {
+        InodePtr inode = TRY(make(name));
+        // Closed meanwhile: the file is made all the same.
+        if (const auto handle = handles_.find(id); handle != handles_.end()) {
+          handle->second.inode = std::move(inode);
+        }
+        return {};
+      },
+      done);
+  return id;
+}
+
+void SimStorage::unlink(std::string_view name, Completion& done) {
+  const Status counted = count_operation();
+  if (state_ != State::kRunning) return;
+  change_later([this, name = std::string(name)] { return drop(name); }, done);
+}
+
+void SimStorage::move(std::string_view from, std::string_view to, Completion& done) {
+  const Status counted = count_operation();
+  if (state_ != State::kRunning) return;
+  change_later([this, from = std::string(from), to = std::string(to)] { return replace(from, to); },
+               done);
+}
+
+// Covers what had changed when it was issued, and may be done only later.
+void SimStorage::sync_names(Completion& done) {
+  const Status counted = count_operation();
+  if (state_ != State::kRunning) return;
+  const uint64_t covered = name_changes_synced_ + unsynced_names_.size();
+  complete_after(
+      rng_.between(options_.sync_us_min, options_.sync_us_max),
+      [this, covered]() -> Status {
+        if (failing_syncs_ > 0) {
+          failing_syncs_--;
+          return Error{.code = ErrorCode::kIo, .cause = "simulated sync failure"};
+        }
+        while (name_changes_synced_ < covered) {
+          apply(durable_names_, unsynced_names_.front());
+          unsynced_names_.erase(unsynced_names_.begin());
+          name_changes_synced_++;
+        }
+        return {};
+      },
+      done);
+}
+
+void SimStorage::change_later(std::function<Status()> work, Completion& done) {
+  const uint64_t id = next_in_flight_++;
+  changes_in_flight_[id] = std::move(work);
+  complete_after(
+      data_delay(),
+      [this, id] {
+        const auto found = changes_in_flight_.find(id);
+        HF_ASSERT(found != changes_in_flight_.end());
+        const std::function<Status()> change = std::move(found->second);
+        changes_in_flight_.erase(found);
+        return change();
+      },
+      done);
+}
+
 void SimStorage::complete_after(uint64_t delay_us, std::function<Status()> work, Completion& done) {
   scheduler_.after(delay_us, [this, life = life_, work = std::move(work), to = &done] {
     if (life != life_ || state_ != State::kRunning) return;
@@ -285,6 +348,9 @@ Result<SimStorage::InodePtr> SimStorage::inode_of(FileId file) {
   const auto found = handles_.find(file);
   if (found == handles_.end()) {
     return Error{.code = ErrorCode::kInvalidArgument, .cause = "no such file handle"};
+  }
+  if (found->second.inode == nullptr) {
+    return Error{.code = ErrorCode::kInvalidArgument, .cause = "the file is still being made"};
   }
   return found->second.inode;
 }
@@ -305,6 +371,30 @@ Status SimStorage::check_space(const Inode& inode, uint64_t end) const {
   if (used + (end - inode.size()) > options_.capacity_bytes) {
     return Error{.code = ErrorCode::kNoSpace, .cause = "the simulated disk is full"};
   }
+  return {};
+}
+
+Result<SimStorage::InodePtr> SimStorage::make(std::string_view name) {
+  if (names_.contains(name)) {
+    return Error{.code = ErrorCode::kExists, .cause = "file exists: " + std::string(name)};
+  }
+  InodePtr inode = std::make_shared<Inode>();
+  change_names({{std::string(name), inode}});
+  return inode;
+}
+
+Status SimStorage::drop(std::string_view name) {
+  if (!names_.contains(name)) return no_file(name);
+  change_names({{std::string(name), nullptr}});
+  return {};
+}
+
+Status SimStorage::replace(std::string_view from, std::string_view to) {
+  const auto found = names_.find(from);
+  if (found == names_.end()) return no_file(from);
+  if (from == to) return {};
+  const InodePtr inode = found->second;
+  change_names({{std::string(from), nullptr}, {std::string(to), inode}});
   return {};
 }
 

@@ -11,7 +11,8 @@
 //
 // While dead or failing every call fails and no completion comes. Data-path operations take a
 // random time each and so complete in any order; a write reaches the page cache when it completes
-// (or, if the process dies first, in whole, in part or not at all).
+// (or, if the process dies first, in whole, in part or not at all). So does a change of names: a
+// process that dies meanwhile leaves it done or not.
 #pragma once
 
 #include <functional>
@@ -78,6 +79,10 @@ class SimStorage final : public Storage {
   void read(FileId file, uint64_t offset, MutableByteSpan to, Completion& done) override;
   void write(FileId file, uint64_t offset, ByteSpan from, Completion& done) override;
   void sync(FileId file, Completion& done) override;
+  FileId create(std::string_view name, Completion& done) override;
+  void unlink(std::string_view name, Completion& done) override;
+  void move(std::string_view from, std::string_view to, Completion& done) override;
+  void sync_names(Completion& done) override;
 
  private:
   class Inode;
@@ -102,6 +107,12 @@ class SimStorage final : public Storage {
   Status check_space(const Inode& inode, uint64_t end) const;
   Status finish_write(uint64_t id, ByteSpan original);
   void change_names(NameChange change);
+  // The names with what `work` changes, once the time that it takes has passed; or, if the process
+  // dies before, perhaps.
+  void change_later(std::function<Status()> work, Completion& done);
+  Result<InodePtr> make(std::string_view name);
+  Status drop(std::string_view name);
+  Status replace(std::string_view from, std::string_view to);
   static void apply(Directory& directory, const NameChange& change);
   void settle_in_flight();
   void complete_after(uint64_t delay_us, std::function<Status()> work, Completion& done);
@@ -121,9 +132,11 @@ class SimStorage final : public Storage {
   Directory names_;          // as the page cache has them
   Directory durable_names_;  // as the medium has them
   std::vector<NameChange> unsynced_names_;
+  uint64_t name_changes_synced_ = 0;  // those before unsynced_names_
   std::map<FileId, Handle> handles_;
   uint32_t next_file_ = 1;
   std::map<uint64_t, InFlight> in_flight_;
+  std::map<uint64_t, std::function<Status()>> changes_in_flight_;
   uint64_t next_in_flight_ = 1;
 };
 

@@ -189,6 +189,67 @@ TEST(SimStorage, dies_at_the_operation_asked_for) {
   EXPECT_TRUE(storage.list().ok());
 }
 
+TEST(SimStorage, makes_moves_and_removes_files_later_and_only_then_may_they_be_used) {
+  Scheduler scheduler;
+  SimStorage storage(scheduler, SimRng(1));
+  Done made, failed, moved, removed, synced;
+  const FileId file = storage.create("a", made);
+  EXPECT_FALSE(storage.size(file).ok()) << "used before it was made";
+  EXPECT_FALSE(storage.contents("a").has_value());
+  scheduler.run_until_idle();
+  ASSERT_TRUE(made.ok);
+  EXPECT_TRUE(storage.write_now(file, 0, filled(10, 1)).ok());
+  const FileId again = storage.create("a", failed);
+  scheduler.run_until_idle();
+  EXPECT_EQ(failed.calls, 1);
+  EXPECT_FALSE(failed.ok);
+  EXPECT_TRUE(storage.close(again).ok());
+  storage.move("a", "b", moved);
+  scheduler.run_until_idle();
+  storage.sync_names(synced);
+  scheduler.run_until_idle();
+  EXPECT_TRUE(moved.ok && synced.ok);
+  EXPECT_EQ(storage.contents("b")->size(), 10u);
+  storage.unlink("b", removed);
+  scheduler.run_until_idle();
+  EXPECT_TRUE(removed.ok);
+  EXPECT_FALSE(storage.contents("b").has_value());
+  storage.power_loss();
+  storage.reopen();
+}
+
+TEST(SimStorage,
+     a_death_leaves_a_change_of_names_done_or_not_and_a_power_loss_an_unsynced_one_too) {
+  std::set<std::string> after_death, after_power;
+  for (uint64_t seed = 0; seed < 64; seed++) {
+    for (const bool power : {false, true}) {
+      Scheduler scheduler;
+      SimStorage storage(scheduler, SimRng(seed));
+      Done first, synced, second, late_sync;
+      storage.create("kept", first);
+      scheduler.run_until_idle();
+      storage.sync_names(synced);
+      storage.create("new", second);
+      while (synced.calls == 0) ASSERT_TRUE(scheduler.run_one());
+      storage.sync_names(late_sync);  // does not finish
+      if (power) {
+        scheduler.run_for(0);
+        storage.power_loss();
+      } else {
+        storage.kill_process();
+      }
+      const int calls = second.calls + late_sync.calls;
+      scheduler.run_until_idle();
+      EXPECT_EQ(second.calls + late_sync.calls, calls) << "completed after death";
+      storage.reopen();
+      ASSERT_TRUE(storage.contents("kept").has_value()) << "seed " << seed;
+      (power ? after_power : after_death).insert(storage.contents("new") ? "new" : "none");
+    }
+  }
+  EXPECT_EQ(after_death, (std::set<std::string>{"new", "none"}));
+  EXPECT_EQ(after_power, (std::set<std::string>{"new", "none"}));
+}
+
 struct Peer final : Endpoint {
   void on_message(ConnectionId, ByteSpan message) override {
     got.push_back(static_cast<uint8_t>(message[0]));

@@ -70,7 +70,7 @@ Result<UniqueFd> open_private_directory(const std::string& path) {
 DirectoryStorage::File& DirectoryStorage::at(FileId file) {
   HF_ASSERT(file.value >= 1 && file.value <= files_.size());
   File& entry = files_[file.value - 1];
-  HF_ASSERT(entry.fd.valid());
+  HF_ASSERT(entry.used);
   return entry;
 }
 
@@ -87,8 +87,27 @@ void DirectoryStorage::end(FileId file) {
   File& entry = at(file);
   HF_ASSERT(entry.operations > 0);
   if (--entry.operations > 0 || !entry.closing) return;
-  let_go(std::exchange(entry.fd, {}));
+  if (entry.fd) let_go(std::exchange(entry.fd, {}));
   entry = File{};
+}
+
+FileId DirectoryStorage::free_id() {
+  auto free = std::ranges::find_if(files_, [](const File& file) { return !file.used; });
+  if (free == files_.end()) free = files_.emplace(files_.end());
+  free->used = true;
+  return FileId(static_cast<uint32_t>(free - files_.begin()) + 1);
+}
+
+FileId DirectoryStorage::promise() {
+  const FileId file = free_id();
+  begin(file);
+  return file;
+}
+
+void DirectoryStorage::keep(FileId file, UniqueFd fd) {
+  HF_ASSERT(!at(file).fd.valid());
+  at(file).fd = std::move(fd);
+  end(file);
 }
 
 Result<FileId> DirectoryStorage::open(std::string_view name, OpenMode mode) {
@@ -113,22 +132,19 @@ Result<FileId> DirectoryStorage::open(std::string_view name, OpenMode mode) {
   if (!S_ISREG(info.st_mode)) {
     return Error{.code = ErrorCode::kInvalidArgument, .cause = text + " is not a regular file"};
   }
-  auto free = std::ranges::find_if(files_, [](const File& file) { return !file.fd.valid(); });
-  if (free == files_.end()) {
-    if (files_.size() >= kFilesMax) {
-      return Error{.code = ErrorCode::kLimit, .cause = "too many open files in a storage"};
-    }
-    free = files_.emplace(files_.end());
+  if (files_.size() >= kFilesMax) {
+    return Error{.code = ErrorCode::kLimit, .cause = "too many open files in a storage"};
   }
-  free->fd = std::move(fd);
-  return FileId(static_cast<uint32_t>(free - files_.begin()) + 1);
+  const FileId file = free_id();
+  at(file).fd = std::move(fd);
+  return file;
 }
 
 Status DirectoryStorage::close(FileId file) {
   File& entry = at(file);
   HF_ASSERT(!entry.closing);
   if (entry.operations == 0) {
-    let_go(std::exchange(entry.fd, {}));
+    if (entry.fd) let_go(std::exchange(entry.fd, {}));
     entry = File{};
   } else {
     entry.closing = true;
@@ -221,6 +237,28 @@ void PosixStorage::write(FileId file, uint64_t offset, ByteSpan from, Completion
 void PosixStorage::sync(FileId file, Completion& done) {
   finished_.push_back({&done, sync_now(file)});
 }
+
+FileId PosixStorage::create(std::string_view name, Completion& done) {
+  Result<FileId> made = open(name, OpenMode::kCreate);
+  FileId file;
+  Status status;
+  if (made.ok()) {
+    file = *made;
+  } else {
+    file = promise();
+    keep(file, {});
+    status = std::move(made).error();
+  }
+  finished_.push_back({&done, std::move(status)});
+  return file;
+}
+void PosixStorage::unlink(std::string_view name, Completion& done) {
+  finished_.push_back({&done, remove(name)});
+}
+void PosixStorage::move(std::string_view from, std::string_view to, Completion& done) {
+  finished_.push_back({&done, rename(from, to)});
+}
+void PosixStorage::sync_names(Completion& done) { finished_.push_back({&done, sync_directory()}); }
 
 void PosixStorage::drain() {
   while (!finished_.empty()) {

@@ -37,7 +37,12 @@ class DirectoryStorage : public Storage {
  protected:
   explicit DirectoryStorage(UniqueFd directory) : directory_(std::move(directory)) {}
 
+  int directory() const { return directory_.get(); }
   int descriptor(FileId file) const;
+  // An id for a file that is still being made, with one operation under way; then what became of
+  // it.
+  FileId promise();
+  void keep(FileId file, UniqueFd fd);  // no descriptor: it was not made
   int in_flight_descriptor(FileId file) { return at(file).fd.get(); }  // also of a closing file
   void begin(FileId file);  // an operation is under way: the descriptor stays open until end()
   void end(FileId file);
@@ -46,9 +51,11 @@ class DirectoryStorage : public Storage {
   struct File {
     UniqueFd fd;
     uint32_t operations = 0;
+    bool used = false;
     bool closing = false;  // closed by the owner, kept for the operations under way
   };
   File& at(FileId file);
+  FileId free_id();
 
   UniqueFd directory_;
   std::vector<File> files_;  // by id - 1; closed ones are used again
@@ -63,6 +70,10 @@ class PosixStorage final : public DirectoryStorage {
   void read(FileId file, uint64_t offset, MutableByteSpan to, Completion& done) override;
   void write(FileId file, uint64_t offset, ByteSpan from, Completion& done) override;
   void sync(FileId file, Completion& done) override;
+  FileId create(std::string_view name, Completion& done) override;
+  void unlink(std::string_view name, Completion& done) override;
+  void move(std::string_view from, std::string_view to, Completion& done) override;
+  void sync_names(Completion& done) override;
 
   // Calls the completions of what was asked for so far, and of what they ask for in turn.
   void drain();

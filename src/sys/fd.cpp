@@ -26,7 +26,7 @@ Result<UniqueFd> sealed_memfd(const char* name, ByteSpan content) {
 }
 
 Result<UniqueFd> memory_file(const char* name) {
-  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC));
+  UniqueFd fd(::memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return errno_error(errno, "create a file in memory");
   return fd;
 }

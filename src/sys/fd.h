@@ -43,7 +43,8 @@ class UniqueFd {
 // A file in memory, close-on-exec, holding `content`, sealed against any change, read from its
 // start.
 Result<UniqueFd> sealed_memfd(const char* name, ByteSpan content);
-// An empty file in memory, close-on-exec, to be written and mapped by whoever gets it.
+// An empty file in memory, close-on-exec, to be sized, sealed, written and mapped by whoever gets
+// it.
 Result<UniqueFd> memory_file(const char* name);
 // The whole of a file of at most `limit` bytes, from its start; the file position does not matter.
 Result<Bytes> read_all(int fd, size_t limit);

@@ -1,11 +1,13 @@
 #include "sys/reactor.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 
 #include <cerrno>
+#include <optional>
 
 namespace hf::sys {
 namespace {
@@ -13,7 +15,6 @@ namespace {
 constexpr unsigned kEntries = 512;  // of the submission queue; more are submitted in several goes
 constexpr unsigned kCompletions = 4096;  // beyond that the kernel keeps them for us (NODROP)
 constexpr int kReadyRounds = 3;
-constexpr Micros kIdleWait{1'000'000};
 
 Error no_ring(int error_number, std::string_view step) {
   Error error = errno_error(error_number, step);
@@ -31,16 +32,18 @@ constexpr uint8_t kAllowed[] = {
     IORING_OP_READ, IORING_OP_WRITE,    IORING_OP_FSYNC,  IORING_OP_SEND,         IORING_OP_SENDMSG,
     IORING_OP_RECV, IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_ASYNC_CANCEL,
 };
+// These take a path. Landlock sees them as it sees the system calls.
+constexpr uint8_t kAllowedForFiles[] = {IORING_OP_OPENAT, IORING_OP_UNLINKAT, IORING_OP_RENAMEAT};
 
 }  // namespace
 
-Result<std::unique_ptr<Reactor>> Reactor::create() {
+Result<std::unique_ptr<Reactor>> Reactor::create(Ring may) {
   std::unique_ptr<Reactor> reactor(new Reactor());
-  TRY(reactor->set_up());
+  TRY(reactor->set_up(may));
   return reactor;
 }
 
-Status Reactor::set_up() {
+Status Reactor::set_up(Ring may) {
   io_uring_params params{};
   params.flags = IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
                  IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL;
@@ -51,10 +54,14 @@ Status Reactor::set_up() {
   if ((params.features & IORING_FEAT_NODROP) == 0 || (params.features & IORING_FEAT_EXT_ARG) == 0) {
     return no_ring(ENOSYS, "io_uring without NODROP and EXT_ARG");
   }
-  std::array<io_uring_restriction, std::size(kAllowed)> restrictions{};
+  std::vector<uint8_t> allowed(std::begin(kAllowed), std::end(kAllowed));
+  if (may == Ring::kFiles) {
+    allowed.insert(allowed.end(), std::begin(kAllowedForFiles), std::end(kAllowedForFiles));
+  }
+  std::vector<io_uring_restriction> restrictions(allowed.size());
   for (size_t i = 0; i < restrictions.size(); ++i) {
     restrictions[i].opcode = IORING_RESTRICTION_SQE_OP;
-    restrictions[i].sqe_op = kAllowed[i];
+    restrictions[i].sqe_op = allowed[i];
   }
   // liburing 2.3 declares both calls but its library does not export them.
   if (::syscall(__NR_io_uring_register, ring_.ring_fd, IORING_REGISTER_RESTRICTIONS,
@@ -146,6 +153,31 @@ void Reactor::sync_data(int file, Operation& operation) {
   ::io_uring_sqe_set_data(&entry, &operation);
 }
 
+void Reactor::create_file(int directory, const char* path, Operation& operation) {
+  io_uring_sqe& entry = start(operation);
+  ::io_uring_prep_openat(&entry, directory, path,
+                         O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  ::io_uring_sqe_set_data(&entry, &operation);
+}
+
+void Reactor::unlink_file(int directory, const char* path, Operation& operation) {
+  io_uring_sqe& entry = start(operation);
+  ::io_uring_prep_unlinkat(&entry, directory, path, 0);
+  ::io_uring_sqe_set_data(&entry, &operation);
+}
+
+void Reactor::rename_file(int directory, const char* from, const char* to, Operation& operation) {
+  io_uring_sqe& entry = start(operation);
+  ::io_uring_prep_renameat(&entry, directory, from, directory, to, 0);
+  ::io_uring_sqe_set_data(&entry, &operation);
+}
+
+void Reactor::sync_all(int file, Operation& operation) {
+  io_uring_sqe& entry = start(operation);
+  ::io_uring_prep_fsync(&entry, file, 0);
+  ::io_uring_sqe_set_data(&entry, &operation);
+}
+
 void Reactor::cancel_operation(Operation& operation) {
   if (!operation.in_flight_) return;
   io_uring_sqe& entry = next_entry();
@@ -210,12 +242,16 @@ void Reactor::run_due_timers() {
 }
 
 void Reactor::wait(Micros until) {
-  Micros time = now();
-  uint64_t left = until > time ? until.value - time.value : 0;
-  __kernel_timespec limit{.tv_sec = static_cast<int64_t>(left / 1'000'000),
-                          .tv_nsec = static_cast<int64_t>(left % 1'000'000) * 1000};
   io_uring_cqe* entry = nullptr;
-  int result = ::io_uring_submit_and_wait_timeout(&ring_, &entry, 1, &limit, nullptr);
+  __kernel_timespec limit{};
+  if (until != kForever) {
+    const Micros time = now();
+    const uint64_t left = until > time ? until.value - time.value : 0;
+    limit = {.tv_sec = static_cast<int64_t>(left / 1'000'000),
+             .tv_nsec = static_cast<int64_t>(left % 1'000'000) * 1000};
+  }
+  int result = ::io_uring_submit_and_wait_timeout(&ring_, &entry, 1,
+                                                  until == kForever ? nullptr : &limit, nullptr);
   HF_ASSERT(result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
             result == -EBUSY);
 }
@@ -234,35 +270,37 @@ void Reactor::hand_out_completions() {
   }
 }
 
-void Reactor::run_once(Micros until) {
+// True if something is left to do at once.
+bool Reactor::run_work() {
   run_posted();
   // Work that follows from work (a request completes, its answer is sent) goes out in one round.
   run_due_timers();
   bool more = run_ready();
   for (int again = 0; more && again < kReadyRounds; ++again) more = run_ready();
-  if (each_turn_ != nullptr) each_turn_->run();
-  more = more || !deferred_.empty();
-  Micros time = now();
-  if (more) {
-    until = time;
-  } else if (std::optional<Micros> next = timers_.next(); next && *next < until) {
-    until = *next;
-  }
+  for (size_t i = 0; i < turns_.size(); ++i) turns_[i]->run();
+  return more || !deferred_.empty();
+}
+
+void Reactor::finish_round(Micros until) {
+  if (std::optional<Micros> next = timers_.next(); next && *next < until) until = *next;
   wait(until);
   hand_out_completions();
 }
 
+void Reactor::run_once(Micros until) {
+  const bool more = run_work();
+  finish_round(more ? Micros(0) : until);
+}
+
+bool Reactor::stopping() {
+  std::lock_guard lock(posted_mutex_);
+  return stopping_;
+}
+
 void Reactor::run() {
-  for (;;) {
-    {
-      std::lock_guard lock(posted_mutex_);
-      if (stopping_) {
-        stopping_ = false;
-        return;
-      }
-    }
-    run_once(Micros(now().value + kIdleWait.value));
-  }
+  run_until([this] { return stopping(); });
+  std::lock_guard lock(posted_mutex_);
+  stopping_ = false;
 }
 
 }  // namespace hf::sys

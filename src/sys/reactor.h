@@ -10,14 +10,16 @@
 // waits for its result before it goes away (the destructor asserts).
 //
 // The ring is made disabled, restricted to the operations below, then enabled. A seccomp filter
-// does not see what a ring does, but a ring without OPENAT, SOCKET and CONNECT can only work on
-// descriptors that the process already holds.
+// does not see what a ring does, but a ring without SOCKET and CONNECT can only work on descriptors
+// that the process already holds; one for files (Ring::kFiles) also makes, renames and removes
+// files, where Landlock lets the process. A process that serves no files asks for none.
 //
 // All calls are for the thread that created the reactor, except post() and stop().
 #pragma once
 
 #include <liburing.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -48,8 +50,9 @@ class Operation {
 
 class Reactor final : public Scheduler {
  public:
+  enum class Ring : uint8_t { kDescriptors, kFiles };
   // kUnsupported with a clear cause if the kernel offers no io_uring or refuses it.
-  static Result<std::unique_ptr<Reactor>> create();
+  static Result<std::unique_ptr<Reactor>> create(Ring may = Ring::kFiles);
   ~Reactor() override;
 
   // Sockets. Short counts are the caller's business: a stream gives what it has.
@@ -65,13 +68,20 @@ class Reactor final : public Scheduler {
   void write(int file, uint64_t offset, ByteSpan from, Operation& operation);
   void sync_data(int file, Operation& operation);
 
+  // Names in a held directory. `path` names no other directory and stays valid until then.
+  void create_file(int directory, const char* path, Operation& operation);  // the new descriptor
+  void unlink_file(int directory, const char* path, Operation& operation);
+  void rename_file(int directory, const char* from, const char* to, Operation& operation);
+  void sync_all(int file, Operation& operation);  // of a directory: its names
+
   // The operation then ends with -ECANCELED, or with its result if that came first.
   void cancel_operation(Operation& operation);
 
   Micros now() override { return clock_.monotonic(); }
   void defer(Task& task) override { deferred_.push(task); }
   void cancel(Task& task) override { deferred_.remove(task); }
-  void each_turn(Task* task) override { each_turn_ = task; }
+  void each_turn(Task& task) override { turns_.push_back(&task); }
+  void end_turns(Task& task) override { std::erase(turns_, &task); }
   void arm(Timer& timer, Micros at) override { timers_.arm(timer, at); }
   void disarm(Timer& timer) override { timers_.disarm(timer); }
 
@@ -82,6 +92,15 @@ class Reactor final : public Scheduler {
 
   void run();                   // until stop()
   void run_once(Micros until);  // one round; waits until then at most
+  // Rounds until `holds()`, however long each waits. It is asked after everything that runs here;
+  // who makes it true on another thread has to wake the loop: post() or stop().
+  template <typename Condition>
+  void run_until(Condition holds) {
+    while (!holds()) {
+      const bool more = run_work();
+      finish_round(more || holds() ? Micros(0) : kForever);
+    }
+  }
 
  private:
   // Reads the eventfd that wakes the loop.
@@ -99,10 +118,13 @@ class Reactor final : public Scheduler {
   };
 
   Reactor() : waker_(*this) {}
-  Status set_up();
+  Status set_up(Ring may);
   io_uring_sqe& next_entry();
   io_uring_sqe& start(Operation& operation);
   void run_posted();
+  bool run_work();
+  void finish_round(Micros until);
+  bool stopping();
   bool run_ready();
   void run_due_timers();
   void wait(Micros until);
@@ -116,7 +138,7 @@ class Reactor final : public Scheduler {
   UniqueFd wake_fd_;
   Waker waker_;
   TaskQueue deferred_;
-  Task* each_turn_ = nullptr;
+  std::vector<Task*> turns_;
   EndOfRound end_of_round_;
   TimerHeap timers_;
   size_t operations_in_flight_ = 0;

@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 
@@ -59,7 +60,10 @@ Status confine_files(std::span<const std::string> directories) {
   return {};
 }
 
-Status allow_system_calls(std::span<const int> calls, OnOtherCall otherwise) {
+static_assert(kUnixSocketsOnly[0] == AF_UNIX);
+
+Status allow_system_calls(std::span<const int> calls, OnOtherCall otherwise,
+                          std::span<const int> socket_families) {
   if (under_sanitizer()) return {};
   const uint32_t other = otherwise == OnOtherCall::kKill
                              ? SCMP_ACT_KILL_PROCESS
@@ -69,10 +73,14 @@ Status allow_system_calls(std::span<const int> calls, OnOtherCall otherwise) {
   int failed = seccomp_attr_set(filter.get(), SCMP_FLTATR_CTL_TSYNC, 1);
   if (failed != 0) return errno_error(-failed, "prepare the seccomp filter");
   for (const int call : calls) {
-    failed = call == SCMP_SYS(socket)
-                 ? seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 1,
-                                    SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(AF_UNIX), 0))
-                 : seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0);
+    if (call == SCMP_SYS(socket)) continue;
+    failed = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 0);
+    if (failed != 0) return errno_error(-failed, "add a seccomp rule");
+  }
+  const bool makes_sockets = std::ranges::find(calls, SCMP_SYS(socket)) != calls.end();
+  for (const int family : makes_sockets ? socket_families : std::span<const int>()) {
+    failed = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+                              SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(family), 0));
     if (failed != 0) return errno_error(-failed, "add a seccomp rule");
   }
   failed = seccomp_load(filter.get());

@@ -20,8 +20,10 @@ enum class OnOtherCall {
 };
 
 // seccomp: all threads of the process may make these system calls (SCMP_SYS numbers) and no others,
-// and sockets only of AF_UNIX if socket() is among them. Without effect under a sanitizer, whose
-// runtime has calls of its own.
-Status allow_system_calls(std::span<const int> calls, OnOtherCall otherwise);
+// and sockets only of these families if socket() is among them. Without effect under a sanitizer,
+// whose runtime has calls of its own.
+inline constexpr int kUnixSocketsOnly[] = {1};  // AF_UNIX
+Status allow_system_calls(std::span<const int> calls, OnOtherCall otherwise,
+                          std::span<const int> socket_families = kUnixSocketsOnly);
 
 }  // namespace hf::sys

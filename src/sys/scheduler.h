@@ -79,6 +79,9 @@ class Timer {
   size_t slot_ = kNotArmed;
 };
 
+// A time that does not come.
+inline constexpr Micros kForever{UINT64_MAX};
+
 class Scheduler {
  public:
   virtual ~Scheduler() = default;
@@ -86,8 +89,10 @@ class Scheduler {
   // Runs `task` from the loop, after the current callback has returned.
   virtual void defer(Task& task) = 0;
   virtual void cancel(Task& task) = 0;
-  // Runs `task` once in every turn of the loop, before it waits; null: none. There is one.
-  virtual void each_turn(Task* task) = 0;
+  // Runs `task` once in every turn of the loop, before it waits, until end_turns(). In the order
+  // they came; none is deferred meanwhile (a task stands in one place).
+  virtual void each_turn(Task& task) = 0;
+  virtual void end_turns(Task& task) = 0;         // no effect if it has no turns
   virtual void arm(Timer& timer, Micros at) = 0;  // moves it if it is armed
   virtual void disarm(Timer& timer) = 0;          // no effect if it is not armed
 };

@@ -10,6 +10,7 @@
 
 #include "sys/inherited_fds.h"
 #include "sys/reactor.h"
+#include "sys/turn_driver.h"
 #include "sys/unix_socket.h"
 #include "sys/uring_storage.h"
 
@@ -143,6 +144,71 @@ TEST(Reactor, a_task_that_defers_itself_does_not_starve_completions) {
   EXPECT_FALSE(task.queued());
 }
 
+struct TurnTask final : Task {
+  void run() override {
+    ++turns;
+    if (turns == set_at) flag = true;
+  }
+  int turns = 0;
+  int set_at = 0;
+  bool flag = false;
+};
+
+TEST(Reactor, sleeps_until_something_happens) {
+  auto reactor = *Reactor::create();
+  TurnTask turns;
+  reactor->each_turn(turns);
+  bool told = false;
+  std::jthread other([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    reactor->post([&] { told = true; });
+  });
+  const Micros start = reactor->now();
+  reactor->run_until([&] { return told; });
+  EXPECT_GE(reactor->now().value - start.value, 250'000U);
+  EXPECT_LE(turns.turns, 3) << "it woke for nothing";
+  reactor->end_turns(turns);
+}
+
+TEST(Reactor, does_not_sleep_on_what_its_own_turn_made_true) {
+  auto reactor = *Reactor::create();
+  TurnTask turns;
+  turns.set_at = 1;
+  reactor->each_turn(turns);
+  reactor->run_until([&] { return turns.flag; });  // would sleep for ever
+  EXPECT_EQ(turns.turns, 1);
+  reactor->end_turns(turns);
+}
+
+// Has something to do at given times, and counts how often it is ticked.
+struct Machine {
+  void tick() {
+    ++ticks;
+    if (!due.empty() && due.front() <= reactor.now()) due.pop_front();
+  }
+  Micros next_deadline() const { return due.empty() ? kForever : due.front(); }
+  Reactor& reactor;
+  std::deque<Micros> due;
+  int ticks = 0;
+};
+
+TEST(TurnDriver, ticks_a_machine_when_it_is_due_and_lets_the_loop_sleep_else) {
+  auto reactor = *Reactor::create();
+  const Micros start = reactor->now();
+  Machine machine{.reactor = *reactor, .due = {}};
+  for (const uint64_t at : {0, 20'000, 60'000}) {
+    machine.due.push_back(Micros(start.value + at));
+  }
+  TurnTask turns;
+  TurnDriver driver(machine, *reactor);
+  reactor->each_turn(turns);
+  reactor->run_until([&] { return machine.due.empty(); });
+  EXPECT_EQ(machine.ticks, 3);
+  EXPECT_GE(reactor->now().value - start.value, 60'000U);
+  EXPECT_LE(turns.turns, 8);
+  reactor->end_turns(turns);
+}
+
 TEST(Timers, fire_in_order_of_their_time_and_not_when_disarmed) {
   TimerHeap heap;
   std::vector<int> order;
@@ -193,6 +259,60 @@ TEST(UringStorage, reads_back_what_it_wrote_and_completes_later) {
   storage->read(file, 101, read, done);
   while (done.calls == 3) reactor->run_once(soon(*reactor));
   EXPECT_EQ(done.status.error().code, ErrorCode::kCorrupt);
+}
+
+TEST(UringStorage, makes_renames_and_removes_files_from_the_loop) {
+  TemporaryDirectory directory;
+  auto reactor = *Reactor::create();
+  auto storage = *UringStorage::open_directory(*reactor, directory.path());
+  Done done;
+  const auto wait = [&](int calls) {
+    while (done.calls < calls) reactor->run_once(soon(*reactor));
+  };
+  FileId file = storage->create("a", done);
+  EXPECT_EQ(done.calls, 0);
+  wait(1);
+  ASSERT_TRUE(done.status.ok()) << done.status.error().describe();
+  Bytes bytes(5000, std::byte{3});
+  storage->write(file, 0, bytes, done);
+  wait(2);
+  ASSERT_TRUE(done.status.ok());
+  FileId taken = storage->create("a", done);
+  EXPECT_NE(taken, file);
+  wait(3);
+  EXPECT_EQ(done.status.error().code, ErrorCode::kExists);
+  EXPECT_TRUE(storage->close(taken).ok());
+  storage->move("a", "b", done);
+  wait(4);
+  ASSERT_TRUE(done.status.ok());
+  storage->sync_names(done);
+  wait(5);
+  ASSERT_TRUE(done.status.ok());
+  EXPECT_EQ(*storage->list(), std::vector<std::string>{"b"});
+  EXPECT_EQ(*storage->size(file), 5000U);
+  storage->unlink("b", done);
+  wait(6);
+  ASSERT_TRUE(done.status.ok());
+  storage->unlink("b", done);
+  wait(7);
+  EXPECT_EQ(done.status.error().code, ErrorCode::kNotFound);
+  // Given back before it was made.
+  FileId early = storage->create("c", done);
+  ASSERT_TRUE(storage->close(early).ok());
+  wait(8);
+  EXPECT_TRUE(done.status.ok());
+  EXPECT_EQ(storage->operations_in_flight(), 0U);
+}
+
+TEST(Reactor, a_ring_for_descriptors_makes_and_removes_no_file) {
+  TemporaryDirectory directory;
+  auto reactor = *Reactor::create(Reactor::Ring::kDescriptors);
+  UniqueFd held = *open_private_directory(directory.path());
+  Outcome made;
+  reactor->create_file(held.get(), "a", made);
+  while (made.calls == 0) reactor->run_once(soon(*reactor));
+  EXPECT_EQ(made.result, -EACCES);
+  EXPECT_TRUE(std::filesystem::is_empty(directory.path()));
 }
 
 TEST(UringStorage, keeps_a_closed_file_until_its_operations_are_done) {

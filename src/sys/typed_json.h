@@ -312,9 +312,7 @@ Status read_members(const JsonObject& object, const Place& at, T& to, std::strin
       },
       members);
   TRY(std::move(read_all));
-  if constexpr (requires {
-                  { json_check(to) } -> std::same_as<Status>;
-                }) {
+  if constexpr (requires { json_check(to); }) {
     if (Status checked = json_check(std::as_const(to)); !checked.ok()) {
       const std::string path = at.path();
       return path.empty() ? std::move(checked) : std::move(checked).error().context(path);
@@ -410,7 +408,7 @@ Result<T> decode_json(std::string_view text, JsonLimits limits = {}) {
   return decode_json<T>(TRY(parse_json_object(text, std::move(limits))));
 }
 
-// ---- Several kinds of message on one socket: each has a word, T::kOp, in the member "op". -------
+// ---- Several kinds of message in one place: each has a word, T::kOp, in the member `tag`. -------
 
 template <typename T>
 concept JsonOperation = JsonDescribed<T> && requires {
@@ -418,16 +416,16 @@ concept JsonOperation = JsonDescribed<T> && requires {
 };
 
 template <JsonOperation T>
-JsonObject encode_operation(const T& from) {
+JsonObject encode_operation(const T& from, std::string_view tag = "op") {
   JsonObject object;
-  object["op"] = typed_json::write_text(T::kOp);
+  object[typed_json::boosted(tag)] = typed_json::write_text(T::kOp);
   typed_json::write_members(object, from);
   return object;
 }
 
 template <JsonOperation... T>
-JsonObject encode_operation(const std::variant<T...>& from) {
-  return std::visit([](const auto& message) { return encode_operation(message); }, from);
+JsonObject encode_operation(const std::variant<T...>& from, std::string_view tag = "op") {
+  return std::visit([tag](const auto& message) { return encode_operation(message, tag); }, from);
 }
 
 namespace typed_json {
@@ -437,21 +435,21 @@ struct Operations;
 template <JsonOperation... T>
 struct Operations<std::variant<T...>> {
   using Variant = std::variant<T...>;
-  static Result<Variant> decode(const JsonObject& object) {
-    const Place at{.name = "op"};
-    const JsonValue* word = object.if_contains("op");
+  static Result<Variant> decode(const JsonObject& object, std::string_view tag) {
+    const Place at{.name = tag};
+    const JsonValue* word = object.if_contains(boosted(tag));
     if (word == nullptr) return fault(at, "is missing");
     const std::string op = TRY(read_string(*word, at, {.text = JsonText::kAny}));
     std::optional<Result<Variant>> found;
-    (void)((op == T::kOp && (found = one<T>(object), true)) || ...);
+    (void)((op == T::kOp && (found = one<T>(object, tag), true)) || ...);
     if (found) return *std::move(found);
     constexpr std::array<std::string_view, sizeof...(T)> kKnown{T::kOp...};
     return unknown_word(at, op, kKnown);
   }
   template <typename One>
-  static Result<Variant> one(const JsonObject& object) {
+  static Result<Variant> one(const JsonObject& object, std::string_view tag) {
     One to{};
-    TRY(read_members(object, Place{}, to, "op"));
+    TRY(read_members(object, Place{}, to, tag));
     return Variant(std::move(to));
   }
 };
@@ -460,8 +458,8 @@ struct Operations<std::variant<T...>> {
 
 // `Variant` is a std::variant of JsonOperations.
 template <typename Variant>
-Result<Variant> decode_operation(const JsonObject& object) {
-  return typed_json::Operations<Variant>::decode(object);
+Result<Variant> decode_operation(const JsonObject& object, std::string_view tag = "op") {
+  return typed_json::Operations<Variant>::decode(object, tag);
 }
 
 }  // namespace hf::sys

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 namespace hf::sys {
 namespace {
@@ -96,6 +97,73 @@ void UringStorage::finish(Transfer& transfer, Status status) {
   transfer.done = nullptr;
   transfer.next_free = free_;
   free_ = &transfer;
+  done.on_complete(std::move(status));
+}
+
+UringStorage::NameChange& UringStorage::take(NameChange::Kind kind, std::string_view name,
+                                             Completion& done) {
+  if (free_changes_ == nullptr) {
+    NameChange& fresh = changes_.emplace_back();
+    fresh.storage = this;
+    free_changes_ = &fresh;
+  }
+  NameChange& change = *free_changes_;
+  free_changes_ = std::exchange(change.next_free, nullptr);
+  HF_ASSERT(kind == NameChange::Kind::kSync || is_flat_name(name));
+  change.kind = kind;
+  change.name = name;
+  change.done = &done;
+  ++in_flight_;
+  return change;
+}
+
+FileId UringStorage::create(std::string_view name, Completion& done) {
+  NameChange& change = take(NameChange::Kind::kCreate, name, done);
+  change.file = promise();
+  issue(change);
+  return change.file;
+}
+
+void UringStorage::unlink(std::string_view name, Completion& done) {
+  issue(take(NameChange::Kind::kUnlink, name, done));
+}
+
+void UringStorage::move(std::string_view from, std::string_view to, Completion& done) {
+  NameChange& change = take(NameChange::Kind::kMove, from, done);
+  HF_ASSERT(is_flat_name(to));
+  change.new_name = to;
+  issue(change);
+}
+
+void UringStorage::sync_names(Completion& done) { issue(take(NameChange::Kind::kSync, {}, done)); }
+
+void UringStorage::issue(NameChange& change) {
+  switch (change.kind) {
+    case NameChange::Kind::kCreate:
+      return reactor_.create_file(directory(), change.name.c_str(), change);
+    case NameChange::Kind::kUnlink:
+      return reactor_.unlink_file(directory(), change.name.c_str(), change);
+    case NameChange::Kind::kMove:
+      return reactor_.rename_file(directory(), change.name.c_str(), change.new_name.c_str(),
+                                  change);
+    case NameChange::Kind::kSync:
+      return reactor_.sync_all(directory(), change);
+  }
+}
+
+void UringStorage::NameChange::on_result(int32_t result) {
+  // Not tried again after -EINTR: half of a rename that is done would fail the second time.
+  UniqueFd made(kind == Kind::kCreate && result >= 0 ? result : -1);
+  if (kind == Kind::kCreate) storage->keep(file, std::move(made));
+  if (result >= 0) return storage->finish(*this, {});
+  static constexpr const char* kDoing[] = {"create ", "remove ", "rename ", "sync a directory"};
+  storage->finish(*this, errno_error(-result, kDoing[static_cast<size_t>(kind)] + name));
+}
+
+void UringStorage::finish(NameChange& change, Status status) {
+  Completion& done = *std::exchange(change.done, nullptr);
+  --in_flight_;
+  change.next_free = std::exchange(free_changes_, &change);
   done.on_complete(std::move(status));
 }
 

@@ -5,14 +5,13 @@
 namespace hf::volume {
 
 JournalFront::JournalFront(journal::Journal& journal, sys::Scheduler& scheduler)
-    : journal_(journal), scheduler_(scheduler) {
-  scheduler_.each_turn(&turn_);
+    : journal_(journal), scheduler_(scheduler), driver_(journal, scheduler) {
+  scheduler_.each_turn(turn_);
 }
 
 JournalFront::~JournalFront() {
   HF_ASSERT(idle());
-  scheduler_.each_turn(nullptr);
-  scheduler_.disarm(*this);
+  scheduler_.end_turns(turn_);
   scheduler_.cancel(*this);
 }
 
@@ -97,18 +96,7 @@ void JournalFront::run() {
 }
 
 void JournalFront::on_turn() {
-  Micros due = journal_.next_deadline();
-  if (due <= scheduler_.now()) {
-    journal_.tick();
-    due = journal_.next_deadline();
-  }
   if (!blocked_.empty() && journal_.failed() == nullptr && journal_.accepting()) run_soon();
-  if (due.value == UINT64_MAX) {
-    scheduler_.disarm(*this);
-  } else if (due != tick_at_ || !armed()) {
-    scheduler_.arm(*this, due);
-  }
-  tick_at_ = due;
 }
 
 }  // namespace hf::volume

@@ -13,7 +13,7 @@
 #include <deque>
 
 #include "journal/journal.h"
-#include "sys/scheduler.h"
+#include "sys/turn_driver.h"
 #include "volume/volume.h"
 
 namespace hf::volume {
@@ -32,7 +32,7 @@ class HeldBytes {
   ~HeldBytes() = default;
 };
 
-class JournalFront final : private sys::Timer, private sys::Task {
+class JournalFront final : private sys::Task {
  public:
   JournalFront(journal::Journal& journal, sys::Scheduler& scheduler);
   ~JournalFront();
@@ -69,8 +69,8 @@ class JournalFront final : private sys::Timer, private sys::Task {
     Request* request;
   };
 
-  // The journal's own reads, writes and syncs complete without passing here; what they make due is
-  // seen before the loop waits.
+  // The journal's own reads, writes and syncs complete without passing here; that it takes
+  // something again is seen before the loop waits.
   class Turn final : public sys::Task {
    public:
     explicit Turn(JournalFront& front) : front_(front) {}
@@ -80,7 +80,6 @@ class JournalFront final : private sys::Timer, private sys::Task {
     JournalFront& front_;
   };
 
-  void on_timer() override {}  // it only ends the loop's wait: on_turn() follows
   void on_turn();
   void run() override;  // sys::Task: lets blocked requests on
   bool start(VolumeId volume, Request& request);
@@ -97,8 +96,8 @@ class JournalFront final : private sys::Timer, private sys::Task {
   std::deque<Pending> pool_;  // grows to the most ever in flight, then is used again
   Pending* free_ = nullptr;
   size_t in_journal_ = 0;
-  Turn turn_{*this};
-  Micros tick_at_{UINT64_MAX};
+  sys::TurnDriver<journal::Journal> driver_;
+  Turn turn_{*this};  // after the driver's
 };
 
 // A disk: a volume of the journal.

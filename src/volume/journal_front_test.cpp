@@ -100,6 +100,14 @@ class FailingStorage final : public Storage {
     failed.push_back(&done);
   }
   void sync(FileId file, Completion& done) override { under_.sync(file, done); }
+  FileId create(std::string_view name, Completion& done) override {
+    return under_.create(name, done);
+  }
+  void unlink(std::string_view name, Completion& done) override { under_.unlink(name, done); }
+  void move(std::string_view from, std::string_view to, Completion& done) override {
+    under_.move(from, to, done);
+  }
+  void sync_names(Completion& done) override { under_.sync_names(done); }
   void drain() {
     under_.drain();
     for (Completion* done : std::exchange(failed, {})) {

@@ -11,15 +11,15 @@ class ManualScheduler final : public sys::Scheduler {
   Micros now() override { return now_; }
   void defer(sys::Task& task) override { tasks_.push(task); }
   void cancel(sys::Task& task) override { tasks_.remove(task); }
-  void each_turn(sys::Task* task) override { each_turn_ = task; }
+  void each_turn(sys::Task& task) override { turns_.push_back(&task); }
+  void end_turns(sys::Task& task) override { std::erase(turns_, &task); }
   void arm(sys::Timer& timer, Micros at) override { timers_.arm(timer, at); }
   void disarm(sys::Timer& timer) override { timers_.disarm(timer); }
 
   // Everything that is due, and what that defers in turn.
   void run_all() {
     run_due();
-    if (each_turn_ == nullptr) return;
-    each_turn_->run();
+    for (size_t i = 0; i < turns_.size(); ++i) turns_[i]->run();
     run_due();
   }
   void advance(uint64_t microseconds) {
@@ -42,7 +42,7 @@ class ManualScheduler final : public sys::Scheduler {
 
   Micros now_{1'000'000};
   sys::TaskQueue tasks_;
-  sys::Task* each_turn_ = nullptr;
+  std::vector<sys::Task*> turns_;
   sys::TimerHeap timers_;
 };
 
