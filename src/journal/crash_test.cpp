@@ -38,6 +38,7 @@ TEST_P(Crash, at_any_call_keeps_what_was_acknowledged) {
   for (uint64_t seed = 0; seed < 80; ++seed) {
     TestSite site(seed);
     sim::SimRng chance(seed + 77);
+    site.log_options.prepare_next = seed % 2 == 0;
     auto journal = *site.create();
     std::array<uint64_t, 8> safe{};
     std::array<std::vector<uint64_t>, 8> maybe;

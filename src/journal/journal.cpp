@@ -84,7 +84,7 @@ void Journal::Impl::index_record(const RecordHeader& header, uint64_t offset) {
 
 Result<Sequence> Journal::write(VolumeId volume, uint64_t offset, ByteSpan data, Completion* done,
                                 WriteOptions how) {
-  HF_ASSERT(!data.empty() && data.size() <= ~uint64_t{0} - offset);
+  HF_ASSERT(!data.empty() && offset <= kNumberMax && data.size() <= kNumberMax - offset);
   RecordHeader header = impl_->header_of(RecordKind::kWrite);
   header.volume = volume;
   header.offset = offset;
@@ -94,7 +94,7 @@ Result<Sequence> Journal::write(VolumeId volume, uint64_t offset, ByteSpan data,
 
 Result<Sequence> Journal::zero(VolumeId volume, uint64_t offset, uint64_t length, Completion* done,
                                WriteOptions how) {
-  HF_ASSERT(length > 0 && length <= ~uint64_t{0} - offset);
+  HF_ASSERT(length > 0 && offset <= kNumberMax && length <= kNumberMax - offset);
   RecordHeader header = impl_->header_of(RecordKind::kZero);
   header.volume = volume;
   header.offset = offset;
@@ -119,30 +119,34 @@ void Journal::read(VolumeId volume, uint64_t offset, MutableByteSpan to, Complet
 }
 
 void Journal::read_sealed(const Position& after, size_t max_bytes, SealedRead& done) {
-  impl_->feed->read_sealed(after, max_bytes, done);
+  impl_->published->feed.read_sealed(after, max_bytes, done);
 }
 
-Result<LineMatch> Journal::locate(const LineEnd& peer) { return impl_->feed->locate(peer); }
+Result<LineMatch> Journal::locate(const LineEnd& peer) {
+  return impl_->published->feed.locate(peer);
+}
 
 Result<Bytes> Journal::describe_seed() {
-  impl_->merger->hold_until(Micros(impl_->clock.monotonic().value + kSeedLeaseUs));
-  return impl_->seed->describe();
+  Bytes description = TRY(impl_->published->seed.describe());
+  impl_->pins.lease(impl_->clock.monotonic(), impl_->published->seed.bytes());
+  return description;
 }
 
 void Journal::read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done) {
-  impl_->merger->hold_until(Micros(impl_->clock.monotonic().value + kSeedLeaseUs));
-  impl_->seed->read(base, offset, length, done);
+  impl_->pins.renew_lease(impl_->clock.monotonic(), length);
+  impl_->published->seed.read(base, offset, length, done);
 }
 
-void Journal::pin(std::optional<Sequence> peer_durable) { impl_->pinned = peer_durable; }
+void Journal::pin(std::optional<Sequence> peer_durable) { impl_->pins.pin(peer_durable); }
+std::optional<PinRelease> Journal::take_pin_release() { return impl_->pins.take_release(); }
 
 void Journal::tick() {
   impl_->log->tick();
-  impl_->merger->tick(impl_->pinned);
+  impl_->merger->tick();
 }
 
 Micros Journal::next_deadline() const {
-  return std::min(impl_->log->next_deadline(), impl_->merger->next_step_at(impl_->pinned));
+  return std::min(impl_->log->next_deadline(), impl_->merger->next_step_at());
 }
 
 void Journal::close(Completion& done) {
@@ -164,7 +168,7 @@ const crypto::PublicKey& Journal::public_key() const { return impl_->sealer->key
 const Error* Journal::failed() const { return impl_->log->failed(); }
 bool Journal::idle() const {
   return impl_->log->idle() && impl_->merger->idle() && impl_->reader->in_flight() == 0 &&
-         !impl_->feed->busy() && !impl_->seed->busy();
+         !impl_->published->busy();
 }
 
 JournalStatus Journal::status() const {
@@ -176,7 +180,8 @@ JournalStatus Journal::status() const {
           .oldest_unsynced_time = log.oldest_unsynced_time(),
           .segments = log.closed().size(),
           .bases = log.manifest().bases.size(),
-          .index_extents = impl_->index.extents()};
+          .index_extents = impl_->index.extents(),
+          .pinned_bytes = impl_->pins.held_bytes(log.closed(), impl_->clock.monotonic())};
 }
 
 }  // namespace hf::journal

@@ -3,7 +3,9 @@
 //
 // Sans-I/O: files, time and entropy come through Storage, Clock and Rng; the simulator supplies its
 // own. One thread owns a Journal and its Storage. create() and open() block; everything else
-// returns at once.
+// returns at once, but for locate() and describe_seed(), which read headers and footers, and the
+// mark of a failed sync (record_log.h). What takes long is cut: a merge seals at most
+// Options::merge_step_bytes between two turns of the event loop.
 //
 // Completions are called from inside a Storage completion or tick(), never from inside the call
 // that took them; they may call back into the Journal. When something waits for a tick only,
@@ -25,7 +27,9 @@
 #include "base/storage.h"
 #include "journal/format/lineage.h"
 #include "journal/format/options.h"
+#include "journal/map/pins.h"
 #include "journal/seal/keys.h"
+#include "journal/ship/sealed_source.h"
 
 namespace hf::journal {
 
@@ -37,28 +41,6 @@ struct WriteOptions {
   RequestPart part = RequestPart::kLast;
 };
 
-// Whole records, as they stand in the file. Valid until the callback returns.
-struct SealedBatch {
-  ByteSpan records;    // empty: nothing durable after the position asked for
-  Position last;       // of the last record in it; the position asked for if empty
-  Sequence durable;    // of the journal, now
-  Micros oldest_time;  // record time of the first one; 0 if empty
-};
-class SealedRead {
- public:
-  virtual void on_sealed(Result<SealedBatch> batch) = 0;
-
- protected:
-  ~SealedRead() = default;
-};
-
-enum class LineMatch : uint8_t {
-  kOnLine,      // the position is ours, with this chain value
-  kAhead,       // of our last incarnation, but past our end: the peer has more than we do
-  kForked,      // it is not on our lineage, or the chain value differs
-  kMergedAway,  // on the lineage, but the records after it are merged: the tail can't serve it
-};
-
 struct JournalStatus {
   Sequence accepted;  // the last number given out
   Sequence appended;
@@ -68,9 +50,10 @@ struct JournalStatus {
   size_t segments = 0;          // closed ones
   size_t bases = 0;
   uint64_t index_extents = 0;
+  uint64_t pinned_bytes = 0;  // that merging holds back for a peer
 };
 
-class Journal {
+class Journal final : public SealedSource {
  public:
   // An empty directory only (kExists). Durable when it returns, first incarnation record included.
   static Result<std::unique_ptr<Journal>> create(Storage&, Clock&, Rng&, JournalKeys,
@@ -111,22 +94,19 @@ class Journal {
   // given.
   void read(VolumeId, uint64_t offset, MutableByteSpan to, Completion& done);
 
-  // ---- The feed: durable records after `after`, for a peer. One at a time (asserted). ----
-  // At most max_bytes (at least kRecordSizeMax), whole records, not past the end of a segment.
-  //   kConflict: `after` is not on this lineage.  kNotFound: merged away.
-  void read_sealed(const Position& after, size_t max_bytes, SealedRead& done);
-  // Compares with our chain. Blocking (a few headers are read): for reconnects, not the data path.
-  Result<LineMatch> locate(const LineEnd& peer);
-  // For a replica that lacks records that are merged away: where the segments begin and the base
-  // files that hold what is before (seed.h, encode_seed). Blocking (footers are read). kNotFound:
-  // nothing is merged here.
-  Result<Bytes> describe_seed();
-  // `length` bytes (up to kSeedReadMax) of a base file of that description, as a batch's records.
-  // One at a time (asserted). kNotFound: the file is merged away; describe again. Each of these two
-  // calls keeps files and tail as they are for kSeedLeaseUs: an asker that is gone holds nothing.
-  void read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done);
+  // ---- For a peer (SealedSource). What it may still ask for is kept from merging, within bounds
+  // ---- (map/pins.h, Options::pin_bytes_max).
+  void read_sealed(const Position& after, size_t max_bytes, SealedRead& done) override;
+  Result<LineMatch> locate(const LineEnd& peer) override;
+  // A description, and then reading what it names, keeps files and tail as they are for some time
+  // (Pins::kLeaseUs): an asker that is gone holds nothing.
+  Result<Bytes> describe_seed() override;
+  void read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done) override;
   // Segments with records after this position are not merged; empty: no peer, nothing pinned.
   void pin(std::optional<Sequence> peer_durable);
+  // Once after the pin, or a seed's lease, held more than Options::pin_bytes_max and was let go:
+  // the peer will need a seed. To be looked at once a turn.
+  std::optional<PinRelease> take_pin_release();
 
   // ---- Time. ----
   void tick();
@@ -138,7 +118,7 @@ class Journal {
 
   // ---- State. ----
   LineEnd end() const;  // of what is appended
-  LineEnd durable_end() const;
+  LineEnd durable_end() const override;
   const Lineage& lineage() const;
   Epoch epoch() const;
   const crypto::PublicKey& public_key() const;

@@ -4,8 +4,7 @@
 #include "journal/journal.h"
 #include "journal/map/merge.h"
 #include "journal/map/reader.h"
-#include "journal/ship/feed.h"
-#include "journal/ship/seed.h"
+#include "journal/ship/published.h"
 
 namespace hf::journal {
 
@@ -36,7 +35,11 @@ class KeyedRecovery final : public RecoveryVisitor {
 
 struct Journal::Impl {
   Impl(Storage& storage_in, Clock& clock_in, Rng& rng_in, const Options& options_in)
-      : storage(storage_in), clock(clock_in), rng(rng_in), options(options_in) {}
+      : storage(storage_in),
+        clock(clock_in),
+        rng(rng_in),
+        options(options_in),
+        pins(options_in.pin_bytes_max, options_in.merge_keep_segments) {}
 
   // The parts that need a recovered state; called once.
   void start(Recovered recovered, const std::vector<KeyedRecovery::BaseKey>& base_keys);
@@ -56,10 +59,9 @@ struct Journal::Impl {
   std::unique_ptr<Sealer> sealer;
   std::unique_ptr<RecordLog> log;
   std::unique_ptr<Reader> reader;
-  std::unique_ptr<Feed> feed;
-  std::unique_ptr<SeedSource> seed;
+  std::unique_ptr<Published> published;
+  Pins pins;
   std::unique_ptr<Merger> merger;
-  std::optional<Sequence> pinned;
   bool closing = false;
 };
 

@@ -3,38 +3,23 @@
 
 #include "journal/format/wire.h"
 #include "journal/journal_impl.h"
+#include "journal/map/base_file.h"
 
 namespace hf::journal {
 
 Status KeyedRecovery::on_base(const BaseEntry& base, FileId file) {
-  const uint64_t size = TRY(storage_.size(file));
-  const uint64_t limit = size / kExtentEntrySize;
-  if (base.table_entries > limit || base.table_offset > size ||
-      base.table_offset + base.table_entries * kExtentEntrySize + kBaseFooterSize > size) {
-    return corrupt("the file is cut short");
-  }
-  std::array<std::byte, kBaseHeaderSize> head;
-  TRY(storage_.read_now(file, 0, head));
-  Bytes table(static_cast<size_t>(base.table_entries) * kExtentEntrySize);
-  TRY(storage_.read_now(file, base.table_offset, table));
-  std::array<std::byte, kBaseFooterSize> foot;
-  TRY(storage_.read_now(file, base.table_offset + table.size(), foot));
-  if (crypto::sha256(foot) != base.footer_digest)
-    return corrupt("base footer differs from MANIFEST");
-  const BaseFooter footer = TRY(decode_base_footer(foot, sealer_.keys().public_key()));
-  if (TRY(decode_base_header(head)) != footer.header) return corrupt("base header differs");
-  if (footer.table_offset != base.table_offset || footer.table_entries != base.table_entries ||
-      footer.table_digest != crypto::sha256(table)) {
-    return corrupt("base table differs from its footer");
-  }
-  if (footer.since != through_.value_or(Horizon{}).end) {
-    return corrupt("base file does not begin where the one before it ends");
-  }
+  const auto [footer, table] = TRY(read_base_file(storage_, file, base, sealer_.keys().public_key(),
+                                                  through_.value_or(Horizon{}).end));
   for (size_t at = 0; at < table.size(); at += kExtentEntrySize) {
     const ExtentEntry entry = TRY(decode_extent(ByteSpan(table).subspan(at, kExtentEntrySize)));
     if (entry.kind == RecordKind::kZero) {
       index_.erase(entry.volume, entry.offset, entry.length);
       continue;
+    }
+    // The table is signed, but by whoever had the key: nothing in it may lead out of the file.
+    const uint64_t room = base.table_offset - kBaseHeaderSize;
+    if (entry.position > room || sealed_size(entry.length) > room - entry.position) {
+      return corrupt("base table leads out of the file");
     }
     index_.insert(entry.volume, entry.offset, entry.length,
                   {.start = entry.offset,
@@ -85,8 +70,7 @@ void Journal::Impl::start(Recovered recovered,
   }
   log = std::make_unique<RecordLog>(storage, clock, options.log, std::move(recovered));
   reader = std::make_unique<Reader>(storage, *log, files, index, *sealer);
-  feed = std::make_unique<Feed>(storage, *log);
-  seed = std::make_unique<SeedSource>(storage, *log, files);
+  published = std::make_unique<Published>(storage, *log, files);
   merger = std::make_unique<Merger>(Merger::Parts{.storage = storage,
                                                   .clock = clock,
                                                   .rng = rng,
@@ -94,6 +78,7 @@ void Journal::Impl::start(Recovered recovered,
                                                   .reader = *reader,
                                                   .index = index,
                                                   .files = files,
+                                                  .pins = pins,
                                                   .keys = sealer->keys()},
                                     options);
   for (const auto& base : base_keys)
@@ -206,7 +191,7 @@ Result<std::unique_ptr<Journal>> Journal::open(Storage& storage, Clock& clock, R
     return std::move(may).error();
   }
   impl->start(std::move(recovered), visitor.base_keys());
-  if (options.known_durable) TRY(check_fresh(*impl->feed, *options.known_durable));
+  if (options.known_durable) TRY(check_fresh(impl->published->feed, *options.known_durable));
   TRY_CONTEXT(impl->log->make_inherited_durable(), "make the inherited journal durable");
   TRY_CONTEXT(impl->begin_incarnation(), "open an incarnation");
   return std::unique_ptr<Journal>(new Journal(std::move(impl)));

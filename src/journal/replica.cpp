@@ -1,7 +1,7 @@
 #include "journal/replica.h"
 
 #include "journal/format/wire.h"
-#include "journal/ship/feed.h"
+#include "journal/keyless.h"
 #include "journal/ship/seed_staging.h"
 
 namespace hf::journal {
@@ -10,21 +10,26 @@ struct ReplicaJournal::Impl {
   Impl(Storage& storage_in, Clock& clock, const ReplicaOptions& options_in, Recovered recovered)
       : storage(storage_in),
         options(options_in),
+        files(files_of(recovered)),
         log(storage_in, clock, options_in.log, std::move(recovered)),
-        feed(storage_in, log) {}
+        published(storage_in, log, files) {}
 
+  bool lineage_full() const { return log.line().lineage().size() >= kLineageMax; }
   // Everything that can be known of this record without the key.
   Status check(const ScannedRecord& record) const {
     TRY(log.line().check(record.header, record.payload, options.log.faults));
+    if (record.header.kind == RecordKind::kIncarnation && lineage_full()) {
+      return corrupt("more incarnations than a replica keeps");
+    }
     if (record.header.kind != RecordKind::kClose || options.log.faults.close_not_checked) return {};
-    return check_close(record, log.summary(), log.line().end(), log.previous_close(),
-                       options.public_key);
+    return check_close(record, log.summary(), log.line(), log.previous_close(), options.public_key);
   }
 
   Storage& storage;
   const ReplicaOptions options;
+  OpenFiles files;
   RecordLog log;
-  Feed feed;
+  Published published;
   std::optional<SeedStaging> staging;
   bool replaced = false;
 };
@@ -52,8 +57,7 @@ Result<std::unique_ptr<ReplicaJournal>> ReplicaJournal::create(Storage& storage,
 Result<std::unique_ptr<ReplicaJournal>> ReplicaJournal::open(Storage& storage, Clock& clock,
                                                              const ReplicaOptions& options) {
   Recovered recovered =
-      TRY_CONTEXT(recover(storage, options.vm, options.public_key, options.log, nullptr),
-                  "open the replica's journal");
+      TRY_CONTEXT(recover_keyless(storage, options), "open the replica's journal");
   auto impl = std::make_unique<Impl>(storage, clock, options, std::move(recovered));
   TRY_CONTEXT(impl->log.make_inherited_durable(), "make the replica's journal durable");
   TRY_CONTEXT(impl->log.finish_opening(), "open the replica's journal");
@@ -130,10 +134,16 @@ Status ReplicaJournal::finish_seed() {
 }
 
 void ReplicaJournal::read_sealed(const Position& after, size_t max_bytes, SealedRead& done) {
-  impl_->feed.read_sealed(after, max_bytes, done);
+  impl_->published.feed.read_sealed(after, max_bytes, done);
 }
 
-Result<LineMatch> ReplicaJournal::locate(const LineEnd& peer) { return impl_->feed.locate(peer); }
+Result<LineMatch> ReplicaJournal::locate(const LineEnd& peer) {
+  return impl_->published.feed.locate(peer);
+}
+Result<Bytes> ReplicaJournal::describe_seed() { return impl_->published.seed.describe(); }
+void ReplicaJournal::read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done) {
+  impl_->published.seed.read(base, offset, length, done);
+}
 
 void ReplicaJournal::tick() { impl_->log.tick(); }
 Micros ReplicaJournal::next_deadline() const { return impl_->log.next_deadline(); }
@@ -144,6 +154,6 @@ const Lineage& ReplicaJournal::lineage() const { return impl_->log.line().lineag
 Epoch ReplicaJournal::epoch() const { return impl_->log.line().epoch(); }
 Micros ReplicaJournal::durable_time() const { return impl_->log.durable().time; }
 const Error* ReplicaJournal::failed() const { return impl_->log.failed(); }
-bool ReplicaJournal::idle() const { return impl_->log.idle() && !impl_->feed.busy(); }
+bool ReplicaJournal::idle() const { return impl_->log.idle() && !impl_->published.busy(); }
 
 }  // namespace hf::journal

@@ -5,7 +5,7 @@
 // the close before and the signature by the pinned key) and appends the same bytes. At failover
 // Journal::open with the key opens the same directory.
 //
-// Completions, failure and threads: as Journal.
+// Completions, failure and threads: as Journal. create(), open() and the calls for seeding block.
 #pragma once
 
 #include <memory>
@@ -14,16 +14,16 @@
 #include "base/storage.h"
 #include "journal/format/lineage.h"
 #include "journal/format/options.h"
-#include "journal/journal.h"
+#include "journal/ship/sealed_source.h"
 #include "journal/ship/seed.h"
 
 namespace hf::journal {
 
-class ReplicaJournal {
+class ReplicaJournal final : public SealedSource {
  public:
   static Result<std::unique_ptr<ReplicaJournal>> create(Storage&, Clock&, const ReplicaOptions&);
-  // Recovers as Journal::open does, without tags. kCorrupt, kNotFound, kConflict (another public
-  // key).
+  // Recovers as Journal::open does, without tags. kCorrupt, kNotFound, kConflict (another VM's),
+  // kWrongKey (another public key).
   static Result<std::unique_ptr<ReplicaJournal>> open(Storage&, Clock&, const ReplicaOptions&);
 
   ~ReplicaJournal();
@@ -55,15 +55,17 @@ class ReplicaJournal {
   Status finish_seed();
   bool replaced() const;
 
-  // Durable records, for a further site, a check or a test. As Journal::read_sealed.
-  void read_sealed(const Position& after, size_t max_bytes, SealedRead& done);
-  Result<LineMatch> locate(const LineEnd& peer);
+  // For a further site, a check or a test.
+  void read_sealed(const Position& after, size_t max_bytes, SealedRead& done) override;
+  Result<LineMatch> locate(const LineEnd& peer) override;
+  Result<Bytes> describe_seed() override;
+  void read_seed(uint64_t base, uint64_t offset, size_t length, SealedRead& done) override;
 
   void tick();
   Micros next_deadline() const;
 
   LineEnd end() const;  // of what was taken
-  LineEnd durable_end() const;
+  LineEnd durable_end() const override;
   const Lineage& lineage() const;
   Epoch epoch() const;          // of the last incarnation; 0 before the first record
   Micros durable_time() const;  // record time of the last durable record

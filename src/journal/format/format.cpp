@@ -21,8 +21,9 @@ bool known_kind(uint8_t kind) {
 
 // What a kind's lengths may be; `nullptr` if they are right.
 const char* check_lengths(const RecordHeader& header) {
-  const uint64_t limit = ~uint64_t{0};
-  if (header.length > limit - header.offset) return "record extent passes the end of any volume";
+  if (header.offset > kNumberMax || header.length > kNumberMax - header.offset) {
+    return "record extent passes the end of any volume";
+  }
   switch (header.kind) {
     case RecordKind::kWrite:
     case RecordKind::kMarker:
@@ -103,6 +104,7 @@ void encode_aad(const RecordHeader& header, RecordHeaderBytes to) {
 
 void encode_header(const RecordHeader& header, RecordHeaderBytes to) {
   HF_ASSERT(check_lengths(header) == nullptr);
+  HF_ASSERT(header.sequence.value <= kNumberMax && header.time.value <= kNumberMax);
   HF_ASSERT((header.flags & ~kFlagsKnown) == 0);
   encode_aad(header, to);
   FieldWriter out(to.subspan<kRecordAadSize>());
@@ -127,7 +129,7 @@ Result<RecordHeader> decode_header(ByteSpan from) {
   if (!known_kind(kind)) return corrupt("record kind is unknown");
   header.kind = static_cast<RecordKind>(kind);
   header.flags = in.number<uint8_t>();
-  header.sequence = Sequence(in.number<uint64_t>());
+  header.sequence = in.counted<Sequence>();
   header.vm = in.id<VmId>();
   header.incarnation = in.id<IncarnationId>();
   header.volume = VolumeId(in.number<uint32_t>());
@@ -136,12 +138,13 @@ Result<RecordHeader> decode_header(ByteSpan from) {
   header.length = in.number<uint64_t>();
   header.payload_length = in.number<uint32_t>();
   if (!in.zeroes(4)) return corrupt("record is compressed or its reserved bytes are set");
-  header.time = Micros(in.number<uint64_t>());
+  header.time = in.counted<Micros>();
   if (!in.zeroes_to(kRecordAadSize)) return corrupt("record's reserved bytes are set");
   header.payload_digest = in.id<Digest>();
   header.prev_chain = in.id<Digest>();
   in.number<uint32_t>();
   if (!in.zeroes_to(kRecordHeaderSize)) return corrupt("record's reserved bytes are set");
+  if (!in.in_range()) return corrupt(std::string("record header: ") + kOutOfRange);
   if ((header.flags & ~kFlagsKnown) != 0) return corrupt("record has unknown flags");
   if (const char* wrong = check_lengths(header)) return corrupt(wrong);
   return header;
@@ -177,12 +180,13 @@ Result<IncarnationBody> decode_incarnation(ByteSpan from) {
   }
   IncarnationBody body;
   body.salt = in.id<IncarnationId>();
-  body.epoch = Epoch(in.number<uint64_t>());
+  body.epoch = in.counted<Epoch>();
   body.site = in.id<SiteId>();
   body.parent.incarnation = in.id<IncarnationId>();
-  body.parent.sequence = Sequence(in.number<uint64_t>());
+  body.parent.sequence = in.counted<Sequence>();
   body.parent_chain = in.id<Digest>();
   if (!in.zeroes_to(kIncarnationBodySize)) return corrupt("incarnation's reserved bytes are set");
+  if (!in.in_range()) return corrupt(std::string("incarnation: ") + kOutOfRange);
   if (body.salt.is_zero()) return corrupt("incarnation's salt is zero");
   return body;
 }
@@ -212,15 +216,16 @@ Result<CloseBody> decode_close(ByteSpan from) {
     return corrupt("not a close record of this version");
   }
   CloseBody body;
-  body.epoch = Epoch(in.number<uint64_t>());
-  body.record_count = in.number<uint64_t>();
-  body.first_sequence = Sequence(in.number<uint64_t>());
-  body.last_sequence = Sequence(in.number<uint64_t>());
-  body.table_entries = in.number<uint64_t>();
+  body.epoch = in.counted<Epoch>();
+  body.record_count = in.counted();
+  body.first_sequence = in.counted<Sequence>();
+  body.last_sequence = in.counted<Sequence>();
+  body.table_entries = in.counted();
   body.merkle_root = in.id<Digest>();
   body.table_digest = in.id<Digest>();
   body.previous_close = in.id<Digest>();
   body.chain = in.id<Digest>();
+  if (!in.in_range()) return corrupt(std::string("close: ") + kOutOfRange);
   return body;
 }
 
@@ -264,11 +269,12 @@ Result<ExtentEntry> decode_extent(ByteSpan from) {
   }
   entry.kind = static_cast<RecordKind>(kind);
   if (!in.zeroes(3)) return corrupt("extent table's reserved bytes are set");
-  entry.offset = in.number<uint64_t>();
-  entry.length = in.number<uint64_t>();
-  entry.sequence = Sequence(in.number<uint64_t>());
-  entry.position = in.number<uint64_t>();
-  if (entry.length == 0 || entry.length > ~uint64_t{0} - entry.offset) {
+  entry.offset = in.counted();
+  entry.length = in.counted();
+  entry.sequence = in.counted<Sequence>();
+  entry.position = in.counted();
+  if (!in.in_range()) return corrupt(std::string("extent table: ") + kOutOfRange);
+  if (entry.length == 0 || entry.length > kNumberMax - entry.offset) {
     return corrupt("extent table's extent is impossible");
   }
   if (entry.kind == RecordKind::kWrite && entry.length > kRecordDataMax) {
@@ -308,9 +314,9 @@ Result<SegmentHeader> decode_segment_header(ByteSpan from) {
   }
   SegmentHeader header;
   bool zero = in.zeroes(2);
-  header.number = in.number<uint64_t>();
+  header.number = in.counted();
   header.vm = in.id<VmId>();
-  header.first_sequence = Sequence(in.number<uint64_t>());
+  header.first_sequence = in.counted<Sequence>();
   zero = in.zeroes(8) && zero;
   header.prev_chain = in.id<Digest>();
   header.previous_close = in.id<Digest>();
@@ -318,6 +324,7 @@ Result<SegmentHeader> decode_segment_header(ByteSpan from) {
   if (!in.zeroes_to(kSegmentHeaderSize) || !zero) {
     return corrupt("segment header's reserved bytes are set");
   }
+  if (!in.in_range()) return corrupt(std::string("segment header: ") + kOutOfRange);
   return header;
 }
 
@@ -344,12 +351,14 @@ Result<SegmentFooter> decode_footer(ByteSpan from) {
   }
   SegmentFooter footer;
   const bool zero = in.zeroes(2);
-  footer.close_offset = in.number<uint64_t>();
-  footer.table_offset = in.number<uint64_t>();
-  footer.table_entries = in.number<uint64_t>();
+  footer.close_offset = in.counted();
+  footer.table_offset = in.counted();
+  footer.table_entries = in.counted();
   footer.close_digest = in.id<Digest>();
   in.number<uint32_t>();
-  if (!in.zeroes_to(kSegmentFooterSize) || !zero) return corrupt("segment footer differs");
+  if (!in.zeroes_to(kSegmentFooterSize) || !zero || !in.in_range()) {
+    return corrupt("segment footer differs");
+  }
   return footer;
 }
 

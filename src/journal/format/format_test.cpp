@@ -83,9 +83,12 @@ TEST(RecordFormat, refuses_lengths_no_writer_gives_even_with_a_right_checksum) {
   EXPECT_TRUE(refused(88, UINT32_MAX, 4));  // payload length
   EXPECT_TRUE(refused(6, 0, 1));            // kind
   EXPECT_TRUE(refused(6, 99, 1));
-  EXPECT_TRUE(refused(92, 1, 1));      // compression
-  EXPECT_TRUE(refused(4, 2, 2));       // version
-  EXPECT_FALSE(refused(8, 12345, 8));  // any sequence is possible
+  EXPECT_TRUE(refused(92, 1, 1));              // compression
+  EXPECT_TRUE(refused(4, 2, 2));               // version
+  EXPECT_TRUE(refused(8, kNumberMax + 1, 8));  // sequence
+  EXPECT_TRUE(refused(8, UINT64_MAX, 8));
+  EXPECT_TRUE(refused(96, kNumberMax + 1, 8));  // time
+  EXPECT_FALSE(refused(8, kNumberMax, 8));      // any other sequence is possible
 }
 
 // The bytes of format version 1. If this fails the format has changed: that needs a new version.
@@ -144,6 +147,34 @@ TEST(MerkleTree, has_the_shape_of_rfc_6962) {
   EXPECT_EQ(tree.root(), crypto::sha256({}));
 }
 
+TEST(ManifestFormat, takes_no_lineage_whose_incarnations_do_not_follow_each_other) {
+  const auto taken = [](auto change) {
+    Lineage lineage(2);
+    lineage[0] = {.body = {.salt = id_of<IncarnationId>(1), .epoch = Epoch(3)},
+                  .first = Sequence(1),
+                  .time = Micros(10)};
+    lineage[1] = {
+        .body = {.salt = id_of<IncarnationId>(2),
+                 .epoch = Epoch(3),
+                 .parent = {.incarnation = id_of<IncarnationId>(1), .sequence = Sequence(8)}},
+        .first = Sequence(9),
+        .time = Micros(20)};
+    change(lineage);
+    return decode_lineage(encode_lineage(lineage, Sequence(UINT64_MAX))).ok();
+  };
+  EXPECT_TRUE(taken([](Lineage&) {}));
+  EXPECT_FALSE(taken([](Lineage& l) { l[1].first = Sequence(10); }));
+  EXPECT_FALSE(taken([](Lineage& l) { l[1].body.parent.incarnation = id_of<IncarnationId>(7); }));
+  EXPECT_FALSE(taken([](Lineage& l) { l[1].body.epoch = Epoch(2); }));
+  EXPECT_FALSE(taken([](Lineage& l) { l[1].time = Micros(9); }));
+  EXPECT_FALSE(taken([](Lineage& l) { l[0].body.parent.incarnation = id_of<IncarnationId>(7); }));
+  EXPECT_FALSE(taken([](Lineage& l) { l.erase(l.begin()); }));
+  EXPECT_FALSE(taken([](Lineage& l) {
+    l[1].first = Sequence(0);
+    l[1].body.parent.sequence = Sequence(UINT64_MAX);
+  }));
+}
+
 TEST(ManifestFormat, gives_back_every_field_and_refuses_every_flipped_byte) {
   Manifest manifest{.generation = 9, .vm = id_of<VmId>(1), .next_file_number = 12};
   manifest.public_key.fill(std::byte{7});
@@ -157,6 +188,10 @@ TEST(ManifestFormat, gives_back_every_field_and_refuses_every_flipped_byte) {
         .body = {.salt = id_of<IncarnationId>(static_cast<uint8_t>(10 + n)), .epoch = Epoch(n)},
         .first = Sequence(1 + n * 100),
         .time = Micros(n)};
+    if (n > 0) {
+      entry.body.parent = {.incarnation = manifest.lineage.back().body.salt,
+                           .sequence = Sequence(n * 100)};
+    }
     manifest.lineage.push_back(entry);
   }
   manifest.segments.push_back({.number = 3,

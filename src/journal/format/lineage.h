@@ -18,6 +18,9 @@ struct LineageEntry {
   bool operator==(const LineageEntry&) const = default;
 };
 
+// A replica takes no more of them: each is kept in memory and in MANIFEST.
+inline constexpr size_t kLineageMax = 1u << 18;
+
 using Lineage = std::vector<LineageEntry>;
 
 // The end of a line: its last record and the chain value after it. Zeroes: an empty journal.

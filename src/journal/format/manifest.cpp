@@ -59,6 +59,26 @@ SegmentEntry get_segment(FieldReader& in) {
   return entry;
 }
 
+// What Line::check() asks of an incarnation record, as far as the lineage shows it.
+Status check_follows(const Lineage& lineage, const LineageEntry& entry) {
+  if (entry.first != entry.body.parent.sequence.next()) {
+    return corrupt("the lineage: an incarnation does not begin after its parent");
+  }
+  if (lineage.empty()) {
+    const bool first = entry.body.parent == Position{} && entry.body.parent_chain.is_zero();
+    return first ? Status() : corrupt("the lineage does not begin with the VM's first incarnation");
+  }
+  const LineageEntry& before = lineage.back();
+  if (entry.first <= before.first) return corrupt("the lineage is out of order");
+  if (entry.body.parent.incarnation != before.body.salt) {
+    return corrupt("the lineage: an incarnation has another parent than the one before it");
+  }
+  if (entry.body.epoch < before.body.epoch || entry.time < before.time) {
+    return corrupt("the lineage: epoch or time goes back");
+  }
+  return {};
+}
+
 }  // namespace
 
 Bytes encode_lineage(const Lineage& lineage, Sequence last) {
@@ -85,11 +105,10 @@ Result<Lineage> decode_lineage(ByteSpan from) {
   for (size_t i = 0; i < from.size() / kLineageEntrySize; ++i) {
     LineageEntry entry;
     entry.body = TRY(decode_incarnation(in.bytes(kIncarnationBodySize)));
-    entry.first = Sequence(in.number<uint64_t>());
-    entry.time = Micros(in.number<uint64_t>());
-    if (!lineage.empty() && entry.first <= lineage.back().first) {
-      return corrupt("the lineage is out of order");
-    }
+    entry.first = in.counted<Sequence>();
+    entry.time = in.counted<Micros>();
+    if (!in.in_range()) return corrupt(std::string("the lineage: ") + kOutOfRange);
+    TRY(check_follows(lineage, entry));
     lineage.push_back(entry);
   }
   return lineage;
@@ -117,7 +136,7 @@ Bytes encode_manifest(const Manifest& manifest) {
   out.number(static_cast<uint32_t>(manifest.segments.size()));
   out.number(static_cast<uint32_t>(manifest.bases.size()));
   out.zeroes_to(kFixedSize);
-  out.bytes(encode_lineage(manifest.lineage, Sequence(UINT64_MAX)));
+  out.bytes(encode_lineage(manifest.lineage, Sequence(kNumberMax)));
   for (const SegmentEntry& entry : manifest.segments) put_segment(out, entry);
   for (const BaseEntry& entry : manifest.bases) {
     out.number(entry.number);

@@ -47,6 +47,9 @@ struct Options {
   size_t merge_batch_segments = 4;     // how many are merged at once
   size_t merge_step_bytes = 1u << 20;  // data moved in one step; a run is at most so long
   size_t merge_bases_max = 8;          // so many base files are merged into one
+  // What a peer's pin or a seed's reader may keep from being merged, in bytes of segments; then it
+  // is let go (Journal::take_pin_release), and the peer needs a seed.
+  uint64_t pin_bytes_max = 8ull << 30;
 };
 
 struct ReplicaOptions {

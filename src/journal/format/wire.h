@@ -49,6 +49,14 @@ class FieldReader {
     at_ += sizeof(T);
     return value;
   }
+  // A number that is counted on from: in_range() is false from the first above kNumberMax on.
+  template <typename Number = uint64_t>
+  Number counted() {
+    const auto value = number<uint64_t>();
+    if (value > kNumberMax) in_range_ = false;
+    return Number(value);
+  }
+  bool in_range() const { return in_range_; }
   template <typename Id>
   Id id() {
     Id value;
@@ -75,10 +83,13 @@ class FieldReader {
  private:
   ByteSpan from_;
   size_t at_ = 0;
+  bool in_range_ = true;
 };
 
 bool all_zero(ByteSpan bytes);
 inline bool FieldReader::zeroes(size_t count) { return all_zero(bytes(count)); }
+
+inline constexpr const char* kOutOfRange = "a number in it is above the limit";
 
 inline Error corrupt(std::string cause) {
   return Error{.code = ErrorCode::kCorrupt, .cause = std::move(cause)};

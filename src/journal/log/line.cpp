@@ -73,12 +73,12 @@ Status Line::check_incarnation(const RecordHeader& header, ByteSpan payload,
     return corrupt("incarnation record names another parent");
   }
   // Recovery may know the lineage ahead of the records it reads: they must agree.
-  const LineageEntry* before = nullptr;
-  for (const LineageEntry& entry : lineage_) {
-    if (entry.first == header.sequence && entry.body != body) {
+  const LineageEntry* before = incarnation_at(lineage_, header.sequence);
+  if (before != nullptr && before->first == header.sequence) {
+    if (before->body != body) {
       return corrupt("incarnation record differs from the lineage in the manifest");
     }
-    if (entry.first < header.sequence) before = &entry;
+    before = before == lineage_.data() ? nullptr : before - 1;
   }
   if (before == nullptr) return {};
   const bool same_site = before->body.site == body.site;
@@ -103,6 +103,11 @@ void Line::advance(const RecordHeader& header, const Digest& header_digest, Byte
   auto body = decode_incarnation(payload);
   HF_ASSERT(body.ok());
   lineage_.push_back({.body = *body, .first = header.sequence, .time = header.time});
+}
+
+Epoch Line::open_epoch() const {
+  const LineageEntry* entry = incarnation_at(lineage_, last());
+  return entry == nullptr ? Epoch{} : entry->body.epoch;
 }
 
 void Line::jump(const LineEnd& end, Micros time) {

@@ -46,7 +46,9 @@ class Line {
   const LineEnd& end() const { return end_; }
   Sequence last() const { return end_.position.sequence; }
   Micros time() const { return time_; }
-  // Of the last incarnation; 0 if there is none yet.
+  // Of the incarnation that wrote the last record; 0 if there is none yet.
+  Epoch open_epoch() const;
+  // Of the last incarnation that is known of; 0 if there is none yet.
   Epoch epoch() const { return lineage_.empty() ? Epoch{} : lineage_.back().body.epoch; }
 
  private:

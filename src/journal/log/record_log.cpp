@@ -24,6 +24,7 @@ RecordLog::RecordLog(Storage& storage, Clock& clock, const LogOptions& options, 
       prepared_(std::move(recovered.prepared)),
       repairs_(std::move(recovered.repairs)),
       inherited_(std::move(recovered.inherited)),
+      manifest_writer_(storage),
       staging_(storage, *this, options.staging_bytes, options.faults.records_swapped) {
   HF_ASSERT(options.segment_bytes >= kSegmentHeaderSize + 2 * kCloseStored);
   HF_ASSERT(options.prepare_step_bytes > 0);
@@ -55,6 +56,13 @@ bool RecordLog::accepting() const {
 Result<MutableByteSpan> RecordLog::reserve(RecordKind kind, size_t stored) {
   HF_ASSERT(stored % kRecordAlignment == 0 && stored <= kRecordSizeMax);
   if (failed_) return *failed_;
+  if (line_.last().value >= kNumberMax) {
+    fail({.code = ErrorCode::kLimit,
+          .cause = "the journal's record numbers are used up",
+          .mend = "no VM gets there by itself: who shipped this journal made the numbers up; run "
+                  "the VM at the site that it came from"});
+    return *failed_;
+  }
   if (!open_) {
     Status begun = begin_segment();
     if (!begun.ok()) {
@@ -81,7 +89,14 @@ void RecordLog::commit(const RecordHeader& header, ByteSpan record) {
     open_->mark(header.sequence, offset);
     summary_.add(header, digest, offset - kSegmentHeaderSize);
   }
-  if (!opening_) staging_.pump();
+  pump();
+}
+
+void RecordLog::pump() {
+  if (opening_ || failed_ || staging_.in_flight() || staging_.empty()) return;
+  const Segment* segment = find_segment(staging_.front_segment());
+  HF_ASSERT(segment != nullptr);
+  if (segment->listed) staging_.pump();
 }
 
 void RecordLog::finish_segment(const RecordHeader& close, ByteSpan record, uint64_t offset) {
@@ -141,7 +156,7 @@ void RecordLog::on_written(StagedWrite& write, Status status) {
     first_times_.push_back({.last = appended_.end.position.sequence, .time = write.first_time});
   }
   if (opening_) return;
-  staging_.pump();
+  pump();
   start_sync();
   // Last: who is told may append, flush or read again.
   while (!acks_.empty() && acks_.front().sequence <= appended_.end.position.sequence) {
@@ -165,7 +180,8 @@ void RecordLog::note_unsynced(const StagedWrite& write) {
 }
 
 bool RecordLog::idle() const {
-  return !staging_.in_flight() && !sync_in_flight_ && !sync_pretended_ && !prepare_in_flight_;
+  return !staging_.in_flight() && !sync_in_flight_ && !sync_pretended_ && !prepare_in_flight_ &&
+         !manifest_writer_.busy() && makings_.empty() && unlinks_in_flight_ == 0;
 }
 
 void RecordLog::fail(Error error) {
@@ -183,6 +199,8 @@ void RecordLog::fail(Error error) {
   for (const PendingAck& ack : durable_acks_) complete_later(*ack.done, *failed_);
   durable_acks_.clear();
   if (quiesce_done_ != nullptr) complete_later(*std::exchange(quiesce_done_, nullptr), *failed_);
+  if (retiring_) complete_later(*retiring_->done, *failed_);
+  retiring_.reset();
 }
 
 }  // namespace hf::journal

@@ -8,11 +8,21 @@
 //
 // Sync: one in flight, of the oldest file with bytes not durable; it counts for the records whose
 // writes had completed when it was issued. Any failed write or sync is final.
+//
+// Files: nothing is written into a segment before a durable MANIFEST lists it, and nothing that one
+// lists is taken away before a later one is durable. The owner need not wait for either: records
+// are staged meanwhile, and the retired file stays. MANIFEST is stored by one store at a time, each
+// of the state when it begins (manifest_writer.h).
+//
+// Blocks, besides opening: creating the empty file that marks a failed sync, before anybody is
+// told.
 #pragma once
 
 #include <deque>
+#include <list>
 
 #include "base/clock.h"
+#include "journal/log/manifest_writer.h"
 #include "journal/log/recovery.h"
 #include "journal/log/staging.h"
 
@@ -41,7 +51,7 @@ class RecordLog final : private StagingOwner {
     return (open_ ? open_end_ : kSegmentHeaderSize) + stored;
   }
   // Space for a record of `stored` bytes, with zeroed padding expected of the caller. May begin a
-  // segment (blocking only if none was prepared). An error fails the log.
+  // segment; if none was prepared, its records wait in memory until it is made and listed.
   Result<MutableByteSpan> reserve(RecordKind kind, size_t stored);
   // The record now stands in the reserved space.
   void commit(const RecordHeader& header, ByteSpan record);
@@ -101,9 +111,11 @@ class RecordLog final : private StagingOwner {
   const StagingQueue& staging() const { return staging_; }
   Manifest& manifest() { return manifest_; }
   const Manifest& manifest() const { return manifest_; }
-  // Swaps the oldest `count` closed segments for what manifest().bases now says, durably; then
-  // recycles their files.
-  Status retire_oldest(size_t count);
+  // Swaps the oldest `count` closed segments for what manifest().bases now says. Once that is
+  // durable, recycles their files and completes. One at a time; a failure fails the log.
+  void retire_oldest(size_t count, Completion& done);
+  // Removes a file that no durable MANIFEST names. Best effort: the next opening does it else.
+  void unlink(const std::string& name);
 
  private:
   struct PendingAck {
@@ -126,7 +138,7 @@ class RecordLog final : private StagingOwner {
     bool finished = false;  // its last byte is written
   };
   // Steps of the next segment's preparation.
-  enum class Prepare : uint8_t { kIdle, kZeroing, kSyncing };
+  enum class Prepare : uint8_t { kIdle, kCreating, kRenaming, kZeroing, kSyncing };
   struct SyncDone final : Completion {
     explicit SyncDone(RecordLog& owner) : log(owner) {}
     void on_complete(Status status) override { log.on_synced(std::move(status)); }
@@ -138,11 +150,38 @@ class RecordLog final : private StagingOwner {
     RecordLog& log;
   };
 
+  struct StoreDone final : Completion {
+    explicit StoreDone(RecordLog& owner) : log(owner) {}
+    void on_complete(Status status) override { log.on_manifest_stored(std::move(status)); }
+    RecordLog& log;
+  };
+  struct UnlinkDone final : Completion {
+    explicit UnlinkDone(RecordLog& owner) : log(owner) {}
+    void on_complete(Status) override { --log.unlinks_in_flight_; }
+    RecordLog& log;
+  };
+  // A segment's file that is being made because none was prepared.
+  struct Making final : Completion {
+    Making(RecordLog& owner, uint64_t number_in) : log(owner), number(number_in) {}
+    void on_complete(Status status) override { log.on_made(*this, std::move(status)); }
+    RecordLog& log;
+    uint64_t number;
+  };
+  struct Retiring {
+    std::vector<Segment> segments;
+    uint64_t generation = 0;  // of the MANIFEST without them
+    Completion* done = nullptr;
+  };
+
   void on_written(StagedWrite& write, Status status) override;
+  void pump();
   void note_unsynced(const StagedWrite& write);
   void finish_segment(const RecordHeader& close, ByteSpan record, uint64_t offset);
   Status begin_segment();
-  Result<Segment> new_segment_file();
+  Status make_segment_now();
+  void make_segment();
+  void on_made(Making& making, Status status);
+  Segment* find_any(uint64_t number);  // also one that is prepared
 
   void start_sync();
   bool sync_wanted() const;
@@ -154,10 +193,15 @@ class RecordLog final : private StagingOwner {
   void deliver_later();
 
   void prepare_step();
-  void reuse_spare();
+  void begin_preparation();
   void on_prepare_step(Status status);
   void abandon_preparation();
   Status store_manifest_now();
+  // Stores MANIFEST as it will be when the store begins; the generation that will then be durable.
+  uint64_t want_manifest();
+  void begin_store();
+  void on_manifest_stored(Status status);
+  void note_listed(const Manifest& stored);
   Manifest current_manifest() const;
   void recycle(Segment segment);
   Status cut_short_segments();
@@ -182,6 +226,15 @@ class RecordLog final : private StagingOwner {
   std::vector<FileId> inherited_;
   std::vector<Segment> spare_;  // recycled files, zero-written once
 
+  ManifestWriter manifest_writer_;
+  Manifest storing_;
+  bool manifest_wanted_ = false;
+  StoreDone store_done_{*this};
+  std::list<Making> makings_;  // few: their records fill the staging buffers
+  std::optional<Retiring> retiring_;
+  size_t unlinks_in_flight_ = 0;
+  UnlinkDone unlink_done_{*this};
+
   StagingQueue staging_;
   Reach appended_;
   Reach durable_;
@@ -193,6 +246,7 @@ class RecordLog final : private StagingOwner {
   bool opening_ = true;
   bool quiescing_ = false;  // for good
   Completion* quiesce_done_ = nullptr;
+  std::optional<uint64_t> quiesce_generation_;  // of the last MANIFEST
 
   Ring<Unsynced> unsynced_{8};
   bool sync_in_flight_ = false;

@@ -5,22 +5,43 @@
 
 namespace hf::journal {
 
-Result<Segment> RecordLog::new_segment_file() {
+// While opening: at once.
+Status RecordLog::make_segment_now() {
   Segment segment{.number = manifest_.next_file_number++, .closed = {}};
   segment.file = TRY_CONTEXT(storage_.open(segment.name(), OpenMode::kCreate), segment.name());
-  return segment;
+  TRY(storage_.truncate(segment.file, options_.segment_bytes));
+  prepared_.push_back(std::move(segment));
+  return store_manifest_now();
+}
+
+// Without zeroes written first: slower to sync, but soon there.
+void RecordLog::make_segment() {
+  Segment segment{
+      .number = manifest_.next_file_number++, .closed = {}, .made = false, .listed = false};
+  Making& making = makings_.emplace_back(*this, segment.number);
+  segment.file = storage_.create(segment.name(), making);
+  prepared_.push_back(std::move(segment));
+}
+
+void RecordLog::on_made(Making& making, Status status) {
+  Segment* segment = find_any(making.number);
+  HF_ASSERT(segment != nullptr && !segment->made);
+  makings_.remove_if([&](const Making& other) { return &other == &making; });
+  if (failed_) return;
+  if (!status.ok()) return fail(std::move(status).error().context("begin a segment"));
+  segment->made = true;
+  want_manifest();
 }
 
 Status RecordLog::begin_segment() {
   HF_ASSERT(!open_.has_value());
   HF_ASSERT(summary_.records() == 0);
   if (prepared_.empty()) {
-    // None ready: one without zeroes written first, slower to sync but there at once. MANIFEST has
-    // to name it before a record in it may count.
-    Segment segment = TRY(new_segment_file());
-    TRY(storage_.truncate(segment.file, options_.segment_bytes));
-    prepared_.push_back(std::move(segment));
-    TRY(store_manifest_now());
+    if (opening_) {
+      TRY(make_segment_now());
+    } else {
+      make_segment();
+    }
   }
   open_ = std::move(prepared_.front());
   prepared_.erase(prepared_.begin());
@@ -47,20 +68,20 @@ Manifest RecordLog::current_manifest() const {
   manifest.lineage.clear();
   Sequence listed = manifest.horizon.end.position.sequence;
   bool all_synced = true;
+  // Up to the first whose file is not there yet: nothing was written into it or into what follows.
+  bool made = true;
+  const auto list = [&](const Segment& segment, const std::optional<ClosedSegment>& closed) {
+    made = made && segment.made;
+    if (made) manifest.segments.push_back({.number = segment.number, .closed = closed});
+  };
   for (const Segment& segment : closed_) {
     HF_ASSERT(segment.closed.has_value());
     all_synced = all_synced && segment.synced;
-    SegmentEntry entry{.number = segment.number, .closed = {}};
-    if (all_synced) {
-      entry.closed = segment.closed;
-      listed = segment.closed->last;
-    }
-    manifest.segments.push_back(entry);
+    list(segment, all_synced ? segment.closed : std::nullopt);
+    if (all_synced) listed = segment.closed->last;
   }
-  if (open_) manifest.segments.push_back({.number = open_->number, .closed = {}});
-  for (const Segment& segment : prepared_) {
-    manifest.segments.push_back({.number = segment.number, .closed = {}});
-  }
+  if (open_) list(*open_, std::nullopt);
+  for (const Segment& segment : prepared_) list(segment, std::nullopt);
   // Only what cannot be lost any more; the scan finds the rest.
   for (const LineageEntry& entry : line_.lineage()) {
     if (entry.first <= listed) manifest.lineage.push_back(entry);
@@ -69,8 +90,46 @@ Manifest RecordLog::current_manifest() const {
 }
 
 Status RecordLog::store_manifest_now() {
+  HF_ASSERT(opening_ && !manifest_writer_.busy());
   ++manifest_.generation;
   return store_manifest(storage_, current_manifest());
+}
+
+uint64_t RecordLog::want_manifest() {
+  HF_ASSERT(!opening_ && !failed_);
+  manifest_wanted_ = true;
+  const uint64_t generation = manifest_.generation + 1;
+  if (!manifest_writer_.busy()) begin_store();
+  return generation;
+}
+
+void RecordLog::begin_store() {
+  manifest_wanted_ = false;
+  ++manifest_.generation;
+  storing_ = current_manifest();
+  manifest_writer_.store(encode_manifest(storing_), store_done_);
+}
+
+void RecordLog::on_manifest_stored(Status status) {
+  if (failed_) return;
+  if (!status.ok()) return fail(std::move(status).error().context("list the journal's files"));
+  note_listed(storing_);
+  Completion* retired = nullptr;
+  if (retiring_ && retiring_->generation <= storing_.generation) {
+    for (Segment& segment : retiring_->segments) recycle(std::move(segment));
+    retired = retiring_->done;
+    retiring_.reset();
+  }
+  if (manifest_wanted_) begin_store();
+  pump();
+  finish_quiesce();
+  if (retired != nullptr) retired->on_complete({});
+}
+
+void RecordLog::note_listed(const Manifest& stored) {
+  for (const SegmentEntry& entry : stored.segments) {
+    if (Segment* segment = find_any(entry.number)) segment->listed = true;
+  }
 }
 
 namespace {
@@ -129,6 +188,7 @@ Status RecordLog::finish_opening() {
   unsynced_bytes_ = 0;
   unsynced_since_ = kNever;
   TRY(store_manifest_now());
+  HF_ASSERT(makings_.empty());
   // Giving pages back takes tens of milliseconds; an opening in a hurry leaves it to the next one.
   if (options_.verify_bytes_max > 0) TRY(cut_short_segments());
   opening_ = false;
@@ -180,32 +240,33 @@ Segment* RecordLog::find_segment(uint64_t number) {
   return found == closed_.end() ? nullptr : &*found;
 }
 
+Segment* RecordLog::find_any(uint64_t number) {
+  if (Segment* segment = find_segment(number)) return segment;
+  const auto found = std::ranges::find(prepared_, number, &Segment::number);
+  return found == prepared_.end() ? nullptr : &*found;
+}
+
 uint64_t RecordLog::written_end(const Segment& segment) const {
   if (segment.number == written_segment_) return written_end_;
   return segment.closed ? segment.closed->close_offset + Segment::kCloseStoredSize
                         : kSegmentHeaderSize;
 }
 
-Status RecordLog::retire_oldest(size_t count) {
-  HF_ASSERT(count > 0 && count <= closed_.size());
-  std::vector<Segment> retired;
+void RecordLog::retire_oldest(size_t count, Completion& done) {
+  HF_ASSERT(count > 0 && count <= closed_.size() && !retiring_ && !failed_);
+  retiring_ = Retiring{};
+  retiring_->done = &done;
   for (size_t i = 0; i < count; ++i) {
     HF_ASSERT(closed_.front().synced && closed_.front().readers == 0);
-    retired.push_back(std::move(closed_.front()));
+    retiring_->segments.push_back(std::move(closed_.front()));
     closed_.pop_front();
   }
-  const ClosedSegment& last = *retired.back().closed;
+  const ClosedSegment& last = *retiring_->segments.back().closed;
   manifest_.horizon = {.end = {.position = {.incarnation = last.incarnation, .sequence = last.last},
                                .chain = last.chain},
                        .time = last.time,
                        .close = last.close_digest};
-  Status stored = store_manifest_now();
-  if (!stored.ok()) {
-    fail(std::move(stored).error().context("switch to merged files"));
-    return *failed_;
-  }
-  for (Segment& segment : retired) recycle(std::move(segment));
-  return {};
+  retiring_->generation = want_manifest();
 }
 
 void RecordLog::recycle(Segment segment) {
@@ -216,9 +277,13 @@ void RecordLog::recycle(Segment segment) {
     spare_.push_back(std::move(segment));
     return;
   }
-  // Unlisted by now: if it stays, the next start removes it.
   static_cast<void>(storage_.close(segment.file).ok());
-  static_cast<void>(storage_.remove(segment.name()).ok());
+  unlink(segment.name());
+}
+
+void RecordLog::unlink(const std::string& name) {
+  ++unlinks_in_flight_;
+  storage_.unlink(name, unlink_done_);
 }
 
 }  // namespace hf::journal

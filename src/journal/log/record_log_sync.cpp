@@ -80,9 +80,12 @@ void RecordLog::quiesce(Completion& done) {
 void RecordLog::finish_quiesce() {
   if (quiesce_done_ == nullptr || failed_) return;
   if (!staging_.empty() || !unsynced_.empty() || prepare_in_flight_) return;
-  if (preparing_) abandon_preparation();
-  Status stored = store_manifest_now();
-  complete_later(*std::exchange(quiesce_done_, nullptr), std::move(stored));
+  if (!quiesce_generation_) {
+    if (preparing_) abandon_preparation();
+    quiesce_generation_ = want_manifest();
+  } else if (!manifest_writer_.busy() && manifest_.generation >= *quiesce_generation_) {
+    complete_later(*std::exchange(quiesce_done_, nullptr), {});
+  }
 }
 
 void RecordLog::reached_durable(const Reach& reach) {
@@ -139,15 +142,7 @@ void RecordLog::prepare_step() {
   if (failed_ || !options_.prepare_next || !prepared_.empty() || prepare_in_flight_) return;
   if (quiescing_ || opening_) return;
   if (clock_.monotonic() < prepare_retry_at_) return;
-  if (prepare_ == Prepare::kIdle) {
-    if (!spare_.empty()) return reuse_spare();
-    Result<Segment> created = new_segment_file();
-    if (!created.ok()) return abandon_preparation();
-    preparing_ = std::move(*created);
-    prepared_bytes_ = 0;
-    zeroes_.resize(options_.prepare_step_bytes);
-    prepare_ = Prepare::kZeroing;
-  }
+  if (prepare_ == Prepare::kIdle) return begin_preparation();
   HF_ASSERT(preparing_.has_value());
   prepare_in_flight_ = true;
   if (prepare_ == Prepare::kZeroing) {
@@ -155,20 +150,27 @@ void RecordLog::prepare_step() {
     const size_t step = static_cast<size_t>(std::min<uint64_t>(left, zeroes_.size()));
     storage_.write(preparing_->file, prepared_bytes_, ByteSpan(zeroes_).first(step), prepare_done_);
   } else {
+    HF_ASSERT(prepare_ == Prepare::kSyncing);
     storage_.sync(preparing_->file, prepare_done_);
   }
 }
 
-// A recycled file was written once already: only its name and its place in MANIFEST are new.
-void RecordLog::reuse_spare() {
-  Segment segment = std::move(spare_.back());
-  spare_.pop_back();
-  const std::string old_name = segment.name();
-  segment.number = manifest_.next_file_number++;
-  Status status = storage_.rename(old_name, segment.name());
-  prepared_.push_back(std::move(segment));
-  if (status.ok()) status = store_manifest_now();
-  if (!status.ok()) fail(std::move(status).error().context("list the next segment"));
+void RecordLog::begin_preparation() {
+  prepare_in_flight_ = true;
+  if (!spare_.empty()) {
+    // A recycled file was written once already: only its name and its place in MANIFEST are new.
+    preparing_ = std::move(spare_.back());
+    spare_.pop_back();
+    const std::string old_name = preparing_->name();
+    preparing_->number = manifest_.next_file_number++;
+    prepare_ = Prepare::kRenaming;
+    return storage_.move(old_name, preparing_->name(), prepare_done_);
+  }
+  preparing_ = Segment{.number = manifest_.next_file_number++, .closed = {}};
+  prepared_bytes_ = 0;
+  zeroes_.resize(options_.prepare_step_bytes);
+  prepare_ = Prepare::kCreating;
+  preparing_->file = storage_.create(preparing_->name(), prepare_done_);
 }
 
 void RecordLog::on_prepare_step(Status status) {
@@ -177,23 +179,33 @@ void RecordLog::on_prepare_step(Status status) {
   if (failed_) return;
   if (quiescing_) return finish_quiesce();
   if (!status.ok()) return abandon_preparation();
-  if (prepare_ == Prepare::kZeroing) {
-    prepared_bytes_ = std::min<uint64_t>(prepared_bytes_ + zeroes_.size(), options_.segment_bytes);
-    if (prepared_bytes_ == options_.segment_bytes) prepare_ = Prepare::kSyncing;
-    return prepare_step();
+  switch (prepare_) {
+    case Prepare::kIdle:
+      HF_ASSERT(false);
+    case Prepare::kCreating:
+      prepare_ = Prepare::kZeroing;
+      return prepare_step();
+    case Prepare::kZeroing:
+      prepared_bytes_ =
+          std::min<uint64_t>(prepared_bytes_ + zeroes_.size(), options_.segment_bytes);
+      if (prepared_bytes_ == options_.segment_bytes) prepare_ = Prepare::kSyncing;
+      return prepare_step();
+    case Prepare::kRenaming:
+    case Prepare::kSyncing:
+      break;
   }
   prepare_ = Prepare::kIdle;
+  preparing_->listed = false;
   prepared_.push_back(std::move(*preparing_));
   preparing_.reset();
-  Status stored = store_manifest_now();
-  if (!stored.ok()) fail(std::move(stored).error().context("list the next segment"));
+  want_manifest();
 }
 
 // The disk is full or failing. Nothing of the journal depends on this file yet: try again later.
 void RecordLog::abandon_preparation() {
   if (preparing_) {
     static_cast<void>(storage_.close(preparing_->file).ok());
-    static_cast<void>(storage_.remove(preparing_->name()).ok());
+    unlink(preparing_->name());
     preparing_.reset();
   }
   prepare_ = Prepare::kIdle;

@@ -19,11 +19,12 @@ Status check_close_signature(const ScannedRecord& record, const crypto::PublicKe
   return {};
 }
 
-Status check_close(const ScannedRecord& record, const SegmentSummary& summary, const LineEnd& end,
+Status check_close(const ScannedRecord& record, const SegmentSummary& summary, const Line& line,
                    const Digest& previous_close, const crypto::PublicKey& key) {
   const CloseBody body = TRY(decode_close(record.payload));
   if (summary.records() == 0) return corrupt("close: it covers no record");
-  const CloseBody expected = summary.close_body(body.epoch, end, previous_close);
+  if (body.epoch != line.open_epoch()) return corrupt("close: epoch differs");
+  const CloseBody expected = summary.close_body(body.epoch, line.end(), previous_close);
   if (body.previous_close != expected.previous_close)
     return corrupt("close: previous close differs");
   if (body.merkle_root != expected.merkle_root) return corrupt("close: Merkle root differs");
@@ -214,7 +215,7 @@ Status Recovery::read_closed_records(const Segment& segment) {
     TRY(out_.line.check(record.header, record.payload, options_.faults));
     const bool is_close = record.header.kind == RecordKind::kClose;
     if (is_close && !options_.faults.close_not_checked) {
-      TRY(check_close(record, summary, out_.line.end(), out_.previous_close, key_));
+      TRY(check_close(record, summary, out_.line, out_.previous_close, key_));
     }
     const Digest digest = header_digest(record.header_bytes());
     out_.line.advance(record.header, digest, record.payload);
@@ -303,7 +304,7 @@ Result<bool> Recovery::counts(const ScannedRecord& record) {
 
 Status Recovery::take_close(Segment segment, const ScannedRecord& record, uint64_t size) {
   if (!options_.faults.close_not_checked) {
-    TRY(check_close(record, out_.summary, out_.line.end(), out_.previous_close, key_));
+    TRY(check_close(record, out_.summary, out_.line, out_.previous_close, key_));
   }
   out_.line.advance(record.header, header_digest(record.header_bytes()), record.payload);
   segment.closed =

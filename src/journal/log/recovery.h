@@ -66,7 +66,7 @@ void close_files(Storage& storage, const Recovered& recovered);
 
 // The check of a close record, shared with the replica's receiver: what it says against what its
 // segment adds up to, and its signature. kCorrupt names what differs.
-Status check_close(const ScannedRecord& record, const SegmentSummary& summary, const LineEnd& end,
+Status check_close(const ScannedRecord& record, const SegmentSummary& summary, const Line& line,
                    const Digest& previous_close, const crypto::PublicKey& key);
 // The signature alone.
 Status check_close_signature(const ScannedRecord& record, const crypto::PublicKey& key);

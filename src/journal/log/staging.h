@@ -74,6 +74,7 @@ class StagingQueue final : private Completion {
   // The bytes at [offset, offset + size) of `file` if they are still here; empty if not.
   ByteSpan find(FileId file, uint64_t offset, size_t size) const;
   bool in_flight() const { return in_flight_; }
+  uint64_t front_segment() const { return queue_.front().segment; }  // of the next write
   bool empty() const { return queue_.empty(); }
 
  private:

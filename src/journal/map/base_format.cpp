@@ -95,16 +95,16 @@ Result<BaseFooter> decode_base_footer(ByteSpan from, const crypto::PublicKey& ke
   BaseFooter footer;
   footer.header = get_header(in);
   in.bytes(4);
-  footer.table_offset = in.number<uint64_t>();
-  footer.table_entries = in.number<uint64_t>();
+  footer.table_offset = in.counted();
+  footer.table_entries = in.counted();
   footer.table_digest = in.id<Digest>();
   footer.through.end.position.incarnation = in.id<IncarnationId>();
-  footer.through.end.position.sequence = Sequence(in.number<uint64_t>());
+  footer.through.end.position.sequence = in.counted<Sequence>();
   footer.through.end.chain = in.id<Digest>();
-  footer.through.time = Micros(in.number<uint64_t>());
+  footer.through.time = in.counted<Micros>();
   footer.through.close = in.id<Digest>();
   footer.since.position.incarnation = in.id<IncarnationId>();
-  footer.since.position.sequence = Sequence(in.number<uint64_t>());
+  footer.since.position.sequence = in.counted<Sequence>();
   footer.since.chain = in.id<Digest>();
   footer.lineage_digest = in.id<Digest>();
   footer.data_digest = in.id<Digest>();
@@ -114,6 +114,8 @@ Result<BaseFooter> decode_base_footer(ByteSpan from, const crypto::PublicKey& ke
   if (!crypto::verify(key, footer_message(from.first(kBaseFooterBodySize)), signature)) {
     return corrupt("base footer's signature differs");
   }
+  // Who signs may still lie.
+  if (!in.in_range()) return corrupt(std::string("base footer: ") + kOutOfRange);
   return footer;
 }
 

@@ -14,29 +14,35 @@ constexpr size_t kExtentsPerStep = 4096;  // looked at between two turns of the 
 
 bool Merger::is_source(uint64_t file) const { return std::ranges::binary_search(sources_, file); }
 
-bool Merger::due(std::optional<Sequence> pinned) const {
-  if (stopped_ || options_.merge_keep_segments == 0 || parts_.log.failed() != nullptr) return false;
+bool Merger::may_merge() const {
+  return !stopped_ && options_.merge_keep_segments > 0 && parts_.log.failed() == nullptr;
+}
+
+bool Merger::due() const {
+  if (!may_merge()) return false;
   const auto& closed = parts_.log.closed();
   const size_t batch = std::max<size_t>(options_.merge_batch_segments, 1);
   if (closed.size() < options_.merge_keep_segments + batch) return false;
   const Segment& last = closed[batch - 1];
-  if (!last.synced) return false;
-  return !pinned || last.closed->last <= *pinned;
+  return last.synced && !parts_.pins.holds(last.closed->last);
 }
 
-Micros Merger::next_step_at(std::optional<Sequence> pinned) const {
+Micros Merger::next_step_at() const {
   if (in_flight_ || parts_.log.failed() != nullptr) return kNever;
-  if (state_ == State::kIdle && !due(pinned)) return kNever;
+  if (may_merge() && parts_.pins.exceeded(parts_.log.closed(), parts_.clock.monotonic())) {
+    return Micros(0);
+  }
+  if (state_ == State::kIdle && !due()) return kNever;
   if (state_ != State::kIdle && state_ != State::kSwitch) return Micros(0);
-  return std::max(retry_at_, held_until_);
+  return std::max(retry_at_, parts_.pins.held_until());
 }
 
-void Merger::tick(std::optional<Sequence> pinned) {
+void Merger::tick() {
   if (in_flight_ || parts_.log.failed() != nullptr) return;
+  const Micros now = parts_.clock.monotonic();
+  if (may_merge()) parts_.pins.review(parts_.log.closed(), now);
   if (state_ == State::kIdle) {
-    if (!due(pinned) || parts_.clock.monotonic() < std::max(retry_at_, held_until_)) return;
-    Status begun = begin();
-    if (!begun.ok()) abandon(std::move(begun).error());
+    if (due() && now >= std::max(retry_at_, parts_.pins.held_until())) begin();
     return;
   }
   switch (state_) {
@@ -53,14 +59,12 @@ void Merger::tick(std::optional<Sequence> pinned) {
   }
 }
 
-Status Merger::begin() {
+void Merger::begin() {
   HF_ASSERT(state_ == State::kIdle && sources_.empty());
   const Manifest& manifest = parts_.log.manifest();
   source_segments_ = std::max<size_t>(options_.merge_batch_segments, 1);
   with_bases_ = manifest.bases.size() >= options_.merge_bases_max;
   number_ = parts_.log.manifest().next_file_number++;
-  file_ =
-      TRY_CONTEXT(parts_.storage.open(base_name(number_), OpenMode::kCreate), base_name(number_));
   for (size_t i = 0; i < source_segments_; ++i) sources_.push_back(parts_.log.closed()[i].number);
   if (with_bases_) {
     for (const BaseEntry& base : manifest.bases) sources_.push_back(base.number);
@@ -80,9 +84,9 @@ Status Merger::begin() {
   out_.resize(kBaseHeaderSize);
   encode_base_header(header_, out_);
   keeps_older_ = !manifest.bases.empty() && !with_bases_;
-  state_ = State::kHeader;
-  issue_write(out_, State::kSources);
-  return {};
+  state_ = State::kCreate;
+  in_flight_ = true;
+  file_ = parts_.storage.create(base_name(number_), *this);
 }
 
 void Merger::issue_write(ByteSpan bytes, State then) {
@@ -98,9 +102,13 @@ void Merger::issue_write(ByteSpan bytes, State then) {
 void Merger::on_complete(Status status) {
   HF_ASSERT(in_flight_);
   in_flight_ = false;
+  if (state_ == State::kSwitching) return on_switched(status);
   if (stopped_) return drop_file();
   if (!status.ok()) return abandon(std::move(status).error());
   switch (state_) {
+    case State::kCreate:
+      state_ = State::kHeader;
+      return issue_write(out_, State::kSources);
     case State::kSources:
       if (Status taken = take_sources(); !taken.ok()) return abandon(std::move(taken).error());
       return;
@@ -186,6 +194,17 @@ Status Merger::take_sources() {
   return {};
 }
 
+// Is a byte of it still what is read there? (Faults::overwritten_left_out)
+bool Merger::lives_in_source(const Index::Found& found) const {
+  for (uint64_t at = found.extent.offset; at < found.extent.end();) {
+    const auto live = parts_.index.find(found.volume, at, found.extent.end());
+    if (!live) return false;
+    if (is_source(live->place.file)) return true;
+    at = live->end();
+  }
+  return false;
+}
+
 // The next run of neighbouring bytes that lived in the sources where they end. None: look again
 // from cursor_ (the step was used up), or, with state_ moved on, there are no more.
 std::optional<Merger::Run> Merger::next_run() {
@@ -198,13 +217,10 @@ std::optional<Merger::Run> Merger::next_run() {
       return run;
     }
     const IndexExtent& extent = found->extent;
-    if (options_.log.faults.overwritten_left_out) {
-      const auto live = parts_.index.find(found->volume, extent.offset, extent.end());
-      if (!live || !is_source(live->place.file)) {
-        if (run) return run;
-        cursor_ = {.volume = found->volume, .offset = extent.offset + 1};
-        continue;
-      }
+    if (options_.log.faults.overwritten_left_out && !lives_in_source(*found)) {
+      if (run) return run;
+      cursor_ = {.volume = found->volume, .offset = extent.offset + 1};
+      continue;
     }
     if (run) {
       const bool joins = found->volume == run->volume &&
@@ -303,7 +319,7 @@ void Merger::install_step() {
 }
 
 void Merger::switch_over() {
-  if (parts_.clock.monotonic() < held_until_) return;
+  if (parts_.clock.monotonic() < parts_.pins.held_until()) return;
   // Reads that began before the install, and the feed, keep their files.
   for (uint64_t source : sources_) {
     if (!parts_.files.busy(source)) continue;
@@ -316,21 +332,34 @@ void Merger::switch_over() {
     return;
   }
   Manifest& manifest = parts_.log.manifest();
-  std::vector<BaseEntry> merged;
-  if (with_bases_) merged = std::exchange(manifest.bases, {});
+  merged_.clear();
+  if (with_bases_) merged_ = std::exchange(manifest.bases, {});
   manifest.bases.push_back({.number = number_,
                             .table_offset = file_end_ - out_.size(),
                             .table_entries = table_.size() / kExtentEntrySize,
                             .footer_digest = crypto::sha256(ByteSpan(out_).last(kBaseFooterSize))});
-  // On failure the journal has failed, with this error; its files are all still there.
-  if (!parts_.log.retire_oldest(source_segments_).ok()) return;
-  for (const BaseEntry& base : merged) {
-    static_cast<void>(parts_.storage.close(parts_.files.at(base.number).file).ok());
-    static_cast<void>(parts_.storage.remove(base_name(base.number)).ok());
-    parts_.reader.remove_base_key(base.number);
+  state_ = State::kSwitching;
+  in_flight_ = true;
+  parts_.log.retire_oldest(source_segments_, *this);
+}
+
+// On failure the journal has failed, with this error; its files are all still there.
+void Merger::on_switched(const Status& status) {
+  if (status.ok()) {
+    for (const BaseEntry& base : merged_) {
+      static_cast<void>(parts_.storage.close(parts_.files.at(base.number).file).ok());
+      parts_.log.unlink(base_name(base.number));
+      parts_.reader.remove_base_key(base.number);
+    }
+    for (uint64_t source : sources_) parts_.files.remove(source);
+    parts_.pins.merged();
   }
-  for (uint64_t source : sources_) parts_.files.remove(source);
+  forget();
+}
+
+void Merger::forget() {
   sources_.clear();
+  merged_.clear();
   aead_.reset();
   then_.reset();
   state_ = State::kIdle;
@@ -353,12 +382,9 @@ void Merger::drop_file() {
   const bool installed = state_ == State::kInstall || state_ == State::kSwitch;
   if (!installed && !sources_.empty()) {
     static_cast<void>(parts_.storage.close(file_).ok());
-    static_cast<void>(parts_.storage.remove(base_name(number_)).ok());
+    parts_.log.unlink(base_name(number_));
   }
-  sources_.clear();
-  aead_.reset();
-  then_.reset();
-  state_ = State::kIdle;
+  forget();
 }
 
 }  // namespace hf::journal

@@ -1,12 +1,13 @@
 // Merger: the live content of the oldest closed segments, copied into a base file, so that their
 // space comes back. In small steps between which the data path runs.
 //
-//   sources ─▶ copying ─▶ table ─▶ sync ─▶ install ─▶ switch ─▶ idle
+//   create ─▶ sources ─▶ copying ─▶ table ─▶ sync ─▶ install ─▶ switch ─▶ switching ─▶ idle
 //      run by run: read (tags checked), seal under the base's key, write
 //      sources: their tables, oldest first: what was live where they end
 //      table: zeroed ranges of the sources (if older bases stay), then the runs; signed footer
 //      install: index extents that still name a source name the run instead
-//      switch: MANIFEST names the base and no source, durably; only then are sources recycled
+//      switch: MANIFEST names the base and no source, durably; only then (switching) are sources
+//              recycled
 //
 // The base is the state where the sources end, with what younger records have overwritten since:
 // otherwise nothing could be opened there, and no replica could begin there (seed.h).
@@ -20,6 +21,7 @@
 #include "journal/format/options.h"
 #include "journal/map/base_format.h"
 #include "journal/map/files.h"
+#include "journal/map/pins.h"
 #include "journal/map/reader.h"
 
 namespace hf::journal {
@@ -34,25 +36,25 @@ class Merger final : private Completion {
     Reader& reader;
     Index& index;
     OpenFiles& files;
+    Pins& pins;
     const JournalKeys& keys;
   };
   Merger(const Parts& parts, const Options& options) : parts_(parts), options_(options) {}
   Merger(const Merger&) = delete;
   Merger& operator=(const Merger&) = delete;
 
-  // Does a step if one is due. `pinned`: what a peer may still ask for the records after.
-  void tick(std::optional<Sequence> pinned);
+  // Does a step if one is due, as far as the pins allow; lets those go that hold too much.
+  void tick();
   // When tick() has something to do (monotonic); UINT64_MAX: not before a completion or a close.
-  Micros next_step_at(std::optional<Sequence> pinned) const;
+  Micros next_step_at() const;
   bool idle() const { return !in_flight_; }
-  // Neither begins nor takes sources away before then (monotonic): a seed is being read.
-  void hold_until(Micros time) { held_until_ = std::max(held_until_, time); }
   void stop();  // for good
   const Error* last_error() const { return error_ ? &*error_ : nullptr; }
 
  private:
   enum class State : uint8_t {
     kIdle,
+    kCreate,
     kHeader,
     kSources,
     kCopying,
@@ -60,7 +62,8 @@ class Merger final : private Completion {
     kTable,
     kSync,
     kInstall,
-    kSwitch
+    kSwitch,
+    kSwitching
   };
   struct Run {
     VolumeId volume;
@@ -69,18 +72,22 @@ class Merger final : private Completion {
   };
 
   void on_complete(Status status) override;
-  bool due(std::optional<Sequence> pinned) const;
-  Status begin();
+  bool may_merge() const;
+  bool due() const;
+  void begin();
   void read_sources();
   Status take_sources();
   void copy_step();
   std::optional<Run> next_run();
+  bool lives_in_source(const Index::Found& found) const;
   void seal_run();
   void write_table();
   void install_step();
   void switch_over();
+  void on_switched(const Status& status);
   void abandon(Error error);
   void drop_file();
+  void forget();
   bool is_source(uint64_t file) const;
   void issue_write(ByteSpan bytes, State then);
 
@@ -95,6 +102,7 @@ class Merger final : private Completion {
 
   size_t source_segments_ = 0;
   bool with_bases_ = false;
+  std::vector<BaseEntry> merged_;  // bases that are sources, once switched
   std::vector<uint64_t> sources_;  // file numbers, sorted
   uint64_t number_ = 0;
   FileId file_;
@@ -106,7 +114,6 @@ class Merger final : private Completion {
   std::unique_ptr<Index> then_;  // what the sources hold, as it was where they end
   bool keeps_older_ = false;     // bases that are no sources
   std::optional<crypto::Sha256> data_;
-  Micros held_until_{0};
   size_t installed_ = 0;  // bytes of table_
   uint64_t runs_ = 0;
   Index::Cursor cursor_;

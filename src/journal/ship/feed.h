@@ -2,8 +2,8 @@
 // on our line. Needs no key.
 #pragma once
 
-#include "journal/journal.h"
 #include "journal/log/record_log.h"
+#include "journal/ship/sealed_read.h"
 
 namespace hf::journal {
 

@@ -11,8 +11,10 @@ namespace hf::journal {
 
 namespace {
 constexpr uint16_t kSeedVersion = 1;
-constexpr uint64_t kTableOffsetMax = uint64_t{1} << 56;
 constexpr uint64_t kTableEntriesMax = uint64_t{1} << 40;
+// Sums of a base's parts, and of all bases, are far from wrapping.
+static_assert(kSeedBytesMax < kNumberMax / 2 &&
+              kTableEntriesMax * kExtentEntrySize < kSeedBytesMax);
 
 Status check_base(const SeedBase& base, const VmId& vm, const LineEnd& since) {
   if (base.footer.header.vm != vm) return corrupt("base file of another VM");
@@ -20,7 +22,7 @@ Status check_base(const SeedBase& base, const VmId& vm, const LineEnd& since) {
   if (base.footer.through.end.position.sequence <= since.position.sequence) {
     return corrupt("it reaches no further than the one before it");
   }
-  if (base.footer.table_offset < kBaseHeaderSize || base.footer.table_offset > kTableOffsetMax ||
+  if (base.footer.table_offset < kBaseHeaderSize || base.footer.table_offset > kSeedBytesMax ||
       base.footer.table_entries > kTableEntriesMax) {
     return corrupt("its table cannot be where the footer says");
   }
@@ -35,7 +37,7 @@ uint64_t SeedDescription::bytes() const {
 }
 
 Bytes encode_seed(const VmId& vm, const Lineage& lineage, std::span<const SeedBaseEntry> bases) {
-  const Bytes entries = encode_lineage(lineage, Sequence(UINT64_MAX));
+  const Bytes entries = encode_lineage(lineage, Sequence(kNumberMax));
   Bytes bytes(kSeedHeaderSize + entries.size() + bases.size() * (8 + kBaseFooterSize));
   FieldWriter out(bytes);
   out.number(kSeedMagic);
@@ -73,13 +75,17 @@ Result<SeedDescription> decode_seed(ByteSpan from, const VmId& vm, const crypto:
   const ByteSpan entries = in.bytes(lineage * kLineageEntrySize);
   seed.lineage = TRY_CONTEXT(decode_lineage(entries), "seed");
   LineEnd since;
+  uint64_t total = 0;
   for (uint32_t i = 0; i < bases; ++i) {
     const std::string where = fmt::format("seed: base {}", i + 1);
     SeedBase base;
-    base.number = in.number<uint64_t>();
+    base.number = in.counted();
+    if (!in.in_range()) return corrupt(where + ": " + kOutOfRange);
     std::ranges::copy(in.bytes(kBaseFooterSize), base.raw.begin());
     base.footer = TRY_CONTEXT(decode_base_footer(base.raw, key), where);
     TRY_CONTEXT(check_base(base, vm, since), where);
+    total += base.size();
+    if (total > kSeedBytesMax) return corrupt(where + ": more bytes than any disk holds");
     since = base.footer.through.end;
     seed.bases.push_back(base);
   }
@@ -116,6 +122,18 @@ Result<Bytes> SeedSource::describe() {
   return encode_seed(log_.line().vm(), lineage, bases);
 }
 
+namespace {
+uint64_t size_of(const BaseEntry& base) {
+  return base.table_offset + base.table_entries * kExtentEntrySize + kBaseFooterSize;
+}
+}  // namespace
+
+uint64_t SeedSource::bytes() const {
+  uint64_t sum = 0;
+  for (const BaseEntry& base : log_.manifest().bases) sum += size_of(base);
+  return sum;
+}
+
 void SeedSource::read(uint64_t base, uint64_t offset, size_t length, SealedRead& done) {
   HF_ASSERT(done_ == nullptr);
   done_ = &done;
@@ -126,8 +144,7 @@ void SeedSource::read(uint64_t base, uint64_t offset, size_t length, SealedRead&
     refusal_ = {.code = ErrorCode::kNotFound, .cause = "the base file is merged into another"};
     return log_.complete_later(*this, {});
   }
-  const uint64_t size =
-      found->table_offset + found->table_entries * kExtentEntrySize + kBaseFooterSize;
+  const uint64_t size = size_of(*found);
   if (length == 0 || length > kSeedReadMax || offset > size || length > size - offset) {
     refusal_ = {.code = ErrorCode::kInvalidArgument, .cause = "not bytes of that base file"};
     return log_.complete_later(*this, {});

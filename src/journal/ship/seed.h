@@ -11,10 +11,10 @@
 //   per base: file number u64 (home's name for it), footer
 #pragma once
 
-#include "journal/journal.h"
 #include "journal/log/record_log.h"
 #include "journal/map/base_format.h"
 #include "journal/map/files.h"
+#include "journal/ship/sealed_read.h"
 
 namespace hf::journal {
 
@@ -22,8 +22,8 @@ inline constexpr uint32_t kSeedMagic = 0x4a464648;  // "HFFJ"
 inline constexpr size_t kSeedHeaderSize = 32;
 inline constexpr size_t kSeedBasesMax = 256;
 inline constexpr size_t kSeedLineageMax = 16384;
-inline constexpr size_t kSeedReadMax = 1u << 20;      // bytes of one read_seed()
-inline constexpr uint64_t kSeedLeaseUs = 30'000'000;  // that one call keeps files for
+inline constexpr uint64_t kSeedBytesMax = uint64_t{1} << 56;  // of all its files
+inline constexpr size_t kSeedReadMax = 1u << 20;              // bytes of one read_seed()
 inline constexpr size_t kSeedDescriptionMax =
     kSeedHeaderSize + kSeedLineageMax * kLineageEntrySize + kSeedBasesMax * (8 + kBaseFooterSize);
 
@@ -61,6 +61,7 @@ class SeedSource final : private Completion {
   SeedSource& operator=(const SeedSource&) = delete;
 
   Result<Bytes> describe();
+  uint64_t bytes() const;  // of the files that it describes
   void read(uint64_t base, uint64_t offset, size_t length, SealedRead& done);
   bool busy() const { return done_ != nullptr; }
 

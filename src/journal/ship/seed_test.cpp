@@ -246,7 +246,7 @@ TEST(Seed, keeps_its_files_while_it_is_read_and_no_longer_than_the_lease) {
   EXPECT_GT(sites.journal->status().segments, segments + 3) << "nothing is merged meanwhile";
   EXPECT_EQ(sites.fetch(from).size(), from.bytes());
   // The asker is gone.
-  sites.home.run(*sites.journal, [] { return false; }, kSeedLeaseUs + 1'000'000);
+  sites.home.run(*sites.journal, [] { return false; }, Pins::kLeaseUs + 1'000'000);
   EXPECT_LE(sites.journal->status().segments, segments + 3);
   EXPECT_EQ(*sites.home.read(*sites.journal, 0, sites.model.size()), sites.model);
 }
