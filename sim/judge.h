@@ -23,9 +23,10 @@ namespace hf::sim {
   X(feed_failed_under_sender) X(home_closed_cleanly) X(segments_closed) X(segments_merged) \
   X(failover_after_stop) X(failover_after_death) X(failover_split) X(failover_died_inside) \
   X(replica_behind_at_failover) X(stale_source_superseded) X(start_refused_superseded) \
-  X(start_refused_no_answer) X(start_without_peer) X(attack_begun) X(attack_found_at_close) \
-  X(attack_found_otherwise) X(replica_seeded_again) X(peer_forgotten) X(seed_begun) \
-  X(replica_seeded_from_bases) X(older_replica_seeded) X(decay_found) X(fork_branch_written)
+  X(start_refused_no_answer) X(start_without_peer) X(attack_begun) X(attack_found_at_replica) \
+  X(attack_found_at_home) X(replica_went_back) X(replica_seeded_again) X(peer_forgotten) X(seed_begun) \
+  X(replica_seeded_from_bases) X(older_replica_seeded) X(decay_found) X(fork_branch_written) \
+  X(pin_released)
 // clang-format on
 
 enum class Probe : uint8_t {

@@ -9,12 +9,27 @@ template <typename... Handlers>
 struct Overloaded : Handlers... {
   using Handlers::operator()...;
 };
+// Sites' vaults. A keyed digest is as good as a signature here: the attacker has no vault's key.
+crypto::Signature sign(const SiteId& site, ByteSpan statement) {
+  const Digest mac = crypto::hmac_sha256(crypto::sha256(site.span()).span(), statement);
+  crypto::Signature signature{};
+  std::ranges::copy(mac.bytes, signature.begin());
+  return signature;
+}
+Status check(const SiteId& site, ByteSpan statement, const crypto::Signature& signature) {
+  if (sign(site, statement) == signature) return {};
+  return Error{.code = ErrorCode::kWrongKey, .cause = "another vault signed"};
+}
+
 }  // namespace
 
 // ---- Source -------------------------------------------------------------------------------------
 
 Source::Source(Site& home, Site& peer, replication::SenderOptions options)
-    : home_(home), peer_(peer), sender_(options) {}
+    : home_(home),
+      peer_(peer),
+      session_rng_(home.world.rng.fork()),
+      sender_(options, session_rng_) {}
 
 Source::~Source() {
   hang_up();
@@ -56,13 +71,29 @@ void Source::on_message(ConnectionId connection, ByteSpan message) {
     const auto frame = reader_.next();
     HF_ASSERT(frame.ok());
     if (!frame->has_value()) break;
-    sender_.received(**frame, home_.clock.monotonic());
-    perform();
+    received(**frame);
     if (connection_ != connection) return;
   }
   if (home_.journal() != nullptr && sender_.acknowledged() && !home_.world.peer_forgotten) {
     home_.journal()->pin(sender_.acknowledged()->position.sequence);
   }
+}
+
+void Source::received(const replication::Frame& frame) {
+  sender_.received(frame, home_.clock.monotonic());
+  judge_belief();
+  perform();
+}
+
+// Home believes what the replica said in this very session, and nothing else.
+void Source::judge_belief() {
+  if (sender_.acknowledged() == believed_) return;
+  believed_ = sender_.acknowledged();
+  if (!believed_ || believed_->position.sequence.value == 0) return;
+  const Sequence said = connection_ ? home_.world.said_on(*connection_) : Sequence(0);
+  if (believed_->position.sequence <= said) return;
+  home_.world.judge.violated("{}: believes that the replica has {}, which said no more than {}",
+                             home_.name, believed_->position.sequence.value, said.value);
 }
 
 void Source::on_closed(ConnectionId connection) {
@@ -77,8 +108,37 @@ void Source::perform() {
     std::visit(
         Overloaded{[this](replication::SendFrame& send) {
                      if (!connection_) return;
-                     home_.world.network.send(*connection_, End::kCaller,
-                                              home_.world.attack.to_replica(std::move(send.frame)));
+                     Bytes bytes = home_.world.attack.to_replica(std::move(send.frame));
+                     if (!bytes.empty()) {
+                       home_.world.network.send(*connection_, End::kCaller, std::move(bytes));
+                     }
+                     if (auto forged = home_.world.attack.forged()) {
+                       later(home_.world.rng.between(100, 2'000),
+                             [this, connection = *connection_, forged = *forged] {
+                               on_message(connection, forged);
+                             });
+                     }
+                   },
+                   [this](replication::SignStatement& ask) {
+                     later(home_.world.rng.between(10, 150), [this, ask] {
+                       sender_.statement_signed(ask.session, sign(home_.id, ask.statement),
+                                                home_.clock.monotonic());
+                       perform();
+                     });
+                   },
+                   [this](replication::CheckStatement& ask) {
+                     later(home_.world.rng.between(10, 150), [this, ask] {
+                       sender_.statement_checked(ask.session,
+                                                 check(ask.peer, ask.statement, ask.signature),
+                                                 home_.clock.monotonic());
+                       perform();
+                     });
+                   },
+                   [this](replication::ReplicaWentBack& back) {
+                     home_.world.judge.note("{}: the replica went back from {} to {}", home_.name,
+                                            back.had.position.sequence.value,
+                                            back.has.position.sequence.value);
+                     home_.world.judge.reached(Probe::replica_went_back);
                    },
                    [this](replication::WantRecords& want) {
                      later(home_.world.rng.between(10, 150), [this, want] { ask(want); });
@@ -100,6 +160,10 @@ void Source::perform() {
                    [this](replication::Disconnect& disconnect) {
                      home_.world.judge.note("{}: sender hangs up: {}", home_.name,
                                             disconnect.reason.cause);
+                     if (disconnect.reason.cause.contains("was altered")) {
+                       home_.world.judge.reached(Probe::attack_found_at_home);
+                       home_.world.attack.noticed();
+                     }
                      hang_up();
                    }},
         effect);
@@ -143,6 +207,7 @@ void Source::on_sealed(Result<journal::SealedBatch> batch) {
   reading_ = false;
   if (!batch.ok()) {
     sender_.feed_failed(batch.error(), home_.clock.monotonic());
+    judge_belief();
     return perform();
   }
   if (seed_bytes_asked_) {
@@ -161,6 +226,7 @@ void Source::answer(const journal::SealedBatch& batch) {
   sender_.feed_records(
       {.records = batch.records, .durable = batch.durable, .oldest_unshipped = oldest},
       home_.clock.monotonic());
+  judge_belief();
   perform();
 }
 
@@ -179,7 +245,7 @@ Target::~Target() { hang_up(); }
 
 void Target::serve(journal::ReplicaJournal& replica, replication::ReceiverOptions options) {
   HF_ASSERT(receiver_ == nullptr);
-  receiver_ = std::make_unique<replication::Receiver>(options, replica);
+  receiver_ = std::make_unique<replication::Receiver>(options, replica, session_rng_);
 }
 
 void Target::stop_serving() {
@@ -220,7 +286,10 @@ void Target::on_message(ConnectionId connection, ByteSpan message) {
             replication::ErrorFrame{.refusal = not_yet ? replication::Refusal::kStorage
                                                        : replication::Refusal::kNotReplica,
                                     .epoch = epoch,
-                                    .cause = "the VM's replica is not open here"}));
+                                    .cause = "the VM's replica is not open here",
+                                    .effect = {},
+                                    .mend = {},
+                                    .mac = {}}));
     return hang_up();
   }
   reader_.push(message);
@@ -246,16 +315,39 @@ void Target::poll() {
   perform();
 }
 
+template <typename Question, typename Answer>
+void Target::ask_vault(const Question& question, Answer answer) {
+  site_.world.scheduler.after(site_.world.rng.between(10, 150), [this, question, answer] {
+    if (!receiver_) return;
+    answer(*receiver_, question);
+    perform();
+  });
+}
+
 void Target::perform() {
   for (replication::Effect& effect : receiver_->take_effects()) {
     if (auto* send = std::get_if<replication::SendFrame>(&effect); send && connection_) {
       judge_outgoing(send->frame);
       site_.world.network.send(*connection_, End::kListener,
-                               site_.world.attack.to_home(std::move(send->frame)));
+                               site_.world.attack.to_home(*connection_, std::move(send->frame)));
+    } else if (auto* to_sign = std::get_if<replication::SignStatement>(&effect)) {
+      ask_vault(*to_sign, [this](replication::Receiver& receiver, const auto& ask) {
+        receiver.statement_signed(ask.session, sign(site_.id, ask.statement),
+                                  site_.clock.monotonic());
+      });
+    } else if (auto* to_check = std::get_if<replication::CheckStatement>(&effect)) {
+      ask_vault(*to_check, [this](replication::Receiver& receiver, const auto& ask) {
+        receiver.statement_checked(ask.session, check(ask.peer, ask.statement, ask.signature),
+                                   site_.clock.monotonic());
+      });
     } else if (auto* peer = std::get_if<replication::PeerEpoch>(&effect)) {
       site_.learn_epoch(peer->epoch);
     } else if (auto* disconnect = std::get_if<replication::Disconnect>(&effect)) {
       site_.world.judge.note("{}: receiver hangs up: {}", site_.name, disconnect->reason.cause);
+      if (disconnect->reason.cause.contains("was altered")) {
+        site_.world.judge.reached(Probe::attack_found_at_replica);
+        site_.world.attack.noticed();
+      }
       hang_up();
     }
   }
@@ -264,10 +356,11 @@ void Target::perform() {
 void Target::judge_outgoing(const Bytes& bytes) {
   World& world = site_.world;
   const replication::Frame frame = *replication::decode_frame(bytes);
-  if (frame.type == replication::FrameType::kHelloReply) {
-    const auto reply = *replication::decode_hello_reply(frame.body);
-    if (reply.durable.position.sequence.value > 0)
+  if (frame.type == replication::FrameType::kBegin) {
+    const auto begin = *replication::decode_begin(frame.body);
+    if (begin.durable.position.sequence.value > 0)
       world.judge.reached(Probe::replica_resumed_mid_line);
+    world.note_said(*connection_, begin.durable.position.sequence);
   }
   if (frame.type == replication::FrameType::kSeedAck) {
     if (!replication::decode_seed_ack(frame.body)->installed) return;
@@ -276,7 +369,13 @@ void Target::judge_outgoing(const Bytes& bytes) {
     world.attack.end();  // what it had altered here is gone
   }
   if (frame.type != replication::FrameType::kAck) return;
-  const Sequence to = replication::decode_ack(frame.body)->durable.position.sequence;
+  const journal::LineEnd durable = replication::decode_ack(frame.body)->durable;
+  const Sequence to = durable.position.sequence;
+  world.note_said(*connection_, to);
+  if (world.fault != Fault::kCloseNotChecked && world.attack.is_lie(durable)) {
+    world.judge.violated("{}: the replica took record {}, which was altered on its way", site_.name,
+                         to.value);
+  }
   world.replica_acknowledged = std::max(world.replica_acknowledged, to);
   if (world.attack.false_close() && to >= *world.attack.false_close()) {
     world.judge.violated("{}: the replica took close {}, which does not cover its records",

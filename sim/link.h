@@ -1,5 +1,6 @@
 // Source and Target: a daemon's two ends of replication, as the real one drives Sender and
-// Receiver: frames to and from the network, the feed asked over a socket's delay, reconnects.
+// Receiver: frames to and from the network, the feed and the vaults asked over a socket's delay,
+// reconnects.
 #pragma once
 
 #include <memory>
@@ -31,6 +32,8 @@ class Source final : public Endpoint, private journal::SealedRead {
  private:
   void on_sealed(Result<journal::SealedBatch> batch) override;
   void perform();
+  void received(const replication::Frame& frame);
+  void judge_belief();
   template <typename Question>
   void ask(const Question& question);
   void question(journal::Journal& journal, const replication::WantRecords& want);
@@ -43,7 +46,9 @@ class Source final : public Endpoint, private journal::SealedRead {
 
   Site& home_;
   Site& peer_;
+  SimRng session_rng_;
   replication::Sender sender_;
+  std::optional<journal::LineEnd> believed_;  // of the replica, as judged so far
   replication::FrameReader reader_;
   std::optional<ConnectionId> connection_;
   bool seed_bytes_asked_ = false;
@@ -54,7 +59,7 @@ class Source final : public Endpoint, private journal::SealedRead {
 
 class Target final : public Endpoint {
  public:
-  explicit Target(Site& site) : site_(site) {}
+  Target(Site& site, SimRng session_rng) : site_(site), session_rng_(std::move(session_rng)) {}
   ~Target();
   Target(const Target&) = delete;
   Target& operator=(const Target&) = delete;
@@ -71,8 +76,11 @@ class Target final : public Endpoint {
   void take_connection(ConnectionId connection);
   void perform();
   void judge_outgoing(const Bytes& frame);
+  template <typename Question, typename Answer>
+  void ask_vault(const Question& question, Answer answer);
 
   Site& site_;
+  SimRng session_rng_;
   std::unique_ptr<replication::Receiver> receiver_;
   replication::FrameReader reader_;
   std::optional<ConnectionId> connection_;

@@ -23,7 +23,12 @@ journal::Faults journal_faults(Fault fault) {
 }
 
 replication::Faults replication_faults(Fault fault) {
-  return {.shipped_before_durable = fault == Fault::kShippedBeforeDurable};
+  // Where a close is not checked nothing else may find what it covers: the MACs would.
+  const bool no_macs = fault == Fault::kCloseNotChecked;
+  return {.shipped_before_durable = fault == Fault::kShippedBeforeDurable,
+          .batch_mac_not_checked = fault == Fault::kBatchMacNotChecked || no_macs,
+          .ack_mac_not_checked = fault == Fault::kAckMacNotChecked || no_macs,
+          .session_not_bound = fault == Fault::kSessionNotBound};
 }
 
 recovery::Faults recovery_faults(Fault fault) {
@@ -103,6 +108,7 @@ Plan make_plan(SimRng& rng) {
                            .happening = kFailovers[rng.below(kFailovers.size())]});
   }
   std::ranges::sort(plan.events, {}, &PlannedEvent::at_us);
+  if (rng.chance(1, 3)) plan.pin_bytes_max = plan.segment_bytes * rng.between(2, 12);
   return plan;
 }
 

@@ -22,15 +22,21 @@ enum class Fault : uint8_t {
   kCloseNotChecked,
   kEpochNotRaised,
   kOverwrittenLeftOut,
+  kBatchMacNotChecked,
+  kAckMacNotChecked,
+  kSessionNotBound,
 };
-inline constexpr std::array<std::string_view, 8> kFaultNames{"none",
-                                                             "sync-skipped",
-                                                             "acked-before-appended",
-                                                             "shipped-before-durable",
-                                                             "records-swapped",
-                                                             "close-not-checked",
-                                                             "epoch-not-raised",
-                                                             "overwritten-left-out"};
+inline constexpr std::array<std::string_view, 11> kFaultNames{"none",
+                                                              "sync-skipped",
+                                                              "acked-before-appended",
+                                                              "shipped-before-durable",
+                                                              "records-swapped",
+                                                              "close-not-checked",
+                                                              "epoch-not-raised",
+                                                              "overwritten-left-out",
+                                                              "batch-mac-not-checked",
+                                                              "ack-mac-not-checked",
+                                                              "session-not-bound"};
 std::string_view to_string(Fault fault);
 std::optional<Fault> parse_fault(std::string_view name);
 journal::Faults journal_faults(Fault fault);
@@ -65,6 +71,7 @@ struct PlannedEvent {
 struct Plan {
   uint64_t segment_bytes = 0;
   size_t merge_keep_segments = 0;
+  uint64_t pin_bytes_max = UINT64_MAX;  // what the replica may keep home from merging
   uint64_t auto_sync_us = 0;
   uint64_t think_us_max = 0;
   size_t in_flight_max = 0;

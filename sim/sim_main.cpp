@@ -28,7 +28,8 @@ constexpr std::string_view kUsage =
     "  --fault NAME      plant a fault: sync-skipped, acked-before-appended, "
     "shipped-before-durable,\n"
     "                    records-swapped, close-not-checked, epoch-not-raised,\n"
-    "                    overwritten-left-out\n"
+    "                    overwritten-left-out, batch-mac-not-checked, ack-mac-not-checked,\n"
+    "                    session-not-bound\n"
     "  --must-find       exit 0 only if some seed failed\n";
 
 // What a production assertion needs to say which seed it was.

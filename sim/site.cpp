@@ -28,7 +28,7 @@ Site::Site(World& owner, std::string site_name, uint8_t number, SimRng rng)
       guest(name, owner.judge, owner.scheduler, rng.fork(), owner.ledger,
             {.in_flight_max = owner.plan.in_flight_max, .think_us_max = owner.plan.think_us_max}),
       rng_(std::move(rng)),
-      target_(std::make_unique<Target>(*this)) {}
+      target_(std::make_unique<Target>(*this, rng_.fork())) {}
 
 Site::~Site() { take_down(); }
 
@@ -45,7 +45,8 @@ journal::Options Site::options() const {
           .log = replica_options().log,
           .merge_keep_segments = world.plan.merge_keep_segments,
           .merge_batch_segments = 2,
-          .merge_step_bytes = 16u << 10};
+          .merge_step_bytes = 16u << 10,
+          .pin_bytes_max = world.plan.pin_bytes_max};
 }
 
 journal::ReplicaOptions Site::replica_options() const {
@@ -223,7 +224,6 @@ void Site::keeper_refused(const Error& error) {
     return crash(rng_.chance(1, 2) ? Loss::kPower : Loss::kProcess);
   }
   if (world.attack.altered() || world.replica_spoiled) {
-    world.judge.reached(Probe::attack_found_otherwise);
     lost_ = true;
     return;
   }
@@ -323,9 +323,11 @@ void Site::replica_opened() {
   }
   target_->serve(*replica_, {.vm = world.vm,
                              .site = id,
+                             .peer_site = world.other(*this).id,
                              .epoch = state_.epoch,
                              .public_key = world.public_key,
-                             .window_bytes = 4u << 20});
+                             .window_bytes = 4u << 20,
+                             .faults = replication_faults(world.fault)});
 }
 
 void Site::seed_again() {
@@ -360,6 +362,7 @@ void Site::start_source() {
       *this, world.other(*this),
       replication::SenderOptions{.vm = world.vm,
                                  .site = id,
+                                 .peer_site = world.other(*this).id,
                                  .epoch = state_.epoch,
                                  .public_key = world.public_key,
                                  .window_bytes_max = 4u << 20,
@@ -406,9 +409,10 @@ void Site::learn_epoch(Epoch epoch) {
   if (up_) learn({.epoch = epoch, .role = recovery::Role::kReplica});
 }
 
-void Site::promote(recovery::SourceAnswer source, recovery::OperatorWord word) {
-  const auto next = recovery::promote(state_, source, word, recovery_faults(world.fault));
-  HF_ASSERT(next.ok());
+Status Site::promote(recovery::SourceAnswer source, recovery::OperatorWord word) {
+  const auto next = recovery::promote(state_, replica_->durable_end(), source, word,
+                                      recovery_faults(world.fault));
+  if (!next.ok()) return next.error();
   const Sequence had = replica_ ? replica_->end().position.sequence : Sequence(0);
   if (had < world.home_durable) world.judge.reached(Probe::replica_behind_at_failover);
   // The receiver dies, the keeper takes over its directory; the page cache stays.
@@ -425,6 +429,7 @@ void Site::promote(recovery::SourceAnswer source, recovery::OperatorWord word) {
     die_inside(rng_.chance(1, 2) ? Loss::kPower : Loss::kProcess);
   }
   start_keeper();
+  return {};
 }
 
 void Site::stop_for(Epoch epoch) {

@@ -41,7 +41,8 @@ class Site {
   Micros deadline();
 
   // Failover, at the replica.
-  void promote(recovery::SourceAnswer source, recovery::OperatorWord word);
+  // Refused by the rules of recovery, or done. There is a replica (asserted by use).
+  Status promote(recovery::SourceAnswer source, recovery::OperatorWord word);
   // At the source: close cleanly and stay down; `stopped` is set when that is done.
   void stop_for(Epoch epoch);
   void seed_again();  // throw the replica away and take it from the beginning

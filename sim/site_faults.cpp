@@ -8,6 +8,7 @@ namespace hf::sim {
 void Site::poll() {
   const Micros now = clock.monotonic();
   if (journal_ && journal_->next_deadline() <= now) journal_->tick();
+  if (journal_ && journal_->take_pin_release()) world.judge.reached(Probe::pin_released);
   if (replica_ && replica_->next_deadline() <= now) replica_->tick();
   target_->poll();
   if (source_) source_->poll();

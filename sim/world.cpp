@@ -24,7 +24,7 @@ World::World(uint64_t seed, Fault planted, bool tracing)
       rng(seed),
       plan(make_plan(rng)),
       network(scheduler, rng.fork(), {.loss_one_in = plan.loss_one_in}),
-      attack(rng.fork()),
+      attack(rng.fork(), planted == Fault::kCloseNotChecked),
       gsp(gsp_of(rng)),
       vm(vm_id()),
       a_(*this, "A", 0xaa, rng.fork()),
@@ -172,7 +172,8 @@ void World::fail_over(Happening how) {
   } else if (how == Happening::kFailoverSplit) {
     network.set_link_up(false);
     scheduler.after(rng.between(5'000, plan.horizon_us), [this] { network.set_link_up(true); });
-  } else if (a_.running() && network.link_up()) {
+  } else if (a_.running() && network.link_up() &&
+             recovery::may_promote(b_.state(), b_.replica()->durable_end()).ok()) {
     a_.stop_for(b_.state().epoch.next());
   }
   promote_when_stopped(how == Happening::kFailoverAfterStop ? 20 : 1);
@@ -183,16 +184,21 @@ void World::promote_when_stopped(uint64_t tries) {
   scheduler.after(rng.between(500, 3'000), [this, tries] {
     if (promoted_) return;
     if (a_.stopped() && mending) return;  // too late: nothing comes any more
-    const bool holds_something =
-        b_.replica() != nullptr && b_.replica()->durable_end().position.sequence.value > 0;
-    const bool ready = holds_something && (a_.stopped() || tries <= 1);
-    if (!ready) return promote_when_stopped(tries > 1 ? tries - 1 : 1);
-    if (a_.stopped()) {
-      judge.reached(Probe::failover_after_stop);
-      return b_.promote(recovery::SourceAnswer::kStopped, recovery::OperatorWord::kNone);
+    const auto again = [this, tries] { promote_when_stopped(tries > 1 ? tries - 1 : 1); };
+    if (b_.replica() == nullptr || (!a_.stopped() && tries > 1)) return again();
+    const bool stopped = a_.stopped();
+    const Probe reached = stopped        ? Probe::failover_after_stop
+                          : a_.running() ? Probe::failover_split
+                                         : Probe::failover_after_death;
+    const Status promoted =
+        stopped
+            ? b_.promote(recovery::SourceAnswer::kStopped, recovery::OperatorWord::kNone)
+            : b_.promote(recovery::SourceAnswer::kNoAnswer, recovery::OperatorWord::kSourceIsDead);
+    if (!promoted.ok()) {
+      judge.note("B: not promoted: {}", promoted.error().cause);
+      return again();
     }
-    judge.reached(a_.running() ? Probe::failover_split : Probe::failover_after_death);
-    b_.promote(recovery::SourceAnswer::kNoAnswer, recovery::OperatorWord::kSourceIsDead);
+    judge.reached(reached);
   });
 }
 
@@ -213,8 +219,6 @@ void World::sender_halted(const replication::Sender& sender) {
   if (promoted_ || seeding_) return;
   judge.note("A: sender halted: {}", sender.halt_reason()->describe());
   if (attack.altered()) {
-    const bool at_close = sender.halt_reason()->cause.contains("close: ");
-    judge.reached(at_close ? Probe::attack_found_at_close : Probe::attack_found_otherwise);
     attack.end();
     replica_spoiled = true;
     seeding_ = true;
@@ -266,6 +270,7 @@ void World::settle() {
   if (judge.verdict()) return;
   judge.note("=== everything is mended");
   mending = true;
+  attack.end();
   network.set_link_up(true);
   for (Site* site : {&a_, &b_}) {
     site->mend();

@@ -49,6 +49,13 @@ class World {
   bool replica_spoiled = false;  // the attack was found and what it left is still there
   bool judging_replica() const { return !promoted_; }
 
+  // The highest position that the replica said it has durably, a connection.
+  void note_said(ConnectionId connection, Sequence durable) { said_[connection] = durable; }
+  Sequence said_on(ConnectionId connection) const {
+    const auto said = said_.find(connection);
+    return said == said_.end() ? Sequence(0) : said->second;
+  }
+
   // Every incarnation ever opened: an epoch belongs to one site.
   void note_incarnation(const journal::LineageEntry& entry);
   void note_known(const journal::LineageEntry& entry) { incarnations_.insert(entry.body.salt); }
@@ -76,6 +83,7 @@ class World {
   bool seeding_ = false;
   uint64_t steps_ = 0;
   std::map<Epoch, SiteId> epochs_;
+  std::map<ConnectionId, Sequence> said_;
   std::set<IncarnationId> incarnations_;  // of lines that served the guest
 };
 

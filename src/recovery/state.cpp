@@ -58,10 +58,11 @@ Result<RecoveryState> decode_state(ByteSpan bytes) {
   if ((flags & ~kFlagHasPeer) != 0) return journal::corrupt("recovery state with unknown flags");
   state.has_peer = (flags & kFlagHasPeer) != 0;
   state.vm = reader.id<VmId>();
-  state.epoch = Epoch(reader.number<uint64_t>());
+  state.epoch = reader.counted<Epoch>();
   state.incarnation = reader.id<IncarnationId>();
   if (!reader.zeroes_to(kStateSize - 4))
     return journal::corrupt("recovery state with reserved bytes");
+  if (!reader.in_range()) return journal::corrupt("recovery state: epoch above the limit");
   if (state.epoch.value == 0) return journal::corrupt("recovery state with epoch 0");
   return state;
 }
@@ -93,8 +94,7 @@ Result<LearnOutcome> learn_peer(const RecoveryState& state, const PeerAnswer& pe
   return learn_peer_epoch(state, peer.epoch);
 }
 
-Result<RecoveryState> promote(const RecoveryState& state, SourceAnswer source, OperatorWord word,
-                              const Faults& faults) {
+Status may_promote(const RecoveryState& state, const journal::LineEnd& held) {
   if (state.role != Role::kReplica) {
     const bool primary = state.role == Role::kPrimary;
     return Error{.code = ErrorCode::kConflict,
@@ -104,13 +104,60 @@ Result<RecoveryState> promote(const RecoveryState& state, SourceAnswer source, O
                  .mend = primary ? "start the VM with `holdfast vm start`"
                                  : "run the command at the other site"};
   }
+  if (held.position.sequence.value > 0) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "this site's replica of the VM is empty: nothing of it has arrived yet",
+               .effect = "the VM was not taken over, and its source was not asked to stop",
+               .mend =
+                   "start the VM at its source and wait until `holdfast protection show` there "
+                   "says streaming; then fail over"};
+}
+
+namespace {
+
+// Why a source that may be alive keeps the VM.
+Error source_may_run(SourceAnswer source) {
+  Error error{.code = ErrorCode::kConflict};
+  switch (source) {
+    case SourceAnswer::kSilent:
+      error.cause = "the source site was asked to stop the VM and did not say that it did";
+      error.effect =
+          "nothing was changed here; the source may have stopped the VM, and then does not start "
+          "it again";
+      error.mend =
+          "repeat the command: a source that has stopped says so; if it is dead, with "
+          "--source-is-dead";
+      break;
+    case SourceAnswer::kRefused:
+      error.cause = "the source site answers and did not stop the VM";
+      error.effect = "the VM may still run there; nothing was changed here";
+      error.mend = "repeat the command, or make sure that it is dead and add --source-is-dead";
+      break;
+    case SourceAnswer::kNoAnswer:
+    case SourceAnswer::kStopped:
+      error.cause = "the source site does not answer";
+      error.effect = "the VM might still run there; nothing was changed";
+      error.mend = "make sure it is dead, then repeat with --source-is-dead";
+      break;
+  }
+  return error;
+}
+
+}  // namespace
+
+Result<RecoveryState> promote(const RecoveryState& state, const journal::LineEnd& held,
+                              SourceAnswer source, OperatorWord word, const Faults& faults) {
+  TRY(may_promote(state, held));
   if (source != SourceAnswer::kStopped && word != OperatorWord::kSourceIsDead) {
-    const bool silent = source == SourceAnswer::kNoAnswer;
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = silent ? "the source site does not answer"
-                                 : "the source site answers and did not stop the VM",
-                 .effect = "the VM might still run there; nothing was changed",
-                 .mend = "make sure it is dead, then repeat with --source-is-dead"};
+    return source_may_run(source);
+  }
+  if (state.epoch.value >= kNumberMax) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = "the VM's epoch, " + number(state.epoch) + ", is the highest there is",
+                 .effect = "the VM is not taken over; its replica stays as it is",
+                 .mend =
+                     "no promotion leads there: its source made the number up; run the VM at "
+                     "the site that it came from, or protect it anew there"};
   }
   RecoveryState next = state;
   next.role = Role::kPrimary;

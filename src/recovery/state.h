@@ -89,16 +89,22 @@ Result<LearnOutcome> learn_peer(const RecoveryState& state, const PeerAnswer& pe
 // ---- Unplanned failover ----
 
 enum class SourceAnswer : uint8_t {
-  kStopped,  // it said so
-  kNoAnswer,
-  kRunning,  // it answers and did not stop
+  kStopped,   // it said so
+  kNoAnswer,  // it was not reached: nothing was asked of it
+  kSilent,    // it was asked and did not say what it did: it may have stopped for good
+  kRefused,   // it answers and does not stop
 };
 enum class OperatorWord : uint8_t { kNone, kSourceIsDead };
 
-// The state to store, then to open the replica's journal under. kConflict: not a replica, or the
+// Before the source is asked to stop, so that a failover that cannot succeed leaves it alone.
+// `held`: the end of what the replica has durably; sequence 0 is an empty one, which no VM ran from
+// and none can. kConflict: not a replica, or an empty one.
+Status may_promote(const RecoveryState& state, const journal::LineEnd& held);
+
+// The state to store, then to open the replica's journal under. kConflict: as may_promote(), or the
 // source may be alive and nobody vouches for its death.
-Result<RecoveryState> promote(const RecoveryState& state, SourceAnswer source, OperatorWord word,
-                              const Faults& faults = {});
+Result<RecoveryState> promote(const RecoveryState& state, const journal::LineEnd& held,
+                              SourceAnswer source, OperatorWord word, const Faults& faults = {});
 
 // ---- Starting ----
 

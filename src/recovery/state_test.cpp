@@ -15,6 +15,9 @@ RecoveryState state_of(Role role, uint64_t epoch) {
   return {.vm = vm(), .epoch = Epoch(epoch), .role = role, .incarnation = {}, .has_peer = true};
 }
 
+// A replica's end that something of the VM has reached.
+journal::LineEnd something() { return {.position = {.sequence = Sequence(1)}}; }
+
 void expect_three_parts(const Error& error) {
   EXPECT_FALSE(error.cause.empty());
   EXPECT_FALSE(error.effect.empty());
@@ -45,30 +48,69 @@ TEST(RecoveryState, golden_bytes) {
 }
 
 TEST(Promote, raises_the_epoch) {
-  const auto next =
-      promote(state_of(Role::kReplica, 4), SourceAnswer::kStopped, OperatorWord::kNone);
+  const auto next = promote(state_of(Role::kReplica, 4), something(), SourceAnswer::kStopped,
+                            OperatorWord::kNone);
   ASSERT_TRUE(next.ok());
   EXPECT_EQ(next->epoch, Epoch(5));
   EXPECT_EQ(next->role, Role::kPrimary);
 }
 
+TEST(Promote, ends_in_an_error_where_no_higher_epoch_is_left) {
+  const auto promoted_from = [](uint64_t epoch) {
+    return promote(state_of(Role::kReplica, epoch), something(), SourceAnswer::kStopped,
+                   OperatorWord::kNone);
+  };
+  EXPECT_TRUE(promoted_from(kNumberMax - 1).ok());
+  const auto refused = promoted_from(kNumberMax);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
+  expect_three_parts(refused.error());
+}
+
 TEST(Promote, needs_the_operators_word_unless_the_source_stopped) {
-  for (const SourceAnswer source : {SourceAnswer::kNoAnswer, SourceAnswer::kRunning}) {
-    const auto refused = promote(state_of(Role::kReplica, 4), source, OperatorWord::kNone);
+  const RecoveryState replica = state_of(Role::kReplica, 4);
+  for (const SourceAnswer source :
+       {SourceAnswer::kNoAnswer, SourceAnswer::kSilent, SourceAnswer::kRefused}) {
+    const auto refused = promote(replica, something(), source, OperatorWord::kNone);
     ASSERT_FALSE(refused.ok());
     expect_three_parts(refused.error());
-    EXPECT_TRUE(promote(state_of(Role::kReplica, 4), source, OperatorWord::kSourceIsDead).ok());
+    EXPECT_TRUE(promote(replica, something(), source, OperatorWord::kSourceIsDead).ok());
   }
+}
+
+TEST(Promote, says_that_nothing_was_changed_only_of_a_source_that_was_not_asked) {
+  const auto effect = [](SourceAnswer source) {
+    return promote(state_of(Role::kReplica, 4), something(), source, OperatorWord::kNone)
+        .error()
+        .effect;
+  };
+  EXPECT_TRUE(effect(SourceAnswer::kNoAnswer).ends_with("nothing was changed"));
+  EXPECT_TRUE(effect(SourceAnswer::kSilent).contains("may have stopped"));
+  EXPECT_TRUE(effect(SourceAnswer::kRefused).ends_with("nothing was changed here"));
 }
 
 TEST(Promote, is_for_replicas_only) {
   for (const Role role : {Role::kPrimary, Role::kSuperseded}) {
-    const auto refused =
-        promote(state_of(role, 4), SourceAnswer::kStopped, OperatorWord::kSourceIsDead);
+    const auto refused = promote(state_of(role, 4), something(), SourceAnswer::kStopped,
+                                 OperatorWord::kSourceIsDead);
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
     expect_three_parts(refused.error());
   }
+}
+
+TEST(Promote, an_empty_replica_is_never_promoted_whatever_is_said_of_the_source) {
+  const RecoveryState replica = state_of(Role::kReplica, 1);
+  for (const SourceAnswer source :
+       {SourceAnswer::kStopped, SourceAnswer::kNoAnswer, SourceAnswer::kRefused}) {
+    const auto refused = promote(replica, {}, source, OperatorWord::kSourceIsDead);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
+    expect_three_parts(refused.error());
+  }
+  // The same before the source is asked to stop.
+  EXPECT_FALSE(may_promote(replica, {}).ok());
+  EXPECT_TRUE(may_promote(replica, something()).ok());
 }
 
 TEST(LearnPeer, a_higher_epoch_supersedes_a_primary_for_good) {

@@ -4,13 +4,30 @@
 #include <variant>
 #include <vector>
 
-#include "replication/wire.h"
+#include "replication/session.h"
 
 namespace hf::replication {
 
 // Send these bytes on the connection, in this order.
 struct SendFrame {
   Bytes frame;
+};
+
+// Let this site's vault sign a session's statement (vault::KeyClient::session_sign); answer with
+// statement_signed(), under the same number. Any time later will do; an answer that comes when the
+// connection is gone is ignored.
+struct SignStatement {
+  uint64_t session = 0;
+  crypto::SessionStatementBytes statement{};
+};
+
+// Let this site's vault check that `peer`'s vault signed it (session_check); answer with
+// statement_checked(). As above.
+struct CheckStatement {
+  uint64_t session = 0;
+  SiteId peer;
+  crypto::SessionStatementBytes statement{};
+  crypto::Signature signature{};
 };
 
 // Ask the journal's feed for durable records after `after` and answer with Sender::feed_records or
@@ -33,9 +50,19 @@ struct WantSeedBytes {
   size_t length = 0;
 };
 
-// The other side knows this epoch: give it to recovery (learn_peer_epoch) before anything else.
+// The other site's vault stands for it that this epoch is known there: give it to recovery
+// (learn_peer_epoch) before anything else.
 struct PeerEpoch {
   Epoch epoch;
+};
+
+// The replica holds less than it had acknowledged: its disk was exchanged, put back from a copy, or
+// lost what was synced. Nothing is wrong at home, but the replica's site should know. Home's pin
+// goes back to what acknowledged() says from now on; where those records are merged away the
+// replica is seeded anew.
+struct ReplicaWentBack {
+  journal::LineEnd had;
+  journal::LineEnd has;
 };
 
 // Close the connection. What was sent before it should still go out.
@@ -43,7 +70,8 @@ struct Disconnect {
   Error reason;
 };
 
-using Effect = std::variant<SendFrame, WantRecords, WantSeed, WantSeedBytes, PeerEpoch, Disconnect>;
+using Effect = std::variant<SendFrame, SignStatement, CheckStatement, WantRecords, WantSeed,
+                            WantSeedBytes, PeerEpoch, ReplicaWentBack, Disconnect>;
 using Effects = std::vector<Effect>;
 
 }  // namespace hf::replication

@@ -12,6 +12,14 @@ Error protocol_error(std::string cause) {
   return Error{.code = ErrorCode::kCorrupt, .cause = std::move(cause)};
 }
 
+// What the replica did not say, or not here and now.
+Error forged(std::string what) {
+  return Error{.code = ErrorCode::kCorrupt,
+               .cause = std::move(what) + " was altered, or is not of this session",
+               .effect = "nothing of it was believed; a new session begins",
+               .mend = "if it goes on, look at what carries the sites' connection"};
+}
+
 Error diverged(std::string cause) {
   return Error{
       .code = ErrorCode::kConflict,
@@ -37,6 +45,7 @@ ErrorCode code_of(Refusal refusal) {
     case Refusal::kProtocol:
       return ErrorCode::kUnsupported;
     case Refusal::kStorage:
+    case Refusal::kUnproven:
       return ErrorCode::kUnavailable;
   }
   return ErrorCode::kInternal;
@@ -44,8 +53,9 @@ ErrorCode code_of(Refusal refusal) {
 
 }  // namespace
 
-Sender::Sender(SenderOptions options) : options_(options), retry_us_(options.retry_us_min) {
-  HF_ASSERT(options_.epoch.value > 0);
+Sender::Sender(SenderOptions options, Rng& rng)
+    : options_(options), rng_(rng), retry_us_(options.retry_us_min) {
+  HF_ASSERT(options_.epoch.value > 0 && options_.epoch.value <= kNumberMax);
   HF_ASSERT(options_.batch_bytes_max >= journal::kRecordSizeMax);
   HF_ASSERT(options_.batch_bytes_max <= kRecordsBytesMax);
   HF_ASSERT(options_.window_bytes_max >= journal::kRecordSizeMax);
@@ -62,9 +72,20 @@ void Sender::connected(Micros now) {
   }
   state_ = State::kGreeting;
   deadline_ = Micros(now.value + options_.answer_us_max);
-  effects_.push_back(SendFrame{encode(
-      options_.vm,
-      Hello{.epoch = options_.epoch, .site = options_.site, .public_key = options_.public_key})});
+  session_.emplace(crypto::SessionRole::kHome, rng_, options_.faults);
+  step_ = Step::kAnswer;
+  hello_ = {.epoch = options_.epoch,
+            .home = options_.site,
+            .replica = options_.peer_site,
+            .public_key = options_.public_key,
+            .ephemeral = session_->ephemeral(),
+            .nonce = session_->nonce()};
+  effects_.push_back(SendFrame{encode(options_.vm, hello_)});
+}
+
+template <typename Body, typename... More>
+void Sender::send_sealed(const Body& body, const More&... more) {
+  effects_.push_back(SendFrame{seal_frame(*session_, options_.vm, body, more...)});
 }
 
 void Sender::disconnected(Micros now) {
@@ -82,8 +103,10 @@ void Sender::received(const Frame& frame, Micros now) {
     return refuse(Refusal::kProtocol, protocol_error("a frame of another VM"), now);
   }
   switch (frame.type) {
-    case FrameType::kHelloReply:
-      return on_hello_reply(frame, now);
+    case FrameType::kAnswer:
+      return on_answer(frame, now);
+    case FrameType::kBegin:
+      return on_begin(frame, now);
     case FrameType::kAck:
       return on_ack(frame, now);
     case FrameType::kSeedAck:
@@ -96,61 +119,128 @@ void Sender::received(const Frame& frame, Micros now) {
   }
 }
 
-void Sender::on_hello_reply(const Frame& frame, Micros now) {
-  if (state_ != State::kGreeting) {
-    return refuse(Refusal::kProtocol, protocol_error("a second hello reply"), now);
+// ---- A session's beginning ----------------------------------------------------------------------
+
+void Sender::on_answer(const Frame& frame, Micros now) {
+  if (!greeting(Step::kAnswer)) {
+    return refuse(Refusal::kProtocol, protocol_error("a second answer"), now);
   }
-  Result<HelloReply> reply = decode_hello_reply(frame.body);
-  if (!reply.ok()) return refuse(Refusal::kProtocol, std::move(reply).error(), now);
-  take_reply(*reply);
+  Result<Answer> answer = decode_answer(frame.body);
+  if (!answer.ok()) return refuse(Refusal::kProtocol, std::move(answer).error(), now);
+  if (answer->epoch < options_.epoch) {
+    return refuse(Refusal::kProtocol, protocol_error("an answer to another hello"), now);
+  }
+  if (Status agreed = session_->agree(options_.vm, hello_, *answer); !agreed.ok()) {
+    return refuse(Refusal::kProtocol, std::move(agreed).error(), now);
+  }
+  peer_epoch_ = answer->epoch;
+  step_ = Step::kChecked;
+  effects_.push_back(CheckStatement{.session = session_->number(),
+                                    .peer = options_.peer_site,
+                                    .statement = session_->peer_statement(),
+                                    .signature = answer->signature});
 }
 
-void Sender::take_reply(const HelloReply& reply) {
-  if (reply.epoch > options_.epoch) {
-    effects_.push_back(PeerEpoch{reply.epoch});
+void Sender::statement_checked(uint64_t session, Status good, Micros now) {
+  if (!session_ || session != session_->number() || !greeting(Step::kChecked)) return;
+  if (!good.ok()) {
+    return refuse(Refusal::kUnproven,
+                  std::move(good).error().context("the replica's site did not prove itself"), now);
+  }
+  session_->confirm();
+  if (peer_epoch_ > options_.epoch) {
+    effects_.push_back(PeerEpoch{peer_epoch_});
     return halt(Refusal::kStaleEpoch,
                 {.code = ErrorCode::kConflict,
-                 .cause = "the peer knows epoch " + std::to_string(reply.epoch.value) +
+                 .cause = "the peer knows epoch " + std::to_string(peer_epoch_.value) +
                           ", this site runs under " + std::to_string(options_.epoch.value),
                  .effect = "the VM was taken over at the other site",
                  .mend = "stop the VM here"});
   }
-  // The replica's end may lie behind what it had acknowledged only if it lost synced data.
-  if (acknowledged_ && reply.durable.position.sequence < acknowledged_->position.sequence) {
-    last_error_ = Error{.code = ErrorCode::kCorrupt,
-                        .cause = "the replica went back behind what it had acknowledged"};
+  step_ = Step::kSigned;
+  effects_.push_back(
+      SignStatement{.session = session_->number(), .statement = session_->own_statement()});
+}
+
+void Sender::statement_signed(uint64_t session, Result<crypto::Signature> signature, Micros now) {
+  if (!session_ || session != session_->number() || !greeting(Step::kSigned)) return;
+  if (!signature.ok()) {
+    return refuse(Refusal::kUnproven,
+                  std::move(signature).error().context("this site's vault did not sign"), now);
+  }
+  step_ = Step::kBegin;
+  deadline_ = Micros(now.value + options_.answer_us_max);
+  effects_.push_back(SendFrame{encode(options_.vm, Auth{.signature = *signature})});
+}
+
+void Sender::on_begin(const Frame& frame, Micros now) {
+  if (!greeting(Step::kBegin)) {
+    return refuse(Refusal::kProtocol, protocol_error("a session begins twice"), now);
+  }
+  Result<Begin> begin = decode_begin(frame.body);
+  if (!begin.ok()) return refuse(Refusal::kProtocol, std::move(begin).error(), now);
+  if (!open_frame(*session_, *begin)) {
+    return refuse(Refusal::kProtocol, forged("the replica's position"), now);
+  }
+  take_begin(*begin);
+}
+
+void Sender::take_begin(const Begin& begin) {
+  // Only a replica whose disk was exchanged, or lost what was synced, says so.
+  if (acknowledged_ && begin.durable.position.sequence < acknowledged_->position.sequence) {
+    effects_.push_back(ReplicaWentBack{.had = *acknowledged_, .has = begin.durable});
+    last_error_ = Error{
+        .code = ErrorCode::kCorrupt,
+        .cause = "the replica holds record " +
+                 std::to_string(begin.durable.position.sequence.value) + " and had acknowledged " +
+                 std::to_string(acknowledged_->position.sequence.value),
+        .effect = "what it lacks is sent again",
+        .mend = "look at the replica's site: was its disk exchanged or put back from a copy?"};
+    acknowledged_.reset();
   }
   state_ = State::kStreaming;
   deadline_ = kNever;
   retry_us_ = options_.retry_us_min;
-  acknowledged_ = reply.durable;
-  shipped_ = reply.durable;
-  window_bytes_ = std::min<uint64_t>(options_.window_bytes_max, reply.window_bytes);
+  begun_at_ = begin.durable;
+  shipped_ = begin.durable;
+  window_bytes_ = std::min<uint64_t>(options_.window_bytes_max, begin.window_bytes);
   HF_ASSERT(in_flight_.empty() && in_flight_bytes_ == 0);
   want_more();
 }
 
+// The feed answered for what comes after it, so it is home's.
+void Sender::found_on_line() {
+  if (begun_at_) acknowledged_ = *std::exchange(begun_at_, std::nullopt);
+}
+
+// ---- Records ------------------------------------------------------------------------------------
+
 void Sender::on_ack(const Frame& frame, Micros now) {
   if (state_ != State::kStreaming && state_ != State::kSeeding) {
-    return refuse(Refusal::kProtocol, protocol_error("an acknowledgement before the hello"), now);
+    return refuse(Refusal::kProtocol, protocol_error("an acknowledgement before the session"), now);
   }
   const Result<Ack> ack = decode_ack(frame.body);
   if (!ack.ok()) return refuse(Refusal::kProtocol, Error(ack.error()), now);
+  if (!open_frame(*session_, *ack)) {
+    return refuse(Refusal::kProtocol, forged("an acknowledgement"), now);
+  }
   const Sequence to = ack->durable.position.sequence;
-  if (to > shipped_.position.sequence || to < acknowledged_->position.sequence) {
+  if (begun_at_ || to > shipped_.position.sequence || to < acknowledged_->position.sequence) {
     return refuse(Refusal::kProtocol,
                   protocol_error("an acknowledgement of what was not sent, or backwards"), now);
   }
-  if (to == shipped_.position.sequence && ack->durable != shipped_) {
+  journal::LineEnd reached = *acknowledged_;
+  while (!in_flight_.empty() && in_flight_.front().end.position.sequence <= to) {
+    HF_ASSERT(in_flight_bytes_ >= in_flight_.front().bytes);
+    reached = in_flight_.front().end;
+    in_flight_bytes_ -= in_flight_.front().bytes;
+    in_flight_.pop_front();
+  }
+  if (reached != ack->durable) {
     return refuse(Refusal::kDiverged,
                   diverged("the replica acknowledged other records than were sent"), now);
   }
   acknowledged_ = ack->durable;
-  while (!in_flight_.empty() && in_flight_.front().sequence <= to) {
-    HF_ASSERT(in_flight_bytes_ >= in_flight_.front().bytes);
-    in_flight_bytes_ -= in_flight_.front().bytes;
-    in_flight_.pop_front();
-  }
   deadline_ = in_flight_.empty() ? kNever : Micros(now.value + options_.answer_us_max);
   want_more();
 }
@@ -163,6 +253,9 @@ void Sender::on_error(const Frame& frame, Micros now) {
                         "): " + error->cause,
                .effect = error->effect,
                .mend = error->mend};
+  // Anybody on the way can write one without a MAC.
+  const bool said = proven() && !error->mac.is_zero() && open_frame(*session_, *error);
+  if (!said) return drop(std::move(reason), now);
   if (error->epoch > options_.epoch) effects_.push_back(PeerEpoch{error->epoch});
   if (is_final(error->refusal)) return halt(error->refusal, std::move(reason));
   drop(std::move(reason), now);
@@ -171,6 +264,7 @@ void Sender::on_error(const Frame& frame, Micros now) {
 void Sender::feed_records(const FeedBatch& batch, Micros now) {
   HF_ASSERT(feed_asked_);
   if (!feed_answer_counts(State::kStreaming)) return want_more();
+  found_on_line();
   home_durable_ = std::max(home_durable_, batch.durable);
   if (batch.records.empty()) {
     oldest_unshipped_ = batch.oldest_unshipped;
@@ -187,8 +281,8 @@ void Sender::feed_records(const FeedBatch& batch, Micros now) {
   }
   oldest_unshipped_ = Micros(0);  // the next answer says what came after this batch
   if (deadline_ == kNever) deadline_ = Micros(now.value + options_.answer_us_max);
-  effects_.push_back(SendFrame{
-      encode(options_.vm, Records{.home_durable = batch.durable, .records = batch.records})});
+  send_sealed(Records{.home_durable = batch.durable, .records = batch.records, .mac = {}},
+              shipped_);
   want_more();
 }
 
@@ -212,7 +306,7 @@ Status Sender::check_batch(const FeedBatch& batch) {
     end.position = {.incarnation = header.incarnation, .sequence = header.sequence};
     end.chain = journal::next_chain(
         end.chain, journal::header_digest(left.first<journal::kRecordHeaderSize>()));
-    records.push_back({.sequence = header.sequence, .time = header.time, .bytes = size});
+    records.push_back({.end = end, .time = header.time, .bytes = size});
     left = left.subspan(size);
   }
   shipped_ = end;
@@ -229,13 +323,18 @@ void Sender::feed_failed(const Error& error, Micros now) {
   if (!feed_answer_counts(seeding ? State::kSeeding : State::kStreaming)) return want_more();
   if (seeding) return drop(Error(error).context("seed"), now);
   if (error.code == ErrorCode::kConflict) {
+    // Whatever it holds, it isn't home's.
+    if (begun_at_) acknowledged_.reset();
     return refuse(Refusal::kDiverged,
                   diverged("the replica's last record, number " +
                            std::to_string(shipped_.position.sequence.value) +
                            ", is not on this site's line: " + error.cause),
                   now);
   }
-  if (error.code == ErrorCode::kNotFound) return begin_seed();
+  if (error.code == ErrorCode::kNotFound) {
+    found_on_line();
+    return begin_seed();
+  }
   drop(Error(error).context("feed"), now);
 }
 
@@ -265,7 +364,7 @@ void Sender::feed_seed(ByteSpan description, Micros now) {
   const uint64_t total = seed->bytes();
   seed_ = Seeding{.seed = std::move(*seed), .total = total};
   deadline_ = Micros(now.value + options_.answer_us_max);
-  effects_.push_back(SendFrame{encode(options_.vm, Seed{.description = description})});
+  send_sealed(Seed{.description = description, .mac = {}});
   want_seed_bytes();
 }
 
@@ -288,8 +387,7 @@ void Sender::feed_seed_bytes(ByteSpan bytes, Micros now) {
   if (bytes.size() != seed_->asked) {
     return drop({.code = ErrorCode::kIo, .cause = "the feed gave other bytes than asked for"}, now);
   }
-  effects_.push_back(
-      SendFrame{encode(options_.vm, SeedBytes{.offset = seed_->sent, .bytes = bytes})});
+  send_sealed(SeedBytes{.offset = seed_->sent, .bytes = bytes, .mac = {}});
   seed_->sent += bytes.size();
   seed_->at += bytes.size();
   if (seed_->at == seed_->seed.bases[seed_->base].size()) {
@@ -305,6 +403,9 @@ void Sender::on_seed_ack(const Frame& frame, Micros now) {
   }
   const Result<SeedAck> ack = decode_seed_ack(frame.body);
   if (!ack.ok()) return refuse(Refusal::kProtocol, Error(ack.error()), now);
+  if (!open_frame(*session_, *ack)) {
+    return refuse(Refusal::kProtocol, forged("a seed's acknowledgement"), now);
+  }
   if (ack->total != seed_->total || ack->taken > seed_->sent || ack->taken < seed_->taken) {
     return refuse(Refusal::kProtocol, protocol_error("an acknowledgement of another seed"), now);
   }
@@ -336,15 +437,25 @@ void Sender::want_more() {
 void Sender::tick(Micros now) {
   if (state_ == State::kIdle || state_ == State::kHalted) return;
   if (now < deadline_) return;
-  drop({.code = ErrorCode::kTimeout, .cause = "the replica's site does not answer"}, now);
+  const bool vault = greeting(Step::kChecked) || greeting(Step::kSigned);
+  drop(
+      {.code = ErrorCode::kTimeout,
+       .cause = vault ? "this site's vault does not answer" : "the replica's site does not answer"},
+      now);
 }
 
 void Sender::refuse(Refusal refusal, Error error, Micros now) {
-  effects_.push_back(SendFrame{encode(options_.vm, ErrorFrame{.refusal = refusal,
-                                                              .epoch = options_.epoch,
-                                                              .cause = error.cause,
-                                                              .effect = error.effect,
-                                                              .mend = error.mend})});
+  ErrorFrame said{.refusal = refusal,
+                  .epoch = options_.epoch,
+                  .cause = error.cause,
+                  .effect = error.effect,
+                  .mend = error.mend,
+                  .mac = {}};
+  if (proven()) {
+    send_sealed(said);
+  } else {
+    effects_.push_back(SendFrame{encode(options_.vm, said)});
+  }
   if (is_final(refusal)) return halt(refusal, std::move(error));
   drop(std::move(error), now);
 }
@@ -380,6 +491,8 @@ void Sender::reset() {
 void Sender::forget_connection() {
   // What was under way counts as not shipped: its age goes on as the RPO's.
   if (!in_flight_.empty()) oldest_unshipped_ = in_flight_.front().time;
+  session_.reset();
+  begun_at_.reset();
   in_flight_.clear();
   in_flight_bytes_ = 0;
   seed_.reset();
@@ -402,7 +515,7 @@ bool Sender::caught_up() const {
   // A journal has at least its incarnation record: nothing durable means that the feed was not
   // asked yet.
   return state_ == State::kStreaming && home_durable_.value != 0 && in_flight_.empty() &&
-         acknowledged_ && acknowledged_->position.sequence >= home_durable_ &&
+         !begun_at_ && acknowledged_ && acknowledged_->position.sequence >= home_durable_ &&
          oldest_unshipped_.value == 0;
 }
 

@@ -2,29 +2,35 @@
 // clock: `now` is monotonic time, but for rpo_us(), whose `wall_now` is wall time as record times
 // are.
 //
-//   state      event                                   next        effects
-//   idle       connected                               greeting    hello
-//   greeting   hello_reply, epoch not above ours       streaming   want records
-//   greeting   hello_reply or error, epoch above ours  halted      peer epoch, disconnect
-//   streaming  feed records                            streaming   records frame; want more while
-//                                                                  the window has room
-//   streaming  ack                                     streaming   want more
-//   streaming  feed failed: merged away                seeding     want seed
-//   seeding    feed seed, feed seed bytes              seeding     seed, seed bytes; want more
-//   while
-//                                                                  the window has room
-//   seeding    seed ack: installed                     idle        disconnect; the next hello reply
-//                                                                  says where the tail begins
-//   any        error frame, protocol breach, no answer idle or halted   disconnect
-//   any        disconnected                            idle (halted stays)
+//   state      event                                     next        effects
+//   idle       connected                                 greeting    hello
+//   greeting   answer                                    greeting    check statement
+//   greeting   checked, epoch not above ours             greeting    sign statement
+//   greeting   checked, epoch above ours                 halted      peer epoch, disconnect
+//   greeting   signed                                    greeting    auth
+//   greeting   begin                                     streaming   want records
+//   streaming  feed records                              streaming   records frame; want more while
+//                                                                    the window has room
+//   streaming  ack                                       streaming   want more
+//   streaming  feed failed: merged away                  seeding     want seed
+//   seeding    feed seed, feed seed bytes                seeding     seed, seed bytes; want more
+//                                                                    while the window has room
+//   seeding    seed ack: installed                       idle        disconnect; the next session
+//                                                                    says where the tail begins
+//   any        proven error that is final                halted      disconnect
+//   any        other error, breach, no answer            idle        disconnect
+//   any        disconnected                              idle (halted stays)
 //
-// Halted: trying again cannot help (diverged, wrong key, stale epoch); reset() after
-// someone acted. From idle the driver reconnects, not before reconnect_at().
+// Halted: trying again cannot help (diverged, stale epoch, records that do not check); reset()
+// after someone acted. From idle the driver reconnects, not before reconnect_at().
 //
-// It ships only what is durable at home (asserted: a replica must never hold what home could lose),
-// from the receiver's durable position on. That position is checked to be on our line twice: the
-// feed knows the position or refuses it, and the first record after it must carry the receiver's
-// chain value.
+// Who carries the frames is believed nothing (session.h): a position counts when its MAC is the
+// replica's in this session, and a session's first position besides only when home's feed found it
+// on home's line. An error without a MAC is a reason to try again later, whatever it says.
+//
+// It ships only what is durable at home (a replica must never hold what home could lose), from the
+// receiver's durable position on. That position is checked to be on our line twice: the feed knows
+// the position or refuses it, and the first record after it must carry the receiver's chain value.
 #pragma once
 
 #include <deque>
@@ -37,13 +43,14 @@ namespace hf::replication {
 
 struct SenderOptions {
   VmId vm;
-  SiteId site;  // this one
-  Epoch epoch;  // under which the VM runs here
+  SiteId site;       // this one
+  SiteId peer_site;  // the replica's
+  Epoch epoch;       // under which the VM runs here; at most kNumberMax
   crypto::PublicKey public_key{};
   uint64_t window_bytes_max =
       16u << 20;                        // sent and not acknowledged; the receiver's may be smaller
   size_t batch_bytes_max = 2u << 20;    // in one frame; at least journal::kRecordSizeMax
-  uint64_t answer_us_max = 30'000'000;  // to wait for a hello reply or an acknowledgement
+  uint64_t answer_us_max = 30'000'000;  // to wait for each step of a session, or an acknowledgement
   uint64_t retry_us_min = 100'000;
   uint64_t retry_us_max = 10'000'000;
   Faults faults = {};
@@ -62,12 +69,16 @@ class Sender {
  public:
   enum class State : uint8_t { kIdle, kGreeting, kStreaming, kSeeding, kHalted };
 
-  explicit Sender(SenderOptions options);
+  // `rng` makes each session's secrets; it outlives the sender.
+  Sender(SenderOptions options, Rng& rng);
 
   // Events.
   void connected(Micros now);
   void disconnected(Micros now);
   void received(const Frame& frame, Micros now);
+  // Answers to SignStatement and CheckStatement, by the number that came with the question.
+  void statement_signed(uint64_t session, Result<crypto::Signature> signature, Micros now);
+  void statement_checked(uint64_t session, Status good, Micros now);
   void feed_records(const FeedBatch& batch, Micros now);
   void feed_seed(ByteSpan description, Micros now);
   void feed_seed_bytes(ByteSpan bytes, Micros now);
@@ -94,7 +105,8 @@ class Sender {
   Micros deadline() const { return deadline_; }          // UINT64_MAX: none
   Micros reconnect_at() const { return reconnect_at_; }  // while idle
 
-  // The replica's durable end, as it last said; nullopt before its first word.
+  // The replica's durable end, as it last said and home's feed confirmed; nullopt before that, and
+  // from when a replica is found to be on another line or to hold less.
   const std::optional<journal::LineEnd>& acknowledged() const { return acknowledged_; }
   // Age in microseconds of the oldest acknowledged record that the replica does not have durably.
   uint64_t rpo_us(Micros wall_now) const;
@@ -109,20 +121,28 @@ class Sender {
   std::optional<SeedProgress> seeding() const;
 
  private:
+  // What the greeting waits for.
+  enum class Step : uint8_t { kAnswer, kChecked, kSigned, kBegin };
   struct Shipped {
-    Sequence sequence;
+    journal::LineEnd end;  // with this record
     Micros time;
     uint64_t bytes;
   };
 
-  void on_hello_reply(const Frame& frame, Micros now);
+  bool greeting(Step step) const { return state_ == State::kGreeting && step_ == step; }
+  void on_answer(const Frame& frame, Micros now);
+  void on_begin(const Frame& frame, Micros now);
+  void take_begin(const Begin& begin);
+  void found_on_line();
+  bool proven() const { return session_ && session_->confirmed(); }
+  template <typename Body, typename... More>
+  void send_sealed(const Body& body, const More&... more);
   void on_ack(const Frame& frame, Micros now);
   void on_error(const Frame& frame, Micros now);
   void on_seed_ack(const Frame& frame, Micros now);
   void begin_seed();
   void want_seed_bytes();
   bool feed_answer_counts(State state);
-  void take_reply(const HelloReply& reply);
   Status check_batch(const FeedBatch& batch);  // and counts it as shipped
   void want_more();
   void refuse(Refusal refusal, Error error, Micros now);
@@ -131,7 +151,12 @@ class Sender {
   void forget_connection();
 
   SenderOptions options_;
+  Rng& rng_;
   State state_ = State::kIdle;
+  Step step_ = Step::kAnswer;
+  std::optional<Session> session_;
+  Hello hello_;
+  Epoch peer_epoch_;
   Effects effects_;
   std::optional<Error> halted_for_;
   std::optional<Refusal> halted_as_;
@@ -141,7 +166,8 @@ class Sender {
   uint64_t retry_us_;
 
   std::optional<journal::LineEnd> acknowledged_;
-  journal::LineEnd shipped_;  // end of what was sent on this connection
+  std::optional<journal::LineEnd> begun_at_;  // this session; not yet found on home's line
+  journal::LineEnd shipped_;                  // end of what was sent on this connection
   std::deque<Shipped> in_flight_;
   uint64_t in_flight_bytes_ = 0;
   uint64_t window_bytes_ = 0;

@@ -21,7 +21,7 @@ void put(FieldWriter& to, const journal::LineEnd& end) {
 journal::LineEnd get_line_end(FieldReader& from) {
   journal::LineEnd end;
   end.position.incarnation = from.id<IncarnationId>();
-  end.position.sequence = Sequence(from.number<uint64_t>());
+  end.position.sequence = from.counted<Sequence>();
   end.chain = from.id<Digest>();
   return end;
 }
@@ -48,6 +48,11 @@ struct Draft {
   FieldWriter body;
 };
 
+Status check_numbers(const FieldReader& reader, FrameType type) {
+  if (reader.in_range()) return {};
+  return corrupt(std::string(to_string(type)) + " frame: " + journal::kOutOfRange);
+}
+
 Status check_size(ByteSpan body, size_t size, FrameType type) {
   if (body.size() == size) return {};
   return corrupt(std::string(to_string(type)) + " frame of " + std::to_string(body.size()) +
@@ -68,22 +73,24 @@ Bytes encode_epoch_info(FrameType type, const VmId& vm, const EpochInfo& info) {
 Bytes encode_ack_as(FrameType type, const VmId& vm, const Ack& ack) {
   Draft draft(type, vm, kAckSize);
   put(draft.body, ack.durable);
+  draft.body.bytes(ack.mac.span());
   return draft.take();
 }
 
 }  // namespace
 
-static_assert(kHelloSize == 8 + 16 + 32);
-static_assert(kHelloReplySize == 8 + kLineEndSize + 8);
-static_assert(kAckSize == kLineEndSize);
+static_assert(kHelloSize == 8 + 16 + 16 + 32 + 32 + 32);
+static_assert(kAnswerSize == 8 + 32 + 32 + 64);
+static_assert(kBeginSize == kLineEndSize + 8 + kMacSize);
+static_assert(kAckSize == kLineEndSize + kMacSize);
 static_assert(kEpochInfoSize == 32 + kLineEndSize);
 
 const char* to_string(FrameType type) {
   switch (type) {
     case FrameType::kHello:
       return "hello";
-    case FrameType::kHelloReply:
-      return "hello reply";
+    case FrameType::kAnswer:
+      return "answer";
     case FrameType::kRecords:
       return "records";
     case FrameType::kAck:
@@ -104,6 +111,10 @@ const char* to_string(FrameType type) {
       return "seed bytes";
     case FrameType::kSeedAck:
       return "seed ack";
+    case FrameType::kAuth:
+      return "auth";
+    case FrameType::kBegin:
+      return "begin";
   }
   return "unknown";
 }
@@ -130,6 +141,8 @@ const char* to_string(Refusal refusal) {
       return "already connected";
     case Refusal::kNotReplica:
       return "not a replica";
+    case Refusal::kUnproven:
+      return "a site is unproven";
   }
   return "unknown";
 }
@@ -147,6 +160,7 @@ bool is_final(Refusal refusal) {
     case Refusal::kProtocol:
     case Refusal::kStorage:
     case Refusal::kBusy:
+    case Refusal::kUnproven:
       return false;
   }
   return true;
@@ -191,7 +205,7 @@ Result<FrameHeader> decode_frame_header(ByteSpan from) {
   FrameHeader header;
   const auto type = reader.number<uint8_t>();
   if (type < static_cast<uint8_t>(FrameType::kHello) ||
-      type > static_cast<uint8_t>(FrameType::kSeedAck)) {
+      type > static_cast<uint8_t>(FrameType::kBegin)) {
     return corrupt("frame of unknown type " + std::to_string(type));
   }
   header.type = static_cast<FrameType>(type);
@@ -205,11 +219,21 @@ Result<FrameHeader> decode_frame_header(ByteSpan from) {
   return header;
 }
 
+namespace {
+template <size_t N>
+void get_array(FieldReader& from, std::array<std::byte, N>& to) {
+  std::ranges::copy(from.bytes(N), to.begin());
+}
+}  // namespace
+
 Bytes encode(const VmId& vm, const Hello& hello) {
   Draft draft(FrameType::kHello, vm, kHelloSize);
   draft.body.number(hello.epoch.value);
-  draft.body.bytes(hello.site.span());
+  draft.body.bytes(hello.home.span());
+  draft.body.bytes(hello.replica.span());
   draft.body.bytes(hello.public_key);
+  draft.body.bytes(hello.ephemeral);
+  draft.body.bytes(hello.nonce);
   return draft.take();
 }
 
@@ -217,36 +241,76 @@ Result<Hello> decode_hello(ByteSpan body) {
   TRY(check_size(body, kHelloSize, FrameType::kHello));
   FieldReader reader(body);
   Hello hello;
-  hello.epoch = Epoch(reader.number<uint64_t>());
-  hello.site = reader.id<SiteId>();
-  const ByteSpan key = reader.bytes(crypto::kPublicKeySize);
-  std::ranges::copy(key, hello.public_key.begin());
+  hello.epoch = reader.counted<Epoch>();
+  hello.home = reader.id<SiteId>();
+  hello.replica = reader.id<SiteId>();
+  get_array(reader, hello.public_key);
+  get_array(reader, hello.ephemeral);
+  get_array(reader, hello.nonce);
+  TRY(check_numbers(reader, FrameType::kHello));
   if (hello.epoch.value == 0) return corrupt("hello with epoch 0");
   return hello;
 }
 
-Bytes encode(const VmId& vm, const HelloReply& reply) {
-  Draft draft(FrameType::kHelloReply, vm, kHelloReplySize);
-  draft.body.number(reply.epoch.value);
-  put(draft.body, reply.durable);
-  draft.body.number(reply.window_bytes);
-  draft.body.zeroes(4);
+Bytes encode(const VmId& vm, const Answer& answer) {
+  Draft draft(FrameType::kAnswer, vm, kAnswerSize);
+  draft.body.number(answer.epoch.value);
+  draft.body.bytes(answer.ephemeral);
+  draft.body.bytes(answer.nonce);
+  draft.body.bytes(answer.signature);
   return draft.take();
 }
 
-Result<HelloReply> decode_hello_reply(ByteSpan body) {
-  TRY(check_size(body, kHelloReplySize, FrameType::kHelloReply));
+Result<Answer> decode_answer(ByteSpan body) {
+  TRY(check_size(body, kAnswerSize, FrameType::kAnswer));
   FieldReader reader(body);
-  HelloReply reply;
-  reply.epoch = Epoch(reader.number<uint64_t>());
-  reply.durable = get_line_end(reader);
-  reply.window_bytes = reader.number<uint32_t>();
-  if (!reader.zeroes(4)) return corrupt("hello reply with reserved bytes set");
-  if (!plausible(reply.durable)) return corrupt("hello reply with half a position");
-  if (reply.window_bytes < journal::kRecordSizeMax) {
-    return corrupt("hello reply with a window smaller than a record");
+  Answer answer;
+  answer.epoch = reader.counted<Epoch>();
+  get_array(reader, answer.ephemeral);
+  get_array(reader, answer.nonce);
+  get_array(reader, answer.signature);
+  TRY(check_numbers(reader, FrameType::kAnswer));
+  if (answer.epoch.value == 0) return corrupt("answer with epoch 0");
+  return answer;
+}
+
+Bytes encode(const VmId& vm, const Auth& auth) {
+  Draft draft(FrameType::kAuth, vm, kAuthSize);
+  draft.body.bytes(auth.signature);
+  return draft.take();
+}
+
+Result<Auth> decode_auth(ByteSpan body) {
+  TRY(check_size(body, kAuthSize, FrameType::kAuth));
+  FieldReader reader(body);
+  Auth auth;
+  get_array(reader, auth.signature);
+  return auth;
+}
+
+Bytes encode(const VmId& vm, const Begin& begin) {
+  Draft draft(FrameType::kBegin, vm, kBeginSize);
+  put(draft.body, begin.durable);
+  draft.body.number(begin.window_bytes);
+  draft.body.zeroes(4);
+  draft.body.bytes(begin.mac.span());
+  return draft.take();
+}
+
+Result<Begin> decode_begin(ByteSpan body) {
+  TRY(check_size(body, kBeginSize, FrameType::kBegin));
+  FieldReader reader(body);
+  Begin begin;
+  begin.durable = get_line_end(reader);
+  begin.window_bytes = reader.number<uint32_t>();
+  if (!reader.zeroes(4)) return corrupt("begin frame with reserved bytes set");
+  begin.mac = reader.id<Mac>();
+  TRY(check_numbers(reader, FrameType::kBegin));
+  if (!plausible(begin.durable)) return corrupt("begin frame with half a position");
+  if (begin.window_bytes < journal::kRecordSizeMax) {
+    return corrupt("begin frame with a window smaller than a record");
   }
-  return reply;
+  return begin;
 }
 
 Bytes encode(const VmId& vm, const Records& records) {
@@ -254,6 +318,7 @@ Bytes encode(const VmId& vm, const Records& records) {
   Draft draft(FrameType::kRecords, vm, kRecordsPrefixSize + records.records.size());
   draft.body.number(records.home_durable.value);
   draft.body.zeroes(8);
+  draft.body.bytes(records.mac.span());
   draft.body.bytes(records.records);
   return draft.take();
 }
@@ -262,8 +327,10 @@ Result<Records> decode_records(ByteSpan body) {
   if (body.size() < kRecordsPrefixSize) return corrupt("records frame cut short");
   FieldReader reader(body);
   Records records;
-  records.home_durable = Sequence(reader.number<uint64_t>());
+  records.home_durable = reader.counted<Sequence>();
+  TRY(check_numbers(reader, FrameType::kRecords));
   if (!reader.zeroes(8)) return corrupt("records frame with reserved bytes set");
+  records.mac = reader.id<Mac>();
   records.records = reader.bytes(reader.left());
   if (records.records.empty() || records.records.size() % journal::kRecordAlignment != 0) {
     return corrupt("records frame that holds no whole records");
@@ -279,21 +346,36 @@ Bytes encode_stopped(const VmId& vm, const Ack& ack) {
 Result<Ack> decode_ack(ByteSpan body) {
   TRY(check_size(body, kAckSize, FrameType::kAck));
   FieldReader reader(body);
-  Ack ack{.durable = get_line_end(reader)};
+  Ack ack;
+  ack.durable = get_line_end(reader);
+  ack.mac = reader.id<Mac>();
+  TRY(check_numbers(reader, FrameType::kAck));
   if (!plausible(ack.durable)) return corrupt("ack with half a position");
   return ack;
 }
 
+namespace {
+// It ends up on an operator's terminal: no control characters from a peer. Both ends make them so,
+// or a MAC over the text would not verify.
+std::string printable(std::string_view text) {
+  std::string clean(text.substr(0, kErrorTextMax));
+  for (char& c : clean) {
+    if ((c >= 0 && c < ' ') || c == 0x7f) c = '?';
+  }
+  return clean;
+}
+}  // namespace
+
 Bytes encode(const VmId& vm, const ErrorFrame& error) {
-  const auto cut = [](std::string_view text) { return text.substr(0, kErrorTextMax); };
-  const std::string_view cause = cut(error.cause), effect = cut(error.effect),
-                         mend = cut(error.mend);
+  const std::string cause = printable(error.cause), effect = printable(error.effect),
+                    mend = printable(error.mend);
   Draft draft(FrameType::kError, vm, kErrorPrefixSize + cause.size() + effect.size() + mend.size());
   draft.body.number(static_cast<uint32_t>(error.refusal));
   draft.body.number(error.epoch.value);
   for (const std::string_view text : {cause, effect, mend}) {
     draft.body.number(static_cast<uint32_t>(text.size()));
   }
+  draft.body.bytes(error.mac.span());
   for (const std::string_view text : {cause, effect, mend}) draft.body.bytes(as_bytes(text));
   return draft.take();
 }
@@ -304,25 +386,22 @@ Result<ErrorFrame> decode_error(ByteSpan body) {
   ErrorFrame error;
   const auto refusal = reader.number<uint32_t>();
   if (refusal < static_cast<uint32_t>(Refusal::kUnknownVm) ||
-      refusal > static_cast<uint32_t>(Refusal::kNotReplica)) {
+      refusal > static_cast<uint32_t>(Refusal::kUnproven)) {
     return corrupt("error frame of unknown kind " + std::to_string(refusal));
   }
   error.refusal = static_cast<Refusal>(refusal);
-  error.epoch = Epoch(reader.number<uint64_t>());
+  error.epoch = reader.counted<Epoch>();
+  TRY(check_numbers(reader, FrameType::kError));
   std::array<uint32_t, 3> sizes{};
   for (uint32_t& size : sizes) {
     size = reader.number<uint32_t>();
     if (size > kErrorTextMax) return corrupt("error frame with a text above the limit");
   }
+  error.mac = reader.id<Mac>();
   const std::array<std::string*, 3> texts{&error.cause, &error.effect, &error.mend};
   for (size_t i = 0; i < sizes.size(); i++) {
     if (reader.left() < sizes[i]) return corrupt("error frame cut short");
-    for (const std::byte byte : reader.bytes(sizes[i])) {
-      // It ends up on an operator's terminal: no control characters from a peer.
-      const char c = static_cast<char>(byte);
-      const bool control = (c >= 0 && c < ' ') || c == 0x7f;
-      texts[i]->push_back(control ? '?' : c);
-    }
+    *texts[i] = printable(as_text(reader.bytes(sizes[i])));
   }
   if (reader.left() != 0) return corrupt("error frame with bytes left over");
   return error;
@@ -339,7 +418,7 @@ Result<EpochInfo> decode_epoch_info(ByteSpan body) {
   TRY(check_size(body, kEpochInfoSize, FrameType::kEpochReply));
   FieldReader reader(body);
   EpochInfo info;
-  info.epoch = Epoch(reader.number<uint64_t>());
+  info.epoch = reader.counted<Epoch>();
   info.site = reader.id<SiteId>();
   const auto role = reader.number<uint8_t>();
   if (role < static_cast<uint8_t>(SiteRole::kPrimary) ||
@@ -351,6 +430,7 @@ Result<EpochInfo> decode_epoch_info(ByteSpan body) {
   if (running > 1 || !reader.zeroes(6)) return corrupt("epoch frame with reserved bytes set");
   info.running = running == 1;
   info.durable = get_line_end(reader);
+  TRY(check_numbers(reader, FrameType::kEpochReply));
   if (!plausible(info.durable)) return corrupt("epoch frame with half a position");
   return info;
 }
@@ -366,29 +446,37 @@ Result<Stop> decode_stop(ByteSpan body) {
   TRY(check_size(body, kStopSize, FrameType::kStop));
   FieldReader reader(body);
   Stop stop;
-  stop.epoch = Epoch(reader.number<uint64_t>());
+  stop.epoch = reader.counted<Epoch>();
   stop.site = reader.id<SiteId>();
+  TRY(check_numbers(reader, FrameType::kStop));
   return stop;
 }
 
 Bytes encode(const VmId& vm, const Seed& seed) {
   HF_ASSERT(seed.description.size() <= journal::kSeedDescriptionMax);
-  Draft draft(FrameType::kSeed, vm, seed.description.size());
+  Draft draft(FrameType::kSeed, vm, kSeedPrefixSize + seed.description.size());
+  draft.body.bytes(seed.mac.span());
   draft.body.bytes(seed.description);
   return draft.take();
 }
 
 Result<Seed> decode_seed_frame(ByteSpan body) {
-  if (body.empty() || body.size() > journal::kSeedDescriptionMax) {
+  if (body.size() <= kSeedPrefixSize ||
+      body.size() > kSeedPrefixSize + journal::kSeedDescriptionMax) {
     return corrupt("seed frame of an impossible size");
   }
-  return Seed{.description = body};
+  FieldReader reader(body);
+  Seed seed;
+  seed.mac = reader.id<Mac>();
+  seed.description = reader.bytes(reader.left());
+  return seed;
 }
 
 Bytes encode(const VmId& vm, const SeedBytes& seed) {
   HF_ASSERT(!seed.bytes.empty() && seed.bytes.size() <= journal::kSeedReadMax);
   Draft draft(FrameType::kSeedBytes, vm, kSeedBytesPrefixSize + seed.bytes.size());
   draft.body.number(seed.offset);
+  draft.body.bytes(seed.mac.span());
   draft.body.bytes(seed.bytes);
   return draft.take();
 }
@@ -400,7 +488,9 @@ Result<SeedBytes> decode_seed_bytes(ByteSpan body) {
   }
   FieldReader reader(body);
   SeedBytes seed;
-  seed.offset = reader.number<uint64_t>();
+  seed.offset = reader.counted();
+  seed.mac = reader.id<Mac>();
+  TRY(check_numbers(reader, FrameType::kSeedBytes));
   seed.bytes = reader.bytes(reader.left());
   return seed;
 }
@@ -411,16 +501,21 @@ Bytes encode(const VmId& vm, const SeedAck& ack) {
   draft.body.number(ack.total);
   draft.body.number(static_cast<uint8_t>(ack.installed));
   draft.body.zeroes(7);
+  draft.body.bytes(ack.mac.span());
   return draft.take();
 }
 
 Result<SeedAck> decode_seed_ack(ByteSpan body) {
   TRY(check_size(body, kSeedAckSize, FrameType::kSeedAck));
   FieldReader reader(body);
-  SeedAck ack{.taken = reader.number<uint64_t>(), .total = reader.number<uint64_t>()};
+  SeedAck ack;
+  ack.taken = reader.counted();
+  ack.total = reader.counted();
+  TRY(check_numbers(reader, FrameType::kSeedAck));
   const auto installed = reader.number<uint8_t>();
   if (installed > 1 || !reader.zeroes(7)) return corrupt("seed ack with reserved bytes set");
   ack.installed = installed == 1;
+  ack.mac = reader.id<Mac>();
   if (ack.taken > ack.total || (ack.installed && ack.taken < ack.total)) {
     return corrupt("seed ack of more than there is");
   }

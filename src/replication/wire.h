@@ -1,6 +1,7 @@
 // Frames between two sites (docs/formats/replication.md). This header is the specification of
-// their bytes; every number is little-endian. They travel inside mutual TLS 1.3, which gives them
-// integrity and names the peer; records prove themselves (chain, digests, closes).
+// their bytes; every number is little-endian. Nothing is believed of whoever carries them: a
+// session (session.h) begins with signatures of both sites' vaults, and then each frame has a MAC;
+// records prove themselves besides (chain, digests, closes).
 //
 //   frame = header (32 bytes) ‖ body (length bytes)
 //
@@ -18,24 +19,31 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "crypto/crypto.h"
+#include "crypto/x25519.h"
 #include "journal/format/lineage.h"
 #include "journal/ship/seed.h"
 
 namespace hf::replication {
 
 inline constexpr uint32_t kFrameMagic = 0x50524648;  // "HFRP"
-inline constexpr uint16_t kFrameVersion = 1;
+inline constexpr uint16_t kFrameVersion = 2;
 inline constexpr size_t kFrameHeaderSize = 32;
 inline constexpr size_t kRecordsBytesMax = 4u << 20;  // of records in one frame
-inline constexpr size_t kRecordsPrefixSize = 16;
+inline constexpr size_t kRecordsPrefixSize = 48;
 inline constexpr size_t kFrameBodyMax = kRecordsPrefixSize + kRecordsBytesMax;
 inline constexpr size_t kErrorTextMax = 1024;  // of each of the three texts
+inline constexpr size_t kSessionNonceSize = 32;
+inline constexpr size_t kMacSize = 32;
 static_assert(kRecordsBytesMax >= journal::kRecordSizeMax);
-static_assert(kFrameBodyMax >= journal::kSeedDescriptionMax);
+static_assert(kFrameBodyMax >= journal::kSeedDescriptionMax + kMacSize);
+
+// HMAC-SHA256 under a session's key; what it covers is session.h's.
+using Mac = StrongBytes<struct MacTag, kMacSize>;
+using SessionNonce = std::array<std::byte, kSessionNonceSize>;
 
 enum class FrameType : uint8_t {
   kHello = 1,
-  kHelloReply = 2,
+  kAnswer = 2,
   kRecords = 3,
   kAck = 4,
   kError = 5,
@@ -46,6 +54,8 @@ enum class FrameType : uint8_t {
   kSeed = 10,
   kSeedBytes = 11,
   kSeedAck = 12,
+  kAuth = 13,
+  kBegin = 14,
 };
 const char* to_string(FrameType type);
 
@@ -79,56 +89,88 @@ Result<FrameHeader> decode_frame_header(ByteSpan from);
 // First frame of a source.
 struct Hello {
   Epoch epoch;
-  SiteId site;
+  SiteId home;     // the source's
+  SiteId replica;  // whom it means
   crypto::PublicKey
       public_key{};  // the VM's journal key; the receiver compares with its pinned one
+  crypto::X25519PublicKey ephemeral{};
+  SessionNonce nonce{};
   bool operator==(const Hello&) const = default;
 };
-inline constexpr size_t kHelloSize = 56;
+inline constexpr size_t kHelloSize = 136;
 
-// The receiver's answer: where to go on.
-struct HelloReply {
-  Epoch epoch;
+// The receiver's answer. Its vault signs; an epoch above the hello's is the session's last word.
+struct Answer {
+  Epoch epoch;  // the highest that either knows
+  crypto::X25519PublicKey ephemeral{};
+  SessionNonce nonce{};
+  crypto::Signature signature{};
+  bool operator==(const Answer&) const = default;
+};
+inline constexpr size_t kAnswerSize = 136;
+
+// The source's vault signs too.
+struct Auth {
+  crypto::Signature signature{};
+  bool operator==(const Auth&) const = default;
+};
+inline constexpr size_t kAuthSize = 64;
+
+// Where to go on: the receiver's durable position.
+struct Begin {
+  static constexpr FrameType kType = FrameType::kBegin;
   journal::LineEnd durable;   // zeroes: nothing received yet
   uint32_t window_bytes = 0;  // records sent and not acknowledged, at most
-  bool operator==(const HelloReply&) const = default;
+  Mac mac;
+  bool operator==(const Begin&) const = default;
 };
-inline constexpr size_t kHelloReplySize = 88;
+inline constexpr size_t kBeginSize = 112;
 
 // Whole sealed records, in order.
 struct Records {
+  static constexpr FrameType kType = FrameType::kRecords;
   Sequence home_durable;  // of the source, when this was sent
   ByteSpan records;
+  Mac mac;
 };
 
 // The receiver has everything up to here durably.
 struct Ack {
+  static constexpr FrameType kType = FrameType::kAck;
   journal::LineEnd durable;
+  Mac mac;  // of kStopped: zeroes
   bool operator==(const Ack&) const = default;
 };
-inline constexpr size_t kAckSize = 72;
+inline constexpr size_t kAckSize = 104;
 
 // Base files follow, because the records that the receiver lacks are merged away at the source. The
 // description is journal::encode_seed()'s.
 struct Seed {
+  static constexpr FrameType kType = FrameType::kSeed;
   ByteSpan description;
+  Mac mac;
 };
+inline constexpr size_t kSeedPrefixSize = kMacSize;
 
 // Of the description's files, one after the other as one stream of bytes.
 struct SeedBytes {
+  static constexpr FrameType kType = FrameType::kSeedBytes;
   uint64_t offset = 0;  // in the stream
   ByteSpan bytes;
+  Mac mac;
 };
-inline constexpr size_t kSeedBytesPrefixSize = 8;
+inline constexpr size_t kSeedBytesPrefixSize = 8 + kMacSize;
 
 // So much of the seed is taken; or it is now the replica, and the connection ends.
 struct SeedAck {
+  static constexpr FrameType kType = FrameType::kSeedAck;
   uint64_t taken = 0;
   uint64_t total = 0;
   bool installed = false;
+  Mac mac;
   bool operator==(const SeedAck&) const = default;
 };
-inline constexpr size_t kSeedAckSize = 24;
+inline constexpr size_t kSeedAckSize = 24 + kMacSize;
 
 enum class Refusal : uint32_t {
   kUnknownVm = 1,
@@ -141,18 +183,22 @@ enum class Refusal : uint32_t {
   kStorage = 8,      // the replica's disk failed or is full
   kBusy = 9,         // another connection carries this VM
   kNotReplica = 10,  // this site is not a replica of the VM (any more)
+  kUnproven = 11,    // one of the sites could not prove itself
 };
 const char* to_string(Refusal refusal);
 // True where trying again cannot help until someone acts.
 bool is_final(Refusal refusal);
 
+// Without a MAC it may be anybody's: a reason to try again later and to show, and nothing more.
 struct ErrorFrame {
+  static constexpr FrameType kType = FrameType::kError;
   Refusal refusal = Refusal::kProtocol;
   Epoch epoch;  // the one its writer knows
   std::string cause, effect, mend;
+  Mac mac;  // zeroes: none, because there was no session yet
   bool operator==(const ErrorFrame&) const = default;
 };
-inline constexpr size_t kErrorPrefixSize = 24;
+inline constexpr size_t kErrorPrefixSize = 24 + kMacSize;
 
 enum class SiteRole : uint8_t { kPrimary = 1, kReplica = 2, kSuperseded = 3 };
 const char* to_string(SiteRole role);
@@ -177,7 +223,9 @@ struct Stop {
 inline constexpr size_t kStopSize = 24;
 
 Bytes encode(const VmId& vm, const Hello& body);
-Bytes encode(const VmId& vm, const HelloReply& body);
+Bytes encode(const VmId& vm, const Answer& body);
+Bytes encode(const VmId& vm, const Auth& body);
+Bytes encode(const VmId& vm, const Begin& body);
 Bytes encode(const VmId& vm, const Records& body);  // at most kRecordsBytesMax of records
 Bytes encode(const VmId& vm, const Ack& body);
 Bytes encode(const VmId& vm, const ErrorFrame& body);  // longer texts are cut
@@ -191,7 +239,9 @@ Bytes encode(const VmId& vm, const SeedBytes& body);  // at most journal::kSeedR
 Bytes encode(const VmId& vm, const SeedAck& body);
 
 Result<Hello> decode_hello(ByteSpan body);
-Result<HelloReply> decode_hello_reply(ByteSpan body);
+Result<Answer> decode_answer(ByteSpan body);
+Result<Auth> decode_auth(ByteSpan body);
+Result<Begin> decode_begin(ByteSpan body);
 Result<Records> decode_records(ByteSpan body);  // spans point into `body`
 Result<Ack> decode_ack(ByteSpan body);          // of kAck and kStopped
 Result<ErrorFrame> decode_error(ByteSpan body);
@@ -219,6 +269,8 @@ class FrameReader {
   // The next whole frame, valid until the next call of either; nothing: push more. After an error
   // the stream is lost: close the connection.
   Result<std::optional<Frame>> next();
+  // No part of a frame is held.
+  bool empty() const { return at_ == buffer_.size(); }
 
  private:
   Bytes buffer_;

@@ -12,8 +12,16 @@ Bytes encode_again(const Frame& frame) {
       const auto body = decode_hello(frame.body);
       return body.ok() ? encode(frame.vm, *body) : Bytes();
     }
-    case FrameType::kHelloReply: {
-      const auto body = decode_hello_reply(frame.body);
+    case FrameType::kAnswer: {
+      const auto body = decode_answer(frame.body);
+      return body.ok() ? encode(frame.vm, *body) : Bytes();
+    }
+    case FrameType::kAuth: {
+      const auto body = decode_auth(frame.body);
+      return body.ok() ? encode(frame.vm, *body) : Bytes();
+    }
+    case FrameType::kBegin: {
+      const auto body = decode_begin(frame.body);
       return body.ok() ? encode(frame.vm, *body) : Bytes();
     }
     case FrameType::kRecords: {
