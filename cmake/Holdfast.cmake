@@ -1,10 +1,14 @@
 # House rules for libraries, programs and their tests.
 #
-#   holdfast_library(NAME DEPS lib... SYSTEM imported-target...)
-#     hf_NAME      from src/NAME/**/*.cpp, without tests, fuzzers, benches and mains
+#   holdfast_library(NAME ROOMS room... DEPS lib... SYSTEM imported-target...)
+#     hf_NAME      from src/NAME/**/*.cpp, without tests, fuzzers, benches and mains; where it has
+#                  ROOMS, from src/NAME/*.cpp (often nothing) and those rooms
 #     NAME_test    from src/NAME/**/*_test.cpp, run by ctest
 #     NAME_links   the whole archive linked with its declared dependencies only: an upward
 #                  dependency is a link error
+#   holdfast_room(NAME/ROOM DEPS lib... SYSTEM imported-target...)
+#     hf_NAME_ROOM from src/NAME/ROOM/*.cpp, with a link test of its own: NAME_ROOM_links. DEPS are
+#                  libraries or rooms of any library: base secure_boot/efi
 #   holdfast_program(NAME FROM DIR MAIN FILE DEPS lib...)
 
 set(HOLDFAST_WARNINGS -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wnon-virtual-dtor
@@ -27,23 +31,11 @@ function(holdfast_compile_options target)
       $<$<CONFIG:Release,RelWithDebInfo>:_FORTIFY_SOURCE=2>)
 endfunction()
 
-function(holdfast_library name)
-  cmake_parse_arguments(ARG "" "" "DEPS;SYSTEM;TEST_DEPS" ${ARGN})
-  file(GLOB_RECURSE all CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
-  set(sources ${all})
-  list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench|main)\\.cpp$")
-  set(tests ${all})
-  list(FILTER tests INCLUDE REGEX "_test\\.cpp$")
-  set(fuzzers ${all})
-  list(FILTER fuzzers INCLUDE REGEX "_fuzz\\.cpp$")
-  list(TRANSFORM ARG_DEPS PREPEND hf_ OUTPUT_VARIABLE deps)
-  list(TRANSFORM ARG_TEST_DEPS PREPEND hf_ OUTPUT_VARIABLE test_deps)
-  if(NOT sources)
-    return()
-  endif()
-
-  add_library(hf_${name} STATIC ${sources})
-  target_link_libraries(hf_${name} PUBLIC ${deps} ${ARG_SYSTEM} fmt::fmt)
+# The archive hf_NAME of `sources`, and NAME_links: all of it linked with what it declares, no more.
+function(holdfast_archive name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;SYSTEM" ${ARGN})
+  add_library(hf_${name} STATIC ${ARG_SOURCES})
+  target_link_libraries(hf_${name} PUBLIC ${ARG_DEPS} ${ARG_SYSTEM} fmt::fmt)
   holdfast_compile_options(hf_${name})
 
   set(empty_main ${CMAKE_BINARY_DIR}/empty_main.cpp)
@@ -52,9 +44,54 @@ function(holdfast_library name)
   endif()
   add_executable(${name}_links ${empty_main})
   target_link_libraries(${name}_links PRIVATE "-Wl,--whole-archive" $<TARGET_FILE:hf_${name}>
-      "-Wl,--no-whole-archive" ${deps} ${ARG_SYSTEM} fmt::fmt Threads::Threads)
+      "-Wl,--no-whole-archive" ${ARG_DEPS} ${ARG_SYSTEM} fmt::fmt Threads::Threads)
   add_dependencies(${name}_links hf_${name})
+endfunction()
 
+# "base secure_boot/efi" as the targets "hf_base hf_secure_boot_efi".
+function(holdfast_targets out)
+  list(TRANSFORM ARGN REPLACE "/" "_")
+  list(TRANSFORM ARGN PREPEND hf_)
+  set(${out} ${ARGN} PARENT_SCOPE)
+endfunction()
+
+# The sources of a library or room: no tests, fuzzers, benches and mains.
+function(holdfast_sources out glob_mode dir)
+  file(${glob_mode} sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench|main)\\.cpp$")
+  set(${out} ${sources} PARENT_SCOPE)
+endfunction()
+
+function(holdfast_room room)
+  cmake_parse_arguments(ARG "" "" "DEPS;SYSTEM" ${ARGN})
+  holdfast_sources(sources GLOB ${room})
+  holdfast_targets(deps ${ARG_DEPS})
+  string(REPLACE "/" "_" name ${room})
+  holdfast_archive(${name} SOURCES ${sources} DEPS ${deps} SYSTEM ${ARG_SYSTEM})
+endfunction()
+
+function(holdfast_library name)
+  cmake_parse_arguments(ARG "" "" "ROOMS;DEPS;SYSTEM;TEST_DEPS" ${ARGN})
+  holdfast_targets(deps ${ARG_DEPS})
+  holdfast_targets(test_deps ${ARG_TEST_DEPS})
+  if(ARG_ROOMS)
+    list(TRANSFORM ARG_ROOMS PREPEND ${name}/)
+    holdfast_targets(rooms ${ARG_ROOMS})
+    holdfast_sources(sources GLOB ${name})
+  else()
+    set(rooms "")
+    holdfast_sources(sources GLOB_RECURSE ${name})
+  endif()
+  if(sources)
+    holdfast_archive(${name} SOURCES ${sources} DEPS ${rooms} ${deps} SYSTEM ${ARG_SYSTEM})
+  elseif(rooms)
+    add_library(hf_${name} INTERFACE)
+    target_link_libraries(hf_${name} INTERFACE ${rooms})
+  else()
+    return()
+  endif()
+
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*_test.cpp)
   if(tests)
     add_executable(${name}_test ${tests})
     target_link_libraries(${name}_test PRIVATE hf_${name} ${test_deps} GTest::gmock GTest::gtest_main)
@@ -63,6 +100,7 @@ function(holdfast_library name)
         PROPERTIES TIMEOUT 120 ENVIRONMENT "HOLDFAST_SOURCE=${CMAKE_SOURCE_DIR}")
   endif()
 
+  file(GLOB_RECURSE fuzzers CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*_fuzz.cpp)
   if(HOLDFAST_FUZZ)
     foreach(file ${fuzzers})
       get_filename_component(fuzzer ${file} NAME_WE)

@@ -107,14 +107,31 @@ void ExtendRecorder::begin(bool complete) {
   hashes_.clear();
 }
 
-void ExtendRecorder::on_power(PowerChange change) {
+void ExtendRecorder::set_on_boot(std::function<void()> told) {
   MutexLock lock(mutex_);
-  hashes_.clear();
-  if (change == PowerChange::kOff) {
-    boot_.powered = false;  // what it did stays to be read until it starts again
-  } else {
-    begin(change == PowerChange::kCold);
+  on_boot_ = std::move(told);
+}
+
+void ExtendRecorder::tell_boot() {
+  std::function<void()> told;
+  {
+    MutexLock lock(mutex_);
+    told = on_boot_;
   }
+  if (told) told();
+}
+
+void ExtendRecorder::on_power(PowerChange change) {
+  {
+    MutexLock lock(mutex_);
+    hashes_.clear();
+    if (change == PowerChange::kOff) {
+      boot_.powered = false;  // what it did stays to be read until it starts again
+    } else {
+      begin(change == PowerChange::kCold);
+    }
+  }
+  tell_boot();
 }
 
 void ExtendRecorder::on_pcr_banks(ByteSpan response) {
@@ -148,10 +165,13 @@ void ExtendRecorder::forget() {
 }
 
 void ExtendRecorder::note_lost() {
-  MutexLock lock(mutex_);
-  boot_ = BootRecord{};
-  boot_.complete = false;
-  changes_.clear();
+  {
+    MutexLock lock(mutex_);
+    boot_ = BootRecord{};
+    boot_.complete = false;
+    changes_.clear();
+  }
+  tell_boot();
 }
 
 void ExtendRecorder::add(PcrChangeRecord change) {
@@ -176,12 +196,18 @@ void ExtendRecorder::add(PcrChangeRecord change) {
 }
 
 void ExtendRecorder::on_command(uint8_t locality, ByteSpan command, ByteSpan response) {
-  MutexLock lock(mutex_);
-  hashes_.clear();  // any command ends a root of trust under way
-  const Result<ResponseHeader> header = parse_response_header(response);
-  if (!header.ok() || header->code != kRcSuccess) return;
-  // The TPM has taken it: if we cannot read it, the record lacks it.
-  if (!note(locality, command, response).ok()) boot_.complete = false;
+  bool handed_over = false;
+  {
+    MutexLock lock(mutex_);
+    hashes_.clear();  // any command ends a root of trust under way
+    const Result<ResponseHeader> header = parse_response_header(response);
+    if (!header.ok() || header->code != kRcSuccess) return;
+    const bool before = boot_.exit_boot_services.has_value();
+    // The TPM has taken it: if we cannot read it, the record lacks it.
+    if (!note(locality, command, response).ok()) boot_.complete = false;
+    handed_over = !before && boot_.exit_boot_services.has_value();
+  }
+  if (handed_over) tell_boot();
 }
 
 Status ExtendRecorder::note(uint8_t locality, ByteSpan command, ByteSpan response) {

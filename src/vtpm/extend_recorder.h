@@ -29,6 +29,7 @@
 // Thread-safe: the engine writes from its threads, any thread reads.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -92,6 +93,10 @@ class ExtendRecorder final : public CommandObserver {
   void on_hash_data(ByteSpan data) override;
   void on_hash_end() override;
 
+  // Called whenever a boot begins, ends, hands over or is lost, on whatever thread saw it, without
+  // the recorder's lock: it may only hand the news on. Empty: nobody is told any more.
+  void set_on_boot(std::function<void()> told);
+
   // Forgets power cycles that were not the guest's.
   void forget();
   // The guest runs on, but its TPM ended with an earlier process: nothing is known of its boot.
@@ -104,6 +109,7 @@ class ExtendRecorder final : public CommandObserver {
   View read(uint64_t from, size_t max) const;
 
  private:
+  void tell_boot();
   void leave_out_missing_banks(PcrChangeRecord& change) const HF_REQUIRES(mutex_);
   void begin(bool complete) HF_REQUIRES(mutex_);
   void add(PcrChangeRecord change) HF_REQUIRES(mutex_);
@@ -116,6 +122,7 @@ class ExtendRecorder final : public CommandObserver {
   Rng& rng_;
   const size_t changes_max_;
   mutable Mutex mutex_;
+  std::function<void()> on_boot_ HF_GUARDED_BY(mutex_);
   BootRecord boot_ HF_GUARDED_BY(mutex_);
   std::vector<PcrChangeRecord> changes_ HF_GUARDED_BY(mutex_);
   bool started_up_ HF_GUARDED_BY(mutex_) = false;  // TPM2_Startup has succeeded

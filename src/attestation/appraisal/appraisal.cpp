@@ -7,7 +7,7 @@
 
 #include "attestation/appraisal/appraisal_inner.h"
 #include "attestation/boot/known_measurements.h"
-#include "attestation/words/measurement_words.h"
+#include "base/text.h"
 
 namespace hf::attestation {
 namespace {

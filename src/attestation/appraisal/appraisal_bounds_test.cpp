@@ -7,7 +7,7 @@
 
 #include "attestation/appraisal/appraisal.h"
 #include "attestation/testing/test_boot.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/database_change.h"
 #include "secure_boot/keys/signature_list.h"
 
 namespace hf::attestation {

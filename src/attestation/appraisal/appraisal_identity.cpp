@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "attestation/appraisal/appraisal_inner.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/quoted.h"
 
 namespace hf::attestation {
 namespace {

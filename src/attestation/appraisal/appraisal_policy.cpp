@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "attestation/appraisal/appraisal_inner.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/quoted.h"
 
 namespace hf::attestation {
 namespace {

@@ -5,7 +5,8 @@
 #include <charconv>
 
 #include "attestation/appraisal/appraisal_inner.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/database_change.h"
+#include "attestation/words/quoted.h"
 #include "secure_boot/keys/certificate.h"
 #include "secure_boot/keys/signature_list.h"
 

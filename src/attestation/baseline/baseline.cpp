@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "attestation/baseline/entry_words.h"
 #include "attestation/boot/boot_facts.h"
 #include "attestation/policy/strict_json.h"
-#include "attestation/words/measurement_words.h"
 #include "crypto/crypto.h"
 
 namespace hf::attestation {

@@ -7,8 +7,10 @@
 #include <tuple>
 
 #include "attestation/baseline/baseline_inner.h"
+#include "attestation/baseline/entry_words.h"
 #include "attestation/baseline/sequence_diff.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/database_change.h"
+#include "attestation/words/quoted.h"
 
 namespace hf::attestation {
 namespace {

@@ -5,7 +5,7 @@
 #include <deque>
 
 #include "attestation/baseline/baseline.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/database_change.h"
 
 namespace hf::attestation {
 

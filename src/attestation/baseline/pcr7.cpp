@@ -5,9 +5,12 @@
 #include <algorithm>
 #include <array>
 
+#include "attestation/baseline/entry_words.h"
 #include "attestation/boot/known_measurements.h"
 #include "attestation/log/variable_data.h"
-#include "attestation/words/measurement_words.h"
+#include "attestation/words/database_change.h"
+#include "attestation/words/quoted.h"
+#include "base/text.h"
 #include "secure_boot/keys/signature_list.h"
 
 namespace hf::attestation {

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <array>
 
-#include "attestation/words/measurement_words.h"
+#include "base/text.h"
 #include "crypto/crypto.h"
 #include "secure_boot/keys/certificate.h"
 

@@ -8,7 +8,7 @@
 #include "attestation/boot/known_measurements.h"
 #include "attestation/log/event_log.h"
 #include "attestation/log/variable_data.h"
-#include "attestation/words/measurement_words.h"
+#include "base/text.h"
 
 namespace hf::attestation {
 namespace {

@@ -306,4 +306,40 @@ Result<std::vector<ChangeResult>> apply_changes(VariableStore& store,
   return results;
 }
 
+std::string describe(const std::vector<Change>& changes) {
+  constexpr size_t kWordsMax = 500;
+  std::string words;
+  for (const Change& change : changes) words += (words.empty() ? "" : "; ") + describe(change);
+  return words.substr(0, kWordsMax);
+}
+
+std::vector<Change> changes_between(const SecureBootVariables& from,
+                                    const SecureBootVariables& to) {
+  struct Named {
+    std::string_view name;
+    std::optional<Bytes> SecureBootVariables::* content;
+  };
+  static constexpr Named kNamed[] = {
+      {"PK", &SecureBootVariables::pk},       {"KEK", &SecureBootVariables::kek},
+      {"db", &SecureBootVariables::db},       {"dbx", &SecureBootVariables::dbx},
+      {"MokList", &SecureBootVariables::mok}, {"MokListX", &SecureBootVariables::mokx}};
+  std::vector<Change> changes;
+  for (const Named& named : kNamed) {
+    const std::optional<Bytes>& wanted = to.*named.content;
+    if (from.*named.content == wanted) continue;
+    changes.push_back({.variable = std::string(named.name),
+                       .action = wanted ? ChangeAction::kSet : ChangeAction::kDelete,
+                       .data = wanted.value_or(Bytes())});
+  }
+  return changes;
+}
+
+Result<SecureBootVariables> variables_after(VariableStore store, const SecureBootVariables& before,
+                                            const std::vector<Change>& changes,
+                                            const EfiTime& now) {
+  TRY(apply_changes(store, changes_between(secure_boot_variables(store), before), now));
+  TRY(apply_changes(store, changes, now));
+  return secure_boot_variables(store);
+}
+
 }  // namespace hf::secure_boot

@@ -44,6 +44,10 @@ inline constexpr size_t kChangesMax = 64;
 Status check(const Change& change);
 // "append to db: X509 "Test CA" (sha256 ab12…)".
 std::string describe(const Change& change);
+std::string describe(const std::vector<Change>& changes);  // at most 500 bytes
+
+// The changes of PK, KEK, db, dbx and shim's lists that lead from one to the other.
+std::vector<Change> changes_between(const SecureBootVariables& from, const SecureBootVariables& to);
 
 struct ChangeResult {
   std::string variable;
@@ -61,5 +65,8 @@ Result<ChangeResult> apply_change(VariableStore& store, const Change& change, co
 Result<std::vector<ChangeResult>> apply_changes(VariableStore& store,
                                                 std::span<const Change> changes,
                                                 const EfiTime& now);
+// What the variables of a VM become by the changes, tried on a store of its kind.
+Result<SecureBootVariables> variables_after(VariableStore store, const SecureBootVariables& before,
+                                            const std::vector<Change>& changes, const EfiTime& now);
 
 }  // namespace hf::secure_boot

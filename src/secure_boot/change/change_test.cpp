@@ -212,6 +212,34 @@ TEST(Change, applies_a_signed_update_for_whatever_it_is_signed) {
             "db: appended to by \"Test KEK\" (by \"Test KEK\" of KEK): 1 new, 3 in all");
 }
 
+TEST(ChangesBetween, lead_from_one_to_the_other_and_back) {
+  const VariableStore store = store_of(kMicrosoftStore);
+  const SecureBootVariables before = secure_boot_variables(store);
+  EXPECT_TRUE(changes_between(before, before).empty());
+  SecureBootVariables after = before;
+  after.db = lists_of(key());
+  after.dbx.reset();
+  const std::vector<Change> changes = changes_between(before, after);
+  ASSERT_EQ(changes.size(), 2U);
+  EXPECT_EQ(changes[0].variable, "db");
+  EXPECT_EQ(changes[0].action, ChangeAction::kSet);
+  EXPECT_EQ(changes[1].variable, "dbx");
+  EXPECT_EQ(changes[1].action, ChangeAction::kDelete);
+  EXPECT_FALSE(describe(changes).empty());
+
+  Result<SecureBootVariables> made = variables_after(store, before, changes, kNow);
+  ASSERT_TRUE(made.ok()) << made.error().describe();
+  EXPECT_EQ(made->db, after.db);
+  EXPECT_EQ(made->dbx, after.dbx);
+  EXPECT_EQ(made->kek, before.kek);
+  // Tried on a store of the kind, which has other keys.
+  Result<SecureBootVariables> undone =
+      variables_after(store, *made, changes_between(*made, before), kNow);
+  ASSERT_TRUE(undone.ok()) << undone.error().describe();
+  EXPECT_EQ(undone->db, before.db);
+  EXPECT_EQ(undone->dbx, before.dbx);
+}
+
 TEST(Change, knows_its_actions_by_name) {
   for (ChangeAction action : {ChangeAction::kSet, ChangeAction::kAppend, ChangeAction::kRemove,
                               ChangeAction::kDelete, ChangeAction::kUpdate}) {

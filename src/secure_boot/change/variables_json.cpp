@@ -145,4 +145,28 @@ Result<Change> change_from_json(const JsonObject& object) {
   return change;
 }
 
+sys::JsonArray to_json(const std::vector<Change>& changes) {
+  sys::JsonArray list;
+  for (const Change& change : changes) list.push_back(to_json(change));
+  return list;
+}
+
+Result<std::vector<Change>> changes_from_json(const sys::JsonArray& list) {
+  if (list.empty() || list.size() > kChangesMax) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = std::to_string(list.size()) + " changes at once",
+                 .effect = "nothing was changed",
+                 .mend = "give 1 to 64"};
+  }
+  std::vector<Change> changes;
+  for (const sys::JsonValue& item : list) {
+    if (!item.is_object()) {
+      return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"changes\" holds no objects"};
+    }
+    changes.push_back(TRY(change_from_json(item.get_object())));
+    TRY(check(changes.back()));
+  }
+  return changes;
+}
+
 }  // namespace hf::secure_boot

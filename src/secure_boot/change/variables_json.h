@@ -28,5 +28,8 @@ Result<SecureBootVariables> secure_boot_variables_from_json(const sys::JsonObjec
 // {"variable","action","data": base64}
 sys::JsonObject to_json(const Change& change);
 Result<Change> change_from_json(const sys::JsonObject& object);
+// A list of them: 1 to kChangesMax, each as check() wants it.
+sys::JsonArray to_json(const std::vector<Change>& changes);
+Result<std::vector<Change>> changes_from_json(const sys::JsonArray& list);
 
 }  // namespace hf::secure_boot
