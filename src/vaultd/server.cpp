@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 
 #include "sys/unix_socket.h"
 
@@ -13,61 +14,110 @@ namespace hf::vaultd {
 using vault::Caller;
 using vault::Listener;
 
+namespace {
+
+// Strangers are turned away many at a time, so that those who wait behind them come soon.
+constexpr int kAcceptsMax = 64;
+// The longest that a keeper has to say: an endorsement key.
+constexpr size_t kKeysBodyMax = vault::kMaxBlob + 64;
+
+}  // namespace
+
 struct Server::Connection {
   sys::UniqueFd fd;
   Listener listener = Listener::kKeys;
   Caller caller;
-  Micros last_progress;
-  Bytes request;  // header, then header and body; never more than one frame
+  Micros deadline;  // monotonic: for the request that is awaited, or the reply that is under way
+  Bytes request;    // header, then header and body; never more than one frame
   size_t request_filled = 0;
   crypto::Secret reply;  // empty while a request is awaited
   size_t reply_sent = 0;
-
-  void await_request() {
-    request.assign(vault::kHeaderSize, std::byte{0});
-    request_filled = 0;
-    reply = crypto::Secret();
-    reply_sent = 0;
-  }
 };
 
 Server::Server(vault::Vault& vault, Clock& clock, Listeners listeners, sys::UniqueFd stop,
-               uint32_t admin_uid, ServerLimits limits)
-    : service_(vault),
+               Users users, ServerLimits limits)
+    : vault_(vault),
+      service_(vault),
       clock_(clock),
       listeners_(std::move(listeners)),
       stop_(std::move(stop)),
-      admin_uid_(admin_uid),
+      users_(users),
       limits_(limits) {}
 
 Server::~Server() = default;
 
-bool Server::admit(Listener listener, const Caller& caller) const {
-  if (listener == Listener::kAdmin && caller.uid != admin_uid_) return false;
-  if (connections_.size() >= limits_.connections_max) return false;
-  const auto of_uid = std::count_if(connections_.begin(), connections_.end(),
-                                    [&](const auto& c) { return c->caller.uid == caller.uid; });
-  return static_cast<size_t>(of_uid) < limits_.connections_per_uid_max;
+bool Server::may_speak(Listener listener, uint32_t uid) const {
+  switch (listener) {
+    case Listener::kAdmin:
+      return uid == users_.admin;
+    case Listener::kKeys:
+      return vault_.is_keeper(uid);
+    case Listener::kLauncher:
+      return uid == users_.launcher;
+  }
+  return false;
 }
 
-Status Server::accept_from(Listener listener, int fd) {
-  sys::UniqueFd peer(::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (!peer.valid()) {
-    const bool passing = errno == EAGAIN || errno == EINTR || errno == ECONNABORTED ||
-                         errno == EMFILE || errno == ENFILE || errno == ENOMEM;
-    return passing ? Status() : errno_error(errno, "accept");
+bool Server::make_room(Listener listener, uint32_t uid) {
+  if (listener == Listener::kKeys) return make_room_for_keeper(uid);
+  const size_t max = listener == Listener::kAdmin ? limits_.admin_max : limits_.launcher_max;
+  const auto taken = std::ranges::count_if(
+      connections_, [&](const auto& connection) { return connection->listener == listener; });
+  return static_cast<size_t>(taken) < max;
+}
+
+// Once all places are taken, who has the most of them gives up his oldest.
+bool Server::make_room_for_keeper(uint32_t uid) {
+  std::map<uint32_t, size_t> taken;
+  size_t all = 0;
+  for (const auto& connection : connections_) {
+    if (connection->listener != Listener::kKeys) continue;
+    ++taken[connection->caller.uid];
+    ++all;
   }
-  const Result<sys::PeerCredentials> credentials = sys::peer_credentials(peer.get());
-  if (!credentials.ok()) return {};
-  auto connection = std::make_unique<Connection>();
-  connection->listener = listener;
-  connection->caller = {.uid = credentials->uid, .pid = credentials->pid};
-  connection->last_progress = clock_.monotonic();
-  connection->await_request();
-  if (!admit(listener, connection->caller)) return {};  // closed at once
-  connection->fd = std::move(peer);
-  connections_.push_back(std::move(connection));
+  const size_t own = taken[uid];
+  if (own >= limits_.keys_per_uid_max) return false;
+  if (all < limits_.keys_max) return true;
+  const auto most =
+      std::ranges::max_element(taken, {}, [](const auto& of_uid) { return of_uid.second; });
+  if (most->second <= own + 1) return false;
+  const auto oldest = std::ranges::find_if(connections_, [&](const auto& connection) {
+    return connection->listener == Listener::kKeys && connection->caller.uid == most->first;
+  });
+  connections_.erase(oldest);
+  return true;
+}
+
+Status Server::accept_all(Listener listener, int fd) {
+  for (int i = 0; i < kAcceptsMax; ++i) {
+    sys::UniqueFd peer(::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!peer.valid()) {
+      if (errno == EINTR || errno == ECONNABORTED) continue;
+      const bool passing = errno == EAGAIN || errno == EMFILE || errno == ENFILE || errno == ENOMEM;
+      return passing ? Status() : errno_error(errno, "accept");
+    }
+    const Result<sys::PeerCredentials> credentials = sys::peer_credentials(peer.get());
+    // Who may not speak, or has no place, is closed at once.
+    if (!credentials.ok() || !may_speak(listener, credentials->uid) ||
+        !make_room(listener, credentials->uid)) {
+      continue;
+    }
+    auto connection = std::make_unique<Connection>();
+    connection->fd = std::move(peer);
+    connection->listener = listener;
+    connection->caller = {.uid = credentials->uid, .pid = credentials->pid};
+    await_request(*connection);
+    connections_.push_back(std::move(connection));
+  }
   return {};
+}
+
+void Server::await_request(Connection& connection) {
+  connection.request.assign(vault::kHeaderSize, std::byte{0});
+  connection.request_filled = 0;
+  connection.reply = crypto::Secret();
+  connection.reply_sent = 0;
+  connection.deadline = Micros(clock_.monotonic().value + limits_.request_max.value);
 }
 
 bool Server::receive(Connection& connection) {
@@ -78,12 +128,14 @@ bool Server::receive(Connection& connection) {
     if (count < 0) return errno == EAGAIN || errno == EINTR;
     if (count == 0) return false;
     connection.request_filled += static_cast<size_t>(count);
-    connection.last_progress = clock_.monotonic();
     if (connection.request_filled == vault::kHeaderSize) {
       const Result<vault::FrameHeader> header =
           vault::decode_header(ByteSpan(connection.request).first(vault::kHeaderSize));
       // Not our protocol, or beyond a bound: nothing sensible can be answered.
       if (!header.ok() || header->reply) return false;
+      if (connection.listener == Listener::kKeys && header->body_length > kKeysBodyMax) {
+        return false;
+      }
       connection.request.resize(vault::kHeaderSize + header->body_length);
     }
   }
@@ -97,6 +149,7 @@ bool Server::answer(Connection& connection) {
   connection.reply = service_.answer(connection.listener, connection.caller, *header,
                                      frame.subspan(vault::kHeaderSize));
   connection.reply_sent = 0;
+  connection.deadline = Micros(clock_.monotonic().value + limits_.reply_max.value);
   return transmit(connection);
 }
 
@@ -106,9 +159,8 @@ bool Server::transmit(Connection& connection) {
     const ssize_t count = ::send(connection.fd.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
     if (count < 0) return errno == EAGAIN || errno == EINTR;
     connection.reply_sent += static_cast<size_t>(count);
-    connection.last_progress = clock_.monotonic();
   }
-  connection.await_request();
+  await_request(connection);
   return true;
 }
 
@@ -116,30 +168,33 @@ bool Server::serve(Connection& connection) {
   return connection.reply.empty() ? receive(connection) : transmit(connection);
 }
 
-void Server::drop_idle() {
+// Also who was a keeper when he connected and is none any more.
+void Server::drop_late() {
   const Micros now = clock_.monotonic();
   std::erase_if(connections_, [&](const auto& connection) {
-    return now.value - connection->last_progress.value >= limits_.idle_max.value;
+    return now >= connection->deadline || !may_speak(connection->listener, connection->caller.uid);
   });
 }
 
 int Server::timeout_ms() const {
   if (connections_.empty()) return -1;
-  Micros oldest = connections_.front()->last_progress;
-  for (const auto& connection : connections_) oldest = std::min(oldest, connection->last_progress);
-  const uint64_t due = oldest.value + limits_.idle_max.value;
+  Micros due = connections_.front()->deadline;
+  for (const auto& connection : connections_) due = std::min(due, connection->deadline);
   const uint64_t now = clock_.monotonic().value;
-  return due <= now ? 0 : static_cast<int>(std::min<uint64_t>((due - now) / 1000 + 1, 60'000));
+  if (due.value <= now) return 0;
+  return static_cast<int>(std::min<uint64_t>((due.value - now) / 1000 + 1, 60'000));
 }
 
 Status Server::run() {
-  TRY(sys::set_nonblocking(listeners_.admin.get(), true));
-  TRY(sys::set_nonblocking(listeners_.keys.get(), true));
-  constexpr size_t kFixed = 3;  // stop, admin, keys
+  const std::pair<Listener, int> listeners[] = {{Listener::kLauncher, listeners_.launcher.get()},
+                                                {Listener::kAdmin, listeners_.admin.get()},
+                                                {Listener::kKeys, listeners_.keys.get()}};
+  for (const auto& [listener, fd] : listeners) TRY(sys::set_nonblocking(fd, true));
+  constexpr size_t kFixed = 1 + std::size(listeners);  // stop comes first
   std::vector<pollfd> entries;
   for (;;) {
-    entries.clear();
-    for (const int fd : {stop_.get(), listeners_.admin.get(), listeners_.keys.get()}) {
+    entries.assign(1, {.fd = stop_.get(), .events = POLLIN, .revents = 0});
+    for (const auto& [listener, fd] : listeners) {
       entries.push_back({.fd = fd, .events = POLLIN, .revents = 0});
     }
     for (const auto& connection : connections_) {
@@ -156,9 +211,12 @@ Status Server::run() {
         connections_.erase(connections_.begin() + static_cast<ptrdiff_t>(i));
       }
     }
-    drop_idle();
-    if (entries[1].revents != 0) TRY(accept_from(Listener::kAdmin, entries[1].fd));
-    if (entries[2].revents != 0) TRY(accept_from(Listener::kKeys, entries[2].fd));
+    drop_late();
+    for (size_t i = 0; i < std::size(listeners); ++i) {
+      if (entries[1 + i].revents != 0) {
+        TRY(accept_all(listeners[i].first, listeners[i].second));
+      }
+    }
   }
 }
 

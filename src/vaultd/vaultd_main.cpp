@@ -1,5 +1,7 @@
-// holdfast-vault: a site's keys. Serves the listeners "vault-admin" and "vault-keys" that it
-// inherits; with --init creates a vault and ends, with --check reads and verifies all of one.
+// holdfast-vault: a site's keys. Serves the listeners "vault-admin", "vault-keys" and
+// "vault-launcher" that it inherits; with --init creates a vault and ends, with --check reads and
+// verifies all of one. A fourth descriptor, "keepers", may have the body of a bind_keepers request:
+// which keepers run already.
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -20,6 +22,7 @@
 #include "sys/process.h"
 #include "sys/system_clock.h"
 #include "vault/core/vault.h"
+#include "vault/protocol/protocol.h"
 #include "vaultd/sandbox.h"
 #include "vaultd/server.h"
 
@@ -32,7 +35,8 @@ using hf::Status;
 
 constexpr std::string_view kUsage =
     "usage: holdfast-vault --init --dir DIR --name SITE [--secret-file FILE]\n"
-    "       holdfast-vault --dir DIR [--secret-file FILE] [--admin-uid UID]\n"
+    "       holdfast-vault --dir DIR [--secret-file FILE] [--admin-uid UID] [--launcher-uid UID]\n"
+    "                      [--keeper-uids FIRST-LAST]\n"
     "       holdfast-vault --check --dir DIR [--secret-file FILE]\n";
 
 struct Arguments {
@@ -43,6 +47,8 @@ struct Arguments {
   std::string name;
   std::optional<std::string> secret_file;
   uint32_t admin_uid = ::geteuid();
+  uint32_t launcher_uid = ::geteuid();
+  std::optional<hf::vault::UidRange> keeper_uids;
 };
 
 Error usage_error(std::string cause) {
@@ -52,13 +58,34 @@ Error usage_error(std::string cause) {
                .mend = "see holdfast-vault --help"};
 }
 
-Result<uint32_t> parse_uid(std::string_view text) {
+Result<uint32_t> parse_uid(std::string_view flag, std::string_view text) {
   uint32_t uid = 0;
   const auto parsed = std::from_chars(text.data(), text.data() + text.size(), uid);
   if (parsed.ec != std::errc() || parsed.ptr != text.data() + text.size()) {
-    return usage_error("--admin-uid takes a number");
+    return usage_error(std::string(flag) + " takes numbers of users");
   }
   return uid;
+}
+
+Result<hf::vault::UidRange> parse_uids(std::string_view flag, std::string_view text) {
+  const size_t dash = text.find('-');
+  if (dash == std::string_view::npos) return usage_error(std::string(flag) + " takes FIRST-LAST");
+  const hf::vault::UidRange range{.first = TRY(parse_uid(flag, text.substr(0, dash))),
+                                  .last = TRY(parse_uid(flag, text.substr(dash + 1)))};
+  if (range.first > range.last) return usage_error(std::string(flag) + " names no users");
+  return range;
+}
+
+// Where users are apart, keepers are none of those who decide about keys.
+Status check_users(const Arguments& arguments) {
+  if (!arguments.keeper_uids) return {};
+  for (const uint32_t uid :
+       {0u, static_cast<uint32_t>(::geteuid()), arguments.admin_uid, arguments.launcher_uid}) {
+    if (arguments.keeper_uids->holds(uid)) {
+      return usage_error(fmt::format("user {} is among the keepers' and has another office", uid));
+    }
+  }
+  return {};
 }
 
 Result<Arguments> parse_arguments(int argc, char** argv) {
@@ -80,12 +107,17 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
     } else if (flag == "--secret-file") {
       out.secret_file = argv[++i];
     } else if (flag == "--admin-uid") {
-      out.admin_uid = TRY(parse_uid(argv[++i]));
+      out.admin_uid = TRY(parse_uid(flag, argv[++i]));
+    } else if (flag == "--launcher-uid") {
+      out.launcher_uid = TRY(parse_uid(flag, argv[++i]));
+    } else if (flag == "--keeper-uids") {
+      out.keeper_uids = TRY(parse_uids(flag, argv[++i]));
     } else {
       return usage_error("unknown argument: " + std::string(flag));
     }
   }
   if (!out.help && out.directory.empty()) return usage_error("--dir is missing");
+  TRY(check_users(out));
   return out;
 }
 
@@ -134,13 +166,28 @@ Status check(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
                .mend = "restore it from a copy of the vault's directory"};
 }
 
+// The keepers that run on over the end of the vault before this one.
+Status bind_running_keepers(hf::vault::Vault& vault, hf::sys::InheritedFds& inherited,
+                            uint32_t launcher_uid) {
+  if (!inherited.has("keepers")) return {};
+  const hf::sys::UniqueFd file = TRY(inherited.take("keepers"));
+  const hf::Bytes body = TRY(hf::sys::read_all(file.get(), hf::vault::kMaxBody));
+  hf::vault::Reader reader(body);
+  const hf::vault::KeeperBindings keepers = hf::vault::decode_keeper_bindings(reader);
+  TRY(reader.finish("keepers"));
+  return vault.bind_keepers(keepers, {.uid = launcher_uid, .pid = ::getppid()});
+}
+
 Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   hf::sys::InheritedFds inherited = TRY(hf::sys::take_inherited_fds());
   hf::vaultd::Server::Listeners listeners{.admin = TRY(inherited.take("vault-admin")),
-                                          .keys = TRY(inherited.take("vault-keys"))};
-  const auto vault = TRY(hf::vault::Vault::open(
-      {.directory = arguments.directory, .secret = {.secret_file = arguments.secret_file}}, clock,
-      rng));
+                                          .keys = TRY(inherited.take("vault-keys")),
+                                          .launcher = TRY(inherited.take("vault-launcher"))};
+  const auto vault = TRY(hf::vault::Vault::open({.directory = arguments.directory,
+                                                 .secret = {.secret_file = arguments.secret_file},
+                                                 .keepers = arguments.keeper_uids},
+                                                clock, rng));
+  TRY(bind_running_keepers(*vault, inherited, arguments.launcher_uid));
   hf::sys::UniqueFd stop = TRY(stop_signals());
   const auto locked = hf::vaultd::lock_memory();
   TRY(hf::vaultd::restrict_files(arguments.directory));
@@ -150,7 +197,7 @@ Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
              arguments.secret_file ? "a secret file" : "host.secret",
              locked == hf::vaultd::MemoryLock::kWhole ? "all" : "key pages only");
   hf::vaultd::Server server(*vault, clock, std::move(listeners), std::move(stop),
-                            arguments.admin_uid);
+                            {.admin = arguments.admin_uid, .launcher = arguments.launcher_uid});
   return server.run();
 }
 

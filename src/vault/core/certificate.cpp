@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "vault/core/signing_labels.h"
 #include "vault/protocol/protocol.h"
 
 namespace hf::vault {
@@ -9,14 +10,6 @@ namespace {
 
 constexpr uint32_t kCertificateMagic = 0x434a4648;  // "HFJC"
 constexpr uint16_t kCertificateVersion = 1;
-constexpr std::string_view kSignatureDomain = "holdfast journal certificate v1";
-
-Bytes signed_bytes(ByteSpan statement) {
-  const ByteSpan domain = as_bytes(kSignatureDomain);
-  Bytes message(domain.begin(), domain.end());
-  message.insert(message.end(), statement.begin(), statement.end());
-  return message;
-}
 
 }  // namespace
 
@@ -30,7 +23,7 @@ Bytes sign_certificate(const JournalCertificate& certificate, const crypto::Sign
   out.u32(certificate.version.value);
   out.u32(0);
   out.raw(certificate.journal_public_key);
-  out.raw(vault.sign(signed_bytes(out.bytes())));
+  out.raw(vault.sign(labelled(kCertificateLabel, out.bytes())));
   HF_ASSERT(out.bytes().size() == kJournalCertificateSize);
   return out.take();
 }
@@ -55,7 +48,7 @@ Result<JournalCertificate> verify_certificate(ByteSpan bytes, const crypto::Publ
   crypto::Signature signature;
   std::copy(raw_signature.begin(), raw_signature.end(), signature.begin());
   const ByteSpan statement = bytes.first(kJournalCertificateSize - crypto::kSignatureSize);
-  if (!crypto::verify(vault, signed_bytes(statement), signature)) {
+  if (!crypto::verify(vault, labelled(kCertificateLabel, statement), signature)) {
     return Error{.code = ErrorCode::kWrongKey,
                  .cause = "a journal certificate not signed by the pinned vault"};
   }

@@ -42,7 +42,7 @@ crypto::Secret Service::answer(Listener listener, const Caller& caller, const Fr
                                ByteSpan body) {
   HF_ASSERT(body.size() == header.body_length && body.size() <= kMaxBody);
   const Op op = header.op;
-  if (is_admin_op(op) != (listener == Listener::kAdmin)) {
+  if (listener_of(op) != listener) {
     return encode_error_reply(op, header.request_id, wrong_listener(op));
   }
   if (op == Op::kFetchKey) {
@@ -50,8 +50,9 @@ crypto::Secret Service::answer(Listener listener, const Caller& caller, const Fr
     return key.ok() ? encode_fetched_key(op, header.request_id, *key)
                     : encode_error_reply(op, header.request_id, key.error());
   }
-  const Result<Bytes> result =
-      listener == Listener::kAdmin ? admin(op, caller, body) : keys(op, caller, body);
+  const Result<Bytes> result = listener == Listener::kAdmin  ? admin(op, caller, body)
+                               : listener == Listener::kKeys ? keys(op, caller, body)
+                                                             : bind_keepers(caller, body);
   return result.ok() ? encode_reply(op, header.request_id, *result)
                      : encode_error_reply(op, header.request_id, result.error());
 }
@@ -71,9 +72,8 @@ Result<Bytes> Service::admin(Op op, const Caller& caller, ByteSpan body) {
     }
     case Op::kRelease: {
       const VmId vm = reader.id<VmId>();
-      const uint32_t uid = reader.u32();
       TRY(reader.finish("release"));
-      return empty(vault_.release(vm, uid, caller));
+      return empty(vault_.release(vm, caller));
     }
     case Op::kRevoke: {
       const VmId vm = reader.id<VmId>();
@@ -195,6 +195,13 @@ Result<Bytes> Service::attestation(Op op, const Caller& caller, ByteSpan body) {
   }
 }
 
+Result<Bytes> Service::bind_keepers(const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  const KeeperBindings bindings = decode_keeper_bindings(reader);
+  TRY(reader.finish("bind_keepers"));
+  return empty(vault_.bind_keepers(bindings, caller));
+}
+
 Result<FetchedKey> Service::fetch(const Caller& caller, ByteSpan body) {
   Reader reader(body);
   const VmId vm = reader.id<VmId>();
@@ -224,6 +231,21 @@ Result<Bytes> Service::keys(Op op, const Caller& caller, ByteSpan body) {
       const ByteSpan public_key = reader.blob(kMaxBlob);
       TRY(reader.finish("issue_ek_certificate"));
       return blob(vault_.issue_ek_certificate(vm, kind, public_key, caller));
+    }
+    case Op::kSessionSign: {
+      const ByteSpan statement = reader.blob(kMaxStatement);
+      TRY(reader.finish("session_sign"));
+      const crypto::Signature signature = TRY(vault_.session_sign(vm, statement, caller));
+      return Bytes(signature.begin(), signature.end());
+    }
+    case Op::kSessionCheck: {
+      const SiteId peer = reader.id<SiteId>();
+      const ByteSpan statement = reader.blob(kMaxStatement);
+      const ByteSpan raw = reader.raw(crypto::kSignatureSize);
+      TRY(reader.finish("session_check"));
+      crypto::Signature signature;
+      std::copy(raw.begin(), raw.end(), signature.begin());
+      return empty(vault_.session_check(vm, peer, statement, signature, caller));
     }
     case Op::kAttestationPinnedName: {
       TRY(reader.finish("attestation_pinned_name"));

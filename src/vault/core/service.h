@@ -6,17 +6,13 @@
 
 namespace hf::vault {
 
-enum class Listener {
-  kAdmin,  // the daemon
-  kKeys,   // keepers
-};
-
 class Service {
  public:
   explicit Service(Vault& vault) : vault_(vault) {}
 
   // The reply frame to one request. An operation that does not belong to the listener is refused
-  // with kPermission. The caller has checked that an admin caller is the admin.
+  // with kPermission. The caller has checked that who speaks on the daemon's or the launcher's
+  // listener is that one.
   crypto::Secret answer(Listener listener, const Caller& caller, const FrameHeader& header,
                         ByteSpan body);
 
@@ -25,6 +21,7 @@ class Service {
   Result<Bytes> admin_sites(Op op, const Caller& caller, ByteSpan body);
   Result<Bytes> attestation(Op op, const Caller& caller, ByteSpan body);
   Result<Bytes> keys(Op op, const Caller& caller, ByteSpan body);
+  Result<Bytes> bind_keepers(const Caller& caller, ByteSpan body);
   Result<FetchedKey> fetch(const Caller& caller, ByteSpan body);
 
   Vault& vault_;

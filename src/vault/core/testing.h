@@ -87,7 +87,11 @@ inline VmId vm_of(uint8_t number) {
 
 constexpr Caller kDaemon{.uid = 500, .pid = 50};
 constexpr uint32_t kKeeperUid = 600;
+constexpr UidRange kKeeperUids{.first = kKeeperUid, .last = kKeeperUid + 99};
+// The keepers of vm_of(1) and vm_of(2), as a TestVault's launcher has bound them.
 constexpr Caller kKeeper{.uid = kKeeperUid, .pid = 60};
+constexpr Caller kKeeper2{.uid = kKeeperUid + 2, .pid = 62};
+constexpr Caller kLauncher{.uid = 0, .pid = 1};
 
 // Site `name`'s freshly made vault in `directory`; made once a process (RSA keys take long).
 inline void copy_new_vault(const std::string& name, const std::string& directory) {
@@ -105,18 +109,26 @@ inline void copy_new_vault(const std::string& name, const std::string& directory
   }
 }
 
-// A vault of its own for each test.
+inline KeeperBindings both_keepers(uint64_t generation = 1) {
+  return {.generation = generation,
+          .keepers = {{.vm = vm_of(1), .uid = kKeeper.uid}, {.vm = vm_of(2), .uid = kKeeper2.uid}}};
+}
+
+// A vault of its own for each test, which knows the keepers of two VMs. Without `keepers` it is of
+// a site with one user, and knows none.
 struct TestVault {
-  explicit TestVault(const std::string& name) : directory(temp.sub(name)) {
+  explicit TestVault(const std::string& name, std::optional<UidRange> reserved = kKeeperUids)
+      : directory(temp.sub(name)), keepers(reserved) {
     copy_new_vault(name, directory);
     reopen();
   }
   void reopen() {
     vault.reset();
     Result<std::unique_ptr<Vault>> opened =
-        Vault::open({.directory = directory, .secret = {}}, clock, rng);
+        Vault::open({.directory = directory, .secret = {}, .keepers = keepers}, clock, rng);
     HF_ASSERT(opened.ok());
     vault = std::move(opened).value();
+    if (keepers) HF_ASSERT(vault->bind_keepers(both_keepers(), kLauncher).ok());
   }
   Vault* operator->() { return vault.get(); }
 
@@ -124,6 +136,7 @@ struct TestVault {
   TestClock clock;
   crypto::SystemRng rng;
   std::string directory;
+  std::optional<UidRange> keepers;
   std::unique_ptr<Vault> vault;
 };
 

@@ -47,13 +47,14 @@ Status refuse_unless_empty(const Directory& directory) {
 
 }  // namespace
 
-Vault::Vault(Directory directory, SiteKeys site, AuditLog audit, Clock& clock, Rng& rng)
+Vault::Vault(const Options& options, Directory directory, SiteKeys site, AuditLog audit,
+             Clock& clock, Rng& rng)
     : directory_(std::move(directory)),
       site_(std::move(site)),
       audit_(std::move(audit)),
       clock_(clock),
       rng_(rng),
-      own_uid_(::geteuid()) {}
+      keepers_(options.keepers, ::geteuid()) {}
 
 Result<SiteIdentity> Vault::init(const Options& options, const std::string& name, Clock& clock,
                                  Rng& rng) {
@@ -84,7 +85,7 @@ Result<std::unique_ptr<Vault>> Vault::open(const Options& options, Clock& clock,
   TRY(directory.lock());
   AuditLog audit = TRY(AuditLog::open(directory, clock));
   return std::unique_ptr<Vault>(
-      new Vault(std::move(directory), std::move(site), std::move(audit), clock, rng));
+      new Vault(options, std::move(directory), std::move(site), std::move(audit), clock, rng));
 }
 
 Result<std::string> Vault::issue_tls(const TlsRequest& request, const Caller& caller) {
@@ -141,19 +142,18 @@ Result<KeyInfo> Vault::key_info(const VmId& vm) const {
   return info_of(vm, stored);
 }
 
-Status Vault::release(const VmId& vm, uint32_t uid, const Caller& caller) {
-  // Where users are apart, who asks for releases never holds a key. Else all run as one user.
-  if (uid == caller.uid && uid != own_uid_) {
-    audit_refusal(vm, caller, "release");
-    return Error{.code = ErrorCode::kPermission,
-                 .cause = "a key is released to a keeper's user, not to the one who asks",
-                 .effect = std::string(kNothingChanged),
+Status Vault::release(const VmId& vm, const Caller& caller) {
+  const std::optional<uint32_t> uid = keepers_.uid_of(vm);
+  if (!uid) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "the launcher has started no keeper for VM " + vm.hex(),
+                 .effect = "its key was not released; nothing was changed",
                  .mend = "start the VM with holdfast vm start"};
   }
   StoredKey stored = TRY(load_key(vm));
   TRY(audit_.append(
-      {.event = "release", .vm = vm, .key = stored.key_id, .uid = uid, .pid = caller.pid}));
-  released_.insert_or_assign(vm, Release{.uid = uid, .stored = std::move(stored)});
+      {.event = "release", .vm = vm, .key = stored.key_id, .uid = *uid, .pid = caller.pid}));
+  released_.insert_or_assign(vm, std::move(stored));
   return {};
 }
 
@@ -241,10 +241,7 @@ KeyInfo Vault::info_of(const VmId& vm, const StoredKey& stored) const {
                                        .version = stored.version,
                                        .journal_public_key = stored.journal_public_key},
                                       site_.signing);
-  if (const auto found = released_.find(vm); found != released_.end()) {
-    info.released = true;
-    info.released_uid = found->second.uid;
-  }
+  info.released = released_.contains(vm);
   return info;
 }
 

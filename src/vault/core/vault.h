@@ -7,9 +7,9 @@
 // Rules it keeps:
 //   - a VM's attestation key is pinned once; another one is refused until the pin is given up;
 //   - a key is never minted over existing state: not over a key, not over a freshness record;
-//   - at rest a key exists only sealed under the KEK; it leaves only to a keeper to whose uid it
-//   was
-//     released, or wrapped to a pinned recipient;
+//   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a pinned recipient,
+//     or to its VM's keeper while it is released: that it may have it the daemon says, which user
+//     it is the launcher says, and neither can say the other;
 //   - what changes keys or hands them on is in the audit log before it happens.
 #pragma once
 
@@ -19,9 +19,11 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "vault/core/keeper_table.h"
 #include "vault/protocol/types.h"
 #include "vault/store/audit.h"
 #include "vault/store/directory.h"
+#include "vault/store/event_limiter.h"
 #include "vault/store/sealed_file.h"
 #include "vault/store/site_file.h"
 
@@ -48,6 +50,7 @@ class Vault {
   struct Options {
     std::string directory;
     SiteSecret secret;
+    std::optional<UidRange> keepers = {};  // reserved for them; nullopt: the site has one user
   };
 
   // Creates `directory` if it is missing (0700). kExists: there is a vault, or anything else, in
@@ -66,7 +69,7 @@ class Vault {
   Result<std::string> issue_tls(const TlsRequest& request, const Caller& caller);
   Result<KeyInfo> create_key(const VmId& vm, const Caller& caller);
   Result<KeyInfo> key_info(const VmId& vm) const;
-  Status release(const VmId& vm, uint32_t uid, const Caller& caller);
+  Status release(const VmId& vm, const Caller& caller);
   Status revoke(const VmId& vm, const Caller& caller);
   Status delete_key(const VmId& vm, const Caller& caller);
   Status add_recipient(const SiteIdentity& peer, const Caller& caller);
@@ -87,13 +90,22 @@ class Vault {
   Result<Bytes> attestation_sign(std::string_view signing_input, const Caller& caller);
   Result<std::string> attestation_keys(const Caller& caller);
 
-  // For keepers: kPermission unless `vm` is released to the caller's uid.
+  // For the launcher. A VM whose keeper is in the list no more, or has another user, is not
+  // released any more.
+  Status bind_keepers(const KeeperBindings& bindings, const Caller& caller);
+  bool is_keeper(uint32_t uid) const { return keepers_.is_keeper(uid); }
+
+  // For keepers: kPermission unless the caller's uid is bound to `vm`; all but the sessions'
+  // kUnavailable while it is not released.
   Result<FetchedKey> fetch_key(const VmId& vm, const Caller& caller);
   Status put_freshness(const VmId& vm, const Freshness& freshness, const Caller& caller);
   Result<std::optional<Freshness>> get_freshness(const VmId& vm, const Caller& caller);
   Result<Bytes> issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan public_key,
                                      const Caller& caller);
   Result<std::optional<Bytes>> attestation_pinned_name(const VmId& vm, const Caller& caller);
+  Result<crypto::Signature> session_sign(const VmId& vm, ByteSpan statement, const Caller& caller);
+  Status session_check(const VmId& vm, const SiteId& peer, ByteSpan statement,
+                       const crypto::Signature& signature, const Caller& caller);
 
  private:
   // A key with what its file says about it.
@@ -105,12 +117,6 @@ class Vault {
     Micros created;
     crypto::PublicKey journal_public_key{};
   };
-  // A running VM's key: cached, so that a keeper restarts without disk or passphrase.
-  struct Release {
-    uint32_t uid = 0;
-    StoredKey stored;
-  };
-
   // What is known of a VM's vTPM: its endorsement key since manufacture, its AK since enrolment.
   struct AttestationRecord {
     Digest ek_fingerprint;  // SHA-256 of the SubjectPublicKeyInfo; zero: made elsewhere, or before
@@ -129,13 +135,16 @@ class Vault {
     crypto::Certificate certificate;
   };
 
-  Vault(Directory directory, SiteKeys site, AuditLog audit, Clock& clock, Rng& rng);
+  Vault(const Options& options, Directory directory, SiteKeys site, AuditLog audit, Clock& clock,
+        Rng& rng);
 
   Result<StoredKey> load_key(const VmId& vm) const;
   Status store_key(const VmId& vm, const StoredKey& stored);
   KeyInfo info_of(const VmId& vm, const StoredKey& stored) const;
   Result<SiteIdentity> load_recipient(const SiteId& site) const;
-  Result<const Release*> released_to(const VmId& vm, const Caller& caller, std::string_view event);
+  Status check_keeper(const VmId& vm, const Caller& caller, std::string_view event);
+  Result<const StoredKey*> released_to(const VmId& vm, const Caller& caller,
+                                       std::string_view event);
   Status refuse_over_existing(const VmId& vm) const;
   void audit_refusal(const VmId& vm, const Caller& caller, std::string_view event);
 
@@ -155,11 +164,13 @@ class Vault {
   AuditLog audit_;
   Clock& clock_;
   Rng& rng_;
-  const uint32_t own_uid_;
-  std::map<VmId, Release> released_;
+  KeeperTable keepers_;
+  std::map<VmId, StoredKey> released_;  // cached: a keeper restarts without disk or passphrase
   std::map<ChallengeId, Challenge> challenges_;
   std::optional<AttestationKey> attestation_key_;  // once it was needed
-  Micros last_refusal_;
+  EventLimiter<VmId> fetches_;
+  EventLimiter<VmId> certificates_;
+  EventLimiter<uint32_t> refusals_;  // by the caller's uid
 };
 
 }  // namespace hf::vault

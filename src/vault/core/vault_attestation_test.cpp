@@ -21,7 +21,7 @@ Bytes spki_of(ByteSpan public_area) {
 class Tpm : private vtpm::CertificateIssuer {
  public:
   explicit Tpm(TestVault& site, const VmId& vm = vm_of(1)) : site_(site), vm_(vm) {
-    HF_ASSERT(site->create_key(vm, kDaemon).ok() && site->release(vm, kKeeperUid, kDaemon).ok());
+    HF_ASSERT(site->create_key(vm, kDaemon).ok() && site->release(vm, kDaemon).ok());
     engine_ = vtpm::Engine::create({.store = &store_, .commit_allowed = false}).value();
     HF_ASSERT(vtpm::manufacture(*engine_, {.issuer = this}).ok() && engine_->init().ok());
     HF_ASSERT(vtpm::GuestTpm(*engine_).startup() == vtpm::kRcSuccess);
@@ -113,7 +113,7 @@ TEST(Enrolment, pins_and_certifies_the_key_whose_tpm_opened_the_secret) {
 
   site.reopen();
   EXPECT_EQ(*site->attestation_pinned(vm_of(1)), pin);
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_EQ(**site->attestation_pinned_name(vm_of(1), kKeeper), pin.ak_name);
   const Caller other{.uid = kKeeperUid + 1, .pid = 61};
   EXPECT_EQ(site->attestation_pinned_name(vm_of(1), other).error().code, ErrorCode::kPermission);
@@ -182,11 +182,11 @@ TEST(Enrolment, wants_the_endorsement_key_that_the_vm_was_made_with) {
   TestVault site("a");
   Tpm tpm(site);
   ASSERT_TRUE(site->create_key(vm_of(2), kDaemon).ok());
-  ASSERT_TRUE(site->release(vm_of(2), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(2), kDaemon).ok());
   // VM 2's TPM was made with another EK; then VM 1's keys are shown for it.
   const crypto::KeyPair other = crypto::KeyPair::generate_rsa(2048);
   const Bytes other_spki = other.public_key().to_der();
-  ASSERT_TRUE(site->issue_ek_certificate(vm_of(2), EkKind::kRsa2048, other_spki, kKeeper).ok());
+  ASSERT_TRUE(site->issue_ek_certificate(vm_of(2), EkKind::kRsa2048, other_spki, kKeeper2).ok());
   expect_all_parts(enroll(site, tpm, vm_of(2)).error(), ErrorCode::kWrongKey);
 
   const auto with_certificate = [&](const Bytes& der) {
@@ -203,12 +203,12 @@ TEST(Enrolment, wants_the_endorsement_key_that_the_vm_was_made_with) {
                    ErrorCode::kWrongKey);
   // An EK's, but another EK's.
   expect_all_parts(with_certificate(*site->issue_ek_certificate(vm_of(2), EkKind::kRsa2048,
-                                                                other_spki, kKeeper)),
+                                                                other_spki, kKeeper2)),
                    ErrorCode::kWrongKey);
   // By a CA that nobody here knows; once paired with it, it counts.
   TestVault stranger("b");
   ASSERT_TRUE(stranger->create_key(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(stranger->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(stranger->release(vm_of(1), kDaemon).ok());
   const Bytes theirs = *stranger->issue_ek_certificate(vm_of(1), EkKind::kRsa2048,
                                                        spki_of(tpm.identity.ek_public), kKeeper);
   expect_all_parts(with_certificate(theirs), ErrorCode::kWrongKey);

@@ -15,7 +15,9 @@ class BadInput : public ::testing::Test {
   void make() { copy_new_vault("a", directory_); }
 
   Result<std::unique_ptr<Vault>> open(std::optional<std::string> secret_file = {}) {
-    return Vault::open({.directory = directory_, .secret = {.secret_file = std::move(secret_file)}},
+    return Vault::open({.directory = directory_,
+                        .secret = {.secret_file = std::move(secret_file)},
+                        .keepers = kKeeperUids},
                        clock_, rng_);
   }
 
@@ -166,10 +168,11 @@ TEST_F(BadInput, a_damaged_key_file_harms_its_vm_only) {
   const std::string path = file("key-" + vm_of(1).hex() + ".hfv");
   const Bytes whole = read_file(path);
   const auto vault = *open();
+  ASSERT_TRUE(vault->bind_keepers(both_keepers(), kLauncher).ok());
   for (size_t at = 0; at < whole.size(); at += 5) {
     flip(path, at);
     const Digest before = digest_of(directory_);
-    const Error error = vault->release(vm_of(1), kKeeperUid, kDaemon).error();
+    const Error error = vault->release(vm_of(1), kDaemon).error();
     EXPECT_EQ(error.code, ErrorCode::kCorrupt) << at;
     EXPECT_FALSE(error.effect.empty());
     EXPECT_FALSE(error.mend.empty());
@@ -208,7 +211,8 @@ TEST_F(BadInput, is_found_by_a_check_of_everything) {
   ASSERT_TRUE(vault->create_key(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(vault->create_key(vm_of(2), kDaemon).ok());
   ASSERT_TRUE(vault->add_recipient(c->identity(), kDaemon).ok());
-  ASSERT_TRUE(vault->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(vault->bind_keepers(both_keepers(), kLauncher).ok());
+  ASSERT_TRUE(vault->release(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(vault->put_freshness(vm_of(1), {}, kKeeper).ok());
   const CheckSummary good = *vault->check();
   EXPECT_TRUE(good.problems.empty());

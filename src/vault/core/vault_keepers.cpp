@@ -9,8 +9,6 @@
 namespace hf::vault {
 namespace {
 
-constexpr uint64_t kRefusalIntervalUs = 1'000'000;
-
 // As libtpms answers TPM_PT_MANUFACTURER ("IBM") and TPM_PT_REVISION (1.64).
 constexpr std::string_view kTpmManufacturer = "id:00001014";
 constexpr std::string_view kTpmModel = "holdfast";
@@ -31,44 +29,69 @@ bool is_of_kind(const crypto::SpkiKey& key, EkKind kind) {
 
 }  // namespace
 
-// A keeper that asks in a loop must not fill the disk with refusals: one a second is written.
-void Vault::audit_refusal(const VmId& vm, const Caller& caller, std::string_view event) {
-  const Micros now = clock_.monotonic();
-  if (last_refusal_.value != 0 && now.value - last_refusal_.value < kRefusalIntervalUs) return;
-  last_refusal_ = now;
-  audit_.append_or_keep(
-      {.event = event, .vm = vm, .uid = caller.uid, .pid = caller.pid, .outcome = "refused"});
+Status Vault::bind_keepers(const KeeperBindings& bindings, const Caller& caller) {
+  std::map<VmId, uint32_t> before;
+  for (const auto& [vm, stored] : released_) before.emplace(vm, keepers_.uid_of(vm).value_or(0));
+  TRY(keepers_.replace(bindings));
+  for (const auto& [vm, uid] : before) {
+    if (keepers_.uid_of(vm) == uid) continue;
+    released_.erase(vm);
+    audit_.append_or_keep({.event = "revoke", .vm = vm, .uid = caller.uid, .pid = caller.pid});
+  }
+  return {};
 }
 
-Result<const Vault::Release*> Vault::released_to(const VmId& vm, const Caller& caller,
-                                                 std::string_view event) {
-  const auto found = released_.find(vm);
-  if (found != released_.end() && found->second.uid == caller.uid) return &found->second;
+void Vault::audit_refusal(const VmId& vm, const Caller& caller, std::string_view event) {
+  const std::optional<uint64_t> left_out = refusals_.admit(caller.uid, clock_.monotonic());
+  if (!left_out) return;
+  audit_.append_or_keep({.event = event,
+                         .vm = vm,
+                         .uid = caller.uid,
+                         .pid = caller.pid,
+                         .left_out = *left_out,
+                         .outcome = "refused"});
+}
+
+Status Vault::check_keeper(const VmId& vm, const Caller& caller, std::string_view event) {
+  if (keepers_.uid_of(vm) == caller.uid) return {};
   audit_refusal(vm, caller, event);
-  // The same words for "not released" and "to another uid": a keeper learns nothing about others.
-  return Error{
-      .code = ErrorCode::kPermission,
-      .cause = fmt::format("the key of VM {} is not released to uid {}", vm.hex(), caller.uid),
-      .effect = "the VM does not start",
-      .mend = "start the VM with holdfast vm start; a keeper does not run by itself"};
+  // The same words whether the VM is known here or not: a keeper learns nothing about others.
+  return Error{.code = ErrorCode::kPermission,
+               .cause = fmt::format("user {} is not the keeper of VM {}", caller.uid, vm.hex()),
+               .effect = "the VM does not start",
+               .mend = "start the VM with holdfast vm start; a keeper does not run by itself"};
+}
+
+Result<const Vault::StoredKey*> Vault::released_to(const VmId& vm, const Caller& caller,
+                                                   std::string_view event) {
+  TRY(check_keeper(vm, caller, event));
+  const auto found = released_.find(vm);
+  if (found != released_.end()) return &found->second;
+  // No refusal to be recorded: a keeper that was just started is ahead of its release.
+  return Error{.code = ErrorCode::kUnavailable,
+               .cause = fmt::format("the key of VM {} is not released to its keeper", vm.hex()),
+               .effect = "the VM does not start",
+               .mend = "start the VM with holdfast vm start; a keeper does not run by itself"};
 }
 
 Result<FetchedKey> Vault::fetch_key(const VmId& vm, const Caller& caller) {
-  const Release* release = TRY(released_to(vm, caller, "fetch_key"));
-  // A keeper must come back even if the disk is full: the line may wait, but not be lost.
-  if (!audit_.append_or_keep({.event = "fetch_key",
-                              .vm = vm,
-                              .key = release->stored.key_id,
-                              .uid = caller.uid,
-                              .pid = caller.pid})) {
+  const StoredKey* stored = TRY(released_to(vm, caller, "fetch_key"));
+  // A keeper must come back even if the disk is full: the line may wait, but not be lost. One that
+  // comes back in a loop does not fill the disk: then only how often is written.
+  const std::optional<uint64_t> left_out = fetches_.admit(vm, clock_.monotonic());
+  if (left_out && !audit_.append_or_keep({.event = "fetch_key",
+                                          .vm = vm,
+                                          .key = stored->key_id,
+                                          .uid = caller.uid,
+                                          .pid = caller.pid,
+                                          .left_out = *left_out})) {
     return Error{.code = ErrorCode::kNoSpace,
                  .cause = "the vault's audit log cannot be written and its queue is full",
-                 .effect = fmt::format("key {} was not handed out", release->stored.key_id.hex()),
+                 .effect = fmt::format("key {} was not handed out", stored->key_id.hex()),
                  .mend = "free space on the file system of the vault's directory and try again"};
   }
-  return FetchedKey{.key = release->stored.key.clone(),
-                    .version = release->stored.version,
-                    .key_id = release->stored.key_id};
+  return FetchedKey{
+      .key = stored->key.clone(), .version = stored->version, .key_id = stored->key_id};
 }
 
 Status Vault::put_freshness(const VmId& vm, const Freshness& freshness, const Caller& caller) {
@@ -115,13 +138,19 @@ Result<std::optional<Freshness>> Vault::get_freshness(const VmId& vm, const Call
 
 Result<Bytes> Vault::issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan public_key,
                                           const Caller& caller) {
-  const Release* release = TRY(released_to(vm, caller, "issue_ek_certificate"));
+  const StoredKey* stored = TRY(released_to(vm, caller, "issue_ek_certificate"));
   const crypto::SpkiKey ek = TRY_CONTEXT(crypto::SpkiKey::from_der(public_key), "endorsement key");
   if (!is_of_kind(ek, kind)) {
     return Error{.code = ErrorCode::kInvalidArgument,
                  .cause = "the endorsement key is not of the kind named",
                  .effect = "no certificate was issued",
                  .mend = "ask with the kind of the key that the TPM made"};
+  }
+  if (!certificates_.admit(vm, clock_.monotonic())) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = "the keeper of VM " + vm.hex() + " asks for too many certificates",
+                 .effect = "no certificate was issued",
+                 .mend = "try again after 10 minutes"};
   }
   const crypto::Certificate certificate =
       TRY(crypto::issue_ek(site_.ca, site_.ca_key, ek,
@@ -132,7 +161,7 @@ Result<Bytes> Vault::issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan 
                             .now = clock_.wall_time()}));
   TRY(audit_.append({.event = "issue_ek_certificate",
                      .vm = vm,
-                     .key = release->stored.key_id,
+                     .key = stored->key_id,
                      .uid = caller.uid,
                      .pid = caller.pid}));
   if (kind == EkKind::kRsa2048) TRY(note_endorsement_key(vm, ek));

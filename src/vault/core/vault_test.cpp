@@ -41,7 +41,7 @@ TEST(Keys, are_never_minted_over_existing_state) {
   EXPECT_EQ(digest_of(site.directory), before);
 
   // The key file is lost, but the VM has run: its data waits for the old key.
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(site->put_freshness(vm_of(1), freshness_at(9), kKeeper).ok());
   ASSERT_TRUE(site->revoke(vm_of(1), kDaemon).ok());
   fs::remove(site.directory + "/key-" + vm_of(1).hex() + ".hfv");
@@ -49,47 +49,81 @@ TEST(Keys, are_never_minted_over_existing_state) {
   EXPECT_EQ(site->key_info(vm_of(1)).error().code, ErrorCode::kNotFound);
 }
 
-TEST(Keys, go_only_to_the_uid_they_are_released_to) {
+TEST(Keys, go_only_to_the_vms_keeper_and_only_while_released) {
   TestVault site("a");
   const KeyInfo made = *site->create_key(vm_of(1), kDaemon);
-  EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kPermission);
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kUnavailable);
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   const FetchedKey fetched = *site->fetch_key(vm_of(1), kKeeper);
   EXPECT_EQ(fetched.key_id, made.key_id);
   EXPECT_EQ(key_id_of(fetched.key), made.key_id);
   EXPECT_EQ(fetched.key.size(), 32u);
   EXPECT_TRUE(site->key_info(vm_of(1))->released);
 
-  const Caller other{.uid = kKeeperUid + 1, .pid = 61};
-  EXPECT_EQ(site->fetch_key(vm_of(1), other).error().code, ErrorCode::kPermission);
+  // Another VM's keeper, the VM's QEMU, and who asked for the release.
+  for (const Caller& other : {kKeeper2, Caller{.uid = kKeeperUid + 1, .pid = 61}, kDaemon}) {
+    EXPECT_EQ(site->fetch_key(vm_of(1), other).error().code, ErrorCode::kPermission);
+    EXPECT_EQ(site->put_freshness(vm_of(1), freshness_at(1), other).error().code,
+              ErrorCode::kPermission);
+    EXPECT_EQ(site->get_freshness(vm_of(1), other).error().code, ErrorCode::kPermission);
+  }
   EXPECT_EQ(site->fetch_key(vm_of(2), kKeeper).error().code, ErrorCode::kPermission);
-  EXPECT_EQ(site->put_freshness(vm_of(1), freshness_at(1), other).error().code,
-            ErrorCode::kPermission);
-  EXPECT_EQ(site->get_freshness(vm_of(1), other).error().code, ErrorCode::kPermission);
 
   ASSERT_TRUE(site->revoke(vm_of(1), kDaemon).ok());
-  EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kPermission);
+  EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kUnavailable);
+}
+
+TEST(Keys, are_released_only_to_a_keeper_that_the_launcher_has_named) {
+  TestVault site("a");
+  ASSERT_TRUE(site->create_key(vm_of(3), kDaemon).ok());
+  const Error error = site->release(vm_of(3), kDaemon).error();
+  EXPECT_EQ(error.code, ErrorCode::kConflict);
+  EXPECT_FALSE(error.effect.empty() || error.mend.empty());
+  EXPECT_FALSE(site->key_info(vm_of(3))->released);
+}
+
+TEST(Keys, are_taken_back_when_their_keeper_is_gone_or_another_user) {
+  TestVault site("a");
+  for (const uint8_t number : {uint8_t{1}, uint8_t{2}}) {
+    ASSERT_TRUE(site->create_key(vm_of(number), kDaemon).ok());
+    ASSERT_TRUE(site->release(vm_of(number), kDaemon).ok());
+  }
+  // VM 1's keeper has ended.
+  ASSERT_TRUE(
+      site->bind_keepers({.generation = 2, .keepers = {{vm_of(2), kKeeper2.uid}}}, kLauncher).ok());
+  EXPECT_FALSE(site->key_info(vm_of(1))->released);
+  EXPECT_TRUE(site->fetch_key(vm_of(2), kKeeper2).ok());
+  EXPECT_FALSE(site->is_keeper(kKeeper.uid));
+  // Both are back: what was taken back is not released by that.
+  ASSERT_TRUE(site->bind_keepers(both_keepers(3), kLauncher).ok());
+  EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kUnavailable);
+  EXPECT_TRUE(site->fetch_key(vm_of(2), kKeeper2).ok());
+  // Their users change places: neither has the other's key for a moment.
+  ASSERT_TRUE(site->bind_keepers({.generation = 4,
+                                  .keepers = {{vm_of(1), kKeeper2.uid}, {vm_of(2), kKeeper.uid}}},
+                                 kLauncher)
+                  .ok());
+  EXPECT_EQ(site->fetch_key(vm_of(2), kKeeper).error().code, ErrorCode::kUnavailable);
+  EXPECT_EQ(site->fetch_key(vm_of(2), kKeeper2).error().code, ErrorCode::kPermission);
+  // A list that is refused changes nothing.
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
+  EXPECT_FALSE(
+      site->bind_keepers({.generation = 5, .keepers = {{vm_of(1), kDaemon.uid}}}, kLauncher).ok());
+  EXPECT_TRUE(site->fetch_key(vm_of(1), kKeeper2).ok());
 }
 
 TEST(Keys, of_running_vms_need_no_disk) {
   TestVault site("a");
   ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   fs::remove(site.directory + "/key-" + vm_of(1).hex() + ".hfv");
   EXPECT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());
-}
-
-TEST(Keys, are_not_released_to_the_daemon_itself) {
-  TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
-  EXPECT_EQ(site->release(vm_of(1), kDaemon.uid, kDaemon).error().code, ErrorCode::kPermission);
-  EXPECT_FALSE(site->fetch_key(vm_of(1), kDaemon).ok());
 }
 
 TEST(Keys, are_deleted_only_when_not_released) {
   TestVault site("a");
   ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_EQ(site->delete_key(vm_of(1), kDaemon).error().code, ErrorCode::kConflict);
   ASSERT_TRUE(site->revoke(vm_of(1), kDaemon).ok());
   EXPECT_TRUE(site->delete_key(vm_of(1), kDaemon).ok());
@@ -100,7 +134,7 @@ TEST(Keys, are_deleted_only_when_not_released) {
 TEST(Keys, certify_the_journal_key_that_the_keeper_derives) {
   TestVault site("a");
   const KeyInfo made = *site->create_key(vm_of(1), kDaemon);
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   const FetchedKey fetched = *site->fetch_key(vm_of(1), kKeeper);
   const auto keys = journal::JournalKeys::derive(fetched.key, vm_of(1), fetched.version);
   EXPECT_EQ(made.journal_public_key, keys.public_key());
@@ -114,7 +148,7 @@ TEST(Keys, certify_the_journal_key_that_the_keeper_derives) {
 TEST(Freshness, is_durable_and_of_one_vm) {
   TestVault site("a");
   ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_EQ(*site->get_freshness(vm_of(1), kKeeper), std::nullopt);
   EXPECT_EQ(site->read_freshness(vm_of(1)).error().code, ErrorCode::kNotFound);
   ASSERT_TRUE(site->put_freshness(vm_of(1), freshness_at(5), kKeeper).ok());
@@ -124,10 +158,10 @@ TEST(Freshness, is_durable_and_of_one_vm) {
 
   // Another VM's record under this VM's name is not taken for it.
   ASSERT_TRUE(site->create_key(vm_of(2), kDaemon).ok());
-  ASSERT_TRUE(site->release(vm_of(2), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(site->release(vm_of(2), kDaemon).ok());
   fs::copy_file(site.directory + "/freshness-" + vm_of(1).hex() + ".hfv",
                 site.directory + "/freshness-" + vm_of(2).hex() + ".hfv");
-  EXPECT_EQ(site->get_freshness(vm_of(2), kKeeper).error().code, ErrorCode::kCorrupt);
+  EXPECT_EQ(site->get_freshness(vm_of(2), kKeeper2).error().code, ErrorCode::kCorrupt);
 }
 
 TEST(Peers, exchange_a_key_and_read_the_same_journal) {
@@ -147,8 +181,8 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   EXPECT_EQ(at_b.key_id, at_a.key_id);
   EXPECT_EQ(at_b.minted_at, a->identity().site);
   EXPECT_EQ(at_b.journal_public_key, at_a.journal_public_key);
-  ASSERT_TRUE(a->release(vm_of(1), kKeeperUid, kDaemon).ok());
-  ASSERT_TRUE(b->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(a->release(vm_of(1), kDaemon).ok());
+  ASSERT_TRUE(b->release(vm_of(1), kDaemon).ok());
   const FetchedKey key_a = *a->fetch_key(vm_of(1), kKeeper);
   const FetchedKey key_b = *b->fetch_key(vm_of(1), kKeeper);
   EXPECT_TRUE(crypto::constant_time_equal(key_a.key.span(), key_b.key.span()));
@@ -250,8 +284,8 @@ TEST(EkCertificates, are_issued_to_a_released_keeper_for_the_kind_named) {
   const Bytes spki = ek.public_key().to_der();
   ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
   EXPECT_EQ(site->issue_ek_certificate(vm_of(1), EkKind::kEccP384, spki, kKeeper).error().code,
-            ErrorCode::kPermission);
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+            ErrorCode::kUnavailable);
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   const Bytes der = *site->issue_ek_certificate(vm_of(1), EkKind::kEccP384, spki, kKeeper);
   const auto certificate = *crypto::Certificate::from_der(der);
   EXPECT_EQ(certificate.public_key()->to_der(), spki);
@@ -259,6 +293,21 @@ TEST(EkCertificates, are_issued_to_a_released_keeper_for_the_kind_named) {
       certificate.signed_by(*crypto::Certificate::from_pem(site->identity().ca_certificate_pem)));
   EXPECT_EQ(site->issue_ek_certificate(vm_of(1), EkKind::kRsa2048, spki, kKeeper).error().code,
             ErrorCode::kInvalidArgument);
+}
+
+TEST(EkCertificates, are_not_issued_in_a_loop) {
+  TestVault site("a");
+  const Bytes spki = crypto::KeyPair::generate_ec(crypto::KeyKind::kEcP384).public_key().to_der();
+  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok() && site->release(vm_of(1), kDaemon).ok());
+  Status issued;
+  for (int i = 0; i < 20 && issued.ok(); ++i) {
+    const auto certificate = site->issue_ek_certificate(vm_of(1), EkKind::kEccP384, spki, kKeeper);
+    if (!certificate.ok()) issued = certificate.error();
+  }
+  ASSERT_FALSE(issued.ok());
+  EXPECT_EQ(issued.error().code, ErrorCode::kLimit);
+  site.clock.mono.value += 600'000'000;
+  EXPECT_TRUE(site->issue_ek_certificate(vm_of(1), EkKind::kEccP384, spki, kKeeper).ok());
 }
 
 std::string base64(ByteSpan bytes) {
@@ -292,7 +341,7 @@ TEST(Custody, no_file_of_either_vault_and_no_wrap_holds_the_key) {
   ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->import_wrap(vm_of(1), wrap, kDaemon).ok());
-  ASSERT_TRUE(a->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  ASSERT_TRUE(a->release(vm_of(1), kDaemon).ok());
   const FetchedKey fetched = *a->fetch_key(vm_of(1), kKeeper);
   ASSERT_TRUE(a->put_freshness(vm_of(1), freshness_at(3), kKeeper).ok());
   const ByteSpan key = fetched.key.span();
@@ -315,8 +364,8 @@ TEST(Custody, no_file_of_either_vault_and_no_wrap_holds_the_key) {
 TEST(Audit, records_what_was_done_with_keys_in_an_unbroken_chain) {
   TestVault site("a");
   ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
-  EXPECT_FALSE(site->fetch_key(vm_of(1), kKeeper).ok());
-  ASSERT_TRUE(site->release(vm_of(1), kKeeperUid, kDaemon).ok());
+  EXPECT_FALSE(site->fetch_key(vm_of(1), kKeeper2).ok());
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());
   site.reopen();
   ASSERT_TRUE(site->create_key(vm_of(2), kDaemon).ok());
@@ -327,6 +376,23 @@ TEST(Audit, records_what_was_done_with_keys_in_an_unbroken_chain) {
        {"vault_created", "create_key", "release", "fetch_key", "\"outcome\":\"refused\""}) {
     EXPECT_NE(text.find(event), std::string::npos) << event;
   }
+}
+
+// A day of a keeper that fetches its key in a loop, and one that asks for another's.
+TEST(Audit, is_not_filled_by_a_keeper_that_asks_in_a_loop) {
+  TestVault site("a");
+  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok() && site->release(vm_of(1), kDaemon).ok());
+  const uint64_t before = fs::file_size(site.directory + "/audit.log");
+  for (int i = 0; i < 86'400; ++i) {
+    ASSERT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());
+    ASSERT_FALSE(site->fetch_key(vm_of(1), kKeeper2).ok());
+    site.clock.mono.value += 1'000'000;
+  }
+  EXPECT_LT(fs::file_size(site.directory + "/audit.log") - before, 160u << 10);
+  const std::string text(as_text(read_file(site.directory + "/audit.log")));
+  EXPECT_TRUE(verify_audit_log(text).ok());
+  EXPECT_NE(text.find("\"left_out\":599,\"outcome\":\"ok\""), std::string::npos);
+  EXPECT_NE(text.find("\"left_out\":599,\"outcome\":\"refused\""), std::string::npos);
 }
 
 }  // namespace

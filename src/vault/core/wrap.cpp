@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "vault/core/signing_labels.h"
 #include "vault/protocol/protocol.h"
 
 namespace hf::vault {
@@ -10,16 +11,7 @@ namespace {
 constexpr uint32_t kWrapMagic = 0x42574648;  // "HFWB"
 constexpr uint16_t kWrapVersion = 1;
 constexpr uint16_t kRsaOaepSha256 = 1;
-constexpr std::string_view kSignatureDomain = "holdfast key wrap v1";
 constexpr std::string_view kKeyIdDomain = "holdfast gsp key id v1";
-
-Bytes signed_bytes(ByteSpan header_and_ciphertext) {
-  Bytes message;
-  const ByteSpan domain = as_bytes(kSignatureDomain);
-  message.insert(message.end(), domain.begin(), domain.end());
-  message.insert(message.end(), header_and_ciphertext.begin(), header_and_ciphertext.end());
-  return message;
-}
 
 Bytes encode_wrap_header(const WrapFacts& facts, size_t ciphertext_size) {
   Writer out;
@@ -58,7 +50,7 @@ Result<Bytes> seal_wrap(WrapFacts facts, const crypto::Secret& key,
   const Bytes ciphertext = TRY(crypto::rsa_oaep_seal(recipient, label.span(), key.span()));
   HF_ASSERT(ciphertext.size() == modulus_size);
   blob.insert(blob.end(), ciphertext.begin(), ciphertext.end());
-  const crypto::Signature signature = signer.sign(signed_bytes(blob));
+  const crypto::Signature signature = signer.sign(labelled(kWrapLabel, blob));
   blob.insert(blob.end(), signature.begin(), signature.end());
   return blob;
 }
@@ -96,7 +88,7 @@ Result<ParsedWrap> parse_wrap(ByteSpan blob) {
 bool wrap_signed_by(const ParsedWrap& wrap, const crypto::PublicKey& signer) {
   Bytes body(wrap.header.begin(), wrap.header.end());
   body.insert(body.end(), wrap.ciphertext.begin(), wrap.ciphertext.end());
-  return crypto::verify(signer, signed_bytes(body), wrap.signature);
+  return crypto::verify(signer, labelled(kWrapLabel, body), wrap.signature);
 }
 
 Result<crypto::Secret> open_wrap(const ParsedWrap& wrap, const crypto::KeyPair& recipient) {

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <thread>
@@ -209,10 +210,8 @@ Result<KeyInfo> AdminClient::key_info(VmId vm) {
   return ask(options_, Op::kKeyInfo, body_of(vm), parse_key_info);
 }
 
-Status AdminClient::release(VmId vm, uint32_t uid) {
-  Writer body = body_of(vm);
-  body.u32(uid);
-  return ask(options_, Op::kRelease, body, expect_empty);
+Status AdminClient::release(VmId vm) {
+  return ask(options_, Op::kRelease, body_of(vm), expect_empty);
 }
 
 Status AdminClient::revoke(VmId vm) {
@@ -344,6 +343,16 @@ Result<std::string> AdminClient::attestation_keys() {
   });
 }
 
+Result<FetchedKey> KeyClient::await_key(VmId vm, milliseconds limit) {
+  const SteadyClock::time_point until = SteadyClock::now() + limit;
+  for (milliseconds pause(2);; pause = std::min(pause * 2, milliseconds(100))) {
+    Result<FetchedKey> key = fetch_key(vm);
+    if (key.ok() || key.error().code != ErrorCode::kUnavailable) return key;
+    if (SteadyClock::now() + pause >= until) return key;
+    std::this_thread::sleep_for(pause);
+  }
+}
+
 Result<FetchedKey> KeyClient::fetch_key(VmId vm) {
   return ask(options_, Op::kFetchKey, body_of(vm), decode_fetched_key);
 }
@@ -387,6 +396,30 @@ Result<std::optional<Bytes>> KeyClient::attestation_pinned_name(VmId vm) {
                TRY(reader.finish("attestation key's name"));
                return name;
              });
+}
+
+Result<crypto::Signature> KeyClient::session_sign(VmId vm, ByteSpan statement) {
+  if (statement.size() > kMaxStatement) return too_long("the session statement");
+  Writer body = body_of(vm);
+  body.blob(statement, kMaxStatement);
+  return ask(options_, Op::kSessionSign, body, [](ByteSpan result) -> Result<crypto::Signature> {
+    Reader reader(result);
+    const ByteSpan raw = reader.raw(crypto::kSignatureSize);
+    TRY(reader.finish("session signature"));
+    crypto::Signature signature;
+    std::ranges::copy(raw, signature.begin());
+    return signature;
+  });
+}
+
+Status KeyClient::session_check(VmId vm, SiteId peer, ByteSpan statement,
+                                const crypto::Signature& signature) {
+  if (statement.size() > kMaxStatement) return too_long("the session statement");
+  Writer body = body_of(vm);
+  body.id(peer);
+  body.blob(statement, kMaxStatement);
+  body.raw(signature);
+  return ask(options_, Op::kSessionCheck, body, expect_empty);
 }
 
 }  // namespace hf::vault

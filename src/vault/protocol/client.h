@@ -24,6 +24,9 @@ struct ClientOptions {
   std::chrono::milliseconds timeout{5000};
 };
 
+// How long a keeper that was started waits for its release.
+inline constexpr std::chrono::milliseconds kReleaseLimit{5'000};
+
 // The daemon's side ("vault-admin"): the vault answers only the uid it was started for. Never
 // receives a key in clear.
 class AdminClient {
@@ -37,10 +40,11 @@ class AdminClient {
 
   Result<KeyInfo> create_key(VmId vm);  // kExists: a key is never minted over another
   Result<KeyInfo> key_info(VmId vm);    // kNotFound
-  // A standing permission, kept in the vault's memory only: a keeper of `uid` may fetch the key
-  // until revoke(), release() to another uid, or the vault's end. After a vault's restart the
-  // daemon releases its running VMs again.
-  Status release(VmId vm, uint32_t uid);
+  // A standing permission, kept in the vault's memory only: the VM's keeper may fetch the key until
+  // revoke(), the keeper's end or the vault's. After a vault's restart the daemon releases its
+  // running VMs again. Which user the keeper is, the launcher has said as it started it: kConflict
+  // before that.
+  Status release(VmId vm);
   Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
   Status delete_key(VmId vm);  // kConflict while released. The VM's data cannot be read after it.
 
@@ -88,13 +92,18 @@ class AdminClient {
   ClientOptions options_;
 };
 
-// The keeper's side ("vault-keys"). The vault checks the caller's uid (SO_PEERCRED) against the
-// release. All calls: kPermission if the VM is not released to this uid.
+// The keeper's side ("vault-keys"). The vault looks at the caller's uid (SO_PEERCRED) and speaks
+// only with users that the launcher has bound to a VM: anyone else finds the connection closed
+// (kUnavailable). All calls: kPermission if the uid is not that VM's; and all but the session's
+// kUnavailable while the VM is not released.
 class KeyClient {
  public:
   explicit KeyClient(ClientOptions options) : options_(std::move(options)) {}
 
   Result<FetchedKey> fetch_key(VmId vm);
+  // For a keeper that was just started, and so may be ahead of its release: asks until the vault is
+  // there and the VM released, at most for `limit`.
+  Result<FetchedKey> await_key(VmId vm, std::chrono::milliseconds limit = kReleaseLimit);
   // Durable when it returns. The vault stores what it is told; whether a point is older than the
   // last one is the keeper's to judge (it alone knows the lineage).
   Status put_freshness(VmId vm, const Freshness& freshness);
@@ -104,6 +113,13 @@ class KeyClient {
   Result<Bytes> issue_ek_certificate(VmId vm, EkKind kind, ByteSpan public_key);
   // The name of the VM's pinned attestation key; nullopt: none is enrolled.
   Result<std::optional<Bytes>> attestation_pinned_name(VmId vm);
+  // This site's vault signs what a session with another site's keeper of the same VM begins with
+  // (crypto/session_statement.h). kPermission: not of this VM, or not this site as the signer.
+  // kNotFound: the other site is not pinned.
+  Result<crypto::Signature> session_sign(VmId vm, ByteSpan statement);
+  // Whether `peer`'s vault signed that statement, to this site. kWrongKey: it did not.
+  Status session_check(VmId vm, SiteId peer, ByteSpan statement,
+                       const crypto::Signature& signature);
 
  private:
   ClientOptions options_;

@@ -32,6 +32,9 @@ constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kGetFreshness, "get_freshness"},
     {Op::kIssueEk, "issue_ek_certificate"},
     {Op::kAttestationPinnedName, "attestation_pinned_name"},
+    {Op::kSessionSign, "session_sign"},
+    {Op::kSessionCheck, "session_check"},
+    {Op::kBindKeepers, "bind_keepers"},
 };
 
 constexpr auto kLastErrorCode = static_cast<uint16_t>(ErrorCode::kInternal);
@@ -49,7 +52,16 @@ void put_frame_header(MutableByteSpan out, Op op, bool reply, uint32_t id, size_
 
 }  // namespace
 
-bool is_admin_op(Op op) { return (static_cast<uint16_t>(op) & 0xff00) == 0x0100; }
+Listener listener_of(Op op) {
+  switch (static_cast<uint16_t>(op) >> 8) {
+    case 1:
+      return Listener::kAdmin;
+    case 2:
+      return Listener::kKeys;
+    default:
+      return Listener::kLauncher;
+  }
+}
 
 bool is_known_op(uint16_t op) {
   return std::any_of(std::begin(kOps), std::end(kOps),
@@ -89,7 +101,7 @@ Result<FrameHeader> decode_header(ByteSpan bytes) {
                      .request_id = load_le<uint32_t>(bytes.data() + 8),
                      .body_length = load_le<uint32_t>(bytes.data() + 12)};
   if (header.body_length > kMaxBody) {
-    return Error{.code = ErrorCode::kLimit, .cause = "a vault frame over 64 KiB"};
+    return Error{.code = ErrorCode::kLimit, .cause = "a vault frame over 128 KiB"};
   }
   return header;
 }
@@ -181,7 +193,6 @@ void encode(Writer& to, const KeyInfo& info) {
   to.raw(info.journal_public_key);
   to.blob(info.certificate, kMaxBlob);
   to.u8(info.released ? 1 : 0);
-  to.u32(info.released_uid);
 }
 
 KeyInfo decode_key_info(Reader& reader) {
@@ -198,7 +209,6 @@ KeyInfo decode_key_info(Reader& reader) {
   const uint8_t released = reader.u8();
   if (released > 1) reader.fail();
   info.released = released == 1;
-  info.released_uid = reader.u32();
   return info;
 }
 
@@ -275,6 +285,30 @@ AttestationChallenge decode_attestation_challenge(Reader& reader) {
   challenge.id_object = reader.bytes(kMaxTpmArea);
   challenge.encrypted_secret = reader.bytes(kMaxTpmArea);
   return challenge;
+}
+
+void encode(Writer& to, const KeeperBindings& bindings) {
+  HF_ASSERT(bindings.keepers.size() <= kMaxKeepers);
+  to.u64(bindings.generation);
+  to.u32(static_cast<uint32_t>(bindings.keepers.size()));
+  for (const KeeperBinding& keeper : bindings.keepers) {
+    to.id(keeper.vm);
+    to.u32(keeper.uid);
+  }
+}
+
+KeeperBindings decode_keeper_bindings(Reader& reader) {
+  KeeperBindings bindings;
+  bindings.generation = reader.u64();
+  const uint32_t count = reader.u32();
+  if (count > kMaxKeepers) reader.fail();
+  for (uint32_t i = 0; i < count && !reader.failed(); ++i) {
+    KeeperBinding keeper;
+    keeper.vm = reader.id<VmId>();
+    keeper.uid = reader.u32();
+    bindings.keepers.push_back(keeper);
+  }
+  return bindings;
 }
 
 Bytes encode_request(Op op, uint32_t request_id, ByteSpan body) {

@@ -29,7 +29,7 @@ namespace hf::vault {
 inline constexpr uint32_t kMagic = 0x50564648;  // "HFVP"
 inline constexpr uint16_t kVersion = 1;
 inline constexpr size_t kHeaderSize = 16;
-inline constexpr size_t kMaxBody = 64 * 1024;
+inline constexpr size_t kMaxBody = 128 * 1024;
 inline constexpr uint16_t kReplyBit = 0x8000;
 
 inline constexpr size_t kMaxName = 64;
@@ -43,6 +43,8 @@ inline constexpr size_t kMaxIdentity = 5 * 1024;  // encoded
 inline constexpr size_t kMaxSigningInput = 60 * 1024;
 inline constexpr size_t kMaxTpmArea = 1024;      // of a TPM: public area, name, credential, secret
 inline constexpr size_t kMaxCertificate = 4096;  // DER, of an endorsement key
+inline constexpr size_t kMaxKeepers = 6000;      // bound at a time
+inline constexpr size_t kMaxStatement = 1024;    // of a session
 
 enum class Op : uint16_t {
   // Admin listener: the daemon.
@@ -66,15 +68,26 @@ enum class Op : uint16_t {
   kAttestationForget = 0x0112,
   kAttestationSign = 0x0113,
   kAttestationKeys = 0x0114,
-  // Keys listener: keepers, each only for the VM released to its uid.
+  // Keys listener: keepers, each only for the VM that its uid is bound to.
   kFetchKey = 0x0201,
   kPutFreshness = 0x0202,
   kGetFreshness = 0x0203,
   kIssueEk = 0x0204,
   kAttestationPinnedName = 0x0205,
+  kSessionSign = 0x0206,
+  kSessionCheck = 0x0207,
+  // Launcher listener.
+  kBindKeepers = 0x0301,
 };
 
-bool is_admin_op(Op op);
+// Who may ask what: each has a socket of its own.
+enum class Listener {
+  kAdmin,     // the daemon
+  kKeys,      // keepers
+  kLauncher,  // the launcher
+};
+
+Listener listener_of(Op op);
 bool is_known_op(uint16_t op);
 std::string_view to_string(Op op);
 
@@ -150,12 +163,14 @@ void encode(Writer& to, const Freshness& freshness);
 void encode(Writer& to, const TlsRequest& request);
 void encode(Writer& to, const AttestationPin& pin);
 void encode(Writer& to, const AttestationChallenge& challenge);
+void encode(Writer& to, const KeeperBindings& bindings);
 SiteIdentity decode_site_identity(Reader& reader);
 KeyInfo decode_key_info(Reader& reader);
 Freshness decode_freshness(Reader& reader);
 TlsRequest decode_tls_request(Reader& reader);
 AttestationPin decode_attestation_pin(Reader& reader);
 AttestationChallenge decode_attestation_challenge(Reader& reader);
+KeeperBindings decode_keeper_bindings(Reader& reader);
 
 // Whole frames.
 Bytes encode_request(Op op, uint32_t request_id, ByteSpan body);

@@ -1,9 +1,11 @@
 // Everything of the vault that parses bytes from elsewhere: frames and bodies from the sockets,
 // wraps and certificates from peers, files from the disk.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
+#include "crypto/session_statement.h"
 #include "vault/core/certificate.h"
 #include "vault/core/wrap.h"
 #include "vault/protocol/protocol.h"
@@ -44,6 +46,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   round_trip(bytes, decode_tls_request);
   round_trip(bytes, decode_attestation_pin);
   round_trip(bytes, decode_attestation_challenge);
+  round_trip(bytes, decode_keeper_bindings);
+  if (const auto statement = crypto::decode_session_statement(bytes); statement.ok()) {
+    HF_ASSERT(std::ranges::equal(crypto::encode(*statement), bytes));
+  }
   (void)decode_reply(bytes).ok();
   (void)decode_fetched_key(bytes).ok();
   (void)parse_wrap(bytes).ok();

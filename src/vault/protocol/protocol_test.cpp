@@ -50,16 +50,18 @@ TEST(Message, parts_come_back_as_they_were) {
   KeyInfo info{.vm = vm_of(3), .version = KeyVersion(2), .created = Micros(9)};
   info.certificate = Bytes(144, std::byte{5});
   info.released = true;
-  info.released_uid = 1000;
   const Freshness freshness{
       .position = {.incarnation = {}, .sequence = Sequence(77)}, .chain = {}, .time = Micros(8)};
   const TlsRequest tls{
       .common_name = "n", .dns_names = {"a", "b"}, .ip_addresses = {"::1"}, .key_pem = "PEM"};
+  const KeeperBindings bindings{
+      .generation = 3, .keepers = {{.vm = vm_of(1), .uid = 7}, {.vm = vm_of(2), .uid = 9}}};
   Writer out;
   encode(out, some_site());
   encode(out, info);
   encode(out, freshness);
   encode(out, tls);
+  encode(out, bindings);
   Reader reader(out.bytes());
   EXPECT_EQ(decode_site_identity(reader), some_site());
   EXPECT_EQ(decode_key_info(reader), info);
@@ -68,6 +70,7 @@ TEST(Message, parts_come_back_as_they_were) {
   EXPECT_EQ(again.dns_names, tls.dns_names);
   EXPECT_EQ(again.ip_addresses, tls.ip_addresses);
   EXPECT_EQ(again.key_pem, tls.key_pem);
+  EXPECT_EQ(decode_keeper_bindings(reader), bindings);
   EXPECT_TRUE(reader.finish("parts").ok());
 }
 
@@ -92,6 +95,24 @@ TEST(Message, lengths_over_their_bound_are_refused_before_they_are_believed) {
   Reader reader(out.bytes());
   EXPECT_TRUE(reader.blob(kMaxBlob).empty());
   EXPECT_TRUE(reader.failed());
+}
+
+TEST(Message, a_list_of_keepers_is_bounded_before_it_is_read) {
+  Writer out;
+  out.u64(1);
+  out.u32(kMaxKeepers + 1);
+  for (size_t i = 0; i <= kMaxKeepers; ++i) out.raw(Bytes(20));
+  Reader reader(out.bytes());
+  EXPECT_TRUE(decode_keeper_bindings(reader).keepers.empty());
+  EXPECT_TRUE(reader.failed());
+}
+
+TEST(Operation, belongs_to_one_listener) {
+  EXPECT_EQ(listener_of(Op::kRelease), Listener::kAdmin);
+  EXPECT_EQ(listener_of(Op::kAttestationKeys), Listener::kAdmin);
+  EXPECT_EQ(listener_of(Op::kFetchKey), Listener::kKeys);
+  EXPECT_EQ(listener_of(Op::kSessionCheck), Listener::kKeys);
+  EXPECT_EQ(listener_of(Op::kBindKeepers), Listener::kLauncher);
 }
 
 TEST(Reply, carries_a_result_or_an_error_with_its_three_parts) {

@@ -35,9 +35,8 @@ struct KeyInfo {
   SiteId minted_at;                        // the site whose vault made the key
   Micros created;                          // when this vault first stored it
   crypto::PublicKey journal_public_key{};  // verifies the closes of the VM's journal
-  Bytes certificate;          // JournalCertificate (certificate.h), by this site's vault
-  bool released = false;      // a keeper may fetch it now
-  uint32_t released_uid = 0;  // meaningful if released
+  Bytes certificate;      // JournalCertificate (certificate.h), by this site's vault
+  bool released = false;  // the VM's keeper may fetch it now
   bool operator==(const KeyInfo&) const = default;
 };
 
@@ -45,6 +44,21 @@ struct FetchedKey {
   crypto::Secret key;  // the GSP key, 32 bytes
   KeyVersion version;
   KeyId key_id;
+};
+
+// Which user is a VM's keeper: the launcher starts it as that user and says so, nobody else can.
+struct KeeperBinding {
+  VmId vm;
+  uint32_t uid = 0;
+  bool operator==(const KeeperBinding&) const = default;
+};
+
+// All keepers of a site at one moment. `generation` grows with each list that a launcher makes, so
+// that one which was held up cannot undo a newer one.
+struct KeeperBindings {
+  uint64_t generation = 0;
+  std::vector<KeeperBinding> keepers;
+  bool operator==(const KeeperBindings&) const = default;
 };
 
 // The newest durable point of a VM's journal that its keeper has reported.

@@ -125,6 +125,7 @@ std::string AuditLog::body_of(const AuditEvent& event) const {
   if (event.key) body += fmt::format(",\"key\":\"{}\"", event.key->hex());
   if (event.uid) body += fmt::format(",\"uid\":{}", *event.uid);
   if (event.pid) body += fmt::format(",\"pid\":{}", *event.pid);
+  if (event.left_out > 0) body += fmt::format(",\"left_out\":{}", event.left_out);
   body += fmt::format(",\"outcome\":\"{}\"", event.outcome);
   return body;
 }

@@ -31,6 +31,7 @@ struct AuditEvent {
   std::optional<KeyId> key = {};
   std::optional<uint32_t> uid = {};  // of the caller, or released to
   std::optional<int32_t> pid = {};
+  uint64_t left_out = 0;  // like events before this one that were not written
   std::string_view outcome = "ok";
 };
 

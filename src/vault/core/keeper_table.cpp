@@ -1,0 +1,52 @@
+#include "vault/core/keeper_table.h"
+
+#include <fmt/format.h>
+
+namespace hf::vault {
+namespace {
+
+Error refused(ErrorCode code, std::string cause) {
+  return Error{.code = code,
+               .cause = std::move(cause),
+               .effect = "the keepers known to the vault stay as they were",
+               .mend = "stop the site and start it again (holdfast-launcher)"};
+}
+
+}  // namespace
+
+Status KeeperTable::replace(const KeeperBindings& bindings) {
+  if (bindings.generation <= generation_) {
+    return refused(ErrorCode::kConflict,
+                   fmt::format("list {} of the site's keepers came after list {}",
+                               bindings.generation, generation_));
+  }
+  std::map<VmId, uint32_t> bound;
+  std::set<uint32_t> uids;
+  for (const KeeperBinding& keeper : bindings.keepers) {
+    if (keeper.vm.is_zero()) return refused(ErrorCode::kInvalidArgument, "a keeper of no VM");
+    if (!may_be_keeper(keeper.uid)) {
+      return refused(ErrorCode::kPermission,
+                     fmt::format("user {} is not one that keepers run as", keeper.uid));
+    }
+    if (!bound.emplace(keeper.vm, keeper.uid).second) {
+      return refused(ErrorCode::kInvalidArgument,
+                     fmt::format("VM {} with two keepers", keeper.vm.hex()));
+    }
+    if (!uids.insert(keeper.uid).second && reserved_) {
+      return refused(ErrorCode::kConflict,
+                     fmt::format("user {} as the keeper of two VMs, one of them {}", keeper.uid,
+                                 keeper.vm.hex()));
+    }
+  }
+  generation_ = bindings.generation;
+  bound_ = std::move(bound);
+  uids_ = std::move(uids);
+  return {};
+}
+
+std::optional<uint32_t> KeeperTable::uid_of(const VmId& vm) const {
+  const auto found = bound_.find(vm);
+  return found == bound_.end() ? std::nullopt : std::optional(found->second);
+}
+
+}  // namespace hf::vault
