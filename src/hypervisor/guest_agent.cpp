@@ -50,10 +50,6 @@ Result<std::string> decoded_text(const sys::JsonObject& object, std::string_view
 
 }  // namespace
 
-bool GuestAgentInfo::can(std::string_view command) const {
-  return std::ranges::find(commands, command) != commands.end();
-}
-
 GuestAgent::GuestAgent(std::string socket_path, Millis answer_limit)
     : path_(std::move(socket_path)), limit_(answer_limit) {}
 
@@ -164,20 +160,6 @@ Result<sys::JsonValue> GuestAgent::execute_until(const std::string& command,
 Status GuestAgent::ping() {
   TRY(execute("guest-ping"));
   return {};
-}
-
-Result<GuestAgentInfo> GuestAgent::info() {
-  sys::JsonValue answer = TRY(execute("guest-info"));
-  if (!answer.is_object()) return odd_answer("guest-info");
-  GuestAgentInfo info;
-  info.version = TRY(sys::get_string_or(answer.get_object(), "version", ""));
-  for (const sys::JsonValue& item :
-       *TRY(sys::get_array(answer.get_object(), "supported_commands"))) {
-    if (!item.is_object()) return odd_answer("guest-info");
-    if (!TRY(sys::get_bool_or(item.get_object(), "enabled", false))) continue;
-    info.commands.push_back(TRY(sys::get_string(item.get_object(), "name")));
-  }
-  return info;
 }
 
 Result<Bytes> GuestAgent::read_pieces(const std::string& path, const sys::JsonValue& handle,

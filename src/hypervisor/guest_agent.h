@@ -25,12 +25,6 @@ inline constexpr size_t kGuestFileMax = size_t{1} << 20;
 inline constexpr std::chrono::milliseconds kGuestFileLimit{10'000};  // for all of a file
 inline constexpr size_t kGuestOutputMax = size_t{64} << 10;          // each of stdout and stderr
 
-struct GuestAgentInfo {
-  std::string version;
-  std::vector<std::string> commands;  // that are enabled
-  bool can(std::string_view command) const;
-};
-
 struct GuestRun {
   int exit_status = 0;
   int signal = 0;      // not 0: it was killed by it
@@ -48,7 +42,6 @@ class GuestAgent {
 
   // Connects and synchronises if need be. kUnavailable: nobody answers within the limit.
   Status ping();
-  Result<GuestAgentInfo> info();
   // A regular or pseudo file of the guest. kNotFound, kPermission by the agent's words are told as
   // kConflict: the agent gives no codes. kLimit: longer than `bytes_max`. kTimeout: an agent
   // answers, but not with all of the file within `limit`.

@@ -93,21 +93,6 @@ TEST_F(GuestAgentTest, old_answers_are_skipped_up_to_the_sentinel) {
   EXPECT_TRUE(agent.ping().ok());
 }
 
-TEST_F(GuestAgentTest, info_names_what_is_enabled) {
-  serve([](const sys::JsonObject&) {
-    return R"({"return":{"version":"7.2","supported_commands":[)"
-           R"({"name":"guest-exec","enabled":false,"success-response":true},)"
-           R"({"name":"guest-ping","enabled":true,"success-response":true}]}})"
-           "\n";
-  });
-  GuestAgent agent(path(), 2s);
-  Result<GuestAgentInfo> info = agent.info();
-  ASSERT_TRUE(info.ok()) << info.error().describe();
-  EXPECT_EQ(info->version, "7.2");
-  EXPECT_TRUE(info->can("guest-ping"));
-  EXPECT_FALSE(info->can("guest-exec"));
-}
-
 TEST_F(GuestAgentTest, a_file_comes_in_pieces_and_is_closed) {
   std::string content(200'000, 'x');
   content += "end";

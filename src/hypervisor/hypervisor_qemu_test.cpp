@@ -5,10 +5,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 
-#include "hypervisor/console.h"
 #include "hypervisor/firmware.h"
 #include "hypervisor/guest_agent.h"
 #include "hypervisor/qemu_command.h"
@@ -76,6 +76,20 @@ class QemuTest : public ::testing::Test {
   pid_t pid_ = 0;
 };
 
+// Whether `text` comes from `fd` within `limit`.
+bool comes(int fd, const std::string& text, milliseconds limit) {
+  auto deadline = std::chrono::steady_clock::now() + limit;
+  std::string seen;
+  while (seen.find(text) == std::string::npos) {
+    auto left = std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now());
+    std::array<std::byte, 4096> chunk{};
+    auto got = sys::receive_some(fd, chunk, std::max(left, milliseconds(0)));
+    if (!got.ok() || *got == 0) return false;
+    seen += as_text(ByteSpan(chunk).first(*got));
+  }
+  return true;
+}
+
 TEST_F(QemuTest, boots_secure_firmware_answers_the_monitor_and_quits) {
   auto firmware = find_firmware(FirmwareKind::kSecureBoot);
   if (!firmware.ok()) GTEST_SKIP() << firmware.error().describe();
@@ -92,26 +106,23 @@ TEST_F(QemuTest, boots_secure_firmware_answers_the_monitor_and_quits) {
   auto arguments = qemu_arguments(definition);
   ASSERT_TRUE(arguments.ok()) << arguments.error().describe();
   start(*arguments);
-  auto console = connect_console(file("console"), milliseconds(5000));
+  auto console = sys::connect_unix_within(file("console"), milliseconds(5000));
   ASSERT_TRUE(console.ok()) << console.error().describe();
   QmpClient monitor(file("qmp"), milliseconds(10'000));
   auto status = monitor.status();
   ASSERT_TRUE(status.ok()) << status.error().describe();
   EXPECT_EQ(*status, "running");
   // The firmware speaks on the serial console once it has found nothing to boot.
-  auto text = read_console_until(console->get(), "BdsDxe", milliseconds(20'000));
-  EXPECT_TRUE(text.ok()) << text.error().describe();
+  EXPECT_TRUE(comes(console->get(), "BdsDxe", milliseconds(20'000)));
   // The port is there; firmware has no agent behind it, and that is told in time.
   GuestAgent agent(file("agent"), milliseconds(300));
   EXPECT_EQ(agent.ping().error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(agent.ping().error().code, ErrorCode::kUnavailable);
-  ASSERT_TRUE(monitor.pause().ok());
+  // QEMU tells of it by an event, in between.
+  ASSERT_TRUE(monitor.execute("stop").ok());
   EXPECT_EQ(*monitor.status(), "paused");
-  EXPECT_TRUE(monitor.wait_event("STOP", milliseconds(1000)).ok());
-  ASSERT_TRUE(monitor.resume().ok());
-  auto statistics = monitor.block_statistics();
-  ASSERT_TRUE(statistics.ok());
-  EXPECT_FALSE(statistics->empty());
+  ASSERT_TRUE(monitor.execute("cont").ok());
+  EXPECT_EQ(*monitor.status(), "running");
   ASSERT_TRUE(monitor.quit().ok());
   EXPECT_EQ(wait_end(), 0);
   EXPECT_EQ(monitor.status().error().code, ErrorCode::kUnavailable);

@@ -122,8 +122,10 @@ void add_machine(Arguments& out, const QemuDefinition& d) {
   out.add("-no-user-config");
   out.add("-display", "none");
   out.add("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
-  out.add("-machine", fmt::format("{},smm={},vmport=off,pflash0=code,pflash1=vars", d.machine_type,
-                                  smm ? "on" : "off"));
+  // The guest's memory goes into no core file, whatever the host does with those.
+  out.add("-machine",
+          fmt::format("{},smm={},vmport=off,dump-guest-core=off,pflash0=code,pflash1=vars",
+                      d.machine_type, smm ? "on" : "off"));
   if (smm) {
     out.add("-global", "driver=cfi.pflash01,property=secure,value=on");
     // Resume from S3 is not covered by the firmware's SMM lock-down.

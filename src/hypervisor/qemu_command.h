@@ -12,10 +12,15 @@
 
 #include "base/ids.h"
 #include "base/result.h"
+#include "vm/definition.h"
 
 namespace hf::hypervisor {
 
 enum class Accelerator { kTcg, kKvm };
+constexpr auto json_words(sys::JsonOf<Accelerator>) {
+  return std::array{sys::JsonWord{"tcg", Accelerator::kTcg},
+                    sys::JsonWord{"kvm", Accelerator::kKvm}};
+}
 
 // What of trusted launch the VM has. Secure Boot needs system management mode: without it a root
 // user in the guest could write the variable store.
@@ -30,10 +35,7 @@ struct DiskNode {
   bool read_only = false;
 };
 
-enum class Network {
-  kNone,  // the device is there, its cable is not
-  kUser,  // QEMU's own NAT (slirp)
-};
+using vm::Network;
 struct Nic {
   std::string mac;  // "52:54:00:12:34:56"
   Network network = Network::kNone;
@@ -77,8 +79,8 @@ struct QemuDefinition {
 // line (a comma or control character in a path, too many devices, an odd MAC address).
 Result<std::vector<std::string>> qemu_arguments(const QemuDefinition& definition);
 
-constexpr size_t kDisksMax = 16;
-constexpr size_t kNicsMax = 8;
-constexpr uint32_t kCpusMax = 255;
+using vm::kCpusMax;
+using vm::kDisksMax;
+using vm::kNicsMax;
 
 }  // namespace hf::hypervisor

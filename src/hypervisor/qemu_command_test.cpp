@@ -45,7 +45,7 @@ constexpr const char* kTrustedGolden =
 -no-user-config
 -display none
 -sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
--machine pc-q35-7.2,smm=on,vmport=off,pflash0=code,pflash1=vars
+-machine pc-q35-7.2,smm=on,vmport=off,dump-guest-core=off,pflash0=code,pflash1=vars
 -global driver=cfi.pflash01,property=secure,value=on
 -global driver=ICH9-LPC,property=disable_s3,value=1
 -accel tcg,thread=multi

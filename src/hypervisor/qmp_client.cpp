@@ -11,7 +11,6 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr size_t kMessageMax = size_t{4} << 20;  // bytes; query-* answers of large VMs
-constexpr size_t kEventsMax = 256;
 
 milliseconds left_until(std::chrono::steady_clock::time_point deadline) {
   auto left = std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now());
@@ -61,14 +60,6 @@ Result<sys::JsonObject> QmpClient::read_message(Deadline deadline) {
   }
 }
 
-void QmpClient::note_event(const sys::JsonObject& message) {
-  QmpEvent event;
-  event.name = *text_member(message, "event");
-  if (auto data = sys::get_object(message, "data"); data.ok()) event.data = **data;
-  events_.push_back(std::move(event));
-  if (events_.size() > kEventsMax) events_.pop_front();
-}
-
 Result<sys::JsonValue> QmpClient::call(const std::string& command, const sys::JsonObject& arguments,
                                        Deadline deadline) {
   sys::JsonObject request;
@@ -80,12 +71,8 @@ Result<sys::JsonValue> QmpClient::call(const std::string& command, const sys::Js
   TRY(sys::send_all(socket_.get(), as_bytes(text), left_until(deadline)));
   while (true) {
     sys::JsonObject message = TRY(read_message(deadline));
-    if (sys::has_member(message, "event")) {
-      if (sys::get_string(message, "event").ok()) note_event(message);
-      continue;
-    }
     auto answered = sys::get_u64(message, "id");
-    if (!answered.ok() || *answered != id) continue;
+    if (!answered.ok() || *answered != id) continue;  // an event
     if (auto failure = sys::get_object(message, "error"); failure.ok()) {
       return Error{.code = ErrorCode::kConflict,
                    .cause = "QEMU refused " + command + ": " + TRY(text_member(**failure, "desc"))};
@@ -131,23 +118,8 @@ Result<std::string> QmpClient::status() {
   return sys::get_string(answer.get_object(), "status");
 }
 
-Status QmpClient::resume() {
-  TRY(execute("cont"));
-  return {};
-}
-
-Status QmpClient::pause() {
-  TRY(execute("stop"));
-  return {};
-}
-
 Status QmpClient::power_button() {
   TRY(execute("system_powerdown"));
-  return {};
-}
-
-Status QmpClient::reset() {
-  TRY(execute("system_reset"));
   return {};
 }
 
@@ -155,54 +127,6 @@ Status QmpClient::quit() {
   TRY(execute("quit"));
   disconnect();
   return {};
-}
-
-Result<std::vector<BlockStatistics>> QmpClient::block_statistics() {
-  sys::JsonValue answer = TRY(execute("query-blockstats"));
-  std::vector<BlockStatistics> all;
-  if (!answer.is_array()) return all;
-  for (const sys::JsonValue& value : answer.get_array()) {
-    if (!value.is_object()) continue;
-    const sys::JsonObject& item = value.get_object();
-    BlockStatistics one;
-    one.node = TRY(text_member(item, "node-name"));
-    if (one.node.empty()) one.node = TRY(text_member(item, "device"));
-    const sys::JsonObject* numbers = TRY(sys::get_object(item, "stats"));
-    one.read_operations = TRY(sys::get_u64_or(*numbers, "rd_operations", 0));
-    one.write_operations = TRY(sys::get_u64_or(*numbers, "wr_operations", 0));
-    one.flush_operations = TRY(sys::get_u64_or(*numbers, "flush_operations", 0));
-    one.read_bytes = TRY(sys::get_u64_or(*numbers, "rd_bytes", 0));
-    one.write_bytes = TRY(sys::get_u64_or(*numbers, "wr_bytes", 0));
-    all.push_back(std::move(one));
-  }
-  return all;
-}
-
-std::vector<QmpEvent> QmpClient::take_events() {
-  std::vector<QmpEvent> events(std::make_move_iterator(events_.begin()),
-                               std::make_move_iterator(events_.end()));
-  events_.clear();
-  return events;
-}
-
-Result<QmpEvent> QmpClient::wait_event(const std::string& name, milliseconds limit) {
-  Deadline deadline = std::chrono::steady_clock::now() + limit;
-  while (true) {
-    auto at = std::ranges::find_if(events_, [&](const QmpEvent& e) { return e.name == name; });
-    if (at != events_.end()) {
-      QmpEvent event = std::move(*at);
-      events_.erase(at);
-      return event;
-    }
-    TRY(connect(deadline));
-    Result<sys::JsonObject> message = read_message(deadline);
-    if (!message.ok()) {
-      // Waiting in vain loses nothing: a part of a line stays in the buffer.
-      if (message.error().code != ErrorCode::kTimeout) disconnect();
-      return std::move(message).error().context("wait for the event " + name);
-    }
-    if (sys::get_string(*message, "event").ok()) note_event(*message);
-  }
 }
 
 }  // namespace hf::hypervisor

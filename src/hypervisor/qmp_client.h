@@ -7,29 +7,13 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <string>
-#include <vector>
 
 #include "base/result.h"
 #include "sys/fd.h"
 #include "sys/json.h"
 
 namespace hf::hypervisor {
-
-struct QmpEvent {
-  std::string name;  // "SHUTDOWN", "RESET", "STOP", …
-  sys::JsonObject data;
-};
-
-struct BlockStatistics {
-  std::string node;  // or the device's name
-  uint64_t read_operations = 0;
-  uint64_t write_operations = 0;
-  uint64_t flush_operations = 0;
-  uint64_t read_bytes = 0;
-  uint64_t write_bytes = 0;
-};
 
 class QmpClient {
  public:
@@ -39,19 +23,9 @@ class QmpClient {
   // Each of these connects if need be, all within the call's limit. kUnavailable: nobody listens
   // or QEMU closed; kTimeout; kConflict: QEMU refused the command, with its words.
   Result<std::string> status();  // "running", "paused", "shutdown", "prelaunch", …
-  Status resume();               // cont
-  Status pause();                // stop
   Status power_button();         // system_powerdown: ACPI; the guest decides
-  Status reset();                // system_reset
   Status quit();                 // QEMU ends, the guest is not asked
-  // Of disks. QEMU counts nothing for the flash.
-  Result<std::vector<BlockStatistics>> block_statistics();
   Result<sys::JsonValue> execute(const std::string& command, const sys::JsonObject& arguments = {});
-
-  // Events that came with the calls so far, oldest first; at most the last 256.
-  std::vector<QmpEvent> take_events();
-  // Waits for one of that name (events before it stay). kTimeout.
-  Result<QmpEvent> wait_event(const std::string& name, std::chrono::milliseconds limit);
 
   bool connected() const { return socket_.valid(); }
   void disconnect();
@@ -62,14 +36,12 @@ class QmpClient {
   Result<sys::JsonObject> read_message(Deadline deadline);
   Result<sys::JsonValue> call(const std::string& command, const sys::JsonObject& arguments,
                               Deadline deadline);
-  void note_event(const sys::JsonObject& message);
 
   std::string path_;
   std::chrono::milliseconds limit_;
   sys::UniqueFd socket_;
   std::string buffer_;
   uint64_t next_id_ = 1;
-  std::deque<QmpEvent> events_;
 };
 
 }  // namespace hf::hypervisor

@@ -65,7 +65,7 @@ void Client::Inner::read_loop() {
       break;
     }
     if (polled[1].revents != 0) return;
-    auto message = sys::receive_message(socket.get(), size_t{1} << 20, milliseconds(0));
+    auto message = sys::receive_message(socket.get(), kAnswerBytesMax, milliseconds(0));
     if (!message.ok()) {
       gone =
           message.error().code != ErrorCode::kTimeout && message.error().code != ErrorCode::kLimit;
@@ -148,9 +148,21 @@ Status Client::stop(const StopRequest& request, milliseconds limit) {
   return {};
 }
 
-Result<std::vector<UnitStatus>> Client::status(milliseconds limit) {
+Result<Bar> Client::fence(VmId vm, FenceReach reach, milliseconds limit) {
+  Request message{.verb = Request::Verb::kFence, .fence = FenceRequest{.vm = vm, .reach = reach}};
+  return TRY(inner_->call(std::move(message), {}, limit)).bar;
+}
+
+Result<LauncherStatus> Client::status(milliseconds limit) {
   Request message{.verb = Request::Verb::kStatus};
-  return TRY(inner_->call(std::move(message), {}, limit)).units;
+  Reply reply = TRY(inner_->call(std::move(message), {}, limit));
+  LauncherStatus status{.units = std::move(reply.units),
+                        .first_bar = reply.bar,
+                        .weaknesses = std::move(reply.weaknesses)};
+  for (const auto& [hex, bar] : reply.bars) {
+    status.bars.emplace(TRY_CONTEXT(VmId::parse_hex(hex), "the launcher's bars"), bar);
+  }
+  return status;
 }
 
 }  // namespace hf::launcher

@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -14,6 +15,13 @@
 #include "sys/fd.h"
 
 namespace hf::launcher {
+
+struct LauncherStatus {
+  std::vector<UnitStatus> units;
+  Bar first_bar;  // of every VM that is not in `bars`
+  std::map<VmId, Bar> bars;
+  Weaknesses weaknesses;
+};
 
 class Client {
  public:
@@ -33,7 +41,10 @@ class Client {
   // Done when the process is gone. kNotFound: no such unit. An exited unit is no error.
   // `limit` should be longer than request.timeout_ms.
   Status stop(const StopRequest& request, std::chrono::milliseconds limit);
-  Result<std::vector<UnitStatus>> status(std::chrono::milliseconds limit);
+  // The VM's guests, or all of its processes, are killed and gone; what was decided under an older
+  // bar starts no more. The new bar.
+  Result<Bar> fence(VmId vm, FenceReach reach, std::chrono::milliseconds limit);
+  Result<LauncherStatus> status(std::chrono::milliseconds limit);
 
  private:
   struct Inner;

@@ -16,11 +16,15 @@ namespace {
 
 constexpr uint64_t kBaseStep = 100'000;
 
+// The lowest of those that lie in the range.
 const TakenIds* overlapping(uint64_t base, const std::vector<TakenIds>& taken) {
   uint64_t end = base + kSiteUsers;
-  auto at = std::ranges::find_if(
-      taken, [&](const TakenIds& ids) { return ids.first < end && base < ids.first + ids.count; });
-  return at == taken.end() ? nullptr : &*at;
+  const TakenIds* lowest = nullptr;
+  for (const TakenIds& ids : taken) {
+    bool inside = ids.first < end && base < ids.first + ids.count;
+    if (inside && (lowest == nullptr || ids.first < lowest->first)) lowest = &ids;
+  }
+  return lowest;
 }
 
 bool read_number(std::string_view text, uint64_t& value) {

@@ -17,6 +17,8 @@
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
 
 namespace hf::launcher {
 namespace {
@@ -30,10 +32,22 @@ struct StepFailure {
   int error_number;
 };
 constexpr std::array kSteps = {
-    "make a session",   "empty the network", "arrange descriptors", "set limits",
-    "change the group", "change the user",   "forbid privileges",   "run the program",
+    "make a session",  "enter the control group", "empty the network", "arrange descriptors",
+    "set limits",      "change the group",        "change the user",   "forbid privileges",
+    "load the filter", "run the program",
 };
-enum Step : int { kSession, kNetwork, kDescriptors, kLimits, kGroup, kUser, kPrivileges, kExec };
+enum Step : int {
+  kSession,
+  kControlGroup,
+  kNetwork,
+  kDescriptors,
+  kLimits,
+  kGroup,
+  kUser,
+  kPrivileges,
+  kFilter,
+  kExec
+};
 
 // All the child needs, made before the fork.
 struct Prepared {
@@ -44,6 +58,8 @@ struct Prepared {
   int null_fd;
   int stderr_fd;
   int report_fd;
+  int go_read_fd;   // a byte on it: go on; its end: the parent has gone
+  int go_write_fd;  // the parent's end
 };
 
 std::vector<char*> pointers(const std::vector<std::string>& texts) {
@@ -117,7 +133,17 @@ void change_user(const ProcessSpec& spec, int report) {
   const ProcessSpec& spec = prepared.spec;
   default_signals();
   ::umask(077);
+  ::close(prepared.go_write_fd);
+  char go = 0;
+  ssize_t told;
+  do {
+    told = ::read(prepared.go_read_fd, &go, 1);
+  } while (told < 0 && errno == EINTR);
+  if (told != 1) ::_exit(127);
   if (::setsid() < 0) fail(prepared.report_fd, kSession);
+  if (spec.cgroup_entrance >= 0 && ::write(spec.cgroup_entrance, "0", 1) != 1) {
+    fail(prepared.report_fd, kControlGroup);
+  }
   if (spec.empty_network && ::unshare(CLONE_NEWNET) != 0) fail(prepared.report_fd, kNetwork);
   int report = arrange_descriptors(prepared);
   set_limits(spec, report);
@@ -126,6 +152,7 @@ void change_user(const ProcessSpec& spec, int report) {
   (void)::snprintf(prepared.listen_pid.data(), prepared.listen_pid.size(), "LISTEN_PID=%d",
                    static_cast<int>(::getpid()));
   (void)!::chdir("/");
+  if (spec.filter && !spec.filter->load()) fail(report, kFilter);
   ::execve(spec.program.c_str(), prepared.argv.data(), prepared.environment.data());
   fail(report, kExec);
 }
@@ -152,13 +179,14 @@ Status await_exec(int report_fd, const std::string& program) {
 
 }  // namespace
 
-Result<Process> spawn(const ProcessSpec& spec) {
+Result<Process> spawn(const ProcessSpec& spec, const BeforeExec& before_exec) {
   HF_ASSERT(spec.program.starts_with('/') && !spec.argv.empty());
   if (spec.fds.size() > 200) {
     return Error{.code = ErrorCode::kLimit, .cause = "more than 200 descriptors for one process"};
   }
   auto [stderr_read, stderr_write] = TRY(make_pipe());
   auto [report_read, report_write] = TRY(make_pipe());
+  auto [go_read, go_write] = TRY(make_pipe());
   sys::UniqueFd null_fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null_fd) return errno_error(errno, "open /dev/null");
   std::string fd_count = "LISTEN_FDS=" + std::to_string(spec.fds.size());
@@ -172,7 +200,9 @@ Result<Process> spawn(const ProcessSpec& spec) {
                     .environment = pointers(spec.environment),
                     .null_fd = null_fd.get(),
                     .stderr_fd = stderr_write.get(),
-                    .report_fd = report_write.get()};
+                    .report_fd = report_write.get(),
+                    .go_read_fd = go_read.get(),
+                    .go_write_fd = go_write.get()};
   prepared.environment.pop_back();
   prepared.environment.push_back(fd_count.data());
   prepared.environment.push_back(fd_names.data());
@@ -185,7 +215,10 @@ Result<Process> spawn(const ProcessSpec& spec) {
   stderr_write.reset();
   Process process{.pid = pid, .pidfd = {}, .stderr_pipe = std::move(stderr_read)};
   auto pidfd = open_pidfd(pid);
-  Status started = await_exec(report_read.get(), spec.program);
+  Status started = before_exec ? before_exec(pid) : Status();
+  if (started.ok()) started = sys::write_all(go_write.get(), as_bytes("g"));
+  go_write.reset();
+  if (started.ok()) started = await_exec(report_read.get(), spec.program);
   if (!started.ok() || !pidfd.ok()) {
     (void)::kill(pid, SIGKILL);
     (void)::waitpid(pid, nullptr, 0);
@@ -237,6 +270,22 @@ Result<sys::UniqueFd> open_pidfd(pid_t pid) {
   long fd = ::syscall(SYS_pidfd_open, pid, 0);
   if (fd < 0) return errno_error(errno, "watch process " + std::to_string(pid));
   return sys::UniqueFd(static_cast<int>(fd));
+}
+
+bool become_subreaper() { return ::prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0; }
+
+size_t end_strays(const std::set<pid_t>& own) {
+  size_t left = 0;
+  std::error_code failed;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", failed)) {
+    std::ifstream children(task.path() / "children");
+    for (pid_t pid = 0; children >> pid;) {
+      if (own.contains(pid)) continue;
+      (void)::kill(pid, SIGKILL);
+      if (::waitpid(pid, nullptr, WNOHANG) != pid) left += 1;
+    }
+  }
+  return left;
 }
 
 bool can_empty_network() {

@@ -6,6 +6,8 @@ namespace {
 // Room for every VM's two users below the kernel's last one.
 constexpr uint64_t kUidBaseMax = 4'000'000'000;
 constexpr uint64_t kUidBaseMin = 1000;
+// Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/.
+constexpr uint64_t kVersion = 2;
 
 Error bad(std::string cause) {
   return Error{.code = ErrorCode::kInvalidArgument, .cause = std::move(cause)};
@@ -16,9 +18,24 @@ Error bad(std::string cause) {
 Result<SiteConfig> parse_site_config(std::string_view text) {
   sys::JsonObject object = TRY(sys::parse_json_object(text, {.bytes_max = size_t{64} << 10}));
   uint64_t version = TRY(sys::get_u64(object, "version"));
-  if (version != 1) {
+  if (version < kVersion) {
     return Error{.code = ErrorCode::kUnsupported,
-                 .cause = "site.json has version " + std::to_string(version) + "; known is 1"};
+                 .cause =
+                     "the state directory was made by an older build of Holdfast (site.json "
+                     "has version " +
+                     std::to_string(version) + ", this build's is " + std::to_string(kVersion) +
+                     ")",
+                 .effect = "the site does not start, and nothing in it was changed",
+                 .mend =
+                     "run the VMs by the build that made it until they are copied out; make a "
+                     "new site in another directory: holdfast --state DIR site init"};
+  }
+  if (version != kVersion) {
+    return Error{.code = ErrorCode::kUnsupported,
+                 .cause = "site.json has version " + std::to_string(version) + "; known is " +
+                          std::to_string(kVersion),
+                 .effect = "the site does not start, and nothing in it was changed",
+                 .mend = "use the newer build of Holdfast that made it"};
   }
   SiteConfig config;
   config.name = TRY(sys::get_string(object, "name"));
@@ -39,7 +56,7 @@ Result<SiteConfig> parse_site_config(std::string_view text) {
 
 std::string to_text(const SiteConfig& config) {
   sys::JsonObject object;
-  object["version"] = 1;
+  object["version"] = kVersion;
   object["name"] = config.name;
   object["site_id"] = config.site_id.hex();
   object["listen"] = config.listen;

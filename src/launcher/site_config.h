@@ -1,6 +1,6 @@
 // STATE/site.json, and which user runs what.
 //
-//   {"version":1,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
+//   {"version":2,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
 //
 // Optional: "vault_secret_file" (absolute path; handed to the vault as --secret-file).
 // uid_base 0: everything runs as the invoking user. Else vault, daemon and each VM's keeper and
@@ -40,6 +40,7 @@ struct Users {
 
   uid_t vault() const { return uid_base == 0 ? self : uid_base; }
   uid_t daemon() const { return uid_base == 0 ? self : uid_base + 1; }
+  uid_t link() const { return uid_base == 0 ? self : uid_base + 2; }
   uid_t keeper(uint32_t vm_number) const {
     return uid_base == 0 ? self : uid_base + 16 + 2 * vm_number;
   }

@@ -26,7 +26,7 @@ class SiteParts {
   SiteParts& operator=(SiteParts&&) = delete;
   ~SiteParts();
 
-  // `name`: below STATE, its parent made before ("daemon/replicas"). kExists if it is there.
+  // `name`: below STATE, its parent made before ("daemon/part"). kExists if it is there.
   Status make_directory(const std::string& name, mode_t mode, uid_t owner, gid_t group);
   // Whole and synced, or not there. kExists if it is there.
   Status write_file(const std::string& name, mode_t mode, std::string_view text);

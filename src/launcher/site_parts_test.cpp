@@ -46,7 +46,7 @@ class SitePartsTest : public testing::Test {
   Status make_all(SiteParts& parts) const {
     TRY(parts.make_directory("vault", 0700, ::geteuid(), ::getegid()));
     TRY(parts.make_directory("daemon", 0700, ::geteuid(), ::getegid()));
-    TRY(parts.make_directory("daemon/replicas", 0700, ::geteuid(), ::getegid()));
+    TRY(parts.make_directory("daemon/part", 0700, ::geteuid(), ::getegid()));
     return parts.write_file("site.json", 0644, "{}");
   }
   ErrorCode refusal(const std::string& state, bool shared = false) const {
@@ -81,7 +81,7 @@ TEST_F(SitePartsTest, what_it_kept_stays) {
     parts->keep();
   }
   EXPECT_EQ(read("state/site.json"), "{}");
-  EXPECT_TRUE(std::filesystem::exists(path("state/daemon/replicas")));
+  EXPECT_TRUE(std::filesystem::exists(path("state/daemon/part")));
   EXPECT_FALSE(std::filesystem::exists(path("state/site.json.new")));
   struct stat status{};
   ASSERT_EQ(::stat(path("state").c_str(), &status), 0);

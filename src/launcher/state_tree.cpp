@@ -81,14 +81,6 @@ Status check_reachable(const std::string& path) {
   return {};
 }
 
-bool plain_file_name(std::string_view name) {
-  auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
-  };
-  return !name.empty() && name.size() <= 40 && name.front() != '.' &&
-         std::ranges::all_of(name, allowed);
-}
-
 std::string file_of(std::string_view path) {
   return std::string(path.substr(path.find_last_of('/') + 1));
 }
@@ -98,27 +90,21 @@ Error no_site(const std::string& path) {
                  "holdfast --state " + path + " site init --name NAME");
 }
 
-Error has_a_journal(VmId vm) {
-  return Error{.code = ErrorCode::kExists,
-               .cause = "VM " + vm.hex() + " has a journal here already",
-               .effect = "the replica was left as it was",
-               .mend = "holdfast vm show " + vm.hex()};
-}
-
 }  // namespace
+
+bool plain_file_name(std::string_view name) {
+  auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
+  };
+  return !name.empty() && name.size() <= 40 && name.front() != '.' &&
+         std::ranges::all_of(name, allowed);
+}
 
 Status check_socket_path(VmId vm, std::string_view path) {
   std::string prefix = "run/vms/" + vm.hex() + "/";
   if (path.starts_with(prefix) && plain_file_name(path.substr(prefix.size()))) return {};
   return Error{.code = ErrorCode::kInvalidArgument,
                .cause = "the socket path \"" + std::string(path) + "\" is not " + prefix + "FILE"};
-}
-
-Status check_adopt_path(VmId vm, std::string_view path) {
-  if (path == "daemon/replicas/" + vm.hex()) return {};
-  return Error{.code = ErrorCode::kInvalidArgument,
-               .cause = "\"" + std::string(path) + "\" is not the VM's replica, daemon/replicas/" +
-                        vm.hex()};
 }
 
 Result<StateTree> StateTree::open(const std::string& path) {
@@ -145,8 +131,13 @@ Result<StateTree> StateTree::open(const std::string& path) {
   Bytes text = TRY_CONTEXT(sys::read_all(file->get(), size_t{64} << 10), "site.json");
   auto site = parse_site_config(as_text(text));
   if (!site.ok()) {
-    return refused(site.error().code, tree.path_ + "/site.json: " + site.error().cause,
-                   "restore site.json from a backup, or correct it");
+    // One of another build says itself what to do.
+    if (site.error().code == ErrorCode::kUnsupported) return std::move(site).error();
+    Error error = std::move(site).error();
+    error.cause = tree.path_ + "/site.json: " + error.cause;
+    return std::move(error)
+        .with_effect("nothing was started and nothing was changed")
+        .with_mend("restore site.json from a backup, or correct it");
   }
   tree.site_ = std::move(*site);
   tree.users_ = Users{.uid_base = tree.site_.uid_base, .self = ::geteuid()};
@@ -182,9 +173,18 @@ Status StateTree::check_vm(VmId vm, uid_t keeper) const {
         users_.uid_base == 0 || !directory.ok() || !TRY(is_own_and_empty(directory->get()));
     if (!given) continue;
     Status good = check_directory(root_.get(), path_, name, keeper, 077);
-    if (!good.ok()) return std::move(good).error().with_effect("the VM was not started");
+    if (good.ok()) continue;
+    Error error = std::move(good).error();
+    error.effect = "the VM was not started";
+    return error;
   }
   return {};
+}
+
+struct stat StateTree::directory_status() const {
+  struct stat status{};
+  HF_ASSERT(::fstat(root_.get(), &status) == 0);
+  return status;
 }
 
 Result<sys::UniqueFd> StateTree::open_dir(const std::string& relative) const {
@@ -256,7 +256,7 @@ Status StateTree::prepare_vm(VmId vm, uint32_t vm_number) {
 }
 
 Result<sys::UniqueFd> StateTree::make_socket(int target_dir, const std::string& file, uid_t owner,
-                                             gid_t group, mode_t mode) {
+                                             gid_t group, mode_t mode, int type) {
   auto workshop = TRY(open_dir("run/new"));
   (void)::unlinkat(workshop.get(), file.c_str(), 0);
   sockaddr_un address{};
@@ -264,7 +264,7 @@ Result<sys::UniqueFd> StateTree::make_socket(int target_dir, const std::string& 
   std::string path = "/proc/self/fd/" + std::to_string(workshop.get()) + "/" + file;
   HF_ASSERT(path.size() < sizeof address.sun_path);
   std::memcpy(static_cast<char*>(address.sun_path), path.data(), path.size());
-  sys::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sys::UniqueFd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
   if (!fd) return errno_error(errno, "make a socket");
   if (::fchmod(fd.get(), mode) != 0) return errno_error(errno, "set the mode of a socket");
   mode_t old_umask = ::umask(0);
@@ -316,7 +316,8 @@ void StateTree::unlink_socket(VmId vm, const SocketSpec& socket) {
   (void)::unlinkat(directory->get(), file_of(socket.path).c_str(), 0);
 }
 
-Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owner, mode_t mode) {
+Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owner, mode_t mode,
+                                             int type) {
   if (path_.size() + 5 + name.size() >= sizeof(sockaddr_un::sun_path)) {
     return Error{.code = ErrorCode::kInvalidArgument,
                  .cause = "the socket path " + path_ + "/run/" + name + " is longer than 107 bytes",
@@ -324,43 +325,9 @@ Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owne
                  .mend = "move the state directory to a shorter path"};
   }
   auto run = TRY(open_dir("run"));
-  if (users_.uid_base == 0) return make_socket(run.get(), name, owner, ::getegid(), mode & 0600);
-  return make_socket(run.get(), name, owner, owner, mode);
-}
-
-// Killed anywhere, a repetition carries on: the files change hands where they lie, and only what
-// is the keeper's as a whole, and durable, takes the place of the VM's journal.
-Status StateTree::adopt(VmId vm, uint32_t vm_number, std::string_view from) {
-  TRY(check_adopt_path(vm, from));
-  auto replicas = TRY_CONTEXT(open_dir("daemon/replicas"), "adopt the replica");
-  auto target = TRY_CONTEXT(open_dir("vms/" + vm.hex()), "adopt the replica");
-  // Opened before it moves: what changes hands is what was looked at.
-  auto moved = TRY_CONTEXT(open_beneath(replicas.get(), vm.hex(), O_RDONLY | O_DIRECTORY),
-                           "adopt the replica");
-  auto there = TRY_CONTEXT(open_beneath(target.get(), "journal", O_RDONLY | O_DIRECTORY),
-                           "adopt the replica");
-  if (!TRY(list_directory(there.get())).empty()) return has_a_journal(vm);
-  struct stat status{};
-  if (::fstat(moved.get(), &status) != 0) return errno_error(errno, "look at the replica");
-  uid_t keeper = users_.keeper(vm_number);
-  gid_t group = users_.uid_base == 0 ? ::getegid() : keeper;
-  if (status.st_uid != users_.daemon() && status.st_uid != keeper) {
-    return Error{.code = ErrorCode::kPermission, .cause = "the replica is not the daemon's"};
-  }
-  TRY_CONTEXT(give_tree(moved.get(), users_.daemon(), keeper, group), "adopt the replica");
-  if (::fchmod(moved.get(), 0700) != 0 || ::fsync(moved.get()) != 0) {
-    return errno_error(errno, "adopt the replica");
-  }
-  // Takes the place of an empty directory, never of one with a journal in it.
-  if (::renameat(replicas.get(), vm.hex().c_str(), target.get(), "journal") != 0) {
-    if (errno == ENOTEMPTY || errno == EEXIST) return has_a_journal(vm);
-    return errno_error(errno, "adopt the replica");
-  }
-  // The keeper's first durable record must not stand in a directory that a power loss takes back.
-  for (int directory : {target.get(), replicas.get()}) {
-    if (::fsync(directory) != 0) return errno_error(errno, "adopt the replica");
-  }
-  return {};
+  if (users_.uid_base == 0)
+    return make_socket(run.get(), name, owner, ::getegid(), mode & 0600, type);
+  return make_socket(run.get(), name, owner, owner, mode, type);
 }
 
 Status StateTree::remove_vm(VmId vm) {

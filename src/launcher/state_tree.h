@@ -1,4 +1,4 @@
-// The state directory as the launcher touches it: checks, directories, sockets, adoption.
+// The state directory as the launcher touches it: checks, directories, sockets.
 //
 // Everything is reached from the state directory's descriptor without following symbolic links
 // (openat2, RESOLVE_NO_SYMLINKS), because parts of the tree belong to users the launcher does not
@@ -6,6 +6,10 @@
 // (run/new), then renamed into place. Single thread: making a socket changes the umask for a
 // moment.
 #pragma once
+
+#include <sys/stat.h>
+
+#include <sys/socket.h>
 
 #include <string>
 #include <string_view>
@@ -27,6 +31,7 @@ class StateTree {
   const SiteConfig& site() const { return site_; }
   const Users& users() const { return users_; }
   const std::string& path() const { return path_; }  // absolute
+  struct stat directory_status() const;              // STATE's own
 
   // STATE/run/lock. kConflict names the holder's pid. Held until the descriptor is closed.
   Result<sys::UniqueFd> lock();
@@ -34,7 +39,7 @@ class StateTree {
   Status prepare();
 
   // vms/<vm> and vms/<vm>/journal for the keeper's user; run/vms/<vm>, in which only the launcher
-  // makes anything.
+  // makes anything. Their names are durable: what a keeper stores there is found again.
   // kConflict if the user belongs to another VM; kPermission, with the mend, if the directories are
   // another user's or open to others. A launcher that died in it is carried on.
   Status prepare_vm(VmId vm, uint32_t vm_number);
@@ -42,11 +47,9 @@ class StateTree {
   Result<sys::UniqueFd> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
   void unlink_socket(VmId vm, const SocketSpec& socket);
   // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
-  Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode);
+  Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode,
+                                    int type = SOCK_STREAM);
 
-  // Gives daemon/replicas/<vm> to the keeper, then renames it to vms/<vm>/journal. kExists if there
-  // is a journal. prepare_vm() comes first. A launcher that died in it is carried on.
-  Status adopt(VmId vm, uint32_t vm_number, std::string_view from);
   Status remove_vm(VmId vm);
 
   // run/pids/<unit>, so that the next launcher finds what still runs.
@@ -62,7 +65,7 @@ class StateTree {
   Status check_vm(VmId vm, uid_t keeper) const;
   Result<sys::UniqueFd> open_dir(const std::string& relative) const;
   Result<sys::UniqueFd> make_socket(int target_dir, const std::string& file, uid_t owner,
-                                    gid_t group, mode_t mode);
+                                    gid_t group, mode_t mode, int type = SOCK_STREAM);
   // Of the launcher's directories that the site's users pass through, if it has such.
   mode_t shared_mode() const { return users_.uid_base == 0 ? 0700 : 0711; }
   Status refuse_shared_user(uid_t keeper, VmId vm) const;
@@ -73,9 +76,9 @@ class StateTree {
   Users users_;
 };
 
-// Only run/vms/<vm>/<file>, <file> of [a-z0-9._-], not starting with a dot.
+// [a-z0-9._-], not starting with a dot, at most 40.
+bool plain_file_name(std::string_view name);
+// Only run/vms/<vm>/<file>, a plain file name.
 Status check_socket_path(VmId vm, std::string_view path);
-// Only daemon/replicas/<vm>.
-Status check_adopt_path(VmId vm, std::string_view path);
 
 }  // namespace hf::launcher

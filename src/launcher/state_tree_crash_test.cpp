@@ -43,27 +43,11 @@ namespace {
 
 constexpr uint32_t kBase = 3'000'000;
 
-void make_replica(const TestSite& site, VmId vm, uid_t daemon) {
-  std::string replica = "daemon/replicas/" + vm.hex();
-  ::mkdir(site.file("daemon/replicas").c_str(), 0700);
-  ::mkdir(site.file(replica).c_str(), 0700);
-  ::mkdir(site.file(replica + "/staging").c_str(), 0700);
-  for (const char* name : {"", "/staging", "/MANIFEST", "/1.seg", "/2.seg", "/staging/3.seg"}) {
-    std::string path = replica + name;
-    if (std::string_view(name).contains('.') || std::string_view(name).contains('M')) {
-      site.write(path, path);
-    }
-    ASSERT_EQ(::chown(site.file(path).c_str(), daemon, daemon), 0);
-  }
-  ASSERT_EQ(::chown(site.file("daemon/replicas").c_str(), daemon, daemon), 0);
-}
-
-// What a start of a VM whose replica waits does to the tree.
-Status adopt(const TestSite& site, VmId vm, uint32_t number) {
+// What a start of a VM does to the tree.
+Status prepare(const TestSite& site, VmId vm, uint32_t number) {
   StateTree tree = TRY(StateTree::open(site.path()));
   TRY(tree.prepare());
-  TRY(tree.prepare_vm(vm, number));
-  return tree.adopt(vm, number, "daemon/replicas/" + vm.hex());
+  return tree.prepare_vm(vm, number);
 }
 
 // False: it was done before the `at`-th change came.
@@ -72,7 +56,7 @@ bool killed_at(const TestSite& site, VmId vm, uint32_t number, int at) {
   HF_ASSERT(child >= 0);
   if (child == 0) {
     g_changes_left = at;
-    ::_exit(adopt(site, vm, number).ok() ? 0 : 1);
+    ::_exit(prepare(site, vm, number).ok() ? 0 : 1);
   }
   int status = 0;
   HF_ASSERT(::waitpid(child, &status, 0) == child);
@@ -80,52 +64,42 @@ bool killed_at(const TestSite& site, VmId vm, uint32_t number, int at) {
   return WIFSIGNALED(status);
 }
 
-void expect_adopted(const TestSite& site, VmId vm, uint32_t number) {
-  Users users{.uid_base = kBase};
-  for (const char* name : {"", "/MANIFEST", "/1.seg", "/2.seg", "/staging", "/staging/3.seg"}) {
+void expect_prepared(const TestSite& site, VmId vm, uint32_t number) {
+  uid_t keeper = Users{.uid_base = kBase}.keeper(number);
+  struct Wanted {
+    std::string name;
+    uid_t owner;
+    mode_t mode;
+  };
+  for (const Wanted& wanted : {Wanted{"vms/" + vm.hex(), keeper, 0700},
+                               Wanted{"vms/" + vm.hex() + "/journal", keeper, 0700},
+                               Wanted{"run/vms/" + vm.hex(), 0, 0711}}) {
     struct stat status{};
-    std::string path = site.file("vms/" + vm.hex() + "/journal" + name);
-    ASSERT_EQ(::stat(path.c_str(), &status), 0) << path;
-    EXPECT_EQ(status.st_uid, users.keeper(number)) << path;
-    EXPECT_EQ(status.st_gid, users.keeper(number)) << path;
+    ASSERT_EQ(::stat(site.file(wanted.name).c_str(), &status), 0) << wanted.name;
+    EXPECT_EQ(status.st_uid, wanted.owner) << wanted.name;
+    EXPECT_EQ(status.st_gid, wanted.owner) << wanted.name;
+    EXPECT_EQ(status.st_mode & 07777, wanted.mode) << wanted.name;
   }
-  EXPECT_EQ(site.read("vms/" + vm.hex() + "/journal/2.seg"),
-            "daemon/replicas/" + vm.hex() + "/2.seg");
 }
 
-TEST(StateTreeCrash, a_launcher_killed_in_an_adoption_costs_a_repetition_and_no_other_vm) {
+TEST(StateTreeCrash, a_launcher_killed_in_a_vms_first_start_costs_a_repetition_and_no_other_vm) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
   bool died = true;
   int changes = 0;
   while (died) {
     changes += 1;
     TestSite site(kBase);
-    make_replica(site, test_vm(1), kBase + 1);
-    {
-      // What the first start of a site makes is there already.
-      auto tree = StateTree::open(site.path());
-      ASSERT_TRUE(tree.ok());
-      ASSERT_TRUE(tree->prepare().ok());
-      ASSERT_TRUE(tree->prepare_vm(test_vm(2), 2).ok());
-    }
+    // What the first start of a site makes is there already.
+    ASSERT_TRUE(prepare(site, test_vm(2), 2).ok());
     died = killed_at(site, test_vm(1), 1, changes);
     SCOPED_TRACE("killed at change " + std::to_string(changes));
-    auto tree = StateTree::open(site.path());
-    ASSERT_TRUE(tree.ok()) << tree.error().describe();
-    ASSERT_TRUE(tree->prepare().ok());
-    EXPECT_TRUE(tree->prepare_vm(test_vm(2), 2).ok());
-    EXPECT_TRUE(tree->prepare_vm(test_vm(3), 3).ok());
-    // As the daemon does: the replica waits, or the start goes on without it.
-    if (::access(site.file("daemon/replicas/" + test_vm(1).hex()).c_str(), F_OK) == 0) {
-      Status again = adopt(site, test_vm(1), 1);
+    for (uint8_t number : {uint8_t{2}, uint8_t{3}, uint8_t{1}}) {
+      Status again = prepare(site, test_vm(number), number);
       ASSERT_TRUE(again.ok()) << again.error().describe();
-    } else {
-      Status again = tree->prepare_vm(test_vm(1), 1);
-      ASSERT_TRUE(again.ok()) << again.error().describe();
+      expect_prepared(site, test_vm(number), number);
     }
-    expect_adopted(site, test_vm(1), 1);
   }
-  EXPECT_GT(changes, 12) << "each file's change of owner was one of them";
+  EXPECT_GT(changes, 20) << "each directory's making, owner and mode was one of them";
 }
 
 TEST(StateTreeCrash, a_foreign_owner_stops_that_vm_alone_and_the_mend_works) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <ctime>
 
 #include "sys/bounded_io.h"
 
@@ -21,6 +22,14 @@ constexpr milliseconds kSendLimit{500};
 
 TimePoint now() { return std::chrono::steady_clock::now(); }
 
+// Rises while the host is up, through suspensions too: no bar of an earlier launcher comes again.
+uint64_t uptime_ms() {
+  timespec time{};
+  HF_ASSERT(::clock_gettime(CLOCK_BOOTTIME, &time) == 0);
+  return static_cast<uint64_t>(time.tv_sec) * 1000 +
+         static_cast<uint64_t>(time.tv_nsec) / 1'000'000;
+}
+
 void note(const std::string& text) {
   std::fprintf(stderr, "holdfast-launcher: %s\n", text.c_str());
 }
@@ -31,11 +40,22 @@ Supervisor::Supervisor(StateTree tree, SupervisorOptions options, int stop_fd)
     : tree_(std::move(tree)),
       options_(std::move(options)),
       stop_fd_(stop_fd),
+      vault_binding_(tree_.path() + "/run/vault-launcher.sock"),
       root_(::geteuid() == 0),
-      empty_network_(root_ && can_empty_network()) {
-  if (root_ && !empty_network_) {
-    note("this host forbids network namespaces: keepers and QEMU keep the host's network");
+      empty_network_(root_ && can_empty_network()),
+      first_bar_(uptime_ms()),
+      daemon_watch_(options_.hang_limits) {
+  cgroups_ = options_.control_groups ? SiteCgroup::open(tree_.directory_status())
+                                     : SiteCgroup::none("are not wanted");
+  weaknesses_ = cgroups_.missing();
+  if (!cgroups_.usable() && !become_subreaper()) {
+    weaknesses_.emplace_back("what a VM's process forks may outlive it");
   }
+  if (root_ && !empty_network_) {
+    weaknesses_.emplace_back(
+        "this host forbids network namespaces: keepers and QEMU keep the host's network");
+  }
+  for (const std::string& weakness : weaknesses_) note(weakness);
 }
 
 Supervisor::~Supervisor() = default;
@@ -47,24 +67,34 @@ Status Supervisor::launch(Unit& unit) {
     if (log.ok()) unit.log = std::move(*log);
     unit.log_bytes = 0;
   }
-  Process process = TRY(spawn(unit.spec));
-  unit.pid = process.pid;
-  unit.pidfd = std::move(process.pidfd);
-  unit.stderr_pipe = std::move(process.stderr_pipe);
-  unit.restart_at.reset();
-  auto started = start_time_of(unit.pid);
-  std::string record = std::to_string(unit.pid) + " " +
-                       std::to_string(started.ok() ? *started : 0) + " " +
-                       std::to_string(static_cast<int>(unit.role)) + " " +
-                       (unit.vm ? unit.vm->hex() : std::string("-")) + "\n";
-  if (Status written = tree_.write_pid_file(unit.name, record); !written.ok()) {
-    note("pid file of " + unit.name + ": " + written.error().describe());
+  if (unit.vm && cgroups_.usable()) {
+    unit.cgroup = TRY(cgroups_.make(unit.name));
+    unit.spec.cgroup_entrance = unit.cgroup.entrance();
   }
+  // Before the program runs: whatever becomes of this launcher, the next one knows of it.
+  auto spawned = spawn(unit.spec, [&](pid_t pid) -> Status {
+    uint64_t started = TRY(start_time_of(pid));
+    std::string record = std::to_string(pid) + " " + std::to_string(started) + " " +
+                         std::to_string(static_cast<int>(unit.role)) + " " +
+                         (unit.vm ? unit.vm->hex() : std::string("-")) + " " +
+                         std::to_string(user_of(unit)) + "\n";
+    return tree_.write_pid_file(unit.name, record);
+  });
+  if (!spawned.ok()) {
+    tree_.remove_pid_file(unit.name);
+    if (unit.cgroup.valid()) cgroups_.remove(unit.name);
+    return spawned.error();
+  }
+  unit.pid = spawned->pid;
+  unit.pidfd = std::move(spawned->pidfd);
+  unit.stderr_pipe = std::move(spawned->stderr_pipe);
+  unit.restart_at.reset();
   return {};
 }
 
 Status Supervisor::run() {
   while (stage_ != Stage::kDone) TRY(step(milliseconds(60'000)));
+  cgroups_.remove_site();
   if (fatal_) return *fatal_;
   return {};
 }
@@ -105,18 +135,35 @@ int Supervisor::next_timeout(milliseconds wait) const {
   for (const auto& [name, unit] : units_) {
     if (unit.restart_at) at = std::min(at, *unit.restart_at);
     if (unit.kill_at) at = std::min(at, *unit.kill_at);
+    if (unit.empty_at) at = std::min(at, *unit.empty_at);
   }
+  if (daemon_watch_.next_look()) at = std::min(at, *daemon_watch_.next_look());
   auto left = std::chrono::ceil<milliseconds>(at - now()).count();
   return static_cast<int>(std::clamp<int64_t>(left, 0, wait.count()));
 }
 
+// One that hangs serves nobody; guests and keepers do not need it to go on.
+void Supervisor::look_at_daemon() {
+  if (!daemon_watch_.next_look() || now() < *daemon_watch_.next_look()) return;
+  uint64_t signs = 0;
+  bool heard = ::read(daemon_alive_.get(), &signs, sizeof signs) == sizeof signs;
+  if (!daemon_watch_.look(now(), heard)) return;
+  auto at = units_.find("daemon");
+  HF_ASSERT(at != units_.end());
+  note("the daemon (process " + std::to_string(at->second.pid) + ") hangs: killed");
+  daemon_watch_.end();
+  if (at->second.running()) (void)send_signal(at->second.pidfd.get(), SIGKILL);
+}
+
 void Supervisor::run_timers() {
+  look_at_daemon();
   for (auto& [name, unit] : units_) {
     if (unit.kill_at && now() >= *unit.kill_at) {
       unit.kill_at.reset();
       note(name + " did not end in time: killed");
       if (unit.running()) (void)send_signal(unit.pidfd.get(), SIGKILL);
     }
+    if (unit.empty_at && now() >= *unit.empty_at) await_empty(unit);
     if (unit.restart_at && now() >= *unit.restart_at) restart(unit);
   }
 }
@@ -149,8 +196,46 @@ void Supervisor::on_exit(Unit& unit, ExitStatus exit) {
   unit.pidfd.reset();
   unit.kill_at.reset();
   unit.last_exit = exit;
+  unit.ended_at = now();
+  await_empty(unit);
+}
+
+// What the process left behind is killed and awaited: a successor must not meet it, and who asked
+// for the end of a unit is told of the end of all of it.
+void Supervisor::await_empty(Unit& unit) {
+  unit.empty_at.reset();
+  if (left_nothing(unit)) {
+    after_exit(unit);
+    return;
+  }
+  bool soon = now() - unit.ended_at < milliseconds(1000);
+  unit.empty_at = now() + milliseconds(soon ? 5 : 250);
+}
+
+bool Supervisor::left_nothing(Unit& unit) {
+  if (!unit.vm) return true;
+  if (unit.cgroup.valid()) {
+    if (unit.cgroup.empty()) return true;
+    if (Status killed = unit.cgroup.kill(); !killed.ok()) {
+      note(unit.name + ": " + killed.error().describe());
+    }
+    return false;
+  }
+  if (cgroups_.usable()) return true;
+  std::set<pid_t> own;
+  for (const auto& [name, other] : units_) {
+    if (other.running()) own.insert(other.pid);
+  }
+  return end_strays(own) == 0;
+}
+
+void Supervisor::after_exit(Unit& unit) {
+  ExitStatus exit = unit.last_exit;
   bool core = unit.role == Role::kVault || unit.role == Role::kDaemon;
   bool again = stage_ == Stage::kRunning && wants_restart(unit, exit);
+  if (unit.role == Role::kLink && !unit.stopping && stage_ == Stage::kRunning) {
+    again = true;  // without it no site is reached, and nothing else is lost
+  }
   if (core && !again && !unit.stopping && stage_ == Stage::kRunning) {
     auto failure = sys::find_start_failure(unit.tail.text());
     if (!ready_) {
@@ -161,21 +246,24 @@ void Supervisor::on_exit(Unit& unit, ExitStatus exit) {
       again = true;  // the guests go on; what it lacks may be mended meanwhile
     }
   }
-  if (unit.role == Role::kDaemon) daemon_socket_.reset();
+  if (unit.role == Role::kDaemon) {
+    daemon_socket_.reset();
+    daemon_watch_.end();
+  }
   std::string how = exit.signal != 0 ? "was ended by signal " + std::to_string(exit.signal)
                                      : "ended with status " + std::to_string(exit.status);
-  if (core || exit.signal != 0 || exit.status != 0) {
+  if (core || unit.role == Role::kLink || exit.signal != 0 || exit.status != 0) {
     note(unit.name + " (process " + std::to_string(unit.pid) + ") " + how +
          (again ? ", restarting" : ""));
   }
-  if (!core) {
+  if (unit.vm) {
     announce(Event{.kind = Event::Kind::kExited,
                    .unit = unit.name,
                    .pid = unit.pid,
                    .exit_status = exit.status,
                    .signal = exit.signal,
                    .will_restart = again,
-                   .stderr_tail = unit.tail.text()});
+                   .stderr_tail = readable(unit.tail.text())});
   }
   if (again) {
     auto delay = unit.backoff.next_delay(now());
@@ -188,7 +276,9 @@ void Supervisor::on_exit(Unit& unit, ExitStatus exit) {
 
 void Supervisor::restart(Unit& unit) {
   unit.restart_at.reset();
-  Status launched = unit.role == Role::kDaemon ? start_daemon() : launch(unit);
+  Status launched = unit.role == Role::kDaemon  ? start_daemon()
+                    : unit.role == Role::kVault ? start_vault()
+                                                : launch(unit);
   if (!launched.ok()) {
     note(unit.name + ": " + launched.error().describe());
     unit.restart_at = now() + unit.backoff.next_delay(now()) + options_.restart_limits.delay_first;
@@ -203,14 +293,14 @@ void Supervisor::restart(Unit& unit) {
 // It will not run again: its sockets and descriptors go, whoever waits is answered.
 void Supervisor::finish(Unit& unit) {
   unit.restart_at.reset();
-  for (const SocketSpec& socket : unit.sockets) {
-    HF_ASSERT(unit.vm.has_value());
-    tree_.unlink_socket(*unit.vm, socket);
-  }
-  unit.sockets.clear();
+  unlink_sockets(unit);
   unit.spec.fds.clear();
+  unit.spec.cgroup_entrance = -1;
   unit.fds.clear();
+  if (unit.cgroup.valid()) cgroups_.remove(unit.name);
+  unit.cgroup = Cgroup();
   unit.log.reset();
+  unbind_keeper(unit);
   tree_.remove_pid_file(unit.name);
   Status removed;
   if (unit.remove_vm) removed = tree_.remove_vm(*unit.remove_vm);
@@ -221,6 +311,15 @@ void Supervisor::finish(Unit& unit) {
     answer(reply);
   }
   unit.stop_waiters.clear();
+  answer_fences();
+}
+
+void Supervisor::unlink_sockets(Unit& unit) {
+  for (const SocketSpec& socket : unit.sockets) {
+    HF_ASSERT(unit.vm.has_value());
+    tree_.unlink_socket(*unit.vm, socket);
+  }
+  unit.sockets.clear();
 }
 
 void Supervisor::begin_stop(Unit& unit, int signal, milliseconds limit) {
@@ -236,24 +335,24 @@ void Supervisor::begin_stop(Unit& unit, int signal, milliseconds limit) {
   unit.kill_at = unit.kill_at ? std::min(*unit.kill_at, at) : at;
 }
 
-bool Supervisor::any_left(Role role) const {
-  return std::ranges::any_of(
-      units_, [role](const auto& item) { return item.second.role == role && !item.second.over(); });
-}
-
-// Daemon, QEMUs, keepers, vault: each group is gone before the next is asked.
+// Daemon, QEMUs, keepers, vault and link: each group is gone before the next is asked.
 void Supervisor::advance_shutdown() {
   while (stage_ != Stage::kDone) {
     Role role = stage_ == Stage::kDaemon    ? Role::kDaemon
                 : stage_ == Stage::kQemus   ? Role::kQemu
                 : stage_ == Stage::kKeepers ? Role::kKeeper
                                             : Role::kVault;
+    // The link with the vault: keepers ship their last records while they end.
+    auto ends_now = [role](const Unit& unit) {
+      return unit.role == role || (role == Role::kVault && unit.role == Role::kLink);
+    };
+    bool left = false;
     for (auto& [name, unit] : units_) {
-      if (unit.role == role && !unit.over() && !unit.stopping) {
-        begin_stop(unit, SIGTERM, options_.shutdown_step_max);
-      }
+      if (!ends_now(unit) || unit.over()) continue;
+      left = true;
+      if (!unit.stopping) begin_stop(unit, SIGTERM, options_.shutdown_step_max);
     }
-    if (any_left(role)) return;
+    if (left) return;
     stage_ = static_cast<Stage>(static_cast<int>(stage_) + 1);
   }
 }

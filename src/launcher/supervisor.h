@@ -2,8 +2,8 @@
 //
 // One thread, poll(2). Every listening socket stays open here for as long as its unit lives, so a
 // process's death never refuses a connection: clients wait in the backlog until its successor
-// accepts. What the daemon may ask is checked here: the programs are fixed, paths are those of the
-// VM it names, users follow from the VM's number.
+// accepts. What the daemon may ask is checked here (start_check.h): the programs are fixed, command
+// lines are made here, paths are those of the VM it names, users follow from the VM's number.
 #pragma once
 
 #include <functional>
@@ -11,9 +11,12 @@
 #include <memory>
 #include <string>
 
+#include "launcher/hang_watch.h"
 #include "launcher/protocol.h"
+#include "launcher/start_check.h"
 #include "launcher/state_tree.h"
 #include "launcher/unit.h"
+#include "launcher/vault_binding.h"
 
 namespace hf::launcher {
 
@@ -21,16 +24,24 @@ namespace hf::launcher {
 struct Programs {
   std::string vault;
   std::string daemon;
+  std::string link;
   std::string keeper;
   std::string qemu;
-  std::vector<std::string> keeper_arguments;  // after argv[0]; tests only
+  // After argv[0], before what belongs there; tests only.
+  std::vector<std::string> keeper_arguments;
+  std::vector<std::string> qemu_arguments;
 };
+// Listens at site.json's address for other sites. An error names what is in the way.
+Result<sys::UniqueFd> listen_for_peers(const std::string& listen, const std::string& config_path);
+
 // Beside this executable; QEMU is /usr/bin/qemu-system-x86_64.
 Result<Programs> installed_programs();
 
 struct SupervisorOptions {
   Programs programs;
   RestartLimits restart_limits;
+  bool control_groups = true;  // false: as on a host without them
+  HangLimits hang_limits;
   std::chrono::milliseconds shutdown_step_max{15'000};  // for each of the four groups
 };
 
@@ -61,37 +72,62 @@ class Supervisor {
   Status adopt_survivors();
   Status start_vault();
   Status start_daemon();
+  Status start_link();
   Unit make_core_unit(std::string name, Role role);
   Status launch(Unit& unit);
+
+  uint32_t user_of(const Unit& unit) const;
+  std::vector<BoundKeeper> bound_keepers(const Unit* starting) const;
+  bool vault_runs() const;
+  Status bind_keeper(const Unit& unit);
+  void unbind_keeper(const Unit& unit);
 
   void on_daemon_message();
   void answer(const Reply& reply);
   void announce(const Event& event);
   Result<int64_t> handle_start(const StartRequest& request, std::vector<sys::UniqueFd> fds);
   Status check_start(const StartRequest& request, size_t fd_count) const;
-  Result<Unit> make_unit(const StartRequest& request, std::vector<sys::UniqueFd> fds);
+  Result<Unit> make_unit(const StartRequest& request, std::optional<QemuPlan> plan,
+                         std::vector<sys::UniqueFd> fds);
   void set_users(ProcessSpec& spec, Role role, uint32_t vm_number) const;
   void handle_stop(uint64_t id, const StopRequest& request);
+  void handle_fence(uint64_t id, const FenceRequest& request);
+  void answer_fences();
+  Bar bar_of(VmId vm) const;
+  static bool fenced(const Unit& unit, const FenceRequest& fence);
+  StartPlace place() const;
+  void unlink_sockets(Unit& unit);
   std::vector<UnitStatus> status() const;
   Status make_room();
 
   void begin_stop(Unit& unit, int signal, std::chrono::milliseconds limit);
   void read_stderr(Unit& unit);
   void on_exit(Unit& unit, ExitStatus exit);
+  void await_empty(Unit& unit);
+  bool left_nothing(Unit& unit);
+  void after_exit(Unit& unit);
   void finish(Unit& unit);
   void run_timers();
+  void look_at_daemon();
   void restart(Unit& unit);
   int next_timeout(std::chrono::milliseconds wait) const;
   void advance_shutdown();
-  bool any_left(Role role) const;
 
   StateTree tree_;
   SupervisorOptions options_;
   int stop_fd_;
+  VaultBinding vault_binding_;
   bool root_;
   bool empty_network_;
+  SiteCgroup cgroups_;
+  Weaknesses weaknesses_;
   std::map<std::string, Unit> units_;
+  Bar first_bar_;             // of a VM that this launcher has not fenced
+  std::map<VmId, Bar> bars_;  // of the others
+  std::vector<std::pair<uint64_t, FenceRequest>> fences_;  // to answer, by the requests' ids
   sys::UniqueFd daemon_socket_;
+  sys::UniqueFd daemon_alive_;  // an event descriptor that it counts up
+  HangWatch daemon_watch_;
   sys::UniqueFd api_listener_;
   bool ready_ = false;
   std::function<void()> on_ready_;

@@ -1,6 +1,7 @@
 // The site's own processes: vault and daemon, and what a dead launcher left behind.
 #include <poll.h>
 #include <signal.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <array>
@@ -23,13 +24,15 @@ struct PidRecord {
   uint64_t start_time = 0;
   int role = -1;
   std::string vm;
+  uid_t user = 0;
 };
 
 std::optional<PidRecord> parse_pid_record(const std::string& text) {
   std::istringstream stream(text);
   PidRecord record;
-  stream >> record.pid >> record.start_time >> record.role >> record.vm;
-  if (!stream || record.pid <= 1 || record.role < 0 || record.role > 3) return std::nullopt;
+  stream >> record.pid >> record.start_time >> record.role >> record.vm >> record.user;
+  if (!stream || record.pid <= 1 || record.role < 0 || record.role > static_cast<int>(Role::kLink))
+    return std::nullopt;
   return record;
 }
 
@@ -52,10 +55,11 @@ Result<Programs> installed_programs() {
   std::string directory = self.substr(0, self.find_last_of('/') + 1);
   Programs programs{.vault = directory + "holdfast-vault",
                     .daemon = directory + "holdfastd",
+                    .link = directory + "holdfast-link",
                     .keeper = directory + "holdfast-keeper",
                     .qemu = std::string(kQemuProgram)};
   for (const std::string& program :
-       {programs.vault, programs.daemon, programs.keeper, programs.qemu}) {
+       {programs.vault, programs.daemon, programs.link, programs.keeper, programs.qemu}) {
     if (::access(program.c_str(), X_OK) != 0) {
       return Error{.code = ErrorCode::kNotFound,
                    .cause = program + " is missing or cannot be run",
@@ -79,7 +83,7 @@ Status Supervisor::adopt_survivors() {
       continue;
     }
     Role role = static_cast<Role>(record->role);
-    if (role == Role::kVault || role == Role::kDaemon) {
+    if (role == Role::kVault || role == Role::kDaemon || role == Role::kLink) {
       end_survivor(name, pidfd->get());
       tree_.remove_pid_file(name);
       continue;
@@ -94,8 +98,13 @@ Status Supervisor::adopt_survivors() {
     unit.name = name;
     unit.role = role;
     unit.vm = *vm;
+    unit.spec.change_user = tree_.users().uid_base != 0;
+    unit.spec.user = record->user;
     unit.pid = record->pid;
     unit.pidfd = std::move(*pidfd);
+    if (cgroups_.usable()) {
+      if (auto group = cgroups_.find(name); group.ok()) unit.cgroup = std::move(*group);
+    }
     units_.emplace(name, std::move(unit));
   }
   return {};
@@ -111,32 +120,14 @@ Unit Supervisor::make_core_unit(std::string name, Role role) {
   return unit;
 }
 
-Status Supervisor::start_vault() {
-  const Users& users = tree_.users();
-  Unit unit = make_core_unit("vault", Role::kVault);
-  unit.spec.program = options_.programs.vault;
-  unit.spec.argv = {"holdfast-vault", "--dir", tree_.path() + "/vault", "--admin-uid",
-                    std::to_string(users.daemon())};
-  if (!tree_.site().vault_secret_file.empty()) {
-    unit.spec.argv.insert(unit.spec.argv.end(), {"--secret-file", tree_.site().vault_secret_file});
-  }
-  unit.spec.empty_network = empty_network_;
-  // Keepers of every VM connect to vault-keys: the vault looks at who asks.
-  unit.fds.push_back(TRY(tree_.listen_core("vault-admin.sock", users.daemon(), 0600)));
-  unit.fds.push_back(TRY(tree_.listen_core("vault-keys.sock", users.vault(), 0666)));
-  unit.spec.fds = {{.name = "vault-admin", .fd = unit.fds[0].get()},
-                   {.name = "vault-keys", .fd = unit.fds[1].get()}};
-  TRY(launch(unit));
-  units_.emplace("vault", std::move(unit));
-  return {};
-}
-
 // Also restarts it: its listener stays, its socket to us is new.
 Status Supervisor::start_daemon() {
   if (!api_listener_) {
     api_listener_ = TRY(tree_.listen_core("api.sock", tree_.users().daemon(), 0660));
   }
   sys::SocketPair pair = TRY(sys::socket_pair(sys::SocketType::kSeqPacket));
+  sys::UniqueFd alive(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!alive) return errno_error(errno, "make an event descriptor");
   auto at = units_.find("daemon");
   if (at == units_.end()) {
     at = units_.emplace("daemon", make_core_unit("daemon", Role::kDaemon)).first;
@@ -145,8 +136,11 @@ Status Supervisor::start_daemon() {
   unit.spec.program = options_.programs.daemon;
   unit.spec.argv = {"holdfastd", "--state", tree_.path()};
   unit.spec.fds = {{.name = "api", .fd = api_listener_.get()},
-                   {.name = "launcher", .fd = pair.second.get()}};
+                   {.name = "launcher", .fd = pair.second.get()},
+                   {.name = "alive", .fd = alive.get()}};
   TRY(launch(unit));
+  daemon_alive_ = std::move(alive);
+  daemon_watch_.begin(std::chrono::steady_clock::now());
   daemon_socket_ = std::move(pair.first);
   return {};
 }
@@ -155,7 +149,12 @@ Status Supervisor::start_core() {
   TRY(tree_.prepare());
   TRY(adopt_survivors());
   TRY(start_vault());
+  TRY(start_link());
   return start_daemon();
+}
+
+StartPlace Supervisor::place() const {
+  return {.state = tree_.path(), .site = tree_.site().site_id};
 }
 
 Result<sys::UniqueFd> Supervisor::connect_as_daemon() {

@@ -2,7 +2,9 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "launcher/guest_filter.h"
 #include "launcher/host_users.h"
+#include "launcher/start_check.h"
 #include "launcher/supervisor.h"
 #include "sys/bounded_io.h"
 
@@ -11,21 +13,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::string_view kQemuName = "qemu-system-x86_64";
-constexpr size_t kArgumentsMax = 512;
-
 Error refuse(ErrorCode code, std::string cause) {
   return Error{.code = code,
                .cause = std::move(cause),
                .effect = "nothing was started",
                .mend = "holdfast vm show"};
-}
-
-bool plain_name(std::string_view name) {
-  auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
-  };
-  return !name.empty() && name.size() <= 32 && std::ranges::all_of(name, allowed);
 }
 
 }  // namespace
@@ -58,7 +50,7 @@ void Supervisor::on_daemon_message() {
   Reply reply{.id = request->id};
   switch (request->verb) {
     case Request::Verb::kStart: {
-      auto pid = handle_start(request->start, std::move(message->fds));
+      auto pid = handle_start(*request->start, std::move(message->fds));
       if (pid.ok()) {
         reply.pid = *pid;
       } else {
@@ -67,10 +59,16 @@ void Supervisor::on_daemon_message() {
       break;
     }
     case Request::Verb::kStop:
-      handle_stop(request->id, request->stop);
+      handle_stop(request->id, *request->stop);
+      return;
+    case Request::Verb::kFence:
+      handle_fence(request->id, *request->fence);
       return;
     case Request::Verb::kStatus:
       reply.units = status();
+      reply.bar = first_bar_;
+      reply.weaknesses = weaknesses_;
+      for (const auto& [vm, bar] : bars_) reply.bars.emplace(vm.hex(), bar);
       break;
   }
   answer(reply);
@@ -83,39 +81,14 @@ Status Supervisor::check_start(const StartRequest& request, size_t fd_count) con
     return refuse(ErrorCode::kConflict,
                   request.unit + " runs already (process " + std::to_string(at->second.pid) + ")");
   }
-  if (request.unit == "vault" || request.unit == "daemon") {
-    return refuse(ErrorCode::kInvalidArgument, "\"" + request.unit + "\" is the launcher's own");
+  if (Bar bar = bar_of(request.vm); request.bar != bar) {
+    Error stale =
+        refuse(ErrorCode::kConflict,
+               "VM " + request.vm.hex() + " was fenced after this start was decided (bar " +
+                   std::to_string(request.bar.value) + ", now " + std::to_string(bar.value) + ")");
+    return std::move(stale).with_mend("look whether the VM may still run here: holdfast vm show");
   }
-  if (request.fd_names.size() != fd_count) {
-    return refuse(ErrorCode::kInvalidArgument, std::to_string(fd_count) + " descriptors for " +
-                                                   std::to_string(request.fd_names.size()) +
-                                                   " names");
-  }
-  std::vector<std::string> names = request.fd_names;
-  for (const SocketSpec& socket : request.sockets) {
-    names.push_back(socket.name);
-    TRY(check_socket_path(request.vm, socket.path));
-  }
-  if (request.config) names.emplace_back("config");
-  std::ranges::sort(names);
-  if (!std::ranges::all_of(names, plain_name) || std::ranges::adjacent_find(names) != names.end()) {
-    return refuse(ErrorCode::kInvalidArgument,
-                  "descriptor names must be different, of a-z, 0-9, - and _");
-  }
-  if (!request.adopt_dir.empty()) TRY(check_adopt_path(request.vm, request.adopt_dir));
-  if (request.kind == UnitKind::kQemu) {
-    if (request.argv.empty() || request.argv[0] != kQemuName ||
-        request.argv.size() > kArgumentsMax) {
-      return refuse(ErrorCode::kPermission, "only qemu-system-x86_64 is started, not \"" +
-                                                (request.argv.empty() ? "" : request.argv[0]) +
-                                                "\"");
-    }
-  } else if (!request.argv.empty()) {
-    return refuse(ErrorCode::kPermission, "a keeper takes no arguments");
-  } else if (request.host_network) {
-    return refuse(ErrorCode::kPermission, "a keeper has no network");
-  }
-  return {};
+  return check_start_request(request, fd_count, place());
 }
 
 void Supervisor::set_users(ProcessSpec& spec, Role role, uint32_t vm_number) const {
@@ -134,6 +107,9 @@ void Supervisor::set_users(ProcessSpec& spec, Role role, uint32_t vm_number) con
       spec.user = spec.group = users.daemon();
       spec.extra_group = device_group("/dev/kvm", "kvm");  // it finds out whether KVM works
       break;
+    case Role::kLink:
+      spec.user = spec.group = users.link();
+      break;
     case Role::kKeeper:
       spec.user = spec.group = users.keeper(vm_number);
       break;
@@ -145,7 +121,8 @@ void Supervisor::set_users(ProcessSpec& spec, Role role, uint32_t vm_number) con
   }
 }
 
-Result<Unit> Supervisor::make_unit(const StartRequest& request, std::vector<sys::UniqueFd> fds) {
+Result<Unit> Supervisor::make_unit(const StartRequest& request, std::optional<QemuPlan> plan,
+                                   std::vector<sys::UniqueFd> fds) {
   Unit unit;
   unit.name = request.unit;
   unit.role = request.kind == UnitKind::kKeeper ? Role::kKeeper : Role::kQemu;
@@ -154,21 +131,33 @@ Result<Unit> Supervisor::make_unit(const StartRequest& request, std::vector<sys:
   unit.backoff = Backoff(options_.restart_limits);
   ProcessSpec& spec = unit.spec;
   set_users(spec, unit.role, request.vm_number);
-  if (request.kind == UnitKind::kKeeper) {
+  std::vector<SocketSpec> sockets = request.sockets;
+  bool host_network = false;
+  if (plan) {
+    spec.program = options_.programs.qemu;
+    spec.argv = std::move(plan->argv);
+    spec.argv.insert(spec.argv.begin() + 1, options_.programs.qemu_arguments.begin(),
+                     options_.programs.qemu_arguments.end());
+    sockets = std::move(plan->sockets);
+    host_network = plan->host_network;
+    spec.filter = TRY(guest_filter(host_network ? GuestNetwork::kUser : GuestNetwork::kNone));
+  } else {
     spec.program = options_.programs.keeper;
     spec.argv = {"holdfast-keeper"};
     std::ranges::copy(options_.programs.keeper_arguments, std::back_inserter(spec.argv));
-  } else {
-    spec.program = options_.programs.qemu;
-    spec.argv = request.argv;
   }
-  spec.empty_network = empty_network_ && !request.host_network;
+  spec.empty_network = empty_network_ && !host_network;
   auto add = [&unit](const std::string& name, sys::UniqueFd fd) {
     unit.spec.fds.push_back({.name = name, .fd = fd.get()});
     unit.fds.push_back(std::move(fd));
   };
-  for (const SocketSpec& socket : request.sockets) {
-    add(socket.name, TRY(tree_.listen(request.vm, request.vm_number, socket)));
+  for (const SocketSpec& socket : sockets) {
+    auto listener = tree_.listen(request.vm, request.vm_number, socket);
+    if (!listener.ok()) {
+      unlink_sockets(unit);
+      return listener.error();
+    }
+    add(socket.name, std::move(*listener));
     unit.sockets.push_back(socket);
   }
   if (request.config) {
@@ -183,7 +172,7 @@ Status Supervisor::make_room() {
   if (units_.size() < kUnitsMax) return {};
   auto old = std::ranges::find_if(units_, [](const auto& item) { return item.second.over(); });
   if (old == units_.end()) {
-    return refuse(ErrorCode::kLimit, "1024 processes run already");
+    return refuse(ErrorCode::kLimit, std::to_string(kUnitsMax) + " processes run already");
   }
   units_.erase(old);
   return {};
@@ -192,63 +181,22 @@ Status Supervisor::make_room() {
 Result<int64_t> Supervisor::handle_start(const StartRequest& request,
                                          std::vector<sys::UniqueFd> fds) {
   TRY(check_start(request, fds.size()));
+  std::optional<QemuPlan> plan;
+  if (request.machine) plan = TRY(plan_qemu(request.vm, *request.machine, place()));
+  // Nothing of the VM's was made so far.
   TRY(tree_.prepare_vm(request.vm, request.vm_number));
   units_.erase(request.unit);
   TRY(make_room());
-  Unit unit = TRY(make_unit(request, std::move(fds)));
-  Status launched;
-  if (!request.adopt_dir.empty()) {
-    launched = tree_.adopt(request.vm, request.vm_number, request.adopt_dir);
-  }
+  Unit unit = TRY(make_unit(request, std::move(plan), std::move(fds)));
+  Status launched = bind_keeper(unit);
   if (launched.ok()) launched = launch(unit);
   if (!launched.ok()) {
-    for (const SocketSpec& socket : unit.sockets) tree_.unlink_socket(request.vm, socket);
+    unlink_sockets(unit);
     return launched.error();
   }
   int64_t pid = unit.pid;
   units_.emplace(request.unit, std::move(unit));
   return pid;
-}
-
-void Supervisor::handle_stop(uint64_t id, const StopRequest& request) {
-  Reply reply{.id = id};
-  auto at = units_.find(request.unit);
-  bool known = at != units_.end() && at->second.vm.has_value();
-  if (!known && !request.remove_vm) {
-    reply.error = Error{.code = ErrorCode::kNotFound,
-                        .cause = "there is no process named " + request.unit,
-                        .effect = "nothing was stopped",
-                        .mend = "holdfast vm list"};
-    answer(reply);
-    return;
-  }
-  bool running = known && !at->second.over();
-  if (request.remove_vm) {
-    bool own = running && at->second.vm == request.remove_vm;
-    bool others = std::ranges::any_of(units_, [&](const auto& item) {
-      return item.second.vm == request.remove_vm && !item.second.over() &&
-             item.first != request.unit;
-    });
-    if (others || (running && !own)) {
-      reply.error = Error{.code = ErrorCode::kConflict,
-                          .cause = "processes of VM " + request.remove_vm->hex() + " still run",
-                          .effect = "nothing was removed",
-                          .mend = "holdfast vm stop --force"};
-      answer(reply);
-      return;
-    }
-  }
-  if (!running) {
-    if (request.remove_vm) {
-      Status removed = tree_.remove_vm(*request.remove_vm);
-      if (!removed.ok()) reply.error = removed.error();
-    }
-    answer(reply);
-    return;
-  }
-  at->second.stop_waiters.push_back(id);
-  if (request.remove_vm) at->second.remove_vm = request.remove_vm;
-  begin_stop(at->second, request.signal, milliseconds(request.timeout_ms));
 }
 
 std::vector<UnitStatus> Supervisor::status() const {

@@ -16,6 +16,7 @@
 #include <sstream>
 #include <thread>
 
+#include "hypervisor/firmware.h"
 #include "launcher/client.h"
 #include "launcher/supervisor.h"
 
@@ -56,20 +57,41 @@ class TestSite {
   std::string path_ = "/tmp/hf-launch-XXXXXX";
 };
 
+inline Machine test_machine() {
+  auto firmware = hypervisor::find_firmware(hypervisor::FirmwareKind::kSecureBoot);
+  HF_ASSERT(firmware.ok());
+  return {.definition = {.name = "probe",
+                         .machine_type = "pc-q35-7.2",
+                         .disks = {{.id = 1, .name = "disk1", .size_bytes = vm::kDiskBytesMin}},
+                         .firmware = {.code = firmware->code_path,
+                                      .vars_template = firmware->template_path,
+                                      .build = firmware->build}}};
+}
+
 // The supervisor's loop in a thread, and the daemon's client.
 class RunningSupervisor {
  public:
-  // Keepers and QEMUs are shells: a keeper runs `keeper_script`, a QEMU its argv's "-c" script.
-  RunningSupervisor(const TestSite& site, const std::string& keeper_script) {
+  // QEMU's own words follow: "-name" is $0, the VM's UUID $3.
+  static constexpr const char* kQemuScript = R"(. "$HOLDFAST_STATE/${3//-/}.sh")";
+
+  // Keepers and QEMUs are shells: a keeper runs `keeper_script`, a QEMU the VM's file in STATE that
+  // shell() writes.
+  RunningSupervisor(const TestSite& site, const std::string& keeper_script, Programs programs = {},
+                    bool control_groups = true)
+      : site_(site) {
     stop_fd_.reset(::eventfd(0, EFD_CLOEXEC));
     auto tree = StateTree::open(site.path());
     HF_ASSERT(tree.ok());
     SupervisorOptions options;
-    options.programs = {.vault = "/bin/false",
-                        .daemon = "/bin/false",
-                        .keeper = "/bin/bash",
-                        .qemu = "/bin/bash",
-                        .keeper_arguments = {"-c", keeper_script}};
+    options.programs = std::move(programs);
+    options.programs.vault = options.programs.daemon = "/bin/false";
+    options.programs.keeper = "/bin/bash";
+    options.programs.keeper_arguments = {"-c", keeper_script};
+    if (options.programs.qemu.empty()) {
+      options.programs.qemu = "/bin/bash";
+      options.programs.qemu_arguments = {"-c", kQemuScript};
+    }
+    options.control_groups = control_groups;
     options.shutdown_step_max = std::chrono::milliseconds(300);
     supervisor_ = std::make_unique<Supervisor>(std::move(*tree), options, stop_fd_.get());
     auto socket = supervisor_->connect_as_daemon();
@@ -92,6 +114,25 @@ class RunningSupervisor {
   RunningSupervisor& operator=(const RunningSupervisor&) = delete;
 
   Client& client() { return *client_; }
+  Bar bar(VmId vm) {
+    auto status = client_->status(std::chrono::seconds(5));
+    HF_ASSERT(status.ok());
+    auto at = status->bars.find(vm);
+    return at != status->bars.end() ? at->second : status->first_bar;
+  }
+  StartRequest keeper(VmId vm, const std::string& unit = "keeper-1") {
+    return StartRequest{
+        .unit = unit, .kind = UnitKind::kKeeper, .vm = vm, .vm_number = 3, .bar = bar(vm)};
+  }
+  StartRequest shell(VmId vm, const std::string& script, const std::string& unit = "qemu-1") {
+    site_.write(vm.hex() + ".sh", script);
+    return StartRequest{.unit = unit,
+                        .kind = UnitKind::kQemu,
+                        .vm = vm,
+                        .vm_number = 3,
+                        .bar = bar(vm),
+                        .machine = test_machine()};
+  }
   void stop() {
     if (!thread_.joinable()) return;
     uint64_t one = 1;
@@ -119,6 +160,7 @@ class RunningSupervisor {
   }
 
  private:
+  const TestSite& site_;
   sys::UniqueFd stop_fd_;
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Client> client_;

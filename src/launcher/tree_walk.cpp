@@ -15,33 +15,6 @@ namespace {
 
 constexpr int kDepthMax = 8;
 
-Status give_entries(int directory, uid_t from, uid_t to, gid_t group, int depth);
-
-Status give_one(int directory, const std::string& name, uid_t from, uid_t to, gid_t group,
-                int depth) {
-  sys::UniqueFd fd = TRY(open_beneath(directory, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
-  struct stat status{};
-  if (::fstat(fd.get(), &status) != 0) return errno_error(errno, "look at " + name);
-  bool plain = S_ISREG(status.st_mode) && status.st_nlink == 1;
-  if ((!plain && !S_ISDIR(status.st_mode)) || (status.st_uid != from && status.st_uid != to)) {
-    return Error{.code = ErrorCode::kPermission,
-                 .cause = "\"" + name + "\" is not a plain file of user " + std::to_string(from)};
-  }
-  if (S_ISDIR(status.st_mode)) TRY(give_entries(fd.get(), from, to, group, depth + 1));
-  if (::fchown(fd.get(), to, group) != 0) return errno_error(errno, "change the owner of " + name);
-  return {};
-}
-
-Status give_entries(int directory, uid_t from, uid_t to, gid_t group, int depth) {
-  if (depth > kDepthMax) {
-    return Error{.code = ErrorCode::kLimit, .cause = "directories nested too deep"};
-  }
-  for (const std::string& name : TRY(list_directory(directory))) {
-    TRY(give_one(directory, name, from, to, group, depth));
-  }
-  return {};
-}
-
 Status remove_entries(int directory, int depth) {
   if (depth > kDepthMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "directories nested too deep"};
@@ -111,6 +84,10 @@ Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Owne
                           std::to_string(status.st_uid) + ", not to user " +
                           std::to_string(ownership.user)};
   }
+  // Before it is given away: what its user stores in it is durable only if it is there.
+  if ((made || TRY(is_own_and_empty(fd.get()))) && ::fsync(parent) != 0) {
+    return errno_error(errno, "store the directory " + name);
+  }
   if ((status.st_uid != ownership.user || status.st_gid != ownership.group) &&
       ::fchown(fd.get(), ownership.user, ownership.group) != 0) {
     return errno_error(errno, "change the owner of " + name);
@@ -118,12 +95,6 @@ Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Owne
   // After the owner: a change of owner clears the set-group bit.
   if (::fchmod(fd.get(), ownership.mode) != 0) return errno_error(errno, "set the mode of " + name);
   return fd;
-}
-
-Status give_tree(int directory, uid_t from, uid_t to, gid_t group) {
-  TRY(give_entries(directory, from, to, group, 0));
-  if (::fchown(directory, to, group) != 0) return errno_error(errno, "change a directory's owner");
-  return {};
 }
 
 Status remove_tree(int parent, const std::string& name) {

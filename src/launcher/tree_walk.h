@@ -25,12 +25,9 @@ struct Ownership {
 // Nothing in it, and this process's user's: made, and not given away yet.
 Result<bool> is_own_and_empty(int directory);
 // Makes it, or takes what is there if it is a directory of the same user, or an empty one of this
-// process's (kConflict otherwise), and sets group and mode.
+// process's (kConflict otherwise), and sets group and mode. A new one's name is durable.
 Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Ownership ownership);
 
-// Gives a tree of plain files and directories owned by `from` to `to`. Anything else in it (other
-// owner, link, hard link, device) is kPermission; what came before it has changed hands then.
-Status give_tree(int directory, uid_t from, uid_t to, gid_t group);
 // Removes parent/name and all below. Nothing there is no error.
 Status remove_tree(int parent, const std::string& name);
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "launcher/cgroup.h"
 #include "launcher/process.h"
 #include "launcher/protocol.h"
 
@@ -14,7 +15,7 @@ namespace hf::launcher {
 
 using TimePoint = std::chrono::steady_clock::time_point;
 
-enum class Role { kVault, kDaemon, kKeeper, kQemu };
+enum class Role { kVault, kDaemon, kKeeper, kQemu, kLink };
 
 struct RestartLimits {
   size_t quick_restarts_max = 5;  // at once, within `window`; then with growing delays
@@ -67,13 +68,17 @@ struct Unit {
   uint64_t restarts = 0;
   std::optional<TimePoint> restart_at;
   std::optional<TimePoint> kill_at;
+  Cgroup cgroup;  // not valid where there are none
+  // Its process has ended, and what that left behind not yet: looked at again then.
+  std::optional<TimePoint> empty_at;
+  TimePoint ended_at;
   bool stopping = false;
   std::vector<uint64_t> stop_waiters;  // ids of stop requests to answer
   std::optional<VmId> remove_vm;       // to remove once it is gone
 
   bool running() const { return pidfd.valid(); }
-  // Neither running nor about to.
-  bool over() const { return !running() && !restart_at; }
+  // Neither running, nor about to, nor leaving anything behind.
+  bool over() const { return !running() && !restart_at && !empty_at; }
 };
 
 // Whether an exit is followed by a restart. A process that says why it cannot start is believed,

@@ -1,0 +1,83 @@
+// Ending a VM's processes: one on request, all of a VM by a fence.
+#include <signal.h>
+
+#include <algorithm>
+
+#include "launcher/supervisor.h"
+
+namespace hf::launcher {
+
+using std::chrono::milliseconds;
+
+void Supervisor::handle_stop(uint64_t id, const StopRequest& request) {
+  Reply reply{.id = id};
+  auto at = units_.find(request.unit);
+  bool known = at != units_.end() && at->second.vm.has_value();
+  if (!known && !request.remove_vm) {
+    reply.error = Error{.code = ErrorCode::kNotFound,
+                        .cause = "there is no process named " + request.unit,
+                        .effect = "nothing was stopped",
+                        .mend = "holdfast vm list"};
+    answer(reply);
+    return;
+  }
+  bool running = known && !at->second.over();
+  if (request.remove_vm) {
+    bool own = running && at->second.vm == request.remove_vm;
+    bool others = std::ranges::any_of(units_, [&](const auto& item) {
+      return item.second.vm == request.remove_vm && !item.second.over() &&
+             item.first != request.unit;
+    });
+    if (others || (running && !own)) {
+      reply.error = Error{.code = ErrorCode::kConflict,
+                          .cause = "processes of VM " + request.remove_vm->hex() + " still run",
+                          .effect = "nothing was removed",
+                          .mend = "holdfast vm stop --force"};
+      answer(reply);
+      return;
+    }
+  }
+  if (!running) {
+    if (request.remove_vm) {
+      Status removed = tree_.remove_vm(*request.remove_vm);
+      if (!removed.ok()) reply.error = removed.error();
+    }
+    answer(reply);
+    return;
+  }
+  at->second.stop_waiters.push_back(id);
+  if (request.remove_vm) at->second.remove_vm = request.remove_vm;
+  begin_stop(at->second, request.signal, milliseconds(request.timeout_ms));
+}
+
+Bar Supervisor::bar_of(VmId vm) const {
+  auto at = bars_.find(vm);
+  return at != bars_.end() ? at->second : first_bar_;
+}
+
+bool Supervisor::fenced(const Unit& unit, const FenceRequest& fence) {
+  return unit.vm == fence.vm && !unit.over() &&
+         (fence.reach == FenceReach::kAll || unit.role == Role::kQemu);
+}
+
+// The bar first: whatever was decided before it starts no more, however long the rest takes.
+void Supervisor::handle_fence(uint64_t id, const FenceRequest& request) {
+  bars_[request.vm] = bar_of(request.vm).next();
+  for (auto& [name, unit] : units_) {
+    if (fenced(unit, request)) begin_stop(unit, SIGKILL, milliseconds(10'000));
+  }
+  fences_.emplace_back(id, request);
+  answer_fences();
+}
+
+void Supervisor::answer_fences() {
+  std::erase_if(fences_, [this](const auto& waiting) {
+    const auto& [id, fence] = waiting;
+    if (std::ranges::any_of(units_, [&](const auto& item) { return fenced(item.second, fence); }))
+      return false;
+    answer(Reply{.id = id, .bar = bar_of(fence.vm)});
+    return true;
+  });
+}
+
+}  // namespace hf::launcher

@@ -1,0 +1,82 @@
+// The vault learns from here which user is which VM's keeper (vault_binding.h).
+#include <unistd.h>
+
+#include <map>
+
+#include "launcher/supervisor.h"
+
+namespace hf::launcher {
+
+uint32_t Supervisor::user_of(const Unit& unit) const {
+  return unit.spec.change_user ? unit.spec.user : tree_.users().self;
+}
+
+// Of all keepers that run, or are about to run again; and of `starting`, if there is one.
+std::vector<BoundKeeper> Supervisor::bound_keepers(const Unit* starting) const {
+  std::map<VmId, uint32_t> users;
+  if (starting != nullptr) users.emplace(*starting->vm, user_of(*starting));
+  for (const auto& [name, unit] : units_) {
+    if (unit.role == Role::kKeeper && !unit.over()) users.emplace(*unit.vm, user_of(unit));
+  }
+  std::vector<BoundKeeper> keepers;
+  keepers.reserve(users.size());
+  for (const auto& [vm, uid] : users) keepers.push_back({.vm = vm, .uid = uid});
+  return keepers;
+}
+
+// A vault that does not run just now finds the list when it starts.
+bool Supervisor::vault_runs() const {
+  const auto vault = units_.find("vault");
+  return vault != units_.end() && vault->second.running();
+}
+
+Status Supervisor::bind_keeper(const Unit& unit) {
+  if (unit.role != Role::kKeeper || !vault_runs()) return {};
+  return vault_binding_.tell(bound_keepers(&unit));
+}
+
+void Supervisor::unbind_keeper(const Unit& unit) {
+  if (unit.role != Role::kKeeper || stage_ != Stage::kRunning || !vault_runs()) return;
+  vault_binding_.tell_of_an_end(bound_keepers(nullptr));
+}
+
+Status Supervisor::start_vault() {
+  const Users& users = tree_.users();
+  auto at = units_.find("vault");
+  if (at == units_.end()) {
+    Unit unit = make_core_unit("vault", Role::kVault);
+    unit.spec.program = options_.programs.vault;
+    unit.spec.argv = {"holdfast-vault",
+                      "--dir",
+                      tree_.path() + "/vault",
+                      "--admin-uid",
+                      std::to_string(users.daemon()),
+                      "--launcher-uid",
+                      std::to_string(::geteuid())};
+    if (users.uid_base != 0) {
+      unit.spec.argv.insert(unit.spec.argv.end(),
+                            {"--keeper-uids", std::to_string(users.keeper(0)) + "-" +
+                                                  std::to_string(users.keeper(kVmNumberMax))});
+    }
+    if (!tree_.site().vault_secret_file.empty()) {
+      unit.spec.argv.insert(unit.spec.argv.end(),
+                            {"--secret-file", tree_.site().vault_secret_file});
+    }
+    unit.spec.empty_network = empty_network_;
+    // Keepers of every VM connect to vault-keys: the vault looks at who asks.
+    unit.fds.push_back(TRY(tree_.listen_core("vault-admin.sock", users.daemon(), 0600)));
+    unit.fds.push_back(TRY(tree_.listen_core("vault-keys.sock", users.vault(), 0666)));
+    unit.fds.push_back(TRY(tree_.listen_core("vault-launcher.sock", ::geteuid(), 0600)));
+    unit.fds.emplace_back();
+    at = units_.emplace("vault", std::move(unit)).first;
+  }
+  Unit& unit = at->second;
+  unit.fds[3] = TRY(vault_binding_.for_start(bound_keepers(nullptr)));
+  unit.spec.fds = {{.name = "vault-admin", .fd = unit.fds[0].get()},
+                   {.name = "vault-keys", .fd = unit.fds[1].get()},
+                   {.name = "vault-launcher", .fd = unit.fds[2].get()},
+                   {.name = "keepers", .fd = unit.fds[3].get()}};
+  return launch(unit);
+}
+
+}  // namespace hf::launcher

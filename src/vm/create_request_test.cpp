@@ -1,0 +1,62 @@
+#include "vm/create_request.h"
+
+#include <gtest/gtest.h>
+
+namespace hf::vm {
+namespace {
+
+Result<CreateRequest> parse(std::string_view text) {
+  return parse_create_request(*sys::parse_json_object(text));
+}
+
+TEST(CreateRequest, trusted_launch_has_both_parts_unless_switched_off) {
+  Result<CreateRequest> both = parse(R"({"name":"a","disks":[{"size_bytes":1048576}]})");
+  ASSERT_TRUE(both.ok());
+  EXPECT_TRUE(both->definition.secure_boot && both->definition.vtpm);
+  Result<CreateRequest> one =
+      parse(R"({"name":"a","secure_boot":false,"disks":[{"size_bytes":1048576}]})");
+  ASSERT_TRUE(one.ok());
+  EXPECT_FALSE(one->definition.secure_boot);
+  EXPECT_TRUE(one->definition.vtpm);
+  EXPECT_EQ(security_type(one->definition), "TrustedLaunch");
+}
+
+TEST(CreateRequest, standard_has_neither_and_contradictions_are_refused) {
+  Result<CreateRequest> standard =
+      parse(R"({"name":"a","security_type":"Standard","disks":[{"size_bytes":1048576}]})");
+  ASSERT_TRUE(standard.ok());
+  EXPECT_FALSE(standard->definition.secure_boot || standard->definition.vtpm);
+  EXPECT_FALSE(
+      parse(
+          R"({"name":"a","security_type":"Standard","vtpm":true,"disks":[{"size_bytes":1048576}]})")
+          .ok());
+  EXPECT_FALSE(
+      parse(R"({"name":"a","security_type":"trusted","disks":[{"size_bytes":1048576}]})").ok());
+}
+
+TEST(CreateRequest, refusals_have_all_three_parts) {
+  for (std::string_view text : {
+           R"({"name":"A b","disks":[{"size_bytes":1048576}]})",
+           R"({"name":"-a","disks":[{"size_bytes":1048576}]})",
+           R"({"name":"","disks":[{"size_bytes":1048576}]})",
+           R"({"name":"a","disks":[]})",
+           R"({"name":"a","disks":[{"size_bytes":100}]})",
+           R"({"name":"a","disks":[{"image":"relative.raw"}]})",
+           R"({"name":"a","cpus":0,"disks":[{"size_bytes":1048576}]})",
+           R"({"name":"a","memory_mib":1,"disks":[{"size_bytes":1048576}]})",
+           R"({"name":"a","nics":["bridge"],"disks":[{"size_bytes":1048576}]})",
+       }) {
+    Result<CreateRequest> request = parse(text);
+    ASSERT_FALSE(request.ok()) << text;
+    EXPECT_FALSE(request.error().cause.empty()) << text;
+    EXPECT_FALSE(request.error().effect.empty()) << text;
+    EXPECT_FALSE(request.error().mend.empty()) << text;
+  }
+}
+
+TEST(CreateRequest, new_vms_have_a_port_for_a_guest_agent) {
+  EXPECT_TRUE(parse(R"({"name":"a","disks":[{"size_bytes":1048576}]})")->definition.guest_agent);
+}
+
+}  // namespace
+}  // namespace hf::vm
