@@ -12,6 +12,9 @@
 namespace hf::keeper {
 namespace {
 
+using keeper_protocol::CreateConfig;
+using keeper_protocol::VolumeConfig;
+
 constexpr size_t kChunk = journal::kRecordDataMax;
 constexpr size_t kZeroGrain = 64 * 1024;  // a run of zeroes this long is not written
 
@@ -78,7 +81,8 @@ class MemoryStateStore final : public vtpm::StateStore {
   Bytes newest;
 };
 
-Status write_guest_state(BlockingJournal& journal, const Config& config, vault::KeyClient& vault) {
+Status write_guest_state(BlockingJournal& journal, const CreateConfig& config,
+                         vault::KeyClient& vault) {
   Bytes store;
   if (!config.uefi_template.empty()) {
     store = TRY(read_template(config.uefi_template));
@@ -97,8 +101,8 @@ Status write_guest_state(BlockingJournal& journal, const Config& config, vault::
   return journal.write(kGuestStateVolume, kInventoryOffset, inventory);
 }
 
-Status fill(const Config& config, sys::InheritedFds& fds, vault::KeyClient& vault) {
-  vault::FetchedKey key = TRY(vault.fetch_key(config.vm));
+Status fill(const CreateConfig& config, sys::InheritedFds& fds, vault::KeyClient& vault) {
+  vault::FetchedKey key = TRY(vault.await_key(config.vm));
   crypto::SystemRng rng;
   auto journal = TRY(BlockingJournal::create(
       config.journal_dir, rng, journal::JournalKeys::derive(key.key, config.vm, key.version),
@@ -124,7 +128,8 @@ Status empty_directory(const std::string& path) {
 
 }  // namespace
 
-Status create_vm(const Config& config, sys::InheritedFds& fds, vault::KeyClient& vault) {
+Status create_vm(const keeper_protocol::CreateConfig& config, sys::InheritedFds& fds,
+                 vault::KeyClient& vault) {
   {
     auto storage = TRY(sys::PosixStorage::open_directory(config.journal_dir));
     if (!TRY(storage->list()).empty()) {

@@ -1,13 +1,13 @@
 #include "keeper/keeper.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
+#include <filesystem>
 
+#include "keeper/directory_lock.h"
 #include "keeper/guest_state/items.h"
 #include "keeper/sandbox.h"
 #include "keeper/waiter.h"
@@ -16,25 +16,20 @@
 namespace hf::keeper {
 namespace {
 
-constexpr uint64_t kHouseKeepingUs = 500'000;
+constexpr uint64_t kReportUs = 500'000;  // the vault is told so often at most
 constexpr uint64_t kStopGraceUs = 30'000'000;
-
-// One keeper a journal: the lock is on the directory itself and goes with the process.
-Result<sys::UniqueFd> lock_directory(const std::string& path) {
-  sys::UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) return errno_error(errno, "open the journal directory " + path);
-  if (::flock(directory.get(), LOCK_EX | LOCK_NB) != 0) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "another keeper serves the journal " + path,
-                 .effect = "This one did not start; nothing was changed",
-                 .mend = "holdfast vm stop NAME --force, then start it again"};
-  }
-  return directory;
-}
 
 // From the vTPM's threads. The launcher keeps what is written here.
 void report_vtpm_error(const Error& error) {
   std::fputs(("holdfast-keeper: vTPM: " + error.describe() + "\n").c_str(), stderr);
+}
+
+std::vector<std::string> own_directories(const keeper_protocol::ServeConfig& config) {
+  std::vector<std::string> directories{config.journal_dir};
+  if (!config.vmgs_path.empty()) {
+    directories.push_back(std::filesystem::path(config.vmgs_path).parent_path().string());
+  }
+  return directories;
 }
 
 }  // namespace
@@ -43,12 +38,12 @@ Keeper::~Keeper() = default;
 
 Status Keeper::start(sys::InheritedFds& fds) {
   lock_ = TRY(lock_directory(config_.journal_dir));
-  key_ = TRY_CONTEXT(vault_.fetch_key(config_.vm), "fetch the VM's key");
+  key_ = TRY_CONTEXT(vault_.await_key(config_.vm), "fetch the VM's key");
   reactor_ = TRY(sys::Reactor::create());
   if (fds.has("scratch")) scratch_memory_ = TRY(fds.take("scratch"));
   const bool under_a_guest = succeeds_a_keeper();
   TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
-  TRY_CONTEXT(confine_to_own_files(config_), "give up other files");
+  TRY_CONTEXT(confine_to_directories(own_directories(config_)), "give up other files");
   TRY(report_freshness());
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
@@ -59,7 +54,7 @@ Status Keeper::start(sys::InheritedFds& fds) {
   TRY(start_vtpm(fds, state));
   TRY(start_front_ends(fds, state));
   freshness_.start();
-  reactor_->arm(*this, Micros(reactor_->now().value + kHouseKeepingUs));
+  reactor_->each_turn(durable_watch_);
   TRY_CONTEXT(confine_to_serving(), "give up system calls");
   return {};
 }
@@ -88,14 +83,19 @@ Status Keeper::open_journal() {
                // Never what this epoch wrote: a keeper that is started again has the same config.
                .bad_tail_given_up = config_.give_up_bad_tail ? config_.epoch : Epoch()},
        .known_durable = known,
-       .merge_keep_segments = config_.merge_keep_segments}));
+       .merge_keep_segments = config_.merge_keep_segments,
+       .pin_bytes_max = config_.backlog_bytes_max}));
   if (scratch_memory_) {
     scratch_ = TRY(FlashScratch::open(std::move(scratch_memory_), key_.key,
                                       journal_->lineage().back().body.salt));
   }
   // Until the daemon says how far the peer is, nothing may be merged away from under it.
   std::optional<Sequence> pinned = scratch_ != nullptr ? scratch_->pin() : std::nullopt;
-  if (config_.is_protected && !pinned) pinned = Sequence(0);
+  peer_ = config_.peer_site;
+  if (scratch_ != nullptr) {
+    if (const auto noted = scratch_->protection()) peer_ = noted->peer;
+  }
+  if (peer_ && !pinned) pinned = Sequence(0);
   journal_->pin(pinned);
   return {};
 }
@@ -149,9 +149,10 @@ Status Keeper::finish_reclaim(GuestState& state) {
 // `work` owns what it uses, or it is the keeper's.
 Status Keeper::on_own_thread(std::move_only_function<void()> work) {
   auto done = std::make_shared<std::atomic<bool>>(false);
-  std::thread thread([done, work = std::move(work)] mutable {
+  std::thread thread([done, reactor = reactor_.get(), work = std::move(work)] mutable {
     work();
     *done = true;
+    reactor->post([] {});  // the loop may sleep
   });
   turn_until([&] { return done->load() || journal_->failed() != nullptr; });
   if (*done) {
@@ -229,7 +230,7 @@ Status Keeper::start_front_ends(sys::InheritedFds& fds, GuestState& state) {
     nbd_servers_.back()->start();
     return {};
   };
-  for (const VolumeConfig& volume : config_.volumes) {
+  for (const keeper_protocol::VolumeConfig& volume : config_.volumes) {
     disks_.push_back(
         std::make_unique<volume::JournalVolume>(*front_, volume.id, volume.size_bytes));
     TRY(serve(volume.name, *disks_.back()));
@@ -244,18 +245,31 @@ Status Keeper::start_front_ends(sys::InheritedFds& fds, GuestState& state) {
     attestation_->set_store(
         *flash_, [server] { return server == nullptr ? size_t{0} : server->connections(); });
     if (!config_.volumes.empty()) {
-      const VolumeConfig& first = config_.volumes.front();
+      const keeper_protocol::VolumeConfig& first = config_.volumes.front();
       attestation_->set_boot_disk(*flash_, first.id, first.size_bytes);
     }
   }
-  if (fds.has("feed")) {
-    feed_ = std::make_unique<FeedServer>(*reactor_, TRY(fds.take("feed")), *journal_);
-    feed_->start();
-  }
+  TRY(start_shipping(fds));
   attestation_->start();
   control_ = std::make_unique<ControlServer>(*reactor_, TRY(fds.take("control")),
                                              static_cast<ControlHandler&>(*this));
   control_->start();
+  return {};
+}
+
+Status Keeper::start_shipping(sys::InheritedFds& fds) {
+  if (!fds.has("ship")) return {};
+  shipper_ = std::make_unique<Shipper>(
+      *reactor_, clock_, TRY(fds.take("ship")), *journal_,
+      ShipperOptions{.vm = config_.vm,
+                     .site = config_.site,
+                     .epoch = journal_->epoch(),
+                     .public_key = journal_->public_key(),
+                     .vault_socket = config_.vault_socket,
+                     .written = [this] { return journal_->end().position.sequence; },
+                     .on_acknowledged = [this](Sequence acknowledged) { pin(acknowledged); }});
+  shipper_->set_peer(peer_);
+  shipper_->start();
   return {};
 }
 
@@ -270,13 +284,25 @@ Status Keeper::run_until_stopped() {
   return stop();
 }
 
+void Keeper::watch_durable() {
+  if (shipper_ != nullptr) shipper_->turn();
+  if (const auto released = journal_->take_pin_release()) {
+    std::fputs(("holdfast-keeper: what the replica lacks is over " +
+                std::to_string(released->bytes_max >> 20) +
+                " MiB and is kept for it no longer; it will be seeded\n")
+                   .c_str(),
+               stderr);
+    if (shipper_ != nullptr) shipper_->note_let_go();
+  }
+  if (armed() || journal_->durable_end().position.sequence <= reported_durable_) return;
+  reactor_->arm(*this, std::max(reactor_->now(), Micros(reported_at_.value + kReportUs)));
+}
+
 void Keeper::on_timer() {
   const journal::LineEnd durable = journal_->durable_end();
-  if (durable.position.sequence > reported_durable_) {
-    reported_durable_ = durable.position.sequence;
-    freshness_.report(durable, clock_.wall_time());
-  }
-  reactor_->arm(*this, Micros(reactor_->now().value + kHouseKeepingUs));
+  reported_durable_ = durable.position.sequence;
+  reported_at_ = reactor_->now();
+  freshness_.report(durable, clock_.wall_time());
 }
 
 void Keeper::write_durable(uint64_t offset, ByteSpan data, Completion& done) {
@@ -297,30 +323,44 @@ void Keeper::DurableWrite::on_done(Status status) {
   delete this;
 }
 
-void Keeper::handle(sys::JsonObject request, ControlReply reply) {
-  const Result<std::string> op = sys::get_string(request, "op");
-  if (!op.ok()) return reply(op.error());
-  if (AttestationService::knows(*op)) {
-    return attestation_->handle(*op, std::move(request), std::move(reply));
+void Keeper::handle(keeper_protocol::Question question, ControlReply reply) {
+  if (attestation_->takes(question)) {
+    return attestation_->handle(std::move(question), std::move(reply));
   }
-  reply(answer(*op, request));
+  if (const auto* drain = std::get_if<keeper_protocol::Drain>(&question);
+      drain != nullptr && shipper_ != nullptr) {
+    return shipper_->drain(drain->limit_ms, std::move(reply));
+  }
+  reply(answer(question));
 }
 
-Result<sys::JsonObject> Keeper::answer(const std::string& op, const sys::JsonObject& request) {
-  if (op == "status") return status();
-  if (op == "pin") return pin(Sequence(TRY(sys::get_u64(request, "sequence"))));
-  if (op == "unpin") return pin(std::nullopt);
-  if (op == "stop") {
+Result<sys::JsonObject> Keeper::answer(const keeper_protocol::Question& question) {
+  if (std::holds_alternative<keeper_protocol::GetStatus>(question)) {
+    return encode_reply(keeper_protocol::AnyStatus(status()));
+  }
+  if (const auto* protect = std::get_if<keeper_protocol::Protect>(&question)) {
+    set_peer(protect->peer_site);
+  } else if (std::holds_alternative<keeper_protocol::Unprotect>(question)) {
+    set_peer(std::nullopt);
+  } else if (std::holds_alternative<keeper_protocol::Stop>(question)) {
     stop_requested_ = true;
-    return sys::JsonObject{};
+  } else {
+    return not_in_this_mode(question, config_.kOp);
   }
-  return Error{.code = ErrorCode::kInvalidArgument, .cause = "unknown op " + op.substr(0, 64)};
+  return sys::JsonObject{};
 }
 
-sys::JsonObject Keeper::pin(std::optional<Sequence> peer_durable) {
+void Keeper::pin(std::optional<Sequence> peer_durable) {
   journal_->pin(peer_durable);
   if (scratch_ != nullptr) scratch_->note_pin(peer_durable);
-  return {};
+}
+
+void Keeper::set_peer(std::optional<SiteId> peer) {
+  // Until it says how far it is, nothing may be merged away from under it.
+  if (peer != peer_) pin(peer ? std::optional(Sequence(0)) : std::nullopt);
+  peer_ = peer;
+  if (scratch_ != nullptr) scratch_->note_peer(peer);
+  if (shipper_ != nullptr) shipper_->set_peer(peer);
 }
 
 std::string Keeper::vtpm_state() const {
@@ -329,29 +369,33 @@ std::string Keeper::vtpm_state() const {
   return vtpm_server_ == nullptr ? "ready" : std::string(vtpm::to_string(vtpm_server_->state()));
 }
 
-sys::JsonObject Keeper::status() const {
+keeper_protocol::ServeStatus Keeper::status() const {
   const journal::JournalStatus journal = journal_->status();
   const journal::LineEnd end = journal_->durable_end();
   size_t clients = 0;
   for (const auto& server : nbd_servers_) clients += server->connections();
-  return {{"state", journal_->failed() != nullptr ? "failed" : "serving"},
-          {"pid", static_cast<int64_t>(::getpid())},
-          {"epoch", journal_->epoch().value},
-          {"incarnation", journal_->lineage().back().body.salt.hex()},
-          {"appended", journal.appended.value},
-          {"durable", journal.durable.value},
-          {"durable_incarnation", end.position.incarnation.hex()},
-          {"chain", end.chain.hex()},
-          {"segments", journal.segments},
-          {"bases", journal.bases},
-          {"vtpm", vtpm_state()},
-          {"connections", clients},
-          {"journal_public_key", to_hex(journal_->public_key())}};
+  return {
+      .state = journal_->failed() != nullptr ? "failed" : "serving",
+      .pid = ::getpid(),
+      .epoch = journal_->epoch(),
+      .incarnation = journal_->lineage().back().body.salt,
+      .appended = journal.appended,
+      .durable = journal.durable,
+      .durable_incarnation = end.position.incarnation,
+      .chain = end.chain,
+      .segments = journal.segments,
+      .bases = journal.bases,
+      .vtpm = vtpm_state(),
+      .connections = clients,
+      .journal_public_key = journal_->public_key(),
+      .shipping = peer_ && shipper_ != nullptr ? std::optional(shipper_->status()) : std::nullopt};
 }
 
 Status Keeper::stop() {
+  reactor_->end_turns(durable_watch_);
   reactor_->disarm(*this);
   const Micros patience(reactor_->now().value + kStopGraceUs);
+  reactor_->arm(*this, patience);  // ends the wait
   // Their threads may wait for a commit: the reactor turns while they end.
   TRY(on_own_thread([this] {
     attestation_->stop();
@@ -359,14 +403,15 @@ Status Keeper::stop() {
     if (engine_ != nullptr) (void)engine_->power_off().ok();
   }));
   for (auto& server : nbd_servers_) server->stop();
-  if (feed_ != nullptr) feed_->stop();
+  if (shipper_ != nullptr) shipper_->stop();
   control_->stop();
   turn_until([&] {
-    bool stopped = control_->stopped() && (feed_ == nullptr || feed_->stopped()) &&
+    bool stopped = control_->stopped() && (shipper_ == nullptr || shipper_->stopped()) &&
                    front_->idle() && (flash_ == nullptr || flash_->idle());
     for (auto& server : nbd_servers_) stopped = stopped && server->stopped();
-    return stopped || reactor_->now() > patience || journal_->failed() != nullptr;
+    return stopped || reactor_->now() >= patience || journal_->failed() != nullptr;
   });
+  reactor_->disarm(*this);
   return close_journal();
 }
 

@@ -7,7 +7,6 @@
 #include <thread>
 #include <vector>
 
-#include "keeper/config.h"
 #include "keeper/ek_issuer.h"
 #include "keeper/freshness.h"
 #include "keeper/guest_state/guest_state_io.h"
@@ -15,7 +14,8 @@
 #include "keeper/guest_state/tpm_store.h"
 #include "keeper/service/attestation_service.h"
 #include "keeper/service/control.h"
-#include "keeper/service/feed.h"
+#include "keeper/ship/shipper.h"
+#include "keeper_protocol/config.h"
 #include "sys/inherited_fds.h"
 #include "sys/uring_storage.h"
 #include "volume/flash_volume.h"
@@ -27,7 +27,7 @@ namespace hf::keeper {
 
 class Keeper final : private ControlHandler, private GuestStateWriter, private sys::Timer {
  public:
-  Keeper(const Config& config, vault::KeyClient& vault)
+  Keeper(const keeper_protocol::ServeConfig& config, vault::KeyClient& vault)
       : config_(config), vault_(vault), freshness_(config.vm, vault) {}
   ~Keeper();
 
@@ -52,22 +52,34 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   Status start_vtpm(sys::InheritedFds& fds, const GuestState& state);
   Status start_front_ends(sys::InheritedFds& fds, GuestState& state);
   void learn_attestation_key(TpmAttestation& tpm);
-  void handle(sys::JsonObject request, ControlReply reply) override;
-  Result<sys::JsonObject> answer(const std::string& op, const sys::JsonObject& request);
-  sys::JsonObject status() const;
+  void handle(keeper_protocol::Question question, ControlReply reply) override;
+  Result<sys::JsonObject> answer(const keeper_protocol::Question& question);
+  keeper_protocol::ServeStatus status() const;
   std::string vtpm_state() const;
-  sys::JsonObject pin(std::optional<Sequence> peer_durable);
+  void pin(std::optional<Sequence> peer_durable);
+  void set_peer(std::optional<SiteId> peer);
+  Status start_shipping(sys::InheritedFds& fds);
   void write_durable(uint64_t offset, ByteSpan data, Completion& done) override;
+  // Looks, once a turn, whether the vault or the peer is to hear of a newer durable record.
+  class DurableWatch final : public sys::Task {
+   public:
+    explicit DurableWatch(Keeper& keeper) : keeper_(keeper) {}
+    void run() override { keeper_.watch_durable(); }
+
+   private:
+    Keeper& keeper_;
+  };
+  void watch_durable();
   void on_timer() override;
   Status stop();
   Status close_journal();
 
   template <typename Condition>
   void turn_until(Condition condition) {
-    while (!condition()) reactor_->run_once(Micros(reactor_->now().value + 5'000));
+    reactor_->run_until(std::move(condition));
   }
 
-  const Config& config_;
+  const keeper_protocol::ServeConfig& config_;
   vault::KeyClient& vault_;
   crypto::SystemRng rng_;
   sys::SystemClock clock_;
@@ -88,10 +100,13 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   std::unique_ptr<vtpm::BlobSealer> sealer_;
   std::unique_ptr<vtpm::ControlServer> vtpm_server_;
   std::unique_ptr<AttestationService> attestation_;
-  std::unique_ptr<FeedServer> feed_;
+  std::unique_ptr<Shipper> shipper_;
+  std::optional<SiteId> peer_;
   std::unique_ptr<ControlServer> control_;
   FreshnessReporter freshness_;
+  DurableWatch durable_watch_{*this};
   Sequence reported_durable_;
+  Micros reported_at_{0};
   bool stop_requested_ = false;
 };
 

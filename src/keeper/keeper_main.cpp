@@ -3,9 +3,10 @@
 
 #include <cstdio>
 
-#include "keeper/config.h"
 #include "keeper/create.h"
+#include "keeper/replica/replica.h"
 #include "keeper/serve.h"
+#include "keeper_protocol/config.h"
 #include "sys/fd.h"
 #include "sys/json.h"
 #include "sys/process.h"
@@ -14,17 +15,28 @@ namespace {
 
 using namespace hf;
 
-constexpr size_t kConfigBytesMax = size_t{256} << 10;
+Status run_as(const keeper_protocol::CreateConfig& config, sys::InheritedFds& fds) {
+  vault::KeyClient vault({.socket_path = config.vault_socket});
+  return keeper::create_vm(config, fds, vault);
+}
+Status run_as(const keeper_protocol::ServeConfig& config, sys::InheritedFds& fds) {
+  vault::KeyClient vault({.socket_path = config.vault_socket});
+  return keeper::serve_vm(config, fds, vault);
+}
+Status run_as(const keeper_protocol::ReplicaConfig& config, sys::InheritedFds& fds) {
+  return keeper::receive_vm(config, fds);
+}
+Status run_as(const keeper_protocol::CaretakerConfig& config, sys::InheritedFds& fds) {
+  return keeper::look_after_vm(config, fds);
+}
 
 Status run() {
   TRY(sys::harden_process());
   sys::InheritedFds fds = TRY(sys::take_inherited_fds());
   sys::UniqueFd file = TRY(fds.take("config"));
-  const Bytes text = TRY(sys::read_all(file.get(), kConfigBytesMax));
-  const keeper::Config config = TRY(keeper::parse_config(as_text(text)));
-  vault::KeyClient vault({.socket_path = config.vault_socket});
-  return config.mode == keeper::Mode::kCreate ? keeper::create_vm(config, fds, vault)
-                                              : keeper::serve_vm(config, fds, vault);
+  const Bytes text = TRY(sys::read_all(file.get(), keeper_protocol::kConfigBytesMax));
+  const keeper_protocol::Config config = TRY(keeper_protocol::decode_config(as_text(text)));
+  return std::visit([&fds](const auto& mode) { return run_as(mode, fds); }, config);
 }
 
 }  // namespace

@@ -2,8 +2,6 @@
 
 #include <seccomp.h>
 
-#include <filesystem>
-
 #include "sys/sandbox.h"
 
 namespace hf::keeper {
@@ -93,11 +91,7 @@ constexpr int kAllowedCalls[] = {
 
 }  // namespace
 
-Status confine_to_own_files(const Config& config) {
-  std::vector<std::string> directories{config.journal_dir};
-  if (!config.vmgs_path.empty()) {
-    directories.push_back(std::filesystem::path(config.vmgs_path).parent_path().string());
-  }
+Status confine_to_directories(const std::vector<std::string>& directories) {
   return sys::confine_files(directories);
 }
 

@@ -5,7 +5,7 @@
 // and turn it while they wait for the others.
 #pragma once
 
-#include "keeper/config.h"
+#include "keeper_protocol/config.h"
 #include "sys/inherited_fds.h"
 #include "vault/protocol/client.h"
 
@@ -13,6 +13,7 @@ namespace hf::keeper {
 
 // Returns when a stop was asked for and all is durable and closed. Errors at the start leave the
 // journal as it was.
-Status serve_vm(const Config& config, sys::InheritedFds& fds, vault::KeyClient& vault);
+Status serve_vm(const keeper_protocol::ServeConfig& config, sys::InheritedFds& fds,
+                vault::KeyClient& vault);
 
 }  // namespace hf::keeper

@@ -53,7 +53,7 @@ Status read_now(sys::Reactor& reactor, volume::JournalFront& front, VolumeId vol
                 uint64_t offset, MutableByteSpan to) {
   Waiter waiter;
   front.journal().read(volume, offset, to, waiter);
-  while (!waiter.done) reactor.run_once(Micros(reactor.now().value + 10'000));
+  reactor.run_until([&] { return waiter.done; });
   return std::move(waiter.result);
 }
 

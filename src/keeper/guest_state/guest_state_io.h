@@ -6,7 +6,6 @@
 
 #include "crypto/secret.h"
 #include "journal/journal.h"
-#include "keeper/config.h"
 #include "sys/reactor.h"
 #include "volume/journal_front.h"
 

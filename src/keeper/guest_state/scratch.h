@@ -7,14 +7,17 @@
 //   16  u64: what the peer has durably, plus one; 0: no peer. A successor's configuration is from
 //   the
 //       start of the VM and does not know a protection that began since
+//   24  u64: 1 the VM is protected, 2 it is not; 0: as the successor's configuration says
+//   32  site [16]: to whom, if it is protected
 //   64  slot 0, then slot 1, kSlotSize each:
 //       magic u32 "HFSC", length u32, offset u64, counter u64, incarnation[32], reserved u64,
 //       sealed bytes, tag
 //
 // The process can die between any two instructions, so a slot is filled before the index names it,
-// and the other one stays whole meanwhile. Sealed with AES-256-GCM: key HKDF(GSP key, salt =
-// incarnation, "holdfast flash scratch v1"), used by one keeper run only; nonce = counter, which
-// only grows in it.
+// and the other one stays whole meanwhile. Whoever else has the file may write in it at any moment:
+// what is verified or sealed is a copy of our own, and the size can be changed by nobody. Sealed
+// with AES-256-GCM: key HKDF(GSP key, salt = incarnation, "holdfast flash scratch v1"), used by one
+// keeper run only; nonce = counter, which only grows in it.
 #pragma once
 
 #include <optional>
@@ -33,7 +36,9 @@ class FlashScratch final : public volume::Scratch {
     Bytes bytes;
   };
 
-  // Sizes and maps the file. What a predecessor left stays until the first keep() or clear().
+  // Sizes and maps the file, so that its size stays (F_SEAL_SHRINK, F_SEAL_GROW: kPermission if it
+  // cannot be sealed, kInvalidArgument if it was with another size). What a predecessor left stays
+  // until the first keep() or clear().
   static Result<std::unique_ptr<FlashScratch>> open(sys::UniqueFd memory,
                                                     const crypto::Secret& gsp_key,
                                                     const IncarnationId& incarnation);
@@ -54,6 +59,12 @@ class FlashScratch final : public volume::Scratch {
 
   void note_pin(std::optional<Sequence> peer_durable);
   std::optional<Sequence> pin() const;
+  // To which site the VM is protected, if a predecessor was told so since it was started.
+  void note_peer(const std::optional<SiteId>& peer);
+  struct Protection {
+    std::optional<SiteId> peer;
+  };
+  std::optional<Protection> protection() const;
 
  private:
   FlashScratch(sys::UniqueFd memory, std::byte* map, const crypto::Secret& gsp_key,
@@ -68,6 +79,7 @@ class FlashScratch final : public volume::Scratch {
   IncarnationId incarnation_;
   crypto::Aead aead_;
   uint64_t counter_ = 0;
+  Bytes sealing_;  // a slot, until it is whole
 };
 
 }  // namespace hf::keeper

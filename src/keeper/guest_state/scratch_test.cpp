@@ -1,7 +1,9 @@
 #include "keeper/guest_state/scratch.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 namespace hf::keeper {
 namespace {
@@ -13,7 +15,7 @@ IncarnationId incarnation(uint8_t n) {
 }
 
 struct Memory {
-  sys::UniqueFd fd{::memfd_create("scratch", MFD_CLOEXEC)};
+  sys::UniqueFd fd{::memfd_create("scratch", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
   crypto::Secret key = crypto::Secret::copy_of(Bytes(32, std::byte{5}));
   std::unique_ptr<FlashScratch> open(uint8_t n) {
     return *FlashScratch::open(*fd.duplicate(), key, incarnation(n));
@@ -38,6 +40,24 @@ TEST(Scratch, gives_a_successor_what_was_held_last) {
   second->keep(7, bytes(1, 1));
   EXPECT_FALSE(second->left_by(incarnation(1)).has_value());
   EXPECT_EQ(memory.open(3)->left_by(incarnation(2))->offset, 7U);
+}
+
+TEST(Scratch, keeps_its_size_whoever_else_has_the_file) {
+  Memory memory;
+  auto first = memory.open(1);
+  first->keep(100, bytes(10, 0xAA));
+  EXPECT_NE(::ftruncate(memory.fd.get(), 0), 0);
+  EXPECT_NE(::ftruncate(memory.fd.get(), 1 << 20), 0);
+  EXPECT_TRUE(memory.open(2)->left_by(incarnation(1)).has_value());
+
+  const sys::UniqueFd unsealable(::memfd_create("scratch", MFD_CLOEXEC));
+  EXPECT_EQ(FlashScratch::open(*unsealable.duplicate(), memory.key, incarnation(1)).error().code,
+            ErrorCode::kPermission);
+  const sys::UniqueFd other(::memfd_create("scratch", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  ASSERT_EQ(::ftruncate(other.get(), 4096), 0);
+  ASSERT_EQ(::fcntl(other.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+  EXPECT_EQ(FlashScratch::open(*other.duplicate(), memory.key, incarnation(1)).error().code,
+            ErrorCode::kInvalidArgument);
 }
 
 TEST(Scratch, holds_nothing_after_clear) {

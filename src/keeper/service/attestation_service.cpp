@@ -1,32 +1,71 @@
 #include "keeper/service/attestation_service.h"
 
-#include <algorithm>
-
-#include "base/base64.h"
-
 namespace hf::keeper {
 namespace {
 
-constexpr std::string_view kTpmOps[] = {"measurements", "pcrs", "attestation_key",
-                                        "activate_credential", "quote"};
-constexpr std::string_view kStoreOps[] = {"secure_boot", "secure_boot_edit", "secure_boot_save",
-                                          "secure_boot_restore", "secure_boot_forget"};
-constexpr std::string_view kRecordOps[] = {"attestation_put", "attestation_get"};
-constexpr std::string_view kBootFiles = "boot_files";
+constexpr size_t kBootWaitsMax = 8;  // connections that it may hold
+namespace kp = keeper_protocol;
 
-template <size_t N>
-bool among(const std::string_view (&ops)[N], std::string_view op) {
-  return std::ranges::find(ops, op) != std::end(ops);
-}
+template <typename Asked, typename... OneOf>
+inline constexpr bool kAmong = (std::is_same_v<Asked, OneOf> || ...);
+template <typename Asked>
+inline constexpr bool kAsksTpm = kAmong<Asked, kp::Measurements, kp::Pcrs, kp::AttestationKey,
+                                        kp::ActivateCredential, kp::Quote>;
+template <typename Asked>
+inline constexpr bool kAsksStore =
+    kAmong<Asked, kp::SecureBoot, kp::SecureBootEdit, kp::SecureBootSave, kp::SecureBootRestore,
+           kp::SecureBootForget>;
+template <typename Asked>
+inline constexpr bool kAsksRecord = kAmong<Asked, kp::AttestationPut, kp::AttestationGet>;
 
 Error lacks(std::string_view what) {
   return Error{.code = ErrorCode::kUnsupported, .cause = "the VM has no " + std::string(what)};
 }
 
+Result<sys::JsonObject> ask(TpmAttestation& tpm, const kp::Pcrs&) { return tpm.pcrs(); }
+Result<sys::JsonObject> ask(TpmAttestation& tpm, const kp::AttestationKey&) {
+  return tpm.attestation_key();
+}
+Result<sys::JsonObject> ask(TpmAttestation& tpm, const kp::ActivateCredential& asked) {
+  return encode_reply(TRY(tpm.activate_credential(asked)));
+}
+Result<sys::JsonObject> ask(TpmAttestation& tpm, const kp::Quote& asked) {
+  return tpm.quote(asked);
+}
+
+Result<sys::JsonObject> ask(VariableStoreEditor& store, const kp::SecureBoot&) {
+  return store.show();
+}
+Result<sys::JsonObject> ask(VariableStoreEditor& store, const kp::SecureBootEdit& asked) {
+  return store.edit(asked.changes);
+}
+Result<sys::JsonObject> ask(VariableStoreEditor& store, const kp::SecureBootSave& asked) {
+  TRY(store.save(asked.name));
+  return sys::JsonObject{};
+}
+Result<sys::JsonObject> ask(VariableStoreEditor& store, const kp::SecureBootRestore& asked) {
+  TRY(store.restore(asked.name));
+  return sys::JsonObject{};
+}
+Result<sys::JsonObject> ask(VariableStoreEditor& store, const kp::SecureBootForget& asked) {
+  TRY(store.forget(asked.name));
+  return sys::JsonObject{};
+}
+
 }  // namespace
 
-bool AttestationService::knows(std::string_view op) {
-  return among(kTpmOps, op) || among(kStoreOps, op) || among(kRecordOps, op) || op == kBootFiles;
+AttestationService::~AttestationService() {
+  if (recorder_ != nullptr) recorder_->set_on_boot(nullptr);
+  reactor_.disarm(*this);
+}
+
+bool AttestationService::takes(const kp::Question& question) {
+  return std::visit(
+      []<typename Asked>(const Asked&) {
+        return kAsksTpm<Asked> || kAsksStore<Asked> || kAsksRecord<Asked> ||
+               kAmong<Asked, kp::BootFiles>;
+      },
+      question);
 }
 
 void AttestationService::start() {
@@ -40,9 +79,14 @@ void AttestationService::stop() {
 }
 
 void AttestationService::set_tpm(std::unique_ptr<TpmAttestation> tpm,
-                                 const vtpm::ExtendRecorder& recorder) {
+                                 vtpm::ExtendRecorder& recorder) {
   tpm_ = std::move(tpm);
   recorder_ = &recorder;
+  recorder.set_on_boot([&reactor = reactor_, self = std::weak_ptr(self_)] {
+    reactor.post([self] {
+      if (auto alive = self.lock()) (*alive)->answer_waits();
+    });
+  });
 }
 
 void AttestationService::set_store(volume::FlashVolume& flash, std::function<size_t()> clients) {
@@ -64,23 +108,35 @@ void AttestationService::set_boot_disk(volume::FlashVolume& flash, VolumeId disk
                                                              .size_bytes = size_bytes});
 }
 
-void AttestationService::handle(const std::string& op, sys::JsonObject request,
-                                ControlReply reply) {
-  HF_ASSERT(knows(op));
-  if (among(kTpmOps, op) && recorder_ == nullptr) return reply(lacks("vTPM"));
-  if (among(kStoreOps, op) && store_ == nullptr) return reply(lacks("variable store"));
-  if (op == kBootFiles) {
-    if (boot_files_ == nullptr) return reply(lacks("variable store and disk to boot from"));
-    return reply(boot_files_->answer(request));
-  }
-  if (op == "measurements") {
-    const Result<uint64_t> from = sys::get_u64_or(request, "from", 0);
-    if (!from.ok()) return reply(from.error());
-    return reply(measurements_page(*recorder_, *from));
-  }
+void AttestationService::handle(kp::Question question, ControlReply reply) {
+  HF_ASSERT(takes(question));
+  const auto take = [&]<typename Asked>(Asked& asked) {
+    if constexpr (kAmong<Asked, kp::BootFiles>) {
+      if (boot_files_ == nullptr) return reply(lacks("variable store and disk to boot from"));
+      reply(boot_files_->answer(asked));
+    } else if constexpr (kAsksTpm<Asked>) {
+      if (recorder_ == nullptr) return reply(lacks("vTPM"));
+      if constexpr (kAmong<Asked, kp::Measurements>) {
+        measurements(asked, std::move(reply));
+      } else {
+        on_worker([this, asked = std::move(asked)] { return ask(*tpm_, asked); }, std::move(reply));
+      }
+    } else if constexpr (kAsksStore<Asked>) {
+      if (store_ == nullptr) return reply(lacks("variable store"));
+      on_worker([this, asked = std::move(asked)] { return ask(*store_, asked); }, std::move(reply));
+    } else if constexpr (kAmong<Asked, kp::AttestationPut>) {
+      on_worker([this, asked = std::move(asked)] { return put(asked); }, std::move(reply));
+    } else if constexpr (kAmong<Asked, kp::AttestationGet>) {
+      on_worker([this] { return get(); }, std::move(reply));
+    }
+  };
+  std::visit(take, question);
+}
+
+void AttestationService::on_worker(Answer answer, ControlReply reply) {
   auto shared = std::make_shared<ControlReply>(std::move(reply));
-  const bool taken = worker_.post([this, op, request = std::move(request), shared] {
-    Result<sys::JsonObject> result = answer(op, request);
+  const bool taken = worker_.post([this, answer = std::move(answer), shared] mutable {
+    Result<sys::JsonObject> result = answer();
     reactor_.post([shared, result = std::move(result)] mutable { (*shared)(std::move(result)); });
   });
   if (!taken) {
@@ -88,32 +144,44 @@ void AttestationService::handle(const std::string& op, sys::JsonObject request,
   }
 }
 
-Result<sys::JsonObject> AttestationService::answer(const std::string& op,
-                                                   const sys::JsonObject& request) {
-  if (op == "pcrs") return tpm_->pcrs();
-  if (op == "attestation_key") return tpm_->attestation_key();
-  if (op == "activate_credential") return tpm_->activate_credential(request);
-  if (op == "quote") return tpm_->quote(request);
-  if (op == "secure_boot") return store_->show();
-  if (op == "secure_boot_edit") return store_->edit(request);
-  if (op == "secure_boot_save") return store_->save(request);
-  if (op == "secure_boot_restore") return store_->restore(request);
-  if (op == "secure_boot_forget") return store_->forget(request);
-  if (op == "attestation_put") return put(request);
-  HF_ASSERT(op == "attestation_get");
-  return get();
+void AttestationService::measurements(const kp::Measurements& asked, ControlReply reply) {
+  // Whoever asked first may have gone: nothing tells that it has.
+  if (waits_.size() >= kBootWaitsMax) waits_.front().until = Micros();
+  waits_.push_back({.from = asked.from,
+                    .boot = asked.boot,
+                    .handed_over = asked.handed_over,
+                    .until = Micros(reactor_.now().value + asked.wait_ms * 1000),
+                    .reply = std::move(reply)});
+  answer_waits();
 }
 
-Result<sys::JsonObject> AttestationService::put(const sys::JsonObject& request) {
-  const Bytes data = TRY(base64_decode(TRY(sys::get_string(request, "data"))));
-  TRY(items_.put_attestation(data));
+void AttestationService::answer_waits() {
+  const vtpm::BootRecord boot = recorder_->read(0, 0).boot;
+  const std::string id = boot.powered ? boot.id.hex() : "";
+  Micros next(UINT64_MAX);
+  std::erase_if(waits_, [&](BootWait& wait) {
+    const bool same = wait.boot == id && wait.handed_over == boot.exit_boot_services.has_value();
+    if (same && wait.until > reactor_.now()) {
+      next = std::min(next, wait.until);
+      return false;
+    }
+    wait.reply(measurements_page(*recorder_, wait.from));
+    return true;
+  });
+  reactor_.disarm(*this);
+  if (next.value != UINT64_MAX) reactor_.arm(*this, next);
+}
+
+Result<sys::JsonObject> AttestationService::put(const kp::AttestationPut& asked) {
+  TRY(items_.put_attestation(asked.data));
   return sys::JsonObject{};
 }
 
 Result<sys::JsonObject> AttestationService::get() {
   const std::optional<Bytes> data = TRY(items_.attestation());
+  // Null is said, not left out: there is an answer, and it is that nothing was put.
   if (!data) return sys::JsonObject{{"data", nullptr}};
-  return sys::JsonObject{{"data", base64_encode(*data)}};
+  return encode_reply(kp::Stored{.data = *data});
 }
 
 }  // namespace hf::keeper

@@ -56,9 +56,9 @@ void BootFiles::stop() {
   worker_.stop();
 }
 
-Result<sys::JsonObject> BootFiles::answer(const sys::JsonObject& request) {
-  if (!sys::has_member(request, "ticket")) return ask();
-  const uint64_t ticket = TRY(sys::get_u64(request, "ticket"));
+Result<sys::JsonObject> BootFiles::answer(const keeper_protocol::BootFiles& asked) {
+  if (!asked.ticket) return ask();
+  const uint64_t ticket = *asked.ticket;
   std::lock_guard lock(mutex_);
   if (ticket == 0 || ticket > asked_) {
     return Error{.code = ErrorCode::kConflict,

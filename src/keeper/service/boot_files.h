@@ -16,7 +16,7 @@
 #include <optional>
 
 #include "keeper/worker.h"
-#include "sys/json.h"
+#include "keeper_protocol/control.h"
 #include "sys/reactor.h"
 #include "volume/flash_volume.h"
 #include "volume/journal_front.h"
@@ -42,7 +42,7 @@ class BootFiles {
   void stop();
 
   // On the reactor's thread; does not block.
-  Result<sys::JsonObject> answer(const sys::JsonObject& request);
+  Result<sys::JsonObject> answer(const keeper_protocol::BootFiles& asked);
 
  private:
   class DiskSource;

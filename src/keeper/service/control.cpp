@@ -3,8 +3,6 @@
 namespace hf::keeper {
 namespace {
 
-// An attestation record of its full size, in base64.
-constexpr size_t kLineMax = size_t{1536} << 10;
 constexpr size_t kControlConnectionsMax = 16;
 
 class ControlConnection final : public LocalConnection {
@@ -21,16 +19,15 @@ class ControlConnection final : public LocalConnection {
   void on_received(ByteSpan bytes) override {
     const size_t before = line_.size();
     line_ += as_text(bytes);
-    if (line_.size() > kLineMax) return fail();
+    if (line_.size() > keeper_protocol::kQuestionBytesMax) return fail();
     const size_t end = line_.find('\n', before);
     if (end == std::string::npos) return receive_more();
     // A client waits for its answer before it asks again; what stands behind the line is dropped.
-    Result<sys::JsonObject> request = sys::parse_json_object(
-        std::string_view(line_).substr(0, end), {.bytes_max = kLineMax, .depth_max = 8});
+    auto question = keeper_protocol::decode_question(std::string_view(line_).substr(0, end));
     line_ = {};
-    if (!request.ok()) return answer(std::move(request).error());
+    if (!question.ok()) return answer(std::move(question).error());
     waiting_ = std::make_shared<Waiting>(Waiting{.connection = this});
-    handler_.handle(*std::move(request), [waiting = waiting_](Result<sys::JsonObject> result) {
+    handler_.handle(*std::move(question), [waiting = waiting_](Result<sys::JsonObject> result) {
       if (waiting->connection != nullptr) waiting->connection->answer(std::move(result));
     });
   }
@@ -41,14 +38,10 @@ class ControlConnection final : public LocalConnection {
 
   void answer(Result<sys::JsonObject> result) {
     if (waiting_ != nullptr) waiting_->connection = nullptr;  // once
-    sys::JsonObject object;
-    if (result.ok()) {
-      object = *std::move(result);
-      object["ok"] = true;
-    } else {
-      object = {{"ok", false}, {"error", sys::error_to_json(result.error())}};
-    }
-    const std::string text = sys::to_text(object) + "\n";
+    const std::string text =
+        (result.ok() ? sys::to_text(keeper_protocol::encode_answer(*std::move(result)))
+                     : keeper_protocol::encode_refusal(result.error())) +
+        "\n";
     ByteSpan raw = as_bytes(text);
     send({raw.begin(), raw.end()});
   }
@@ -59,6 +52,13 @@ class ControlConnection final : public LocalConnection {
 };
 
 }  // namespace
+
+Error not_in_this_mode(const keeper_protocol::Question& question, std::string_view mode) {
+  const std::string_view op =
+      std::visit([](const auto& asked) { return std::string_view(asked.kOp); }, question);
+  return Error{.code = ErrorCode::kUnsupported,
+               .cause = "a keeper in mode " + std::string(mode) + " has no " + std::string(op)};
+}
 
 ControlServer::ControlServer(sys::Reactor& reactor, sys::UniqueFd listener, ControlHandler& handler)
     : server_(reactor, std::move(listener), kControlConnectionsMax,

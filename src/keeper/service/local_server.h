@@ -1,5 +1,5 @@
 // Clients of an inherited unix listener, served on the reactor: the scaffolding of the control and
-// feed sockets. One thread, the reactor's.
+// ship sockets. One thread, the reactor's.
 //
 // A connection receives into a fixed buffer and sends one answer at a time. A client that sends
 // while its answer is pending is not read until the answer is gone: that bounds what a client can

@@ -36,25 +36,14 @@ std::string name_of(uint16_t algorithm) {
                                        : std::string(found->name);
 }
 
-Result<vtpm::PcrSelection> parse_selection(const sys::JsonObject& request) {
-  const sys::JsonObject* object = TRY(sys::get_object(request, "selection"));
+Result<vtpm::PcrSelection> parse_selection(
+    const std::map<std::string, std::vector<uint8_t>>& wanted) {
+  static_assert(vtpm::kPcrsMax == keeper_protocol::kPcrsMax);
   vtpm::PcrSelection selection;
-  for (const auto& [key, value] : *object) {
-    const std::string_view name(key.data(), key.size());
+  for (const auto& [name, numbers] : wanted) {
     const auto* bank = std::ranges::find(kBankNames, name, &BankName::name);
-    if (bank == std::end(kBankNames)) {
-      return invalid("no PCR bank: " + std::string(name.substr(0, 32)));
-    }
-    if (!value.is_array()) return invalid("the selection of a bank is a list of PCR numbers");
-    for (const sys::JsonValue& entry : value.get_array()) {
-      const uint64_t* pcr = entry.if_uint64();
-      const int64_t* as_signed = entry.if_int64();
-      const uint64_t number = pcr != nullptr         ? *pcr
-                              : as_signed != nullptr ? static_cast<uint64_t>(*as_signed)
-                                                     : ~uint64_t{0};
-      if (number >= vtpm::kPcrsMax) return invalid("PCRs are numbered 0 to 23");
-      selection[bank->algorithm].push_back(static_cast<uint8_t>(number));
-    }
+    if (bank == std::end(kBankNames)) return invalid("no PCR bank: " + name);
+    selection[bank->algorithm] = numbers;
     auto& pcrs = selection[bank->algorithm];
     std::ranges::sort(pcrs);
     if (pcrs.empty() || std::ranges::adjacent_find(pcrs) != pcrs.end()) {
@@ -81,12 +70,6 @@ std::string sized_base64(const Bytes& area) {
   store_be(out.data(), static_cast<uint16_t>(area.size()));
   std::ranges::copy(area, out.begin() + 2);
   return base64_encode(out);
-}
-
-Result<Bytes> get_bytes(const sys::JsonObject& request, std::string_view name, size_t max) {
-  const std::string text = TRY(sys::get_string(request, name));
-  if (text.size() > (max + 2) / 3 * 4) return invalid("\"" + std::string(name) + "\" is too long");
-  return base64_decode(text);
 }
 
 std::string_view kind_name(vtpm::PcrChangeKind kind) {
@@ -184,31 +167,30 @@ Result<sys::JsonObject> TpmAttestation::attestation_key() {
   return answer;
 }
 
-Result<sys::JsonObject> TpmAttestation::activate_credential(const sys::JsonObject& request) {
-  const Bytes id_object = TRY(get_bytes(request, "id_object", 1024));
-  const Bytes encrypted = TRY(get_bytes(request, "encrypted_secret", 1024));
+Result<keeper_protocol::Secret> TpmAttestation::activate_credential(
+    const keeper_protocol::ActivateCredential& asked) {
   refresh_pin();
   Bytes nonce(kSessionNonce);
   parts_.rng.fill(nonce);
   Bytes secret;
   TRY(with_tpm([&](const vtpm::SendCommand& send) -> Status {
     TRY(know_identity(send));
-    secret = TRY(vtpm::activate_credential(send, *identity_, id_object, encrypted, nonce));
+    secret = TRY(vtpm::activate_credential(send, *identity_, asked.id_object,
+                                           asked.encrypted_secret, nonce));
     return {};
   }));
-  return sys::JsonObject{{"secret", base64_encode(secret)}};
+  return keeper_protocol::Secret{.secret = std::move(secret)};
 }
 
-Result<sys::JsonObject> TpmAttestation::quote(const sys::JsonObject& request) {
-  const Bytes nonce = TRY(get_bytes(request, "nonce", vtpm::kQuoteNonceMax));
-  const vtpm::PcrSelection selection = TRY(parse_selection(request));
+Result<sys::JsonObject> TpmAttestation::quote(const keeper_protocol::Quote& asked) {
+  const vtpm::PcrSelection selection = TRY(parse_selection(asked.selection));
   refresh_pin();
   vtpm::Quote made;
   vtpm::ExtendRecorder::View record;
   TRY(with_tpm([&](const vtpm::SendCommand& send) -> Status {
     TRY(know_identity(send));
     TRY(refuse_swapped_key());
-    made = TRY(vtpm::quote(send, *identity_, nonce, selection));
+    made = TRY(vtpm::quote(send, *identity_, asked.nonce, selection));
     record = parts_.recorder.read(0, 0);  // no command of the guest's since the quote
     return {};
   }));

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <optional>
 
-#include "sys/json.h"
+#include "keeper_protocol/control.h"
 #include "vault/protocol/client.h"
 #include "vtpm/attestation_key.h"
 #include "vtpm/extend_recorder.h"
@@ -34,11 +34,12 @@ class TpmAttestation {
   // is older than such keys.
   Status learn_identity();
 
-  // Each takes and gives what control.h says of the op of that name.
+  // What each takes and gives: keeper_protocol/control.h, the question of that name.
   Result<sys::JsonObject> pcrs();
   Result<sys::JsonObject> attestation_key();
-  Result<sys::JsonObject> activate_credential(const sys::JsonObject& request);
-  Result<sys::JsonObject> quote(const sys::JsonObject& request);
+  Result<keeper_protocol::Secret> activate_credential(
+      const keeper_protocol::ActivateCredential& asked);
+  Result<sys::JsonObject> quote(const keeper_protocol::Quote& asked);
 
  private:
   using Work = std::function<Status(const vtpm::SendCommand&)>;

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <thread>
 
-#include "base/base64.h"
 #include "keeper/guest_state/items.h"
 #include "keeper/thread_waiter.h"
 #include "secure_boot/change/change.h"
@@ -33,21 +32,16 @@ Error moving() {
                .mend = "try again"};
 }
 
-Result<std::vector<secure_boot::Change>> parse_changes(const sys::JsonObject& request) {
-  const sys::JsonArray* array = TRY(sys::get_array(request, "changes"));
-  if (array->empty() || array->size() > secure_boot::kChangesMax) {
+Result<std::vector<secure_boot::Change>> parse_changes(
+    const std::vector<keeper_protocol::VariableChange>& wanted) {
+  if (wanted.empty() || wanted.size() > secure_boot::kChangesMax) {
     return Error{.code = ErrorCode::kInvalidArgument, .cause = "1 to 64 changes at a time"};
   }
   std::vector<secure_boot::Change> changes;
-  for (const sys::JsonValue& value : *array) {
-    if (!value.is_object()) {
-      return Error{.code = ErrorCode::kInvalidArgument, .cause = "a change that is no object"};
-    }
-    const sys::JsonObject& object = value.get_object();
-    changes.push_back(
-        {.variable = TRY(sys::get_string(object, "variable")),
-         .action = TRY(secure_boot::parse_change_action(TRY(sys::get_string(object, "action")))),
-         .data = TRY(base64_decode(TRY(sys::get_string_or(object, "data", ""))))});
+  for (const keeper_protocol::VariableChange& change : wanted) {
+    changes.push_back({.variable = change.variable,
+                       .action = TRY(secure_boot::parse_change_action(change.action)),
+                       .data = change.data});
   }
   return changes;
 }
@@ -108,8 +102,9 @@ Result<sys::JsonObject> VariableStoreEditor::show() {
   return sys::JsonObject{{"variables", secure_boot::to_json(found)}, {"saved", std::move(saved)}};
 }
 
-Result<sys::JsonObject> VariableStoreEditor::edit(const sys::JsonObject& request) {
-  const std::vector<secure_boot::Change> changes = TRY(parse_changes(request));
+Result<sys::JsonObject> VariableStoreEditor::edit(
+    const std::vector<keeper_protocol::VariableChange>& wanted) {
+  const std::vector<secure_boot::Change> changes = TRY(parse_changes(wanted));
   const Bytes base = TRY(image_at_rest());
   secure_boot::VariableStore store = TRY(secure_boot::VariableStore::parse(base));
   const auto results = TRY(secure_boot::apply_changes(
@@ -126,27 +121,23 @@ Result<sys::JsonObject> VariableStoreEditor::edit(const sys::JsonObject& request
   return sys::JsonObject{{"results", std::move(done)}};
 }
 
-Result<sys::JsonObject> VariableStoreEditor::save(const sys::JsonObject& request) {
-  const std::string name = TRY(sys::get_string(request, "name"));
-  TRY(parts_.items.save_store(name, image_now(), parts_.clock.wall_time()));
-  return sys::JsonObject{};
+Status VariableStoreEditor::save(const std::string& name) {
+  return parts_.items.save_store(name, image_now(), parts_.clock.wall_time());
 }
 
-Result<sys::JsonObject> VariableStoreEditor::restore(const sys::JsonObject& request) {
-  Bytes saved = TRY(parts_.items.saved_store(TRY(sys::get_string(request, "name"))));
+Status VariableStoreEditor::restore(const std::string& name) {
+  Bytes saved = TRY(parts_.items.saved_store(name));
   const Bytes base = TRY(image_at_rest());
   if (saved.size() != base.size()) {
     return Error{.code = ErrorCode::kCorrupt,
                  .cause = "the saved variable store is of another size",
                  .effect = "the store was not changed"};
   }
-  TRY(replace(base, std::move(saved)));
-  return sys::JsonObject{};
+  return replace(base, std::move(saved));
 }
 
-Result<sys::JsonObject> VariableStoreEditor::forget(const sys::JsonObject& request) {
-  TRY(parts_.items.forget_store(TRY(sys::get_string(request, "name"))));
-  return sys::JsonObject{};
+Status VariableStoreEditor::forget(const std::string& name) {
+  return parts_.items.forget_store(name);
 }
 
 }  // namespace hf::keeper

@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "keeper/guest_state/guest_state_items.h"
-#include "sys/json.h"
+#include "keeper_protocol/control.h"
 #include "volume/flash_volume.h"
 
 namespace hf::keeper {
@@ -28,12 +28,12 @@ class VariableStoreEditor {
   };
   explicit VariableStoreEditor(Parts parts) : parts_(std::move(parts)) {}
 
-  // Each takes and gives what control.h says of the op of that name.
+  // What each takes and gives: keeper_protocol/control.h, the question of that name.
   Result<sys::JsonObject> show();
-  Result<sys::JsonObject> edit(const sys::JsonObject& request);
-  Result<sys::JsonObject> save(const sys::JsonObject& request);
-  Result<sys::JsonObject> restore(const sys::JsonObject& request);
-  Result<sys::JsonObject> forget(const sys::JsonObject& request);
+  Result<sys::JsonObject> edit(const std::vector<keeper_protocol::VariableChange>& wanted);
+  Status save(const std::string& name);
+  Status restore(const std::string& name);
+  Status forget(const std::string& name);
 
  private:
   Bytes image_now();
