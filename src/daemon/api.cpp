@@ -18,8 +18,10 @@ namespace {
 using Answer = Result<Response>;
 
 // 202 and the job; its subject is what no two jobs may work on at a time.
-Answer start_job(Services& services, std::string kind, std::string subject, JobWork work) {
-  uint64_t id = TRY(services.jobs->submit(std::move(kind), std::move(subject), std::move(work)));
+Answer start_job(Services& services, std::string kind, std::string subject, JobWork work,
+                 const std::vector<std::string>& preempts = {}) {
+  uint64_t id =
+      TRY(services.jobs->submit(std::move(kind), std::move(subject), std::move(work), preempts));
   return Response::json(TRY(services.jobs->view(id)), 202);
 }
 
@@ -46,6 +48,8 @@ sys::JsonObject show_firmware(hypervisor::FirmwareKind kind) {
 Answer show_host(Services& services, const Request&) {
   const hypervisor::KvmProbe& probe = kvm_probe();
   std::string_view accelerator = probe.usable ? "kvm" : "tcg";
+  sys::JsonArray missing;
+  for (const std::string& weakness : services.units->weaknesses()) missing.emplace_back(weakness);
   return Response::json(
       sys::JsonObject{{"site", services.site.name},
                       {"accelerator", accelerator},
@@ -56,6 +60,7 @@ Answer show_host(Services& services, const Request&) {
                         {"reason", probe.reason}}},
                       {"packages", package_versions({"qemu-system-x86", "ovmf", "libtpms0"})},
                       {"machine_type", hypervisor::default_machine_type()},
+                      {"confinement_missing", std::move(missing)},
                       {"firmware",
                        {{"secure_boot", show_firmware(hypervisor::FirmwareKind::kSecureBoot)},
                         {"plain", show_firmware(hypervisor::FirmwareKind::kPlain)}}},
@@ -66,20 +71,32 @@ Answer list_jobs(Services& services, const Request&) {
   return Response::json(TRY(services.jobs->list()));
 }
 
-Answer show_job(Services& services, const Request& request) {
-  Request parse;
-  parse.query["id"] = request.captures.at(0);
-  uint64_t id = TRY(parse.query_u64_or("id", 0));
-  uint64_t wait_ms = std::min<uint64_t>(TRY(request.query_u64_or("wait_ms", 0)), 20'000);
-  uint64_t seen = TRY(request.query_u64_or("seen", 0));
-  return Response::json(TRY(services.jobs->view(id, seen, std::chrono::milliseconds(wait_ms))));
+constexpr uint64_t kWaitMsMax = 20'000;
+
+Result<SteadyTime> wait_end(const Request& request) {
+  uint64_t wait_ms = std::min(TRY(request.query_u64_or("wait_ms", 0)), kWaitMsMax);
+  return std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
 }
 
-Answer list_events(Services& services, const Request& request) {
-  Catalog::EventFilter filter{.subject = request.query_or("vm", ""),
-                              .after = TRY(request.query_u64_or("after", 0)),
-                              .newest = TRY(request.query_u64_or("newest", 100))};
-  filter.newest = std::min<size_t>(filter.newest, 1000);
+// The job once its version is above `seen`, or at `end`.
+Answer job_news(Services& services, uint64_t id, uint64_t seen, SteadyTime end) {
+  JobLook job = TRY(services.jobs->look(id));
+  if (job.ended || job.version > seen || time_left(end).count() == 0)
+    return Response::json(std::move(job.view));
+  return Response::later({.changed = job.changed,
+                          .seen = job.version,
+                          .limit = time_left(end),
+                          .again = [=, &services] { return job_news(services, id, seen, end); }});
+}
+
+Answer show_job(Services& services, const Request& request) {
+  uint64_t id = TRY(request.capture_u64(0));
+  return job_news(services, id, TRY(request.query_u64_or("seen", 0)), TRY(wait_end(request)));
+}
+
+Answer event_news(Services& services, const Catalog::EventFilter& filter, SteadyTime end) {
+  std::shared_ptr<Notice> changed = services.catalog->events_changed();
+  uint64_t seen = changed->version();
   sys::JsonArray list;
   for (const EventRow& row : TRY(services.catalog->events(filter))) {
     list.push_back(sys::JsonObject{{"id", row.id},
@@ -89,7 +106,19 @@ Answer list_events(Services& services, const Request& request) {
                                    {"subject", row.subject},
                                    {"text", row.text}});
   }
-  return Response::json(std::move(list));
+  if (!list.empty() || time_left(end).count() == 0) return Response::json(std::move(list));
+  return Response::later({.changed = std::move(changed),
+                          .seen = seen,
+                          .limit = time_left(end),
+                          .again = [=, &services] { return event_news(services, filter, end); }});
+}
+
+Answer list_events(Services& services, const Request& request) {
+  Catalog::EventFilter filter{.subject = request.query_or("vm", ""),
+                              .after = TRY(request.query_u64_or("after", 0)),
+                              .newest = TRY(request.query_u64_or("newest", 100))};
+  filter.newest = std::min<size_t>(filter.newest, 1000);
+  return event_news(services, filter, TRY(wait_end(request)));
 }
 
 // ---- VMs ----
@@ -107,7 +136,7 @@ Answer show_vm(Services& services, const Request& request) {
 }
 
 Answer post_vm(Services& services, const Request& request) {
-  CreateRequest create = TRY(parse_create_request(TRY(request.json())));
+  vm::CreateRequest create = TRY(vm::parse_create_request(TRY(request.json())));
   // A mistake is told at once and leaves no trace, not even a failed job.
   TRY(check_create(services, create));
   std::string name = create.definition.name;
@@ -134,17 +163,25 @@ Answer post_stop(Services& services, const Request& request) {
   uint64_t seconds = std::min<uint64_t>(TRY(sys::get_u64_or(body, "timeout_seconds", 60)), 3600);
   StopOptions options{.force = TRY(sys::get_bool_or(body, "force", false)),
                       .guest_limit = std::chrono::seconds(seconds)};
-  return start_job(services, "vm-stop", row.name,
-                   [&services, vm = row.id, options](Progress& progress) {
-                     return stop_vm(services, vm, options, progress);
-                   });
+  // A start does not keep anyone from stopping, nor does a stop that waits for the guest keep
+  // anyone from stopping at once.
+  std::vector<std::string> preempts{"vm-start"};
+  if (options.force) preempts.emplace_back("vm-stop");
+  return start_job(
+      services, "vm-stop", row.name,
+      [&services, vm = row.id, options](Progress& progress) {
+        return stop_vm(services, vm, options, progress);
+      },
+      preempts);
 }
 
 Answer remove_vm(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  DeleteOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
+                        .actor = request.actor};
   return start_job(services, "vm-delete", row.name,
-                   [&services, vm = row.id, actor = request.actor](Progress& progress) {
-                     return delete_vm(services, vm, actor, progress);
+                   [&services, vm = row.id, options](Progress& progress) {
+                     return delete_vm(services, vm, options, progress);
                    });
 }
 
@@ -216,9 +253,10 @@ Answer post_protection(Services& services, const Request& request) {
 
 Answer remove_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  return start_job(services, "protection-disable", row.name, [&services, row](Progress& progress) {
-    return services.protections->disable(row, progress);
-  });
+  return start_job(services, "protection-disable", row.name,
+                   [&services, vm = row.id](Progress& progress) {
+                     return services.protections->disable(vm, progress);
+                   });
 }
 
 Answer post_failover(Services& services, const Request& request) {

@@ -34,7 +34,8 @@ Answer check_attestation(Services& services, const Request& request) {
                      .actor = request.actor};
   if (sys::has_member(body, "nonce"))
     check.nonce = TRY(nonce_of(TRY(sys::get_string(body, "nonce"))));
-  return Response::json(TRY(services.attestation->check(TRY(vm_of(services, request)), check)));
+  return Response::json(
+      attestation::to_json(TRY(services.attestation->check(TRY(vm_of(services, request)), check))));
 }
 
 Answer show_evidence(Services& services, const Request& request) {

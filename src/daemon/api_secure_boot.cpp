@@ -2,6 +2,7 @@
 #include "daemon/api_routes.h"
 #include "daemon/rollover.h"
 #include "daemon/secure_boot_vm.h"
+#include "secure_boot/change/variables_json.h"
 
 namespace hf::daemon {
 namespace {
@@ -18,22 +19,29 @@ Answer start_job(Services& services, std::string kind, const VmRow& row, JobWork
   return Response::json(TRY(services.jobs->view(id)), 202);
 }
 
+Answer job_result(Services& services, uint64_t id, SteadyTime end) {
+  JobLook job = TRY(services.jobs->look(id));
+  if (job.ended) {
+    if (job.view.contains("error"))
+      return sys::error_from_json(*TRY(sys::get_object(job.view, "error")));
+    return Response::json(*TRY(sys::get_object(job.view, "result")));
+  }
+  if (time_left(end).count() == 0) {
+    return Error{.code = ErrorCode::kTimeout,
+                 .cause = "the VM's keeper did not show its variable store in time",
+                 .effect = "the keys are not known now",
+                 .mend = "holdfast job show " + std::to_string(id)};
+  }
+  return Response::later({.changed = job.changed,
+                          .seen = job.version,
+                          .limit = time_left(end),
+                          .again = [=, &services] { return job_result(services, id, end); }});
+}
+
 // For what takes seconds at most: who asks waits for the job.
 Answer wait_job(Services& services, std::string kind, const VmRow& row, JobWork work) {
   uint64_t id = TRY(services.jobs->submit(std::move(kind), row.name, std::move(work)));
-  auto end = std::chrono::steady_clock::now() + kShowLimit;
-  uint64_t seen = 0;
-  while (std::chrono::steady_clock::now() < end) {
-    sys::JsonObject job = TRY(services.jobs->view(id, seen, 1s));
-    std::string state = TRY(sys::get_string(job, "state"));
-    seen = TRY(sys::get_u64_or(job, "version", 0));
-    if (state == "done") return Response::json(*TRY(sys::get_object(job, "result")));
-    if (state == "failed") return sys::error_from_json(*TRY(sys::get_object(job, "error")));
-  }
-  return Error{.code = ErrorCode::kTimeout,
-               .cause = "the VM's keeper did not show its variable store in time",
-               .effect = "the keys are not known now",
-               .mend = "holdfast job show " + std::to_string(id)};
+  return job_result(services, id, std::chrono::steady_clock::now() + kShowLimit);
 }
 
 Answer show_keys(Services& services, const Request& request) {
@@ -53,7 +61,7 @@ Answer check_vm(Services& services, const Request& request) {
 Answer edit_keys(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   const sys::JsonObject body = TRY(request.json());  // outlives what is read from it
-  auto changes = TRY(parse_changes(*TRY(sys::get_array(body, "changes"))));
+  auto changes = TRY(secure_boot::changes_from_json(*TRY(sys::get_array(body, "changes"))));
   return start_job(services, "secure-boot-edit", row,
                    [&services, vm = row.id, changes, actor = request.actor](Progress& progress) {
                      return edit_secure_boot(services, vm, changes, actor, progress);

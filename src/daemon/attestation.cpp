@@ -1,5 +1,7 @@
 #include "daemon/attestation.h"
 
+#include <poll.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -7,38 +9,30 @@
 #include "daemon/attestation_inner.h"
 #include "daemon/boot_files.h"
 #include "daemon/catalog_inner.h"
-#include "daemon/keeper_client.h"
 #include "daemon/log.h"
 #include "daemon/rollover.h"
 #include "daemon/version.h"
-#include "daemon/vm_definition.h"
+#include "sys/bounded_io.h"
+#include "vm/definition.h"
 
 namespace hf::daemon {
 
 using namespace std::chrono_literals;
+
+using attestation::BootHead;
+using attestation::BootWatch;
+using attestation::parse_boot_head;
+using attestation::Trigger;
+using attestation::Verdict;
+using attestation::VerdictFacts;
+using attestation::VerdictRecord;
 
 namespace {
 // For another's work on the same VM; all of it is bounded.
 constexpr auto kTurnLimit = 15s;
 }  // namespace
 
-std::string_view to_string(Trigger trigger) {
-  switch (trigger) {
-    case Trigger::kBoot:
-      return "boot";
-    case Trigger::kStuck:
-      return kStuckTrigger;
-    case Trigger::kGuestLog:
-      return "guest's log";
-    case Trigger::kBootFiles:
-      return "boot files";
-    case Trigger::kDemand:
-      return "on demand";
-  }
-  return "?";
-}
-
-Attestation::Attestation(Services& services) : services_(services) {}
+Attestation::Attestation(Services& services) : services_(services), verdicts_(*services.catalog) {}
 
 Attestation::~Attestation() { stop(); }
 
@@ -97,11 +91,12 @@ void Attestation::vm_started(const VmRow& row) { watch(row, {.seen = catalog_now
 
 void Attestation::vm_runs_on(const VmRow& row) {
   Known known;
-  Result<std::vector<VerdictRow>> verdicts = services_.catalog->verdicts(row.id);
-  if (verdicts.ok() && !verdicts->empty()) known.boot = boot_of(verdicts->front());
-  if (verdicts.ok()) {
-    auto whole = std::ranges::find_if(*verdicts, is_boots_verdict);
-    if (whole != verdicts->end()) known.appraised = boot_of(*whole);
+  Result<VerdictBook::History> history = verdicts_.history(row.id);
+  if (history.ok()) {
+    const std::vector<VerdictFacts>& verdicts = **history;
+    if (!verdicts.empty()) known.boot = verdicts.front().boot;
+    auto whole = std::ranges::find_if(verdicts, attestation::is_boots_verdict);
+    if (whole != verdicts.end()) known.appraised = whole->boot;
   }
   watch(row, known);
   // The earlier holdfastd may have ended between catalog and journal.
@@ -109,7 +104,7 @@ void Attestation::vm_runs_on(const VmRow& row) {
 }
 
 void Attestation::watch(const VmRow& row, const Known& known) {
-  Result<VmDefinition> definition = parse_definition(row.definition);
+  Result<vm::Definition> definition = vm::parse_definition(row.definition);
   if (!definition.ok() || !definition->vtpm) return;
   vm_stopped(row.id);
   auto watched = std::make_shared<Watched>();
@@ -119,74 +114,106 @@ void Attestation::watch(const VmRow& row, const Known& known) {
   watched->appraised_boot = known.appraised;
   watched->boot = known.boot;
   watched->boot_seen = known.seen;
+  watched->watch.emplace(!watched->agent.empty());
+  watched->watch->adopt(watched->appraised_boot);
   std::lock_guard lock(mutex_);
   if (stopping_) return;
-  watched->thread = std::thread([this, watched] { run(*watched); });
+  watched->watcher = watchers_.add([this, watched] { return step(*watched); });
   watched_[row.id] = watched;
 }
 
 void Attestation::vm_stopped(VmId vm) {
-  std::lock_guard lock(mutex_);
-  // Threads that have ended are joined in passing; one that asks its keeper may take seconds.
-  std::erase_if(retired_, [](const std::shared_ptr<Watched>& old) {
-    if (old.use_count() > 1) return false;
-    old->thread.join();
-    return true;
-  });
-  auto found = watched_.find(vm);
-  if (found == watched_.end()) return;
-  found->second->end();
-  retired_.push_back(std::move(found->second));
-  watched_.erase(found);
+  verdicts_.forget(vm);
+  std::shared_ptr<Watched> watched;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = watched_.find(vm);
+    if (found == watched_.end()) return;
+    watched = std::move(found->second);
+    watched_.erase(found);
+  }
+  watched->end();
+  watchers_.remove(watched->watcher);  // a step that asks its keeper may take seconds more
 }
 
 void Attestation::stop() {
-  std::vector<std::shared_ptr<Watched>> all;
+  std::map<VmId, std::shared_ptr<Watched>> all;
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
     verdict_kept_.notify_all();
-    all.swap(retired_);
-    for (auto& [vm, watched] : watched_) all.push_back(watched);
-    watched_.clear();
+    all.swap(watched_);
   }
-  for (const auto& watched : all) watched->end();
-  for (const auto& watched : all) watched->thread.join();
+  for (const auto& [vm, watched] : all) watched->end();
+  watchers_.stop();
 }
 
-void Attestation::run(Watched& watched) {
-  BootWatch watch(!watched.agent.empty());
-  watch.adopt(watched.appraised_boot);
-  uint64_t seen = 0;
-  std::chrono::milliseconds pause = BootWatch::kPollBooting;
-  while (watched.wait(pause)) {
-    pause = BootWatch::kPollRunning;
-    Result<sys::JsonObject> answer =
-        ask_keeper(watched.control, {{"op", "measurements"}, {"from", seen}}, 1s);
-    if (!answer.ok()) {
-      seen = 0;
-      // A keeper that restarts is back in a moment; an older one will never know the question.
-      if (answer.error().code != ErrorCode::kInvalidArgument) continue;
-      log_warning("VM " + watched.row.name + " cannot be attested: " + answer.error().cause);
-      return;
-    }
-    Result<BootHead> head = parse_boot_head(*answer);
-    if (!head.ok()) {
-      log_error("VM " + watched.row.name + " cannot be attested: " + head.error().describe());
-      return;
-    }
-    seen = head->total;
-    watched.saw(head->boot, catalog_now());
-    follow_disk(watched, *head);
-    BootWatch::Act due = watch.take(*head, std::chrono::steady_clock::now());
-    if (due == BootWatch::Act::kAskAgent) {
-      if (act(watched, due, watch)) watch.agent_done();
-    } else if (due != BootWatch::Act::kNothing) {
-      if (!act(watched, due, watch)) watch.again(std::chrono::steady_clock::now());
-    }
-    if (watched.travel_due) travel(watched.row);
-    pause = watched.disk_ticket ? BootWatch::kPollBooting : watch.poll_after();
+namespace {
+
+// Beyond what a keeper was told to wait: then it hangs.
+constexpr auto kAnswerLate = 5s;
+constexpr auto kAskLimit = 1s;
+
+}  // namespace
+
+// The keeper is asked for the boot as it is; then, unless something is due soon, to answer when it
+// has become another. Nobody is awake meanwhile.
+Watchers::Next Attestation::step(Watched& watched) {
+  auto now = std::chrono::steady_clock::now();
+  Result<BootHead> head = ask_head(watched);
+  if (!head.ok()) {
+    watched.question.reset();
+    watched.extends_seen = 0;
+    // A keeper that restarts is back in a moment.
+    if (head.error().code == ErrorCode::kUnavailable || head.error().code == ErrorCode::kTimeout)
+      return {.due = now + BootWatch::kPollRunning};
+    log_error("VM " + watched.row.name + " cannot be attested: " + head.error().describe());
+    return {.over = true};
   }
+  take_head(watched, *head);
+  return ask_for_change(watched);
+}
+
+Result<BootHead> Attestation::ask_head(Watched& watched) {
+  auto question = std::exchange(watched.question, std::nullopt);
+  // Without an answer the step was woken for something else, or the keeper has had its time.
+  if (question && TRY(sys::wait_ready(question->fd(), POLLIN, 0ms)))
+    return parse_boot_head(TRY(question->take(kAskLimit)));
+  const keeper_protocol::Client keeper(watched.control);
+  return parse_boot_head(
+      TRY(keeper.ask(keeper_protocol::Measurements{.from = watched.extends_seen}, kAskLimit)));
+}
+
+void Attestation::take_head(Watched& watched, const BootHead& head) {
+  watched.extends_seen = head.total;
+  watched.saw(head.boot, catalog_now());
+  follow_disk(watched, head);
+  BootWatch& watch = *watched.watch;
+  BootWatch::Act due = watch.take(head, std::chrono::steady_clock::now());
+  if (due == BootWatch::Act::kAskAgent) {
+    if (act(watched, due, watch)) watch.agent_done();
+  } else if (due != BootWatch::Act::kNothing) {
+    if (!act(watched, due, watch)) watch.again(std::chrono::steady_clock::now());
+  }
+  if (watched.travel_due) travel(watched.row);
+}
+
+Watchers::Next Attestation::ask_for_change(Watched& watched) {
+  auto now = std::chrono::steady_clock::now();
+  if (watched.disk_ticket) return {.due = now + BootWatch::kPollBooting};
+  std::chrono::milliseconds quiet = watched.watch->quiet_for(now);
+  const bool disk_unread = watched.disk_boot != watched.watch->boot();
+  if (watched.travel_due || disk_unread) quiet = std::min(quiet, BootWatch::kPollRunning);
+  const keeper_protocol::Client keeper(watched.control);
+  auto question =
+      keeper.begin(keeper_protocol::Measurements{.from = watched.extends_seen,
+                                                 .boot = watched.watch->boot(),
+                                                 .handed_over = watched.watch->handed_over(),
+                                                 .wait_ms = static_cast<uint64_t>(quiet.count())},
+                   kAskLimit);
+  if (!question.ok()) return {.due = now + BootWatch::kPollRunning};
+  watched.question = std::move(question).value();
+  return {.fd = watched.question->fd(), .due = now + quiet + kAnswerLate};
 }
 
 // As each boot begins the keeper reads what the disk boots, so that the words for its digests are
@@ -217,7 +244,7 @@ void Attestation::follow_disk(Watched& watched, const BootHead& head) {
   if (!changed.ok()) return log_error(changed.error().describe());
   // Of an earlier boot, by now: the next reading is asked for in a moment.
   if (!*changed || !head.handed_over || head.boot != watched.disk_boot) return;
-  Result<sys::JsonObject> checked = check(watched.row, {.trigger = Trigger::kBootFiles});
+  Result<VerdictRecord> checked = check(watched.row, {.trigger = Trigger::kBootFiles});
   if (!checked.ok()) {
     log_warning("VM " + watched.row.name + " was not appraised: " + checked.error().describe());
   }
@@ -251,11 +278,12 @@ bool Attestation::act(Watched& watched, BootWatch::Act due, const BootWatch& wat
     request.log = *std::move(log);
     request.need_all = false;
   }
-  Result<sys::JsonObject> checked = check(watched.row, request);
+  Result<VerdictRecord> checked = check(watched.row, request);
   if (checked.ok()) {
     watched.last_refusal.clear();
-    if (due == BootWatch::Act::kAskAgent) finish_rollover_if_due(services_, watched.row, *checked);
-    if (due == BootWatch::Act::kAskAgent || !sys::has_member(*checked, "partial")) return true;
+    if (due == BootWatch::Act::kAskAgent)
+      finish_rollover_if_due(services_, watched.row, checked->of);
+    if (due == BootWatch::Act::kAskAgent || !checked->of.partial) return true;
     watched.partial_boot = watch.boot();
     return false;
   }
@@ -268,32 +296,17 @@ bool Attestation::act(Watched& watched, BootWatch::Act due, const BootWatch& wat
 
 // ---- What is known ----
 
-namespace {
-
-sys::JsonObject history_entry(const VerdictRow& row) {
-  sys::JsonObject entry{{"id", row.id}, {"time_us", row.time.value}, {"verdict", row.verdict}};
-  Result<sys::JsonObject> record = sys::parse_json_object(row.record);
-  if (!record.ok()) return entry;
-  for (std::string_view name :
-       {"trigger", "summary", "boot", "epoch", "site", "after_hand_over_ms"}) {
-    if (const sys::JsonValue* value = record->if_contains(name)) entry[name] = *value;
-  }
-  return entry;
-}
-
-}  // namespace
-
-Result<std::optional<std::string>> Attestation::verdict_now(const VmRow& row) {
-  if (!TRY(parse_definition(row.definition)).vtpm) return std::optional<std::string>();
-  std::vector<VerdictRow> newest = TRY(services_.catalog->verdicts(row.id, 1));
+Result<std::optional<Verdict>> Attestation::verdict_now(const VmRow& row) {
+  if (!TRY(vm::parse_definition(row.definition)).vtpm) return std::optional<Verdict>();
+  const VerdictBook::History verdicts = TRY(verdicts_.history(row.id));
   std::shared_ptr<Watched> watched = find(row.id);
-  const bool past = !newest.empty() && watched != nullptr && watched->is_past(newest.front());
-  return std::optional<std::string>(newest.empty() || past ? "Unknown" : newest.front().verdict);
+  const bool past = !verdicts->empty() && watched != nullptr && watched->is_past(verdicts->front());
+  return std::optional(verdicts->empty() || past ? Verdict::kUnknown : verdicts->front().verdict);
 }
 
 Result<sys::JsonObject> Attestation::show(const VmRow& row) {
-  VmDefinition definition = TRY(parse_definition(row.definition));
-  std::vector<VerdictRow> verdicts = TRY(services_.catalog->verdicts(row.id));
+  vm::Definition definition = TRY(vm::parse_definition(row.definition));
+  const VerdictBook::History history = TRY(verdicts_.history(row.id));
   sys::JsonObject view{{"vm", row.name},
                        {"vm_id", row.id.hex()},
                        {"watched", find(row.id) != nullptr},
@@ -313,51 +326,49 @@ Result<sys::JsonObject> Attestation::show(const VmRow& row) {
                                   {"certified_by", key.certified_by.hex()},
                                   {"certificate", key.certificate}};
   }
-  view["verdict"] = verdicts.empty() ? "Unknown" : verdicts.front().verdict;
-  if (!verdicts.empty()) {
-    Micros since = verdicts.front().time;
-    for (const VerdictRow& old : verdicts) {
-      if (old.verdict != verdicts.front().verdict) break;
-      since = old.time;
-    }
-    sys::JsonObject newest = TRY(sys::parse_json_object(verdicts.front().record));
-    std::shared_ptr<Watched> watched = find(row.id);
-    if (watched != nullptr && watched->is_past(verdicts.front())) {
-      // What an earlier boot was is nothing to rely on: neither its verdict nor its token.
-      view["verdict"] = "Unknown";
-      view["note"] =
-          "the present boot was not appraised yet; what is shown is of the last boot that "
-          "was, and that was " +
-          verdicts.front().verdict;
-      newest.erase("token");
-    } else {
-      view["since_us"] = since.value;
-    }
-    view["newest"] = std::move(newest);
-  }
-  sys::JsonArray history;
-  for (const VerdictRow& old : verdicts) history.push_back(history_entry(old));
-  view["history"] = std::move(history);
+  TRY(show_verdicts(row, *history, view));
   return view;
 }
 
-Result<VerdictRow> Attestation::wait_verdict(const VmRow& row, Micros since,
-                                             std::chrono::seconds limit) {
+Status Attestation::show_verdicts(const VmRow& row, const std::vector<VerdictFacts>& verdicts,
+                                  sys::JsonObject& view) {
+  sys::JsonArray history;
+  for (const VerdictFacts& old : verdicts) history.push_back(attestation::to_json(old));
+  view["history"] = std::move(history);
+  view["verdict"] = attestation::name_of(Verdict::kUnknown);
+  if (verdicts.empty()) return {};
+  const VerdictFacts& newest = verdicts.front();
+  VerdictRecord record = TRY(verdicts_.record(row.id, *newest.id));
+  std::shared_ptr<Watched> watched = find(row.id);
+  if (watched != nullptr && watched->is_past(newest)) {
+    // What an earlier boot was is nothing to rely on: neither its verdict nor its token.
+    view["note"] =
+        "the present boot was not appraised yet; what is shown is of the last boot that was, and "
+        "that was " +
+        std::string(attestation::name_of(newest.verdict));
+    record.token.reset();
+  } else {
+    view["verdict"] = attestation::name_of(newest.verdict);
+    view["since_us"] = attestation::unchanged_since(verdicts).value;
+  }
+  view["newest"] = attestation::to_json(record);
+  return {};
+}
+
+Result<VerdictRecord> Attestation::wait_verdict(const VmRow& row, Micros since,
+                                                std::chrono::seconds limit) {
   auto end = std::chrono::steady_clock::now() + limit;
   std::unique_lock lock(mutex_);
-  std::vector<VerdictRow> verdicts;
+  VerdictBook::History verdicts;
   while (!stopping_) {
-    verdicts = TRY(services_.catalog->verdicts(row.id));
-    // Not the newest of all: somebody may have asked for one before the boot was through.
-    auto answer = std::ranges::find_if(verdicts, [&](const VerdictRow& verdict) {
-      return answers_start(verdict, since, row.epoch);
-    });
-    if (answer != verdicts.end()) return *answer;
+    verdicts = TRY(verdicts_.history(row.id));
+    if (const VerdictFacts* answer = attestation::answer_to_start(*verdicts, since, row.epoch))
+      return verdicts_.record(row.id, *answer->id);
     if (verdict_kept_.wait_until(lock, end) == std::cv_status::timeout) break;
   }
-  // Less than was asked for says more than nothing, and is not Healthy.
-  if (!verdicts.empty() && verdicts.front().time > since && verdicts.front().verdict != "Healthy") {
-    return verdicts.front();
+  if (verdicts != nullptr) {
+    if (const VerdictFacts* answer = attestation::answer_at_limit(*verdicts, since))
+      return verdicts_.record(row.id, *answer->id);
   }
   return Error{.code = ErrorCode::kTimeout,
                .cause = "there was no verdict of the VM's boot within " +

@@ -1,8 +1,8 @@
 // Attestation of this site's VMs: each boot is watched and appraised, the verdicts are kept, issued
 // as tokens, and sent along with the VM's journal.
 //
-// One thread a running VM with a vTPM. Thread-safe; an appraisal of one VM waits for another of the
-// same.
+// A few threads watch all running VMs with a vTPM; a boot that does not change wakes none.
+// Thread-safe; an appraisal of one VM waits for another of the same.
 #pragma once
 
 #include <atomic>
@@ -13,29 +13,23 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "attestation/appraisal/appraisal.h"
 #include "attestation/baseline/disk_knowledge.h"
+#include "attestation/rollover/key_plan.h"
+#include "attestation/verdict/boot_watch.h"
+#include "attestation/verdict/judgement.h"
+#include "attestation/verdict/verdict_record.h"
 #include "daemon/attestation_reader.h"
 #include "daemon/attestation_record.h"
-#include "daemon/boot_watch.h"
 #include "daemon/services.h"
+#include "daemon/verdict_book.h"
+#include "daemon/watchers.h"
 #include "secure_boot/change/change.h"
 #include "secure_boot/keys/variable_store.h"
 
 namespace hf::daemon {
-
-// Why a verdict was asked for.
-enum class Trigger {
-  kBoot,       // the firmware handed over
-  kStuck,      // it did not, for long
-  kGuestLog,   // an agent in the guest gave the boot's event log
-  kBootFiles,  // the disk's boot files were read, and are others than were known
-  kDemand,     // somebody asked
-};
-std::string_view to_string(Trigger trigger);
 
 // What an agent in the guest gave, and the boot that it was asked in.
 struct GuestLog {
@@ -44,7 +38,7 @@ struct GuestLog {
 };
 
 struct CheckRequest {
-  Trigger trigger = Trigger::kDemand;
+  attestation::Trigger trigger = attestation::Trigger::kDemand;
   Bytes nonce;                       // of whoever asks; empty: one of ours
   bool ask_guest = false;            // for the event log
   std::optional<GuestLog> log = {};  // it was asked already
@@ -52,18 +46,8 @@ struct CheckRequest {
   std::string actor;
 };
 
-// What a change of Secure Boot's variables will do to the VM's next boot.
-struct KeyPlan {
-  std::string pcr7_now;  // SHA-256, hex
-  std::string pcr7_then;
-  attestation::PlannedChange change;
-  bool certain = true;      // false: which certificate will vouch for a program is a guess
-  bool handed_over = true;  // the present boot has: what it measured is all that a boot measures
-  secure_boot::SecureBootVariables before;
-  secure_boot::SecureBootVariables after;
-  attestation::PlannedChange way_back;
-  std::vector<secure_boot::Change> back;  // the changes that undo it
-};
+// A step may ask keeper, vault and guest, for seconds each.
+inline constexpr size_t kWatcherThreads = 4;
 
 class Attestation {
  public:
@@ -81,18 +65,18 @@ class Attestation {
   // An appraisal of the running VM now; its record, kept. kConflict: it does not run or has no
   // vTPM; kUnavailable: the keeper is away. Neither leaves a verdict. Where only the quote cannot
   // be had, or the vault is away, there is one: "partial", and never Healthy for want of a quote.
-  Result<sys::JsonObject> check(const VmRow& row, const CheckRequest& request);
+  Result<attestation::VerdictRecord> check(const VmRow& row, const CheckRequest& request);
   // What a verifier elsewhere needs: quote over `nonce`, key with certificate, log, record.
   Result<sys::JsonObject> evidence(const VmRow& row, ByteSpan nonce);  // 8 to 64 bytes
-  // Of the present boot, or of the last while the VM is off: "Healthy", "Unhealthy", "Unknown".
-  // nullopt: nothing measures its boots.
-  Result<std::optional<std::string>> verdict_now(const VmRow& row);
+  // Of the present boot, or of the last while the VM is off. nullopt: nothing measures its boots.
+  Result<std::optional<attestation::Verdict>> verdict_now(const VmRow& row);
   // The newest verdict, since when it is so, and the history. Unknown, and no token, while a boot
   // runs that was not appraised yet.
   Result<sys::JsonObject> show(const VmRow& row);
   // Waits for the verdict of a boot that began after `since`, in this epoch. At the limit: any that
   // was given since, or kTimeout.
-  Result<VerdictRow> wait_verdict(const VmRow& row, Micros since, std::chrono::seconds limit);
+  Result<attestation::VerdictRecord> wait_verdict(const VmRow& row, Micros since,
+                                                  std::chrono::seconds limit);
 
   // Policy and baseline as JSON. An empty object as policy: the default again.
   Result<sys::JsonObject> show_policy(const VmRow& row);
@@ -111,9 +95,11 @@ class Attestation {
 
   // kExists: the changes change nothing; kConflict: a program would not start then; kNotFound: it
   // cannot be said which certificate would vouch for the VM's boot loader.
-  Result<KeyPlan> plan_keys(const VmRow& row, const std::vector<secure_boot::Change>& changes);
+  Result<attestation::KeyPlan> plan_keys(const VmRow& row,
+                                         const std::vector<secure_boot::Change>& changes);
   // The same of changes that were made already, since the boot that `measured` them.
-  Result<KeyPlan> plan_found(const VmRow& row, const secure_boot::SecureBootVariables& measured);
+  Result<attestation::KeyPlan> plan_found(const VmRow& row,
+                                          const secure_boot::SecureBootVariables& measured);
   Result<secure_boot::SecureBootVariables> variables_now(const VmRow& row);  // of a running VM
 
   // The enrolled key is forgotten, here and in the vault: the VM's TPM was exchanged on purpose.
@@ -134,12 +120,16 @@ class Attestation {
   struct Gathered;
 
   std::shared_ptr<Watched> find(VmId vm);
+  Status show_verdicts(const VmRow& row, const std::vector<attestation::VerdictFacts>& verdicts,
+                       sys::JsonObject& view);
   struct Known;  // of a VM's boots, as its watch begins
   void watch(const VmRow& row, const Known& known);
-  void run(Watched& watched);
-  bool act(Watched& watched, BootWatch::Act act, const BootWatch& watch);
-  void follow_disk(Watched& watched, const BootHead& head);
-  void retire(std::shared_ptr<Watched> watched);
+  Watchers::Next step(Watched& watched);
+  Result<attestation::BootHead> ask_head(Watched& watched);
+  void take_head(Watched& watched, const attestation::BootHead& head);
+  Watchers::Next ask_for_change(Watched& watched);
+  bool act(Watched& watched, attestation::BootWatch::Act act, const attestation::BootWatch& watch);
+  void follow_disk(Watched& watched, const attestation::BootHead& head);
 
   Result<std::shared_ptr<Watched>> running(const VmRow& row);
   // The guest's answer into the request, if it is to be asked and answers.
@@ -148,16 +138,20 @@ class Attestation {
   // Under the VM's turn; best with a guest that was asked before.
   Result<Gathered> gather(Watched& watched, const CheckRequest& wanted);
   Result<Gathered> gather_for_plan(const VmRow& row);
-  static Result<KeyPlan> plan(const Gathered& all, secure_boot::SecureBootVariables before,
-                              secure_boot::SecureBootVariables after, const std::string& words);
-  Result<sys::JsonObject> appraise_and_keep(Watched& watched, Gathered& gathered,
-                                            const CheckRequest& request);
+  static Result<attestation::KeyPlan> plan(const Gathered& all,
+                                           secure_boot::SecureBootVariables before,
+                                           secure_boot::SecureBootVariables after,
+                                           const std::string& words);
+  Result<attestation::VerdictRecord> appraise_and_keep(Watched& watched, Gathered& gathered,
+                                                       const CheckRequest& request);
   Result<bool> keep_disk_knowledge(VmId vm, const attestation::DiskKnowledge& found);
+  attestation::VerdictFacts facts_of(const Gathered& gathered, const CheckRequest& request) const;
+  Result<std::string> token_of(const attestation::Appraisal& appraisal, const Gathered& gathered,
+                               const Bytes& asked_nonce);
   void learn_if_first(Watched& watched, Gathered& gathered, attestation::Appraisal& appraisal);
   Status carry_out_planned(Gathered& gathered);
-  bool learn(Gathered& gathered, bool first);
-  void note_change(const VmRow& row, const VerdictRow& verdict,
-                   const attestation::Appraisal& appraisal);
+  bool learn(Gathered& gathered, attestation::Learning learning);
+  void note_change(const VmRow& row, const attestation::VerdictFacts& verdict);
   Result<std::string> sign(attestation::Ear& ear);
 
   // The key pinned in the vault; enrols the vTPM's at first use.
@@ -179,13 +173,14 @@ class Attestation {
   void event(const VmRow& row, Severity severity, std::string kind, std::string text);
 
   Services& services_;
+  VerdictBook verdicts_;
   std::mutex mutex_;
   std::condition_variable verdict_kept_;
   bool stopping_ = false;
   std::map<VmId, std::shared_ptr<Watched>> watched_;
-  std::vector<std::shared_ptr<Watched>> retired_;
   std::map<VmId, std::unique_ptr<Locks>> locks_;
   std::string token_kid_;
+  Watchers watchers_{kWatcherThreads};  // last: its steps use the others
 };
 
 }  // namespace hf::daemon

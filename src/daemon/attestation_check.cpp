@@ -1,18 +1,19 @@
 // One appraisal: gather, judge, keep, tell.
-#include <algorithm>
-#include <set>
 #include <utility>
 
 #include "crypto/crypto.h"
 #include "daemon/attestation_inner.h"
 #include "daemon/catalog_inner.h"
 #include "daemon/log.h"
-#include "daemon/vm_definition.h"
+#include "vm/definition.h"
 
 namespace hf::daemon {
 
 using attestation::Appraisal;
-using attestation::Verdict;
+using attestation::Learning;
+using attestation::Trigger;
+using attestation::VerdictFacts;
+using attestation::VerdictRecord;
 
 namespace {
 
@@ -25,96 +26,11 @@ Bytes own_nonce() {
   return nonce;
 }
 
-// What the verdict rests on, a line each.
-sys::JsonArray compared_words(const attestation::AppraisalInput& input) {
-  sys::JsonArray lines;
-  auto add = [&lines](std::string line) { lines.emplace_back(std::move(line)); };
-  add("the keeper's record of " + std::to_string(input.record->extends.size()) +
-      " extends since the TPM was powered on");
-  if (input.log != nullptr) {
-    add("the guest's event log of " + std::to_string(input.log->events().size()) + " events");
-  } else {
-    add("no event log from the guest");
-  }
-  if (input.quote != nullptr) {
-    add("a quote of PCR 0-9 and 11-15 (sha256) by the VM's attestation key " +
-        to_hex(input.quote->ak_name).substr(0, 16) + "…");
-  } else {
-    add("no quote");
-  }
-  add("Secure Boot variables from the VM's store");
-  if (input.baseline != nullptr) {
-    add("a baseline of " + std::to_string(input.baseline->boots.size()) + " accepted boot(s)");
-  } else {
-    add("no baseline");
-  }
-  add("policy " + attestation::policy_id(*input.policy));
-  return lines;
-}
-
-// Firmware that never hands over measures nothing of an operating system: no verdict can be good.
-void judge_stuck(Appraisal& appraisal) {
-  if (appraisal.verdict == Verdict::kHealthy) appraisal.verdict = Verdict::kUnknown;
-  // The appraisal's own words for it say less than is known here.
-  std::erase_if(appraisal.reasons,
-                [](const attestation::Reason& r) { return r.code == "boot_not_finished"; });
-  attestation::Reason reason{
-      .severity = attestation::Severity::kUnknown,
-      .code = "no_hand_over",
-      .words =
-          "the firmware did not hand over to an operating system within 60 seconds: it found "
-          "none, refused one that is not signed by an allowed key, or waits at a menu",
-      .mend =
-          "look at the console (holdfast vm console VM); holdfast vm check says which boot "
-          "parts the VM's keys allow"};
-  auto behind_failures = std::ranges::find_if(appraisal.reasons, [](const attestation::Reason& r) {
-    return r.severity != attestation::Severity::kFailure;
-  });
-  appraisal.reasons.insert(behind_failures, std::move(reason));
-}
-
-void say_vault_away(Appraisal& appraisal, const Error& error) {
-  for (attestation::Reason& reason : appraisal.reasons) {
-    if (reason.code != "key_not_enrolled") continue;
-    reason.code = "vault_away";
-    reason.words = "the vault could not be asked for the VM's attestation key (" + error.cause +
-                   "), so nothing says whose quote it is";
-    reason.mend = "nothing, as a rule: the boot is appraised again when the vault is back";
-  }
-}
-
-std::string text_or_empty(const sys::JsonObject& object, std::string_view name) {
-  Result<std::string> text = sys::get_string_or(object, name, "");
-  return text.ok() ? *std::move(text) : std::string();
-}
-
-// The codes of a record's failures, with the boot that they are of.
-std::set<std::string> failures_of(const VerdictRow& verdict) {
-  std::set<std::string> codes;
-  Result<sys::JsonObject> record = sys::parse_json_object(verdict.record);
-  if (!record.ok()) return codes;
-  const std::string boot = text_or_empty(*record, "boot");
-  Result<const sys::JsonArray*> reasons = sys::get_array(*record, "reasons");
-  if (!reasons.ok()) return codes;
-  for (const sys::JsonValue& item : **reasons) {
-    if (!item.is_object()) continue;
-    const sys::JsonObject& reason = item.get_object();
-    if (text_or_empty(reason, "severity") != "failure") continue;
-    codes.insert(boot + " " + text_or_empty(reason, "code"));
-  }
-  return codes;
-}
-
-// A boot is appraised as often as there is more to see: one alert for each thing that is wrong.
-bool told_already(const VerdictRow& before, const VerdictRow& now) {
-  return std::ranges::includes(failures_of(before), failures_of(now));
-}
-
 }  // namespace
 
 Result<std::shared_ptr<Attestation::Watched>> Attestation::running(const VmRow& row) {
   if (std::shared_ptr<Watched> watched = find(row.id)) return watched;
-  Result<VmDefinition> definition = parse_definition(row.definition);
+  Result<vm::Definition> definition = vm::parse_definition(row.definition);
   bool no_tpm = definition.ok() && !definition->vtpm;
   if (!no_tpm && services_.units->running(qemu_unit(row.id))) {
     return Error{.code = ErrorCode::kUnavailable,
@@ -205,41 +121,21 @@ Result<Attestation::Gathered> Attestation::gather(Watched& watched, const CheckR
   return all;
 }
 
-// The first boot of a VM that has no baseline: what it measured is what its boots are to be like,
-// provided that the policy has nothing against it.
+// The first boot of a VM that has no baseline: what it measured is what its boots are to be like.
 void Attestation::learn_if_first(Watched& watched, Gathered& all, Appraisal& appraisal) {
-  if (!all.policy.compares_with_baseline() || all.row.adopt_pending) return;
-  const bool first = all.baseline.boots.empty();
-  // Learned a moment ago without the guest's log or the disk's files, which add the words.
-  const bool more_words = (all.log.has_value() && !watched.learned.log) ||
-                          (!all.files.empty() && !watched.learned.files);
-  const bool better = all.baseline.boots.size() == 1 && more_words &&
-                      all.baseline.boots.front().boot_id == all.keeper.record.boot_id &&
-                      appraisal.verdict == Verdict::kHealthy &&
-                      watched.learned.boot == all.keeper.record.boot_id;
-  if (!first && !better) return;
-  if (first) {
-    attestation::Policy trial = all.policy;
-    trial.baseline = attestation::Need::kOptional;
-    attestation::AppraisalInput input = all.input();
-    input.policy = &trial;
-    if (attestation::appraise(input).verdict != Verdict::kHealthy) return;
-  }
-  if (!learn(all, first)) return;
-  watched.learned = {
-      .boot = all.keeper.record.boot_id, .log = all.log.has_value(), .files = !all.files.empty()};
-  if (!first) return;
+  if (all.row.adopt_pending) return;
+  const std::string& boot = all.keeper.record.boot_id;
+  const Learning due = attestation::learning_due(all.input(), appraisal, boot, watched.learned);
+  if (due == Learning::kNo || !learn(all, due)) return;
+  watched.learned = {.boot = boot, .log = all.log.has_value(), .files = !all.files.empty()};
+  if (due != Learning::kFirst) return;
   appraisal = attestation::appraise(all.input());
-  appraisal.reasons.push_back(
-      {.severity = attestation::Severity::kNote,
-       .code = "baseline_learned",
-       .words = "the VM had no baseline: what this boot measured is its baseline from now on",
-       .mend = "holdfast attest baseline show " + all.row.name});
+  appraisal.reasons.push_back(attestation::baseline_learned(all.row.name));
   event(all.row, Severity::kInfo, "attestation.baseline",
         "the first boot was learned as the baseline");
 }
 
-Result<sys::JsonObject> Attestation::check(const VmRow& row, const CheckRequest& request) {
+Result<VerdictRecord> Attestation::check(const VmRow& row, const CheckRequest& request) {
   if (!request.nonce.empty() && (request.nonce.size() < attestation::kNonceMin ||
                                  request.nonce.size() > attestation::kNonceMax)) {
     return Error{.code = ErrorCode::kInvalidArgument,
@@ -267,60 +163,31 @@ CheckRequest Attestation::asked_guest(Watched& watched, CheckRequest request) {
   return request;
 }
 
-Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathered& all,
-                                                       const CheckRequest& request) {
+Result<VerdictRecord> Attestation::appraise_and_keep(Watched& watched, Gathered& all,
+                                                     const CheckRequest& request) {
   Appraisal appraisal = attestation::appraise(all.input());
-  if (all.vault_away) say_vault_away(appraisal, *all.vault_away);
+  if (all.vault_away) attestation::say_vault_away(appraisal, *all.vault_away);
   if (request.trigger == Trigger::kStuck) {
-    judge_stuck(appraisal);
+    attestation::judge_stuck(appraisal);
   } else {
     learn_if_first(watched, all, appraisal);
   }
-  if (appraisal.verdict == Verdict::kHealthy && !appraisal.planned_changes.empty()) {
+  if (attestation::carries_out_planned(appraisal)) {
     Status carried_out = carry_out_planned(all);
     if (!carried_out.ok()) log_error(carried_out.error().describe());
   }
-  attestation::Ear ear = attestation::to_ear(appraisal, all.context);
-  ear.issued_at = all.context.now;
-  ear.expires_at = Micros(all.context.now.value + kTokenLifeUs);
-  if (!request.nonce.empty()) ear.nonce = request.nonce;
-  ear.evidence_nonce = all.keeper.evidence.nonce;
-  Result<std::string> token = sign(ear);
-  if (!token.ok()) {
+  VerdictRecord record = attestation::record_of(appraisal, all.input(), facts_of(all, request));
+  Result<std::string> token = token_of(appraisal, all, request.nonce);
+  if (token.ok()) {
+    record.token = *std::move(token);
+  } else {
     log_error("VM " + all.row.name + ": no token: " + token.error().describe());
   }
-  sys::JsonObject record = attestation::to_json(appraisal);
-  record["verdict"] = verdict_text(appraisal.verdict);
-  record["summary"] = appraisal.summary();
-  record["time_us"] = all.context.now.value;
-  record["trigger"] = to_string(request.trigger);
-  record["boot"] = all.keeper.record.boot_id;
-  if (all.missing()) record["partial"] = true;  // another will follow, if it can be had
-  if (all.keeper.record.exited) {
-    record["handed_over_us"] = all.keeper.record.exited->value;
-    record["after_hand_over_ms"] = (static_cast<int64_t>(catalog_now().value) -
-                                    static_cast<int64_t>(all.keeper.record.exited->value)) /
-                                   1000;
+  note_change(all.row, record.of);
+  record.of.id = TRY(verdicts_.add(all.row.id, record));
+  if (all.pin && !attestation::shows_older_state(appraisal)) {
+    remember_identity(all.row, *all.pin, all);  // else it takes accept_boot()
   }
-  record["site"] = services_.site.name;
-  record["epoch"] = all.context.epoch.value;
-  record["incarnation"] = all.context.incarnation.hex();
-  record["sequence"] = all.context.sequence.value;
-  record["role"] = attestation::to_string(all.context.role);
-  record["freshness"] = ear.vm.freshness;
-  record["compared"] = compared_words(all.input());
-  if (token.ok()) record["token"] = *token;
-  VerdictRow verdict{.time = all.context.now,
-                     .verdict = std::string(verdict_text(appraisal.verdict)),
-                     .record = sys::to_text(record)};
-  note_change(all.row, verdict, appraisal);
-  verdict.id = TRY(services_.catalog->add_verdict(all.row.id, verdict));
-  record["id"] = verdict.id;
-  // An older state does not become the measure by being looked at twice: that takes accept_boot().
-  const bool older = std::ranges::any_of(appraisal.reasons, [](const attestation::Reason& reason) {
-    return reason.code == "tpm_went_back" || reason.code == "state_rolled_back";
-  });
-  if (all.pin && !older) remember_identity(all.row, *all.pin, all);
   {
     std::lock_guard lock(mutex_);
     verdict_kept_.notify_all();
@@ -329,26 +196,41 @@ Result<sys::JsonObject> Attestation::appraise_and_keep(Watched& watched, Gathere
   return record;
 }
 
+VerdictFacts Attestation::facts_of(const Gathered& all, const CheckRequest& request) const {
+  VerdictFacts facts{.time = all.context.now,
+                     .trigger = request.trigger,
+                     .boot = all.keeper.record.boot_id,
+                     .partial = all.missing().has_value(),
+                     .handed_over = all.keeper.record.exited,
+                     .site = services_.site.name};
+  if (facts.handed_over) {
+    facts.after_hand_over_ms = (static_cast<int64_t>(catalog_now().value) -
+                                static_cast<int64_t>(facts.handed_over->value)) /
+                               1000;
+  }
+  return facts;
+}
+
+Result<std::string> Attestation::token_of(const Appraisal& appraisal, const Gathered& all,
+                                          const Bytes& asked_nonce) {
+  attestation::Ear ear = attestation::to_ear(appraisal, all.context);
+  ear.issued_at = all.context.now;
+  ear.expires_at = Micros(all.context.now.value + kTokenLifeUs);
+  if (!asked_nonce.empty()) ear.nonce = asked_nonce;
+  ear.evidence_nonce = all.keeper.evidence.nonce;
+  return sign(ear);
+}
+
 // The VM's boot becomes its baseline. False: it could not be, or somebody else was quicker.
-bool Attestation::learn(Gathered& all, bool first) {
+bool Attestation::learn(Gathered& all, Learning learning) {
   Result<attestation::BaselineBoot> boot = all.learned();
   if (!boot.ok()) {
     log_warning("VM " + all.row.name + ": its boot was not learned: " + boot.error().describe());
     return false;
   }
   Result<attestation::Baseline> learned =
-      change_baseline(all.row.id, [&](attestation::Baseline& baseline) -> Status {
-        const bool as_seen =
-            first ? baseline.boots.empty()
-                  : baseline.boots.size() == 1 && baseline.boots.front().boot_id == boot->boot_id;
-        if (!as_seen) {
-          return Error{.code = ErrorCode::kConflict,
-                       .cause = "a baseline was accepted while the boot was appraised",
-                       .effect = "the boot was not learned",
-                       .mend = "holdfast attest check " + all.row.name};
-        }
-        attestation::accept(baseline, *std::move(boot), attestation::AcceptMode::kReplace);
-        return {};
+      change_baseline(all.row.id, [&](attestation::Baseline& baseline) {
+        return attestation::learn_boot(baseline, *std::move(boot), learning, all.row.name);
       });
   if (!learned.ok()) {
     log_error("VM " + all.row.name + ": " + learned.error().describe());
@@ -359,29 +241,25 @@ bool Attestation::learn(Gathered& all, bool first) {
 }
 
 Status Attestation::carry_out_planned(Gathered& all) {
-  all.baseline = TRY(change_baseline(all.row.id, [&](attestation::Baseline& baseline) -> Status {
-    all.baseline = baseline;  // as it is now
-    return attestation::consume(baseline, TRY(all.match()), TRY(all.learned()));
+  const attestation::MeasuredBoot boot = TRY(all.measured());
+  all.baseline = TRY(change_baseline(all.row.id, [&](attestation::Baseline& baseline) {
+    return attestation::carry_out_planned(baseline, boot, all.input(), all.keeper.record.boot_id);
   }));
   event(all.row, Severity::kInfo, "attestation.baseline",
         "a planned change came; the boot is the baseline now");
   return {};
 }
 
-void Attestation::note_change(const VmRow& row, const VerdictRow& verdict,
-                              const Appraisal& appraisal) {
-  Result<std::vector<VerdictRow>> before = services_.catalog->verdicts(row.id, 1);
-  bool same = before.ok() && !before->empty() && before->front().verdict == verdict.verdict;
-  if (same && (appraisal.verdict != Verdict::kUnhealthy || told_already(before->front(), verdict)))
-    return;
-  std::string kind = "attestation." + verdict.verdict;
-  std::ranges::transform(kind, kind.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
-  });
-  Severity severity = appraisal.verdict == Verdict::kUnhealthy ? Severity::kAlert
-                      : appraisal.verdict == Verdict::kUnknown ? Severity::kWarning
-                                                               : Severity::kInfo;
-  event(row, severity, kind, appraisal.summary());
+void Attestation::note_change(const VmRow& row, const VerdictFacts& verdict) {
+  Result<VerdictBook::History> history = verdicts_.history(row.id);
+  const VerdictFacts* before =
+      history.ok() && !(*history)->empty() ? &(*history)->front() : nullptr;
+  std::optional<attestation::Announcement> told = attestation::worth_telling(before, verdict);
+  if (!told) return;
+  const Severity severity = told->alarm == attestation::Alarm::kAlert     ? Severity::kAlert
+                            : told->alarm == attestation::Alarm::kWarning ? Severity::kWarning
+                                                                          : Severity::kInfo;
+  event(row, severity, std::move(told->kind), std::move(told->text));
 }
 
 Result<sys::JsonObject> Attestation::evidence(const VmRow& row, ByteSpan nonce) {

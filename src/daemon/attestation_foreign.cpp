@@ -97,7 +97,6 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
   ear.issued_at = question.context.now;
   ear.expires_at = Micros(question.context.now.value + kForeignTokenLifeUs);
   sys::JsonObject answer = attestation::to_json(judged.appraisal);
-  answer["verdict"] = verdict_text(judged.appraisal.verdict);
   answer["summary"] = judged.appraisal.summary();
   answer["attestation_key"] = judged.key_words;
   answer["token"] = TRY(sign(ear));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "daemon/attestation.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::daemon {
 
@@ -26,22 +27,14 @@ struct Attestation::Watched {
     boot_seen = now;
   }
   // Whether a verdict is of a boot before the present one.
-  bool is_past(const VerdictRow& verdict) {
+  bool is_past(const attestation::VerdictFacts& verdict) {
     std::lock_guard lock(mutex);
-    if (boot_of(verdict) == boot) return false;
-    // Another site's clock says nothing here; another epoch's verdict is of its own boots.
-    return verdict.time < boot_seen || epoch_of(verdict) != row.epoch.value;
+    return attestation::is_past(verdict, {.id = boot, .seen = boot_seen, .epoch = row.epoch});
   }
 
-  // False when the thread is to end.
-  bool wait(std::chrono::milliseconds pause) {
-    std::unique_lock lock(mutex);
-    return !wake.wait_for(lock, pause, [this] { return stopping; });
-  }
   void end() {
     std::lock_guard lock(mutex);
     stopping = true;
-    wake.notify_all();
     if (asked != nullptr) asked->cancel();  // whoever ends the watch does not wait for a guest
   }
   // The boot's event log, of an agent in the guest. Takes as long as the guest likes, within
@@ -52,7 +45,6 @@ struct Attestation::Watched {
   Result<std::unique_lock<std::timed_mutex>> turn();
 
   std::mutex mutex;
-  std::condition_variable wake;
   bool stopping = false;
   hypervisor::GuestAgent* asked = nullptr;  // being asked for the log; under `mutex`
   std::timed_mutex asking;                  // the agent's port takes one client at a time
@@ -60,20 +52,19 @@ struct Attestation::Watched {
   std::timed_mutex busy;  // held while the VM is appraised
   std::string log_boot;   // the boot that `log` is of; under `busy`
   Bytes log;
-  // The boot that was learned as the first baseline, and what there was for its words; under
-  // `busy`.
-  struct {
-    std::string boot;
-    bool log = false;
-    bool files = false;
-  } learned;
+  attestation::LearnedBoot learned;  // under `busy`
   std::atomic<bool> travel_due = false;
-  // Of the watching thread: the boot for which the disk was asked for, and until it is there.
+  // Of the watching steps, of which one runs at a time.
+  std::optional<attestation::BootWatch> watch;
+  // For the next change of the boot.
+  std::optional<keeper_protocol::PendingAnswer<keeper_protocol::Measurements>> question;
+  uint64_t extends_seen = 0;
+  // The boot for which the disk was asked for, and until it is there.
   std::string disk_boot;
   std::optional<uint64_t> disk_ticket;
   std::string partial_boot;  // the boot that got its verdict without all that belongs to it
   std::string last_refusal;  // why a verdict that is due was not given
-  std::thread thread;
+  uint64_t watcher = 0;      // in Attestation::watchers_
 };
 
 // All that an appraisal looks at.

@@ -2,15 +2,17 @@
 
 #include <algorithm>
 
+#include "attestation/rollover/key_plan.h"
+#include "attestation/verdict/boot_watch.h"
 #include "base/base64.h"
-#include "daemon/boot_watch.h"
-#include "daemon/keeper_client.h"
 #include "daemon/secure_boot_vm.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::daemon {
 namespace {
 
 using namespace std::chrono_literals;
+namespace kp = keeper_protocol;
 using attestation::ExtendRecord;
 using attestation::HashAlg;
 using attestation::PcrValues;
@@ -20,10 +22,11 @@ constexpr int kTries = 5;
 
 class Keeper {
  public:
-  explicit Keeper(const std::string& control_socket) : socket_(control_socket) {}
+  explicit Keeper(const std::string& control_socket) : client_(control_socket) {}
 
-  Result<sys::JsonObject> ask(sys::JsonObject request) const {
-    return ask_keeper(socket_, request, kKeeperLimit);
+  template <typename Asked>
+  Result<typename Asked::Reply> ask(const Asked& question) const {
+    return client_.ask(question, kKeeperLimit);
   }
   Result<Bytes> bytes_of(const sys::JsonObject& answer, std::string_view name) const {
     return base64_decode(TRY(sys::get_string(answer, name)));
@@ -31,18 +34,17 @@ class Keeper {
   Result<ExtendRecord> record() const;
 
  private:
-  const std::string& socket_;
+  kp::Client client_;
 };
 
 Result<ExtendRecord> Keeper::record() const {
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    ExtendRecord record =
-        TRY(attestation::extend_record_from(TRY(ask({{"op", "measurements"}, {"from", 0}}))));
+    ExtendRecord record = TRY(attestation::extend_record_from(TRY(ask(kp::Measurements{}))));
     bool same = true;
     while (same && record.extends.size() < record.total) {
       size_t before = record.extends.size();
       ExtendRecord page = TRY(attestation::extend_record_from(
-          TRY(ask({{"op", "measurements"}, {"from", record.extends.size()}}))));
+          TRY(ask(kp::Measurements{.from = record.extends.size()}))));
       Status joined = attestation::append_page(record, std::move(page));
       if (!joined.ok() && joined.error().code != ErrorCode::kConflict) {
         return std::move(joined).error();
@@ -64,16 +66,16 @@ struct QuotedMoment {
 };
 
 Result<QuotedMoment> read_quote(const Keeper& keeper, attestation::Evidence& evidence) {
-  sys::JsonObject key = TRY(keeper.ask({{"op", "attestation_key"}}));
+  sys::JsonObject key = TRY(keeper.ask(kp::AttestationKey{}));
   evidence.ak_public = TRY(keeper.bytes_of(key, "ak_public"));
   if (sys::has_member(key, "ek_certificate")) {
     evidence.ek_certificate = TRY(keeper.bytes_of(key, "ek_certificate"));
   }
-  sys::JsonArray selection;
-  for (uint32_t pcr : kQuotedPcrs) selection.emplace_back(pcr);
-  sys::JsonObject answer = TRY(keeper.ask({{"op", "quote"},
-                                           {"nonce", base64_encode(evidence.nonce)},
-                                           {"selection", {{"sha256", selection}}}}));
+  kp::Quote question{.nonce = evidence.nonce, .selection = {}};
+  for (uint32_t pcr : kQuotedPcrs) {
+    question.selection["sha256"].push_back(static_cast<uint8_t>(pcr));
+  }
+  sys::JsonObject answer = TRY(keeper.ask(question));
   evidence.quote = TRY(keeper.bytes_of(answer, "quote"));
   evidence.signature = TRY(keeper.bytes_of(answer, "signature"));
   const sys::JsonObject* banks = TRY(sys::get_object(answer, "pcrs"));
@@ -88,7 +90,7 @@ Result<QuotedMoment> read_quote(const Keeper& keeper, attestation::Evidence& evi
 }
 
 Result<attestation::KeyVariables> read_variables(const Keeper& keeper) {
-  return key_variables(TRY(variables_of(TRY(keeper.ask({{"op", "secure_boot"}})))));
+  return attestation::key_variables(TRY(variables_of(TRY(keeper.ask(kp::SecureBoot{})))));
 }
 
 // Extends that came after the quote are another verdict's.
@@ -104,10 +106,15 @@ Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan n
   Keeper keeper(control_socket);
   KeeperEvidence all;
   for (int attempt = 0; attempt < kTries; ++attempt) {
-    sys::JsonObject status = TRY(keeper.ask({{"op", "status"}}));
-    all.epoch = Epoch(TRY(sys::get_u64(status, "epoch")));
-    all.incarnation = TRY(IncarnationId::parse_hex(TRY(sys::get_string(status, "incarnation"))));
-    all.durable = Sequence(TRY(sys::get_u64(status, "durable")));
+    const kp::AnyStatus status = TRY(keeper.ask(kp::GetStatus{}));
+    const auto* serving = std::get_if<kp::ServeStatus>(&status);
+    if (serving == nullptr) {
+      return Error{.code = ErrorCode::kUnavailable,
+                   .cause = "the VM's keeper does not serve it now"};
+    }
+    all.epoch = serving->epoch;
+    all.incarnation = serving->incarnation;
+    all.durable = serving->durable;
     all.evidence = {};
     all.evidence.nonce.assign(nonce.begin(), nonce.end());
     Result<QuotedMoment> quoted = read_quote(keeper, all.evidence);
@@ -141,8 +148,9 @@ Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan n
 
 Result<std::string> read_boot_id(const std::string& control_socket) {
   constexpr uint64_t kNoExtends = uint64_t{1} << 32;  // the head of the answer only
-  return TRY(parse_boot_head(TRY(ask_keeper(
-                 control_socket, {{"op", "measurements"}, {"from", kNoExtends}}, kKeeperLimit))))
+  return TRY(attestation::parse_boot_head(
+                 TRY(kp::Client(control_socket)
+                         .ask(kp::Measurements{.from = kNoExtends}, kKeeperLimit))))
       .boot;
 }
 

@@ -14,57 +14,7 @@ sys::JsonValue without_token(const std::string& record) {
   return sys::JsonValue(sys::to_text(*parsed));
 }
 
-// What of a verdict's record tells which boot it is of.
-struct OfBoot {
-  std::string boot;
-  bool stuck = false;    // the firmware does not hand over
-  bool partial = false;  // attestation_check.cpp
-  uint64_t epoch = 0;
-  uint64_t handed_over_us = 0;  // 0: not yet
-};
-
-OfBoot read_boot(const VerdictRow& verdict) {
-  auto read = [&]() -> Result<OfBoot> {
-    sys::JsonObject record = TRY(sys::parse_json_object(verdict.record));
-    return OfBoot{.boot = TRY(sys::get_string_or(record, "boot", "")),
-                  .stuck = TRY(sys::get_string_or(record, "trigger", "")) == kStuckTrigger,
-                  .partial = TRY(sys::get_bool_or(record, "partial", false)),
-                  .epoch = TRY(sys::get_u64_or(record, "epoch", 0)),
-                  .handed_over_us = TRY(sys::get_u64_or(record, "handed_over_us", 0))};
-  };
-  Result<OfBoot> of = read();
-  return of.ok() ? *std::move(of) : OfBoot{};
-}
-
 }  // namespace
-
-std::string boot_of(const VerdictRow& verdict) { return read_boot(verdict).boot; }
-
-uint64_t epoch_of(const VerdictRow& verdict) { return read_boot(verdict).epoch; }
-
-bool is_boots_verdict(const VerdictRow& verdict) {
-  const OfBoot of = read_boot(verdict);
-  return !of.boot.empty() && of.handed_over_us != 0 && !of.stuck && !of.partial;
-}
-
-bool answers_start(const VerdictRow& verdict, Micros since, Epoch epoch) {
-  const OfBoot of = read_boot(verdict);
-  if (verdict.time <= since || of.epoch != epoch.value || of.partial) return false;
-  // By when it handed over: an appraisal of the boot before may end after the start was asked for.
-  return of.stuck || of.handed_over_us > since.value;
-}
-
-std::string_view verdict_text(attestation::Verdict verdict) {
-  switch (verdict) {
-    case attestation::Verdict::kHealthy:
-      return "Healthy";
-    case attestation::Verdict::kUnhealthy:
-      return "Unhealthy";
-    case attestation::Verdict::kUnknown:
-      return "Unknown";
-  }
-  return "Unknown";
-}
 
 sys::JsonObject to_json(const AttestationIdentity& identity) {
   return {{"version", 1},

@@ -20,9 +20,6 @@ namespace hf::daemon {
 
 inline constexpr size_t kPacketMax = (size_t{1} << 20) - 4096;  // what a keeper takes, with room
 
-// The "trigger" of a verdict that says that none can be given: the firmware does not hand over.
-inline constexpr std::string_view kStuckTrigger = "no boot";
-
 // The VM's attestation key as it was enrolled, and what its TPM's counters last were.
 struct AttestationIdentity {
   Bytes ak_public;  // TPMT_PUBLIC
@@ -47,18 +44,5 @@ struct AttestationPacket {
   std::vector<VerdictRow> verdicts;  // oldest first
 };
 Result<AttestationPacket> unpack_attestation(ByteSpan bytes);
-
-// The boot that a verdict is of; empty if its record does not say.
-std::string boot_of(const VerdictRow& verdict);
-uint64_t epoch_of(const VerdictRow& verdict);
-// Whether it is the verdict that was due for its boot: the firmware had handed over, and nothing
-// was missing that may still be had. One on demand may be, one that came too early is not.
-bool is_boots_verdict(const VerdictRow& verdict);
-// Whether who started the VM under `epoch` at `since` has the answer with it: the boot's verdict,
-// or that it does not come.
-bool answers_start(const VerdictRow& verdict, Micros since, Epoch epoch);
-
-// "Healthy": as the catalog, the API and tokens write it.
-std::string_view verdict_text(attestation::Verdict verdict);
 
 }  // namespace hf::daemon

@@ -83,30 +83,6 @@ TEST(BaselineText, what_could_not_be_read_again_is_not_stored) {
   EXPECT_FALSE(text.error().mend.empty());
 }
 
-TEST(VerdictOfABoot, is_one_given_after_the_hand_over_of_all_that_belongs_to_it) {
-  auto is = [](std::string record) { return is_boots_verdict(verdict(9, std::move(record))); };
-  EXPECT_TRUE(is(R"({"boot":"a","trigger":"boot","handed_over_us":5})"));
-  EXPECT_TRUE(is(R"({"boot":"a","trigger":"on demand","handed_over_us":5})"));
-  EXPECT_FALSE(is(R"({"boot":"a","trigger":"on demand"})"));
-  EXPECT_FALSE(is(R"({"boot":"a","trigger":"no boot"})"));
-  EXPECT_FALSE(is(R"({"boot":"a","trigger":"boot","handed_over_us":5,"partial":true})"));
-  EXPECT_FALSE(is("no JSON"));
-}
-
-TEST(VerdictOfABoot, answers_the_start_that_it_came_after_and_no_other) {
-  auto answers = [](uint64_t time, std::string record) {
-    return answers_start(verdict(time, std::move(record)), Micros(10), Epoch(2));
-  };
-  EXPECT_TRUE(answers(20, R"({"trigger":"boot","epoch":2,"handed_over_us":15})"));
-  EXPECT_TRUE(answers(80, R"({"trigger":"no boot","epoch":2})"));
-  EXPECT_FALSE(answers(20, R"({"trigger":"on demand","epoch":2})")) << "before the hand-over";
-  EXPECT_FALSE(answers(20, R"({"trigger":"boot","epoch":2,"handed_over_us":9})"))
-      << "the boot before";
-  EXPECT_FALSE(answers(20, R"({"trigger":"boot","epoch":1,"handed_over_us":15})"));
-  EXPECT_FALSE(answers(9, R"({"trigger":"no boot","epoch":2})"));
-  EXPECT_FALSE(answers(20, R"({"trigger":"boot","epoch":2,"handed_over_us":15,"partial":true})"));
-}
-
 TEST(AttestationIdentity, survives_json) {
   AttestationIdentity identity{.ak_public = Bytes(90, std::byte{3}),
                                .ak_name = Bytes(34, std::byte{4}),

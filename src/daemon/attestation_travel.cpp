@@ -1,8 +1,8 @@
 // The VM's attestation key, and what travels with the VM's journal.
 #include "base/base64.h"
 #include "daemon/attestation_inner.h"
-#include "daemon/keeper_client.h"
 #include "daemon/log.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::daemon {
 
@@ -26,20 +26,18 @@ Result<vault::AttestationPin> Attestation::pinned(const VmRow& row,
     AttestationIdentity identity = TRY(parse_identity(stored));
     return services_.vault.attestation_adopt(row.id, identity.certificate, identity.ak_public);
   }
-  sys::JsonObject key = TRY(ask_keeper(control_socket, {{"op", "attestation_key"}}, kKeeperLimit));
+  const keeper_protocol::Client keeper(control_socket);
+  sys::JsonObject key = TRY(keeper.ask(keeper_protocol::AttestationKey{}, kKeeperLimit));
   Bytes ak = TRY(base64_decode(TRY(sys::get_string(key, "ak_public"))));
   Bytes ek = TRY(base64_decode(TRY(sys::get_string(key, "ek_public"))));
   Bytes ek_certificate = TRY(base64_decode(TRY(sys::get_string_or(key, "ek_certificate", ""))));
   vault::AttestationChallenge challenge =
       TRY(services_.vault.attestation_enroll(row.id, ek, ek_certificate, ak));
-  sys::JsonObject answer =
-      TRY(ask_keeper(control_socket,
-                     {{"op", "activate_credential"},
-                      {"id_object", base64_encode(challenge.id_object)},
-                      {"encrypted_secret", base64_encode(challenge.encrypted_secret)}},
-                     kKeeperLimit));
-  Bytes secret = TRY(base64_decode(TRY(sys::get_string(answer, "secret"))));
-  pin = TRY(services_.vault.attestation_certify(row.id, challenge.id, secret));
+  keeper_protocol::Secret opened = TRY(keeper.ask(
+      keeper_protocol::ActivateCredential{.id_object = challenge.id_object,
+                                          .encrypted_secret = challenge.encrypted_secret},
+      kKeeperLimit));
+  pin = TRY(services_.vault.attestation_certify(row.id, challenge.id, opened.secret));
   event(row, Severity::kInfo, "attestation.enrolled",
         "the vTPM's attestation key " + to_hex(pin->ak_name).substr(0, 16) +
             "… was enrolled and certified");
@@ -112,8 +110,8 @@ Status Attestation::put_in_journal(const VmRow& row) {
   std::lock_guard lock(locks(row.id).journal);
   AttestationRow stored = TRY(services_.catalog->attestation(row.id));
   Bytes packet = TRY(pack_attestation(stored, TRY(services_.catalog->verdicts(row.id))));
-  TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
-                 {{"op", "attestation_put"}, {"data", base64_encode(packet)}}, kKeeperLimit));
+  const keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
+  TRY(keeper.ask(keeper_protocol::AttestationPut{.data = std::move(packet)}, kKeeperLimit));
   return {};
 }
 
@@ -124,6 +122,7 @@ void Attestation::travel(const VmRow& row) {
   // A keeper that restarts is asked again in a second; what it can never take is told once.
   watched->travel_due = !put.ok() && (put.error().code == ErrorCode::kUnavailable ||
                                       put.error().code == ErrorCode::kTimeout);
+  if (watched->travel_due) watchers_.wake(watched->watcher);
   if (!put.ok() && !watched->travel_due)
     log_error("VM " + row.name + ": " + put.error().describe());
 }
@@ -142,13 +141,15 @@ Status Attestation::refuse_while_pending(VmId vm) {
 
 Status Attestation::adopt_from_journal(const VmRow& row) {
   auto adopt = [&]() -> Status {
-    sys::JsonObject answer = TRY(ask_keeper(services_.paths.run_file(row.id, "control.sock"),
-                                            {{"op", "attestation_get"}}, kAdoptLimit));
+    const keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
+    keeper_protocol::Stored stored =
+        TRY(keeper.ask(keeper_protocol::AttestationGet{}, kAdoptLimit));
     // Taken over before its first verdict: there was nothing to send along.
-    if (!sys::has_member(answer, "data")) return services_.catalog->end_adoption(row.id);
-    Bytes packet = TRY(base64_decode(TRY(sys::get_string(answer, "data"))));
-    AttestationPacket came = TRY(unpack_attestation(packet));
-    return services_.catalog->replace_attestation(row.id, came.row, came.verdicts);
+    if (!stored.data) return services_.catalog->end_adoption(row.id);
+    AttestationPacket came = TRY(unpack_attestation(*stored.data));
+    TRY(services_.catalog->replace_attestation(row.id, came.row, came.verdicts));
+    verdicts_.forget(row.id);
+    return {};
   };
   Status adopted = adopt();
   if (adopted.ok()) return {};

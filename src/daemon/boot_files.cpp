@@ -2,7 +2,7 @@
 
 #include <thread>
 
-#include "daemon/keeper_client.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::daemon {
 namespace {
@@ -15,14 +15,16 @@ constexpr auto kPoll = 50ms;
 }  // namespace
 
 Result<uint64_t> ask_boot_files(const std::string& control_socket) {
-  sys::JsonObject answer = TRY(ask_keeper(control_socket, {{"op", "boot_files"}}, kKeeperLimit));
+  sys::JsonObject answer =
+      TRY(keeper_protocol::Client(control_socket).ask(keeper_protocol::BootFiles{}, kKeeperLimit));
   return sys::get_u64(answer, "ticket");
 }
 
 Result<std::optional<BootFiles>> take_boot_files(const std::string& control_socket,
                                                  uint64_t ticket) {
   sys::JsonObject answer =
-      TRY(ask_keeper(control_socket, {{"op", "boot_files"}, {"ticket", ticket}}, kKeeperLimit));
+      TRY(keeper_protocol::Client(control_socket)
+              .ask(keeper_protocol::BootFiles{.ticket = ticket}, kKeeperLimit));
   if (TRY(sys::get_bool(answer, "reading"))) return std::optional<BootFiles>();
   if (sys::has_member(answer, "error")) {
     return sys::error_from_json(*TRY(sys::get_object(answer, "error")));

@@ -12,6 +12,7 @@
 #include "base/ids.h"
 #include "base/mutex.h"
 #include "base/result.h"
+#include "daemon/notice.h"
 
 namespace hf::daemon {
 
@@ -26,7 +27,7 @@ struct VmRow {
   VmId id;
   uint32_t number = 0;
   std::string name;
-  std::string definition;  // JSON (vm_definition.h)
+  std::string definition;  // JSON (vm/definition.h)
   Epoch epoch;
   VmRole role = VmRole::kActive;
   bool wanted_running = false;  // was started and not stopped since
@@ -35,6 +36,8 @@ struct VmRow {
   // It was taken over, and what attestation knew of it is still in its journal only: nothing here
   // may be learned, or put into the journal, before replace_attestation().
   bool adopt_pending = false;
+  // The site whose VM it was, if it was taken over: it may still ask what became of it.
+  std::optional<SiteId> taken_from = {};
 };
 
 struct PeerRow {
@@ -124,10 +127,12 @@ class Catalog {
   Result<std::vector<VmRow>> vms();
   Status remove_vm(VmId id);
   Status set_wanted(VmId id, bool running);
-  // Changes role, epoch and note together. kConflict if the epoch would go back.
-  Status set_role(VmId id, VmRole role, Epoch epoch, std::string_view note);
-  // The same, to kActive, with `adopt_pending`: a crash cannot part the two.
-  Status take_over(VmId id, Epoch epoch, std::string_view note);
+  // Changes role, epoch and note together, of a VM that still has the role and the epoch of `from`:
+  // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would
+  // go back.
+  Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
+  // The same, to kActive, with `adopt_pending` and where it came from: a crash cannot part them.
+  Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note);
   // There is nothing to adopt, or the operator gave it up.
   Status end_adoption(VmId id);
 
@@ -176,6 +181,7 @@ class Catalog {
     size_t newest = 100;
   };
   Result<std::vector<EventRow>> events(const EventFilter& filter);  // oldest first
+  std::shared_ptr<Notice> events_changed();                         // tells of each new one
 
   Status audit(std::string_view actor, std::string_view act, std::string_view subject,
                std::string_view detail);

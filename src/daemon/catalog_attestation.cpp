@@ -127,8 +127,11 @@ Result<uint64_t> Catalog::add_event(const EventRow& row) {
     Statement prune = TRY(database.prepare("DELETE FROM events WHERE id <= ?1"));
     TRY(prune.with(id - kEventsMax).run());
   }
+  inner_->events_changed->tell();
   return id;
 }
+
+std::shared_ptr<Notice> Catalog::events_changed() { return inner_->events_changed; }
 
 Result<std::vector<EventRow>> Catalog::events(const EventFilter& filter) {
   MutexLock lock(inner_->mutex);

@@ -11,6 +11,7 @@ struct Catalog::Inner {
   explicit Inner(Database opened) : database(std::move(opened)) {}
   Mutex mutex;
   Database database HF_GUARDED_BY(mutex);
+  const std::shared_ptr<Notice> events_changed = std::make_shared<Notice>();
 };
 
 Micros catalog_now();

@@ -10,7 +10,7 @@ CREATE TABLE vms (
   id          TEXT PRIMARY KEY,            -- 32 hex digits
   number      INTEGER NOT NULL UNIQUE,     -- picks the users its processes run as; never reused
   name        TEXT NOT NULL UNIQUE,
-  definition  TEXT NOT NULL,               -- JSON, docs/formats: vm_definition.h
+  definition  TEXT NOT NULL,               -- JSON, vm/definition.h
   epoch       INTEGER NOT NULL,
   role        TEXT NOT NULL CHECK (role IN ('active', 'standby', 'superseded')),
   wanted      TEXT NOT NULL CHECK (wanted IN ('stopped', 'running')),
@@ -107,8 +107,12 @@ constexpr std::string_view kAdoptPending = R"sql(
 ALTER TABLE vms ADD COLUMN adopt_pending INTEGER NOT NULL DEFAULT 0;  -- catalog.h: VmRow
 )sql";
 
-constexpr std::array<std::string_view, 4> kMigrations = {kFirst, kAttestation, kRollover,
-                                                         kAdoptPending};
+constexpr std::string_view kTakenFrom = R"sql(
+ALTER TABLE vms ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';  -- catalog.h: VmRow; hex or empty
+)sql";
+
+constexpr std::array<std::string_view, 5> kMigrations = {kFirst, kAttestation, kRollover,
+                                                         kAdoptPending, kTakenFrom};
 
 }  // namespace
 

@@ -89,10 +89,28 @@ TEST_F(CatalogTest, a_name_is_taken_once) {
 
 TEST_F(CatalogTest, an_epoch_never_goes_back) {
   auto catalog = open();
-  VmId id = catalog->add_vm(vm(1, "one"))->id;
-  ASSERT_TRUE(catalog->set_role(id, VmRole::kActive, Epoch(5), "").ok());
-  EXPECT_FALSE(catalog->set_role(id, VmRole::kActive, Epoch(4), "").ok());
-  EXPECT_EQ(catalog->vm(id)->epoch, Epoch(5));
+  VmRow row = *catalog->add_vm(vm(1, "one"));
+  ASSERT_TRUE(catalog->change_role(row, VmRole::kActive, Epoch(5), "").ok());
+  row = *catalog->vm(row.id);
+  EXPECT_FALSE(catalog->change_role(row, VmRole::kActive, Epoch(4), "").ok());
+  EXPECT_EQ(catalog->vm(row.id)->epoch, Epoch(5));
+}
+
+TEST_F(CatalogTest, a_role_changes_only_from_what_whoever_decided_had_seen) {
+  auto catalog = open();
+  VmRow row = *catalog->add_vm(vm(1, "one"));
+  ASSERT_TRUE(catalog->change_role(row, VmRole::kStandby, Epoch(2), "").ok());
+  const VmRow standby = *catalog->vm(row.id);
+  const SiteId home{};
+  ASSERT_TRUE(catalog->take_over(standby, Epoch(3), home, "failed over").ok());
+  EXPECT_EQ(catalog->vm(row.id)->taken_from, home);
+  // An answer that was computed from the row before: with the old epoch, and with a higher one.
+  for (const Epoch epoch : {Epoch(2), Epoch(3), Epoch(4)}) {
+    EXPECT_EQ(catalog->change_role(standby, VmRole::kStandby, epoch, "").error().code,
+              ErrorCode::kConflict);
+  }
+  EXPECT_EQ(catalog->vm(row.id)->role, VmRole::kActive);
+  EXPECT_EQ(catalog->vm(row.id)->epoch, Epoch(3));
 }
 
 TEST_F(CatalogTest, a_token_is_used_once) {
@@ -184,14 +202,14 @@ TEST_F(CatalogTest,
        what_a_takeover_has_to_adopt_is_pending_until_it_is_there_whatever_ends_between) {
   VmRow row = *open()->add_vm(vm(1, "one"));
   EXPECT_FALSE(row.adopt_pending);
-  ASSERT_TRUE(open()->take_over(row.id, Epoch(2), "failed over").ok());
+  ASSERT_TRUE(open()->take_over(row, Epoch(2), SiteId(), "failed over").ok());
   {
     auto catalog = open();
     EXPECT_EQ(catalog->vm(row.id)->role, VmRole::kActive);
     EXPECT_EQ(catalog->vm(row.id)->epoch, Epoch(2));
     EXPECT_TRUE(catalog->vm(row.id)->adopt_pending);
     // What else happens to the VM does not end it.
-    ASSERT_TRUE(catalog->set_role(row.id, VmRole::kActive, Epoch(2), "").ok());
+    ASSERT_TRUE(catalog->change_role(*catalog->vm(row.id), VmRole::kActive, Epoch(3), "").ok());
     ASSERT_TRUE(catalog->set_attestation(row.id, AttestationPart::kPolicy, "p").ok());
     EXPECT_TRUE(catalog->vm(row.id)->adopt_pending);
     ASSERT_TRUE(catalog->replace_attestation(row.id, {.baseline = "b"}, {}).ok());
@@ -204,8 +222,9 @@ TEST_F(CatalogTest,
 TEST_F(CatalogTest, a_takeover_under_an_epoch_that_is_past_changes_nothing) {
   auto catalog = open();
   VmRow row = *catalog->add_vm(vm(1, "one"));
-  ASSERT_TRUE(catalog->set_role(row.id, VmRole::kStandby, Epoch(3), "").ok());
-  EXPECT_EQ(catalog->take_over(row.id, Epoch(2), "").error().code, ErrorCode::kConflict);
+  ASSERT_TRUE(catalog->change_role(row, VmRole::kStandby, Epoch(3), "").ok());
+  row = *catalog->vm(row.id);
+  EXPECT_EQ(catalog->take_over(row, Epoch(2), SiteId(), "").error().code, ErrorCode::kConflict);
   EXPECT_EQ(catalog->vm(row.id)->role, VmRole::kStandby);
   EXPECT_FALSE(catalog->vm(row.id)->adopt_pending);
 }

@@ -18,9 +18,8 @@ std::string_view to_string(VmRole role) {
 namespace {
 
 constexpr std::string_view kSelectVm =
-    "SELECT id, number, name, definition, epoch, role, wanted, created_us, note, adopt_pending "
-    "FROM "
-    "vms ";
+    "SELECT id, number, name, definition, epoch, role, wanted, created_us, note, adopt_pending, "
+    "taken_from FROM vms ";
 constexpr std::string_view kSelectProtection =
     "SELECT vm, peer, direction, public_key, minted_at, created_us FROM protections ";
 
@@ -31,6 +30,8 @@ VmRole parse_role(std::string_view text) {
 }
 
 Result<VmRow> read_vm(const Statement& row) {
+  std::optional<SiteId> taken_from;
+  if (std::string site = row.text(10); !site.empty()) taken_from = TRY(SiteId::parse_hex(site));
   return VmRow{.id = TRY(VmId::parse_hex(row.text(0))),
                .number = static_cast<uint32_t>(row.integer(1)),
                .name = row.text(2),
@@ -40,7 +41,8 @@ Result<VmRow> read_vm(const Statement& row) {
                .wanted_running = row.text(6) == "running",
                .created = Micros(static_cast<uint64_t>(row.integer(7))),
                .note = row.text(8),
-               .adopt_pending = row.integer(9) != 0};
+               .adopt_pending = row.integer(9) != 0,
+               .taken_from = taken_from};
 }
 
 Result<ProtectionRow> read_protection(const Statement& row) {
@@ -59,19 +61,25 @@ Error no_such_vm(std::string_view name) {
           .mend = "holdfast vm list"};
 }
 
-// Raises the epoch; `adopt_pending` is as it was, unless it is set.
-Status change_role(Database& database, VmId id, VmRole role, Epoch epoch, std::string_view note,
-                   bool adopt_pending) {
+// `adopt_pending` is as it was, unless it is set; so is where the VM was taken from.
+Status write_role(Database& database, const VmRow& from, VmRole role, Epoch epoch,
+                  std::string_view note, const std::optional<SiteId>& taken_from) {
   Statement update = TRY(database.prepare(
-      "UPDATE vms SET role = ?2, epoch = ?3, note = ?4, adopt_pending = max(adopt_pending, ?5) "
-      "WHERE id = ?1 AND epoch <= ?3"));
-  const uint64_t pending = adopt_pending ? 1 : 0;
-  TRY(update.with(id.hex(), to_string(role), epoch.value, note, pending).run());
+      "UPDATE vms SET role = ?2, epoch = ?3, note = ?4, adopt_pending = max(adopt_pending, ?5), "
+      "taken_from = CASE WHEN ?5 THEN ?6 ELSE taken_from END "
+      "WHERE id = ?1 AND role = ?7 AND epoch = ?8 AND epoch <= ?3"));
+  const uint64_t taken = taken_from ? 1 : 0;
+  TRY(update
+          .with(from.id.hex(), to_string(role), epoch.value, note, taken,
+                taken_from ? taken_from->hex() : "", to_string(from.role), from.epoch.value)
+          .run());
   if (database.changed_rows() == 1) return {};
   return Error{.code = ErrorCode::kConflict,
-               .cause = "the VM is not here or has an epoch above " + std::to_string(epoch.value),
+               .cause = "the VM is not " + std::string(to_string(from.role)) + " under epoch " +
+                        std::to_string(from.epoch.value) + " any more, or epoch " +
+                        std::to_string(epoch.value) + " is below it",
                .effect = "its role was not changed",
-               .mend = "holdfast vm show " + id.hex()};
+               .mend = "holdfast vm show " + from.id.hex()};
 }
 
 }  // namespace
@@ -132,14 +140,14 @@ Status Catalog::set_wanted(VmId id, bool running) {
   return update.with(id.hex(), running ? "running" : "stopped").run();
 }
 
-Status Catalog::set_role(VmId id, VmRole role, Epoch epoch, std::string_view note) {
+Status Catalog::change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note) {
   MutexLock lock(inner_->mutex);
-  return change_role(inner_->database, id, role, epoch, note, false);
+  return write_role(inner_->database, from, role, epoch, note, std::nullopt);
 }
 
-Status Catalog::take_over(VmId id, Epoch epoch, std::string_view note) {
+Status Catalog::take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note) {
   MutexLock lock(inner_->mutex);
-  return change_role(inner_->database, id, VmRole::kActive, epoch, note, true);
+  return write_role(inner_->database, from, VmRole::kActive, epoch, note, source);
 }
 
 Status Catalog::end_adoption(VmId id) {

@@ -5,7 +5,8 @@
 #include "daemon/image_check.h"
 #include "daemon/log.h"
 #include "daemon/vm_operations.h"
-#include "hypervisor/firmware.h"
+#include "hypervisor/machine.h"
+#include "keeper_protocol/config.h"
 
 namespace hf::daemon {
 namespace {
@@ -14,11 +15,7 @@ using namespace std::chrono_literals;
 
 // Importing is bounded by the disk's speed; this only ends one that hangs.
 constexpr std::chrono::milliseconds kImportLimit = 6h;
-
-hypervisor::FirmwareKind firmware_kind(const VmDefinition& definition) {
-  return definition.secure_boot ? hypervisor::FirmwareKind::kSecureBoot
-                                : hypervisor::FirmwareKind::kPlain;
-}
+constexpr std::chrono::milliseconds kEndedLimit = 1s;  // for word of an end that has been
 
 struct Images {
   std::vector<sys::UniqueFd> fds;
@@ -26,13 +23,13 @@ struct Images {
 };
 
 // Opens the images and settles every disk's size.
-Result<Images> settle_disks(const CreateRequest& request, VmDefinition& definition) {
+Result<Images> settle_disks(const vm::CreateRequest& request, vm::Definition& definition) {
   Images images;
   for (size_t i = 0; i < request.disks.size(); ++i) {
-    const DiskRequest& wish = request.disks[i];
-    DiskDefinition disk{.id = static_cast<uint32_t>(i + 1),
-                        .name = fmt::format("disk{}", i + 1),
-                        .size_bytes = wish.size_bytes};
+    const vm::DiskRequest& wish = request.disks[i];
+    vm::Disk disk{.id = static_cast<uint32_t>(i + 1),
+                  .name = fmt::format("disk{}", i + 1),
+                  .size_bytes = wish.size_bytes};
     if (!wish.image.empty()) {
       CheckedImage image = TRY(open_image(wish.image));
       if (disk.size_bytes == 0) disk.size_bytes = image.size_bytes;
@@ -51,36 +48,34 @@ Result<Images> settle_disks(const CreateRequest& request, VmDefinition& definiti
   return images;
 }
 
-Status settle_platform(VmId vm, VmDefinition& definition) {
-  hypervisor::Firmware firmware = TRY(hypervisor::find_firmware(firmware_kind(definition)));
-  definition.firmware = {.code = firmware.code_path,
-                         .vars_template = firmware.template_path,
-                         .build = firmware.build.hex()};
+Status settle_platform(VmId vm, vm::Definition& definition) {
+  hypervisor::Firmware firmware =
+      TRY(hypervisor::find_firmware(hypervisor::firmware_kind(definition)));
+  definition.firmware = {
+      .code = firmware.code_path, .vars_template = firmware.template_path, .build = firmware.build};
   definition.machine_type = std::string(hypervisor::default_machine_type());
-  for (size_t i = 0; i < definition.nics.size(); ++i) definition.nics[i].mac = nic_mac(vm, i);
+  for (size_t i = 0; i < definition.nics.size(); ++i) definition.nics[i].mac = vm::nic_mac(vm, i);
   return {};
 }
 
 sys::JsonObject keeper_config(const Services& services, const VmRow& row,
-                              const VmDefinition& definition) {
-  sys::JsonArray volumes;
-  for (const DiskDefinition& disk : definition.disks) {
-    volumes.push_back(
-        sys::JsonObject{{"id", disk.id}, {"name", disk.name}, {"size_bytes", disk.size_bytes}});
+                              const vm::Definition& definition) {
+  keeper_protocol::CreateConfig config{.vm = row.id,
+                                       .site = services.site.site_id,
+                                       .epoch = row.epoch,
+                                       .journal_dir = services.paths.journal(row.id),
+                                       .vault_socket = services.paths.vault_keys(),
+                                       .vtpm = definition.vtpm,
+                                       .uefi_template = definition.firmware.vars_template};
+  for (const vm::Disk& disk : definition.disks) {
+    config.volumes.push_back(
+        {.id = VolumeId(disk.id), .name = disk.name, .size_bytes = disk.size_bytes});
   }
-  return {{"mode", "create"},
-          {"vm", row.id.hex()},
-          {"site", services.site.site_id.hex()},
-          {"epoch", row.epoch.value},
-          {"journal_dir", services.paths.journal(row.id)},
-          {"volumes", std::move(volumes)},
-          {"vault_socket", services.paths.vault_keys()},
-          {"security", {{"secure_boot", definition.secure_boot}, {"vtpm", definition.vtpm}}},
-          {"uefi_template", definition.firmware.vars_template}};
+  return keeper_protocol::encode_config(config);
 }
 
 // The keeper makes the journal, imports images and variables, manufactures the TPM, and ends.
-Status import_into_journal(Services& services, const VmRow& row, const VmDefinition& definition,
+Status import_into_journal(Services& services, const VmRow& row, const vm::Definition& definition,
                            const Images& images) {
   launcher::StartRequest request{.unit = import_unit(row.id),
                                  .kind = launcher::UnitKind::kKeeper,
@@ -91,10 +86,14 @@ Status import_into_journal(Services& services, const VmRow& row, const VmDefinit
   std::vector<int> fds;
   for (const sys::UniqueFd& fd : images.fds) fds.push_back(fd.get());
   TRY(services.units->start(request, fds));
-  Result<UnitEnd> end = services.units->wait_end(request.unit, kImportLimit);
+  // By now the vault knows from the launcher which user the keeper is; the keeper waits for this.
+  // One that has ended before has said why.
+  Status released = services.vault.release(row.id);
+  Result<UnitEnd> end =
+      services.units->wait_end(request.unit, released.ok() ? kImportLimit : kEndedLimit);
   if (!end.ok()) {
     static_cast<void>(services.units->stop(request.unit, 9, 5s));
-    return end.error();
+    return released.ok() ? end.error() : released.error();
   }
   if (end->exit_status == 0 && end->signal == 0) return {};
   Error error = error_of_end("the keeper that imports the disks", *end);
@@ -117,8 +116,8 @@ void undo(std::string_view what, const Status& status) {
 
 }  // namespace
 
-Status check_create(Services& services, const CreateRequest& request) {
-  VmDefinition definition = request.definition;
+Status check_create(Services& services, const vm::CreateRequest& request) {
+  vm::Definition definition = request.definition;
   if (services.catalog->vm_named(definition.name).ok()) {
     return Error{.code = ErrorCode::kExists,
                  .cause = "a VM \"" + definition.name + "\" is there already",
@@ -129,11 +128,11 @@ Status check_create(Services& services, const CreateRequest& request) {
   return settle_platform(VmId(), definition);
 }
 
-Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request,
+Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& request,
                                   Progress& progress) {
   VmRow row;
   crypto::SystemRng().fill(row.id.bytes);
-  VmDefinition definition = request.definition;
+  vm::Definition definition = request.definition;
   progress.step("check images and firmware");
   Images images = TRY(settle_disks(request, definition));
   TRY(settle_platform(row.id, definition));
@@ -151,7 +150,6 @@ Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& reque
   progress.step("create the VM's key in the vault");
   vault::KeyInfo key = TRY(services.vault.create_key(row.id));
   undo_all.add([&] { undo("delete the key", services.vault.delete_key(row.id)); });
-  TRY(services.vault.release(row.id, services.users.keeper(row.number)));
   undo_all.add([&] { undo("take the key back", services.vault.revoke(row.id)); });
 
   progress.step(images.fds.empty() ? "make the journal" : "import the images into the journal");

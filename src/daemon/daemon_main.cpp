@@ -1,9 +1,11 @@
 // holdfastd --state DIR: started by the launcher with the descriptors "api" and "launcher".
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <thread>
@@ -65,6 +67,14 @@ std::thread watch_signals(HttpServer& server) {
   });
 }
 
+// Who waits for a job or an event holds a connection. Best effort: the hard limit is what it is.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 16384);
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+}
+
 void block_signals() {
   sigset_t set;
   sigemptyset(&set);
@@ -77,9 +87,11 @@ Status run(int argc, char** argv) {
   Paths paths{.state = TRY(state_argument(argc, argv))};
   TRY(sys::harden_process());
   block_signals();
+  raise_descriptor_limit();
   sys::InheritedFds inherited = TRY(sys::take_inherited_fds());
   sys::UniqueFd api = TRY(inherited.take("api"));
   sys::UniqueFd launcher = TRY(inherited.take("launcher"));
+  sys::UniqueFd alive = TRY(inherited.take("alive"));
   TRY(check_own_directory(paths.own()));
   Services services(paths, TRY(read_site(paths)));
   Router router = make_router(services);
@@ -91,6 +103,11 @@ Status run(int argc, char** argv) {
   TRY(services.start(std::move(launcher)));
   std::thread signals = watch_signals(server);
   std::thread probing([] { static_cast<void>(kvm_probe()); });
+  // Whoever stops doing this for three seconds is started anew (launcher/hang_watch.h).
+  server.every(std::chrono::seconds(1), [&alive] {
+    uint64_t one = 1;
+    (void)!::write(alive.get(), &one, sizeof one);
+  });
   log_info("site " + services.site.name + " serves");
   server.run();
   ::kill(::getpid(), SIGTERM);  // for the thread that waits for one

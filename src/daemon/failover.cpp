@@ -28,14 +28,15 @@ int64_t ms_since(std::chrono::steady_clock::time_point begin) {
 Status await_verdict(Services& services, const VmRow& row, AttestationNeed need, Micros since,
                      sys::JsonObject& result, Progress& progress) {
   progress.step("wait for the verdict of the boot");
-  Result<VerdictRow> verdict = services.attestation->wait_verdict(row, since, kVerdict);
+  Result<attestation::VerdictRecord> verdict =
+      services.attestation->wait_verdict(row, since, kVerdict);
   std::string summary;
   if (verdict.ok()) {
-    sys::JsonObject record = TRY(sys::parse_json_object(verdict->record));
-    summary = TRY(sys::get_string_or(record, "summary", ""));
-    result["verdict"] = verdict->verdict;
-    result["attestation"] = std::move(record);
-    if (need == AttestationNeed::kWait || verdict->verdict == "Healthy") return {};
+    summary = verdict->of.summary;
+    result["verdict"] = attestation::name_of(verdict->of.verdict);
+    result["attestation"] = attestation::to_json(*verdict);
+    if (need == AttestationNeed::kWait || verdict->of.verdict == attestation::Verdict::kHealthy)
+      return {};
   } else {
     summary = verdict.error().cause;
     result["verdict"] = "Unknown";
@@ -50,6 +51,63 @@ Status await_verdict(Services& services, const VmRow& row, AttestationNeed need,
                .effect = "the VM is this site's now and was stopped again",
                .mend = "holdfast attest show " + row.name + " says why; holdfast vm start " +
                        row.name + " runs it all the same"};
+}
+
+std::string_view words(recovery::SourceAnswer answer) {
+  switch (answer) {
+    case recovery::SourceAnswer::kStopped:
+      return "the source stopped";
+    case recovery::SourceAnswer::kNoAnswer:
+      return "the source does not answer";
+    case recovery::SourceAnswer::kSilent:
+      return "the source was asked and did not say that it stopped";
+    case recovery::SourceAnswer::kRefused:
+      return "the source answers and did not stop";
+  }
+  return "?";
+}
+
+// The source's answer; `row` is as it is afterwards. A source under an epoch as high as ours tells
+// it: then it is asked once more, under a higher one.
+Result<PeerService::StopAnswer> ask_source(Services& services, VmRow& row, SiteId source) {
+  PeerService::StopAnswer answer =
+      services.peers->ask_stop(row.id, source, row.epoch.next(), kReachSource, kSourceStops);
+  if (!answer.its_epoch || *answer.its_epoch <= row.epoch) return answer;
+  TRY(learn_epoch(services, row.id, *answer.its_epoch, "the source has a higher epoch"));
+  row = TRY(services.catalog->vm(row.id));
+  return services.peers->ask_stop(row.id, source, row.epoch.next(), kReachSource, kSourceStops);
+}
+
+// What of the VM is promoted, and to what.
+struct Promotion {
+  VmRow row;
+  PeerService::StopAnswer source;
+  recovery::RecoveryState next;
+  int64_t asked_ms = 0;
+};
+
+// Nothing is changed here by it; the source stops the VM for good if the replica can be promoted.
+Result<Promotion> prepare(Services& services, const VmRow& row, const ProtectionRow& protection,
+                          const FailoverRequest& request, Progress& progress) {
+  auto begin = std::chrono::steady_clock::now();
+  Promotion promotion{.row = row, .source = {}, .next = {}};
+  // A source that cannot be followed is left alone.
+  const journal::LineEnd held = TRY(services.protections->replicas().held(row, protection));
+  TRY(recovery::may_promote(recovery_state(row, true), held));
+  progress.step("ask the source to stop");
+  promotion.source = TRY(ask_source(services, promotion.row, protection.peer));
+  promotion.asked_ms = ms_since(begin);
+  Result<recovery::RecoveryState> next =
+      recovery::promote(recovery_state(promotion.row, true), held, promotion.source.answer,
+                        request.source_is_dead ? recovery::OperatorWord::kSourceIsDead
+                                               : recovery::OperatorWord::kNone);
+  if (!next.ok()) {
+    Error error = std::move(next).error();
+    if (!promotion.source.why.empty()) error.cause += ": " + promotion.source.why;
+    return error;
+  }
+  promotion.next = *next;
+  return promotion;
 }
 
 }  // namespace
@@ -69,38 +127,24 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
         .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
                                             : "fail over at the site that holds the replica"};
   }
-  recovery::RecoveryState state = recovery_state(row, true);
-  progress.step("ask the source to stop");
-  PeerService::StopAnswer source = services.peers->ask_stop(
-      vm, protection->peer, state.epoch.next(), kReachSource, kSourceStops);
-  int64_t asked_ms = ms_since(begin);
-  recovery::RecoveryState promoted =
-      TRY(recovery::promote(state, source.answer,
-                            request.source_is_dead ? recovery::OperatorWord::kSourceIsDead
-                                                   : recovery::OperatorWord::kNone));
-  std::string answer = source.answer == recovery::SourceAnswer::kStopped ? "the source stopped"
-                       : source.answer == recovery::SourceAnswer::kRunning
-                           ? "the source answers and did not stop"
-                           : "the source does not answer";
+  Promotion promotion = TRY(prepare(services, row, *protection, request, progress));
+  const std::string answer(words(promotion.source.answer));
   TRY(services.catalog->audit(
       request.actor, "failover unplanned", row.name,
       answer + (request.source_is_dead ? "; the operator says it is dead" : "")));
 
-  progress.step("close the replica and raise the epoch to " + std::to_string(promoted.epoch.value));
-  ReplicaView received = services.protections->desk().view(vm);
-  TRY(services.protections->desk().close(vm, 10s));
+  progress.step("seal the replica and raise the epoch to " +
+                std::to_string(promotion.next.epoch.value));
   // A source that stopped has given the VM up: then it is ours, and what fails is mended here. One
-  // that did not is still its home, and nothing is promoted that could not run.
-  Status stored;
-  if (source.answer != recovery::SourceAnswer::kStopped) {
-    stored = check_replica(services, vm, *protection);
-  }
-  if (stored.ok()) {
-    // With the epoch, so that no start from here on can pass over what attestation knows of the VM.
-    stored = services.catalog->take_over(vm, promoted.epoch, "failed over to this site: " + answer);
-  }
+  // that did not is still its home, and nothing is promoted that could not be opened.
+  if (promotion.source.answer != recovery::SourceAnswer::kStopped)
+    TRY(services.protections->replicas().reopen(row, *protection));
+  const journal::LineEnd received = TRY(services.protections->replicas().seal(vm));
+  // With the epoch, so that no start from here on can pass over what attestation knows of the VM.
+  Status stored = services.catalog->take_over(promotion.row, promotion.next.epoch, protection->peer,
+                                              "failed over to this site: " + answer);
   if (!stored.ok()) {
-    services.protections->desk().reopen(vm);
+    services.protections->replicas().unseal(vm);
     return std::move(stored).error();
   }
   // From here on this site is the VM's home: what fails below is mended by `vm start`.
@@ -108,7 +152,7 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   TRY(services.catalog->set_wanted(vm, true));
   int64_t promoted_ms = ms_since(begin);
   row = TRY(services.catalog->vm(vm));
-  Result<Launched> launched = launch_vm(services, row, {.adopt_replica = true}, progress);
+  Result<Launched> launched = launch_vm(services, row, {}, progress);
   if (!launched.ok()) {
     return std::move(launched)
         .error()
@@ -121,10 +165,10 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["source"] = answer;
   result["failover_ms"] = running_ms;
-  result["phases_ms"] = sys::JsonObject{
-      {"source_asked", asked_ms}, {"promoted", promoted_ms}, {"vcpus_running", running_ms}};
-  result["received_sequence"] = received.durable.position.sequence.value;
-  result["received_time_us"] = received.durable_time.value;
+  result["phases_ms"] = sys::JsonObject{{"source_asked", promotion.asked_ms},
+                                        {"promoted", promoted_ms},
+                                        {"vcpus_running", running_ms}};
+  result["received_sequence"] = received.position.sequence.value;
   result["accelerator"] = launched->accelerator;
   if (request.attestation != AttestationNeed::kNone) {
     TRY(await_verdict(services, row, request.attestation, begun, result, progress));

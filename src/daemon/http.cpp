@@ -28,16 +28,27 @@ std::string Request::query_or(const std::string& name, std::string_view fallback
   return found == query.end() ? std::string(fallback) : found->second;
 }
 
-Result<uint64_t> Request::query_u64_or(const std::string& name, uint64_t fallback) const {
-  auto found = query.find(name);
-  if (found == query.end()) return fallback;
+namespace {
+
+Result<uint64_t> parse_number(std::string_view text, std::string_view what) {
   uint64_t value = 0;
-  const std::string& text = found->second;
   auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (failed != std::errc{} || end != text.data() + text.size()) {
-    return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"" + name + "\" is not a number"};
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "\"" + std::string(what) + "\" is not a number"};
   }
   return value;
+}
+
+}  // namespace
+
+Result<uint64_t> Request::query_u64_or(const std::string& name, uint64_t fallback) const {
+  auto found = query.find(name);
+  return found == query.end() ? Result<uint64_t>(fallback) : parse_number(found->second, name);
+}
+
+Result<uint64_t> Request::capture_u64(size_t index) const {
+  return parse_number(captures.at(index), captures.at(index));
 }
 
 int http_status(ErrorCode code) {

@@ -1,6 +1,8 @@
 // Requests and responses as handlers see them. Only http_server.cpp knows Beast.
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -8,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "daemon/notice.h"
 #include "sys/json.h"
 
 namespace hf::daemon {
@@ -31,23 +34,44 @@ struct Request {
   Result<sys::JsonObject> json() const;
   std::string query_or(const std::string& name, std::string_view fallback) const;
   Result<uint64_t> query_u64_or(const std::string& name, uint64_t fallback) const;
+  Result<uint64_t> capture_u64(size_t index) const;
 };
 
 // A body of unknown length, sent in chunks.
 class BodyStream {
  public:
   virtual ~BodyStream() = default;
-  // Blocks for a second at most. Empty: nothing yet. nullopt: the end.
+  // Does not block. Empty: nothing yet, `changed()` tells when there is more. nullopt: the end.
   virtual std::optional<std::string> next() = 0;
+  // Read its version before next(). Null: next() is never empty.
+  virtual Notice* changed() { return nullptr; }
+};
+
+struct Response;
+
+// There is no answer yet. Until there is one the request holds a connection and no thread.
+struct Wait {
+  std::shared_ptr<Notice> changed;
+  uint64_t seen = 0;  // of `changed`, read before there was nothing to say
+  std::chrono::milliseconds limit{};
+  // Asked on a handler's thread when there is news, or at the limit. May wait again.
+  std::function<Result<Response>()> again;
 };
 
 struct Response {
   int status = 200;
   sys::JsonValue body;
   std::unique_ptr<BodyStream> stream;  // instead of `body`
+  std::optional<Wait> wait;            // instead of both
 
   static Response json(sys::JsonValue body, int status = 200) {
-    return Response{.status = status, .body = std::move(body), .stream = nullptr};
+    return Response{
+        .status = status, .body = std::move(body), .stream = nullptr, .wait = std::nullopt};
+  }
+  static Response later(Wait wait) {
+    Response response;
+    response.wait = std::move(wait);
+    return response;
   }
 };
 

@@ -1,6 +1,8 @@
 #include "daemon/http_server.h"
 
 #include <algorithm>
+#include <utility>
+
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
@@ -17,6 +19,8 @@ using Unix = asio::local::stream_protocol;
 using UnixStream = beast::basic_stream<Unix>;
 using StringResponse = bhttp::response<bhttp::string_body>;
 constexpr auto kToken = asio::as_tuple(asio::use_awaitable);
+// How often a client that follows something quiet is looked for.
+constexpr std::chrono::seconds kLookForClient{5};
 
 struct HttpServer::Inner {
   Inner(const Router& routes, HttpServerOptions settings)
@@ -90,8 +94,30 @@ asio::awaitable<Response> call_router(Inner* inner, Request request) {
   co_return inner->router.handle(std::move(request));
 }
 
+asio::awaitable<Response> call_again(const Wait* wait) {
+  Result<Response> response = wait->again();
+  co_return response.ok() ? std::move(response).value() : error_response(response.error());
+}
+
 asio::awaitable<std::optional<std::string>> call_next(BodyStream* stream) {
   co_return stream->next();
+}
+
+// Ends when `changed` is past `seen`, or after `limit`.
+asio::awaitable<void> wait_news(Inner* inner, Notice* changed, uint64_t seen,
+                                std::chrono::milliseconds limit) {
+  // The teller may outlive this wait by a moment: the timer is shared with what it posts.
+  auto timer = std::make_shared<asio::steady_timer>(inner->io, limit);
+  struct Subscription {
+    ~Subscription() { notice->unsubscribe(id); }
+    Notice* notice;
+    uint64_t id;
+  };
+  // What is posted runs on this thread, so never before the wait below has begun.
+  Subscription subscription{.notice = changed, .id = changed->subscribe(seen, [inner, timer] {
+                              asio::post(inner->io, [timer] { timer->cancel(); });
+                            })};
+  co_await timer->async_wait(kToken);
 }
 
 // False: the client has gone.
@@ -105,6 +131,8 @@ asio::awaitable<bool> send_stream(Inner* inner, UnixStream* to, BodyStream* stre
   auto [head_failed, head_size] = co_await bhttp::async_write_header(*to, serializer, kToken);
   if (head_failed) co_return false;
   for (;;) {
+    Notice* changed = stream->changed();
+    uint64_t seen = changed != nullptr ? changed->version() : 0;
     std::optional<std::string> chunk =
         co_await asio::co_spawn(inner->handlers, call_next(stream), asio::use_awaitable);
     to->expires_after(std::chrono::seconds(inner->options.read_seconds_max));
@@ -114,6 +142,8 @@ asio::awaitable<bool> send_stream(Inner* inner, UnixStream* to, BodyStream* stre
       char byte = 0;
       if (::recv(to->socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0)
         co_return false;
+      to->expires_never();
+      if (changed != nullptr) co_await wait_news(inner, changed, seen, kLookForClient);
       continue;
     }
     auto [failed, size] =
@@ -165,6 +195,11 @@ asio::awaitable<bool> serve_one(Inner* inner, UnixStream* stream, beast::flat_bu
   stream->expires_never();
   Response response = co_await asio::co_spawn(
       inner->handlers, call_router(inner, std::move(request).value()), asio::use_awaitable);
+  while (response.wait) {
+    const Wait wait = *std::exchange(response.wait, std::nullopt);
+    co_await wait_news(inner, wait.changed.get(), wait.seen, wait.limit);
+    response = co_await asio::co_spawn(inner->handlers, call_again(&wait), asio::use_awaitable);
+  }
   co_return co_await send(inner, stream, std::move(response), keep_alive);
 }
 
@@ -210,6 +245,24 @@ HttpServer::HttpServer(sys::UniqueFd listener, const Router& router, HttpServerO
 HttpServer::~HttpServer() {
   stop();
   inner_->handlers.join();
+}
+
+namespace {
+
+asio::awaitable<void> repeat(Inner* server, std::chrono::milliseconds interval,
+                             std::function<void()> work) {
+  asio::steady_timer timer(server->io);
+  while (true) {
+    work();
+    timer.expires_after(interval);
+    co_await timer.async_wait(asio::use_awaitable);
+  }
+}
+
+}  // namespace
+
+void HttpServer::every(std::chrono::milliseconds interval, std::function<void()> work) {
+  asio::co_spawn(inner_->io, repeat(inner_.get(), interval, std::move(work)), asio::detached);
 }
 
 void HttpServer::run() {

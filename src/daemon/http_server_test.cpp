@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <thread>
 
@@ -47,6 +48,14 @@ class HttpServerTest : public ::testing::Test {
     }
   }
 
+  Result<Response> news(bool asked_before) {
+    uint64_t seen = changed_->version();
+    if (value_ > 0 || asked_before)
+      return Response::json(sys::JsonObject{{"value", value_.load()}});
+    return Response::later(
+        {.changed = changed_, .seen = seen, .limit = 10s, .again = [this] { return news(true); }});
+  }
+
   struct Count final : BodyStream {
     std::optional<std::string> next() override {
       return ++at <= 3 ? std::optional<std::string>(std::to_string(at)) : std::nullopt;
@@ -56,11 +65,15 @@ class HttpServerTest : public ::testing::Test {
 
   std::string dir_;
   std::string path_;
+  std::shared_ptr<Notice> changed_ = std::make_shared<Notice>();
+  std::atomic<int> value_ = 0;
   Router router_{{{Method::kPost, "/echo", Role::kOwner,
                    [](const Request& request) -> Result<Response> {
                      return Response::json(
                          sys::JsonObject{{"size", request.body.size()}, {"actor", request.actor}});
                    }},
+                  {Method::kGet, "/news", Role::kOwner,
+                   [this](const Request&) -> Result<Response> { return news(false); }},
                   {Method::kGet, "/count", Role::kOwner, [](const Request&) -> Result<Response> {
                      Response response;
                      response.stream = std::make_unique<Count>();
@@ -101,6 +114,27 @@ TEST_F(HttpServerTest, a_stream_is_sent_in_chunks_to_its_end) {
   std::string answer = talk("GET /count HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_NE(answer.find("\r\n1\r\n1\r\n1\r\n2\r\n1\r\n3\r\n0\r\n\r\n"), std::string::npos)
       << answer;
+}
+
+TEST_F(HttpServerTest, many_that_wait_hold_no_thread) {
+  start({.owner_uids = {::getuid()}, .handler_threads = 2});
+  std::vector<sys::UniqueFd> waiting;
+  for (int i = 0; i < 200; ++i) {
+    waiting.push_back(std::move(sys::connect_unix_within(path_, 1s)).value());
+    ASSERT_TRUE(
+        sys::send_all(waiting.back().get(), as_bytes("GET /news HTTP/1.1\r\nHost: x\r\n\r\n"), 1s)
+            .ok());
+  }
+  std::string echo = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}";
+  EXPECT_NE(talk(echo).find("200 OK"), std::string::npos);
+  value_ = 7;
+  changed_->tell();
+  for (const sys::UniqueFd& socket : waiting) {
+    std::byte buffer[1024];
+    Result<size_t> got = sys::receive_some(socket.get(), buffer, 5s);
+    ASSERT_TRUE(got.ok());
+    EXPECT_NE(as_text(ByteSpan(buffer, *got)).find("\"value\":7"), std::string::npos);
+  }
 }
 
 TEST_F(HttpServerTest, a_client_that_says_nothing_is_dropped) {

@@ -8,8 +8,8 @@
 #include <cstring>
 #include <optional>
 
-#include "daemon/vm_definition.h"
 #include "sys/disk_image.h"
+#include "vm/definition.h"
 
 namespace hf::daemon {
 namespace {
@@ -55,7 +55,7 @@ Result<CheckedImage> open_image(const std::string& path) {
         .effect = std::string(kEffect),
         .mend = fmt::format("qemu-img convert -f {} -O raw {} {}.raw", *format, path, path)};
   }
-  if (image.size_bytes < kDiskBytesMin) {
+  if (image.size_bytes < vm::kDiskBytesMin) {
     return Error{.code = ErrorCode::kInvalidArgument,
                  .cause = fmt::format("the disk image {} has {} bytes: too small for a disk", path,
                                       image.size_bytes),

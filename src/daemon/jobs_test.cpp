@@ -3,8 +3,10 @@
 #include <gtest/gtest.h>
 #include <stdlib.h>
 
+#include <atomic>
 #include <filesystem>
 #include <future>
+#include <thread>
 
 namespace hf::daemon {
 namespace {
@@ -21,9 +23,14 @@ class JobsTest : public ::testing::Test {
   ~JobsTest() override { std::filesystem::remove_all(dir_); }
 
   sys::JsonObject wait_for_end(JobEngine& engine, uint64_t id) {
-    for (int i = 0; i < 100; ++i) {
-      sys::JsonObject view = *engine.view(id, 1000, 100ms);
-      if (view.at("state").as_string() != "running") return view;
+    auto end = std::chrono::steady_clock::now() + 10s;
+    while (std::chrono::steady_clock::now() < end) {
+      JobLook look = *engine.look(id);
+      if (look.ended) return look.view;
+      std::promise<void> news;
+      uint64_t waiting = look.changed->subscribe(look.version, [&] { news.set_value(); });
+      news.get_future().wait_for(5s);
+      look.changed->unsubscribe(waiting);
     }
     ADD_FAILURE() << "the job did not end";
     return {};
@@ -44,6 +51,39 @@ TEST_F(JobsTest, steps_and_result_are_shown) {
   EXPECT_EQ(view.at("state").as_string(), "done");
   EXPECT_EQ(view.at("steps").as_array().size(), 2U);
   EXPECT_EQ(view.at("result").as_object().at("answer").as_int64(), 42);
+}
+
+TEST_F(JobsTest, a_job_that_may_preempt_waits_for_the_other_to_end_and_holds_no_thread) {
+  JobEngine engine(*catalog_, {.threads = 2});
+  std::promise<void> preempted;
+  std::promise<void> go_on;
+  std::atomic<bool> first_ended = false;
+  uint64_t first =
+      *engine.submit("start", "vm", [&](Progress& progress) -> Result<sys::JsonObject> {
+        while (!progress.preempted()) std::this_thread::sleep_for(1ms);
+        preempted.set_value();
+        go_on.get_future().wait();
+        first_ended = true;
+        return Error{.code = ErrorCode::kConflict, .cause = "ended", .effect = "e", .mend = "m"};
+      });
+  auto nothing = [](Progress&) -> Result<sys::JsonObject> { return sys::JsonObject{}; };
+  EXPECT_EQ(engine.submit("edit", "vm", nothing).error().code, ErrorCode::kConflict);
+  auto second_work = [&](Progress& progress) -> Result<sys::JsonObject> {
+    return sys::JsonObject{{"after", first_ended && progress.has_preempted()},
+                           {"preempted", progress.preempted()}};
+  };
+  uint64_t second = *engine.submit("stop", "vm", second_work, {"start"});
+  preempted.get_future().wait();
+  // The one that waits counts as the subject's too, and leaves the other thread free.
+  EXPECT_EQ(engine.submit("stop", "vm", nothing, {"start"}).error().code, ErrorCode::kConflict);
+  uint64_t other = *engine.submit("start", "other", nothing);
+  EXPECT_EQ(wait_for_end(engine, other).at("state").as_string(), "done");
+  go_on.set_value();
+  EXPECT_EQ(wait_for_end(engine, first).at("state").as_string(), "failed");
+  sys::JsonObject view = wait_for_end(engine, second);
+  EXPECT_EQ(view.at("state").as_string(), "done");
+  EXPECT_TRUE(view.at("result").as_object().at("after").as_bool());
+  EXPECT_FALSE(view.at("result").as_object().at("preempted").as_bool());
 }
 
 TEST_F(JobsTest, an_error_outlives_the_engine) {

@@ -10,9 +10,9 @@
 
 #include "daemon/catalog_inner.h"
 #include "daemon/log.h"
-#include "daemon/peer_message.h"
 #include "daemon/peer_service.h"
 #include "daemon/token.h"
+#include "peer/trust.h"
 
 namespace hf::daemon {
 
@@ -90,24 +90,26 @@ Status PeerService::pin(const Introduction& introduction) {
   const vault::SiteIdentity& identity = introduction.identity;
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(identity.ca_certificate_pem));
   TRY(services_.vault.add_recipient(identity));
-  return services_.catalog->put_peer({.site = identity.site,
-                                      .name = identity.name,
-                                      .address = introduction.address,
-                                      .ca_pem = identity.ca_certificate_pem,
-                                      .fingerprint = ca.fingerprint().hex(),
-                                      .recipient_pem = identity.recipient_public_key_pem,
-                                      .signing_key = to_hex(identity.signing_public_key),
-                                      .paired = catalog_now()});
+  PeerRow row{.site = identity.site,
+              .name = identity.name,
+              .address = introduction.address,
+              .ca_pem = identity.ca_certificate_pem,
+              .fingerprint = ca.fingerprint().hex(),
+              .recipient_pem = identity.recipient_public_key_pem,
+              .signing_key = to_hex(identity.signing_public_key),
+              .paired = catalog_now()};
+  TRY(services_.catalog->put_peer(row));
+  return link_->set_peer(link_settings(row));
 }
 
 // ---- The issuer ----
 
-void PeerService::serve_pairing(TlsStream& stream) {
-  Result<sys::JsonObject> done = answer_pairing(stream);
+void PeerService::serve_pairing(peer::PairingSession& session) {
+  Result<sys::JsonObject> done = answer_pairing(session);
   if (!done.ok())
-    log_warning("pairing with " + stream.peer_address() + " failed: " + done.error().describe());
-  static_cast<void>(
-      send_message(stream, done.ok() ? *done : error_message(done.error()), kAnswerLimit));
+    log_warning("pairing with " + session.peer_address() + " failed: " + done.error().describe());
+  static_cast<void>(session.send(
+      done.ok() ? *done : sys::JsonObject{{"error", sys::error_to_json(done.error())}}));
 }
 
 namespace {
@@ -123,27 +125,27 @@ Status check_token(const TokenRow& token, Micros now) {
 
 }  // namespace
 
-Result<sys::JsonObject> PeerService::answer_pairing(TlsStream& stream) {
-  sys::JsonObject hello = TRY(receive_message(stream, kAnswerLimit));
+Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& session) {
+  sys::JsonObject hello = TRY(session.receive(kAnswerLimit));
   std::string hash = TRY(sys::get_string(hello, "token_hash"));
   std::string their_text = TRY(sys::get_string(hello, "identity"));
   TokenRow token = TRY(services_.catalog->token(hash));
   TRY(check_token(token, catalog_now()));
   Bytes key = TRY(from_hex(token.proof_key));
-  Digest expected = pairing_proof(key, ProofRole::kBearer, stream.exporter(), their_text);
+  Digest expected = pairing_proof(key, ProofRole::kBearer, session.exporter(), their_text);
   Digest proof = TRY(Digest::parse_hex(TRY(sys::get_string(hello, "proof"))));
   if (!crypto::constant_time_equal(expected.span(), proof.span())) {
     return not_paired(ErrorCode::kWrongKey, "the other site does not know the token's secret");
   }
   Introduction them = TRY(decode_introduction(their_text));
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
-  TRY_CONTEXT(verify_peer(TRY(stream.peer_chain()), ca, them.identity.site), "the other site");
+  TRY_CONTEXT(peer::verify_peer(session.peer_chain(), ca, them.identity.site), "the other site");
 
   std::string our_text =
       encode_introduction({.identity = identity_, .address = services_.site.listen});
-  Digest ours = pairing_proof(key, ProofRole::kIssuer, stream.exporter(), our_text);
-  TRY(send_message(stream, {{"identity", our_text}, {"proof", ours.hex()}}, kAnswerLimit));
-  TRY(receive_message(stream, kAnswerLimit));  // it has pinned us
+  Digest ours = pairing_proof(key, ProofRole::kIssuer, session.exporter(), our_text);
+  TRY(session.send({{"identity", our_text}, {"proof", ours.hex()}}));
+  TRY(session.receive(kAnswerLimit));  // it has pinned us
   TRY(services_.catalog->use_token(hash, them.identity.name, catalog_now()));
   TRY(pin(them));
   log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
@@ -158,8 +160,7 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   if (token.site == identity_.site) {
     return not_paired(ErrorCode::kInvalidArgument, "the token was made by this very site");
   }
-  Result<std::unique_ptr<TlsStream>> reached =
-      TlsStream::connect(*tls_, token.address, kAlpnPairing, kAnswerLimit);
+  Result<std::unique_ptr<peer::PairingSession>> reached = link_->pair(token.address, kAnswerLimit);
   if (!reached.ok()) {
     return std::move(reached)
         .error()
@@ -167,8 +168,8 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
         .with_mend("see that the other site runs (holdfast site start) and can be reached at " +
                    token.address);
   }
-  std::unique_ptr<TlsStream> stream = *std::move(reached);
-  std::vector<crypto::Certificate> chain = TRY(stream->peer_chain());
+  std::unique_ptr<peer::PairingSession> session = *std::move(reached);
+  const std::vector<crypto::Certificate>& chain = session->peer_chain();
   const crypto::Certificate* ca = nullptr;
   for (const crypto::Certificate& one : chain) {
     if (one.fingerprint() == token.ca_fingerprint) ca = &one;
@@ -178,21 +179,19 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
                       "who answers at " + token.address +
                           " has another certificate authority than the token names");
   }
-  TRY_CONTEXT(verify_peer(chain, *ca, token.site), "who answers at " + token.address);
+  TRY_CONTEXT(peer::verify_peer(chain, *ca, token.site), "who answers at " + token.address);
 
   crypto::Secret key = token_proof_key(token.secret);
   std::string our_text = encode_introduction(
       {.identity = identity_,
        .address = address.empty() ? services_.site.listen : std::move(address)});
-  Digest proof = pairing_proof(key.span(), ProofRole::kBearer, stream->exporter(), our_text);
-  TRY(send_message(*stream,
-                   {{"token_hash", token_hash(token.secret).hex()},
-                    {"identity", our_text},
-                    {"proof", proof.hex()}},
-                   kAnswerLimit));
-  sys::JsonObject reply = TRY(receive_message(*stream, kAnswerLimit));
+  Digest proof = pairing_proof(key.span(), ProofRole::kBearer, session->exporter(), our_text);
+  TRY(session->send({{"token_hash", token_hash(token.secret).hex()},
+                     {"identity", our_text},
+                     {"proof", proof.hex()}}));
+  sys::JsonObject reply = TRY(session->receive(kAnswerLimit));
   std::string their_text = TRY(sys::get_string(reply, "identity"));
-  Digest expected = pairing_proof(key.span(), ProofRole::kIssuer, stream->exporter(), their_text);
+  Digest expected = pairing_proof(key.span(), ProofRole::kIssuer, session->exporter(), their_text);
   Digest theirs = TRY(Digest::parse_hex(TRY(sys::get_string(reply, "proof"))));
   if (!crypto::constant_time_equal(expected.span(), theirs.span())) {
     return not_paired(ErrorCode::kWrongKey, "the other site does not know the token's secret");
@@ -209,12 +208,13 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   Undo undo;
   undo.add([&] {
     if (known_before) return;
+    link_->remove_peer(them.identity.site);
     static_cast<void>(services_.vault.remove_recipient(them.identity.site));
     static_cast<void>(services_.catalog->remove_peer(them.identity.site));
   });
   TRY(pin(them));
-  TRY(send_message(*stream, {{"confirm", true}}, kAnswerLimit));
-  TRY(receive_message(*stream, kAnswerLimit));
+  TRY(session->send({{"confirm", true}}));
+  TRY(session->receive(kAnswerLimit));
   undo.dismiss();
   log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
            named.fingerprint().hex());

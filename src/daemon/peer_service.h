@@ -1,25 +1,20 @@
-// The other sites: pairing with them, calling them, serving them. One TCP port, TLS 1.3, what a
-// connection carries named by ALPN.
+// The other sites: pairing with them, asking them, answering them. What carries it is
+// holdfast-link; what is believed of it is decided here.
 //
-// A connection has a thread; there are at most kPeerConnectionsMax. Any thread may call.
+// Any thread may call. What blocks says for how long.
 #pragma once
 
-#include <atomic>
-#include <list>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <thread>
 
+#include "daemon/peer_messages.h"
 #include "daemon/services.h"
-#include "daemon/tls.h"
+#include "peer/link_client.h"
 #include "recovery/state.h"
-#include "replication/wire.h"
 
 namespace hf::daemon {
 
-inline constexpr size_t kPeerConnectionsMax = 256;
+using peer::Millis;
 
 // A site as it introduces itself at pairing: the text that is proved, and what it says.
 struct Introduction {
@@ -29,75 +24,65 @@ struct Introduction {
 std::string encode_introduction(const Introduction& introduction);
 Result<Introduction> decode_introduction(std::string_view text);
 
+// As the link is told of a peer.
+peer::PeerSettings link_settings(const PeerRow& row);
+
 class PeerService {
  public:
   explicit PeerService(Services& services);
   ~PeerService();
 
-  // Identity from the vault, a fresh certificate, the listener.
+  // Who this site is, from the vault.
+  Status identify();
+  // The link, once the identity is known: from now on peers are answered.
   Status start();
   void stop();
 
   const vault::SiteIdentity& identity() const { return identity_; }
   const std::string& fingerprint() const { return fingerprint_; }  // of the own CA, hex
+  peer::LinkClient& link() { return *link_; }
 
   // Pairing, at the site that issues a token and at the one that bears it.
   Result<sys::JsonObject> new_token(std::chrono::seconds lifetime, std::string address);
   Result<sys::JsonObject> pair(std::string_view token, std::string address);
 
-  // Connects and makes sure that it is that peer.
-  Result<std::unique_ptr<TlsStream>> connect(const PeerRow& peer, std::string_view alpn,
-                                             Millis limit);
-  Result<sys::JsonObject> call(SiteId peer, const sys::JsonObject& request, Millis limit);
+  // Asks the other site; its error becomes the error.
+  template <typename Answer, typename Question>
+  Result<Answer> ask(SiteId site, const Question& question, Millis limit,
+                     peer::Delivery* delivery = nullptr) {
+    sys::JsonObject answer =
+        TRY(link_->call_json(site, sys::encode_operation(question), limit, delivery));
+    return sys::decode_json<Answer>(answer);
+  }
   Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
                                          Millis limit);
   struct StopAnswer {
     recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
-    journal::LineEnd durable;
+    bool shipped = false;            // kStopped: this site has all that was durable there
+    std::string why;                 // kRefused: in its own words
+    std::optional<Epoch> its_epoch;  // kRefused: because it is not below the one asked under
   };
-  // Asks the VM's source to stop it for good; `reach` bounds connecting, `limit` the stopping.
+  // Asks the VM's source to stop it for good. Not on its way within `reach`, the order is taken
+  // back: then nothing was asked (kNoAnswer).
   StopAnswer ask_stop(VmId vm, SiteId source, Epoch epoch, Millis reach, Millis limit);
+  bool connected(SiteId site);  // to its link
 
   sys::JsonArray show_peers();
 
  private:
-  struct Connection {
-    std::thread thread;
-    std::shared_ptr<std::atomic<bool>> over;
-    std::shared_ptr<sys::UniqueFd> socket;  // a copy, to end the connection by
-  };
-  struct Contact {
-    std::optional<Micros> last_seen;
-    std::optional<Error> refused;  // it came with a certificate that is not the pinned one
-  };
-
-  Status make_identity();
-  Status listen();
-  void accept_loop();
-  void serve(sys::UniqueFd socket);
-  Result<PeerRow> authenticate(TlsStream& stream);
-  void note_seen(SiteId site);
-  void note_refused(SiteId site, const Error& error);
-
-  void serve_pairing(TlsStream& stream);
-  Result<sys::JsonObject> answer_pairing(TlsStream& stream);
+  Result<Bytes> answer(SiteId site, ByteSpan request);
+  Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
+  Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
+  Result<StopOutcome> answer_stop(const StopOrder& order, const PeerRow& peer);
+  Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
+  void serve_pairing(peer::PairingSession& session);
+  Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction);
-  void serve_requests(TlsStream& stream, const PeerRow& peer);
-  Result<sys::JsonObject> answer_request(const sys::JsonObject& request, const PeerRow& peer);
-  void serve_frames(TlsStream& stream, const PeerRow& peer);
-  Bytes answer_epoch_query(const replication::Frame& frame, const PeerRow& peer);
-  Bytes answer_stop(const replication::Frame& frame, const PeerRow& peer);
 
   Services& services_;
   vault::SiteIdentity identity_;
   std::string fingerprint_;
-  std::optional<TlsIdentity> tls_;
-  sys::UniqueFd listener_;
-  std::atomic<bool> stopping_ = false;
-  std::thread accepting_;
-  std::mutex mutex_;
-  std::list<Connection> connections_;
-  std::map<SiteId, Contact> contacts_;
+  std::unique_ptr<peer::LinkClient> link_;
 };
 
 }  // namespace hf::daemon

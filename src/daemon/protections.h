@@ -1,14 +1,12 @@
-// Which VMs are protected: the streams that leave, the replicas that arrive, and the acts that
-// begin and end a protection.
+// Which VMs are protected: the streams that leave, the replicas that are kept here, and the acts
+// that begin and end a protection.
 #pragma once
 
-#include <map>
-#include <memory>
-#include <mutex>
-
-#include "daemon/replica_in.h"
-#include "daemon/replication_out.h"
+#include "daemon/caretakers.h"
+#include "daemon/peer_messages.h"
+#include "daemon/replicas.h"
 #include "daemon/services.h"
+#include "daemon/streams.h"
 
 namespace hf::daemon {
 
@@ -17,33 +15,42 @@ class Protections {
   explicit Protections(Services& services);
   ~Protections();
 
-  void start();  // a stream for each protection that leaves
+  void start();
   void stop();
 
   // At the source.
   Result<sys::JsonObject> enable(const VmRow& row, const PeerRow& peer, Progress& progress);
-  Result<sys::JsonObject> disable(const VmRow& row, Progress& progress);
-  void vm_started(VmId vm);
-  // True when the replica has all that is durable here.
+  Result<sys::JsonObject> disable(VmId vm, Progress& progress);
+  void end_stream(VmId vm);
+  // Waits until the replica has all that is durable here. False: it has not.
   bool drain(VmId vm, std::chrono::milliseconds limit);
-  // Another site has the VM under a higher epoch: what runs here is stopped, by a job.
-  void superseded(VmId vm);
 
   // At the replica, asked by the source.
-  Result<sys::JsonObject> take_offer(const sys::JsonObject& offer, const PeerRow& from);
-  Result<sys::JsonObject> withdraw(VmId vm, const PeerRow& from);
-  ReplicaDesk& desk() { return desk_; }
+  Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
+  Result<Removed> withdraw(VmId vm, const PeerRow& from);
+  Replicas& replicas() { return replicas_; }
+  Caretakers& caretakers() { return caretakers_; }
+
+  // The launcher tells that a unit began again or ended. Does not block.
+  void on_event(const launcher::Event& event);
+  // The VM's keeper serves, or is gone and its key taken back. Does not block.
+  void look(VmId vm) { streams_.look(vm); }
+  // From the link's event thread.
+  void on_stream(const peer::StreamEvent& event) { streams_.on_stream(event); }
+  void on_peer(const peer::PeerState& state) { streams_.on_peer(state); }
 
   Result<sys::JsonObject> show(const VmRow& row);
   Result<sys::JsonArray> show_all();
 
  private:
-  std::shared_ptr<OutgoingStream> stream(VmId vm);
+  Result<sys::JsonObject> show_stream(const VmRow& row);
+  Result<sys::JsonObject> show_replica(const VmRow& row);
+  Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);
 
   Services& services_;
-  ReplicaDesk desk_;
-  std::mutex mutex_;
-  std::map<VmId, std::shared_ptr<OutgoingStream>> streams_;
+  Replicas replicas_;
+  Caretakers caretakers_;
+  Streams streams_;
 };
 
 // Runs the VM here from what was replicated: failover.cpp.

@@ -1,5 +1,8 @@
 #include "daemon/recovery_rules.h"
 
+#include "daemon/log.h"
+#include "daemon/reconciler.h"
+
 namespace hf::daemon {
 namespace {
 
@@ -41,18 +44,39 @@ bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site)
   return protection.ok() && protection->peer == site;
 }
 
+bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const SiteId& site) {
+  return is_counterpart(protection, site) || row.taken_from == site;
+}
+
 Status still_ours(const VmRow& started, const VmRow& now) {
   if (now.role == VmRole::kActive && now.epoch == started.epoch) return {};
+  const std::string epoch = std::to_string(now.epoch.value);
   return Error{.code = ErrorCode::kConflict,
-               .cause = "the VM was taken over at the other site under epoch " +
-                        std::to_string(now.epoch.value) + " while it was started here",
-               .effect = "it was ended here again",
+               .cause = now.role == VmRole::kStandby
+                            ? "the VM is the other site's to run; this one holds its replica"
+                            : "the VM was taken over at the other site under epoch " + epoch,
+               .effect = "it does not run here",
                .mend = "use the VM at the other site"};
 }
 
-Status store_recovery_state(Services& services, const recovery::RecoveryState& state,
-                            std::string_view note) {
-  return services.catalog->set_role(state.vm, role_of(state.role), state.epoch, note);
+Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch peer,
+                                           std::string_view note) {
+  constexpr int kTries = 5;  // another thread may have learned meanwhile, or taken the VM over
+  for (int i = 0;; ++i) {
+    const VmRow row = TRY(services.catalog->vm(vm));
+    recovery::LearnOutcome learned = recovery::learn_peer_epoch(recovery_state(row, true), peer);
+    if (learned.learned == recovery::Learned::kNothing) return learned;
+    Status stored =
+        services.catalog->change_role(row, role_of(learned.state.role), learned.state.epoch, note);
+    if (!stored.ok() && stored.error().code == ErrorCode::kConflict && i < kTries) continue;
+    TRY(std::move(stored));
+    if (learned.learned == recovery::Learned::kSuperseded) {
+      log_error("VM " + row.name + " is superseded: " + std::string(note));
+      Status fenced = services.reconciler->fence(vm);
+      if (!fenced.ok()) log_error(fenced.error().describe());
+    }
+    return learned;
+  }
 }
 
 }  // namespace hf::daemon

@@ -7,7 +7,6 @@
 
 #include "crypto/crypto.h"
 #include "daemon/catalog_inner.h"
-#include "daemon/keeper_client.h"
 #include "daemon/log.h"
 #include "daemon/rollover_inner.h"
 #include "daemon/secure_boot_vm.h"
@@ -24,48 +23,17 @@ constexpr auto kAgentAnswers = 3s;
 constexpr auto kHookLimit = 120s;
 constexpr auto kVerdictLimit = 180s;
 
-// Those that a roll-over changes and looks back at.
-constexpr std::string_view kRolled[] = {"PK", "KEK", "db", "dbx", "MokList", "MokListX"};
-
 }  // namespace
+
+Result<attestation::VerdictFacts> facts_of(Result<attestation::VerdictRecord> verdict) {
+  if (!verdict.ok()) return std::move(verdict).error();
+  return std::move(verdict->of);
+}
 
 Error nothing_changed(Error error, std::string mend) {
   error.effect = "nothing was changed";
   error.mend = std::move(mend);
   return error;
-}
-
-bool same_keys(const attestation::KeyVariables& a, const attestation::KeyVariables& b) {
-  return std::ranges::all_of(kRolled, [&](std::string_view name) {
-    auto one = a.find(name);
-    auto other = b.find(name);
-    if (one == a.end() || other == b.end()) return one == a.end() && other == b.end();
-    return one->second == other->second;
-  });
-}
-
-std::string digest_in(const attestation::KeyVariables& variables, std::string_view name) {
-  auto found = variables.find(name);
-  return found == variables.end() ? std::string() : crypto::sha256(found->second).hex();
-}
-
-// By variable, what becomes of those that `plan` changes.
-std::map<std::string, std::string> made_by(const KeyPlan& plan) {
-  std::map<std::string, std::string> made;
-  const attestation::KeyVariables after = key_variables(plan.after);
-  for (const secure_boot::Change& change : plan.back) {
-    made[change.variable] = digest_in(after, change.variable);
-  }
-  return made;
-}
-
-Error Rollover::not_running() const {
-  return Error{.code = ErrorCode::kConflict,
-               .cause = "VM \"" + row_.name + "\" does not run: its guest cannot reseal",
-               .effect = "nothing was changed",
-               .mend = "holdfast vm start " + row_.name +
-                       "; the keys of a stopped VM are changed by holdfast secure-boot "
-                       "set|append|profile, with the disk's recovery key at hand"};
 }
 
 // A VM that is stopped and cannot be started again is worse off than one with old keys.
@@ -85,28 +53,13 @@ Status Rollover::can_start_again() {
 Result<KeyPlan> Rollover::planned() {
   progress_.step("predict what the changed keys will measure");
   KeyPlan plan = TRY(services_.attestation->plan_keys(row_, request_.changes));
-  if (plan.certain || request_.without_reseal) return plan;
-  return a_guess();
-}
-
-Error Rollover::a_guess() const {
-  return Error{.code = ErrorCode::kConflict,
-               .cause = "which certificate will vouch for VM \"" + row_.name +
-                        "\"'s boot programs with these keys is a guess, and so is PCR 7",
-               .effect = "nothing was changed: the guest could not open its disk if it were wrong",
-               .mend = "holdfast vm check " + row_.name +
-                       " says what is known of them; with the disk's recovery key at hand, "
-                       "--without-reseal"};
+  TRY(attestation::may_roll(plan, request_.without_reseal, row_.name));
+  return plan;
 }
 
 // The guest reseals for both values; what is needed to go back is kept.
 Result<RolloverRecord> Rollover::prepare(const KeyPlan& plan) {
-  RolloverRecord record{.pcr7_before = plan.pcr7_now,
-                        .pcr7_after = plan.pcr7_then,
-                        .in_guest = request_.way == RolloverWay::kInGuest,
-                        .way_back = attestation::to_json(plan.way_back),
-                        .back = plan.back,
-                        .made = made_by(plan)};
+  RolloverRecord record = attestation::record_of(plan, request_.way == RolloverWay::kInGuest);
   if (!request_.without_reseal) {
     progress_.step("ask the guest to reseal for PCR 7 " + plan.pcr7_then.substr(0, 16) + "…");
     TRY(reseal({"present", plan.pcr7_then}, kAgentWithin));
@@ -114,7 +67,7 @@ Result<RolloverRecord> Rollover::prepare(const KeyPlan& plan) {
   }
   progress_.step("save the variable store as it is");
   TRY(ask_vm_keeper(services_, row_,
-                    {{"op", "secure_boot_save"}, {"name", std::string(kRolloverSaved)}},
+                    keeper_protocol::SecureBootSave{.name = std::string(kRolloverSaved)},
                     progress_));
   TRY(keep(record));
   for (const secure_boot::Change& change : request_.changes) {
@@ -132,7 +85,7 @@ Result<std::string> Rollover::announce(attestation::PlannedChange change) {
 
 // Waits for an agent, as after a start; runs the hook.
 Status Rollover::reseal(const std::vector<std::string>& values, std::chrono::seconds agent_within) {
-  VmDefinition definition = TRY(parse_definition(row_.definition));
+  vm::Definition definition = TRY(vm::parse_definition(row_.definition));
   const std::string mend =
       "install qemu-guest-agent and the hook " + std::string(kResealHook) +
       " in the guest; or, with the disk's recovery key at hand, --without-reseal";
@@ -163,12 +116,12 @@ Status Rollover::reseal(const std::vector<std::string>& values, std::chrono::sec
 
 Status Rollover::keep(const RolloverRecord& record) {
   return services_.catalog->set_attestation(row_.id, AttestationPart::kRollover,
-                                            sys::to_text(to_json(record)));
+                                            sys::to_text(attestation::to_json(record)));
 }
 
 Result<RolloverRecord> Rollover::kept() {
   std::string text = TRY(services_.catalog->attestation(row_.id)).rollover;
-  if (!text.empty()) return parse_rollover_record(text);
+  if (!text.empty()) return attestation::parse_rollover_record(text);
   return Error{.code = ErrorCode::kNotFound,
                .cause = "VM \"" + row_.name + "\" has no roll-over to go back from",
                .effect = "nothing was changed",
@@ -192,12 +145,13 @@ Rollover::Edit Rollover::change_keys(const std::vector<secure_boot::Change>& cha
   Edit edit{.outcome = Edit::Outcome::kUnknown, .error = std::move(edited).error()};
   progress_.step("look at the variable store, since it was not said that it was changed");
   Result<sys::JsonObject> answer =
-      ask_vm_keeper(services_, row_, {{"op", "secure_boot"}}, progress_);
+      ask_vm_keeper(services_, row_, keeper_protocol::SecureBoot{}, progress_);
   if (!answer.ok()) return edit;
   Result<secure_boot::SecureBootVariables> now = variables_of(*answer);
   if (!now.ok()) return edit;
-  edit.outcome =
-      same_keys(key_variables(*now), wanted) ? Edit::Outcome::kChanged : Edit::Outcome::kUnchanged;
+  edit.outcome = attestation::same_keys(attestation::key_variables(*now), wanted)
+                     ? Edit::Outcome::kChanged
+                     : Edit::Outcome::kUnchanged;
   return edit;
 }
 
@@ -223,7 +177,7 @@ Error Rollover::not_edited(Edit edit, const std::string& planned, bool was_runni
   return error;
 }
 
-Result<VerdictRow> Rollover::start() {
+Result<attestation::VerdictRecord> Rollover::start() {
   Micros since = catalog_now();
   TRY(start_vm(services_, row_.id, {.actor = request_.actor}, progress_));
   progress_.step("wait for the verdict of the boot");
@@ -239,14 +193,14 @@ void Rollover::drop_planned(const std::string& id) {
 // ---- Forward ----
 
 Result<sys::JsonObject> Rollover::forward() {
-  if (!running()) return not_running();
+  if (!running()) return attestation::guest_not_running(row_.name);
   Result<KeyPlan> plan = planned();
   if (!plan.ok()) {
     // Perhaps by this command, when it broke off.
-    Result<RolloverRecord> begun = kept();
-    if (plan.error().code != ErrorCode::kExists || !begun.ok() || !begun->opens_under_both()) {
-      return std::move(plan).error();
-    }
+    Result<RolloverRecord> kept_one = kept();
+    std::optional<RolloverRecord> begun;
+    if (kept_one.ok()) begun = *std::move(kept_one);
+    if (!attestation::resumes(plan.error(), begun)) return std::move(plan).error();
     return complete(*std::move(begun));
   }
   TRY(can_start_again());
@@ -256,11 +210,11 @@ Result<sys::JsonObject> Rollover::forward() {
     drop_planned(announced);
     return std::move(stopped).error().with_effect("the keys are as they were");
   }
-  Edit edit = change_keys(request_.changes, key_variables(plan->after));
+  Edit edit = change_keys(request_.changes, attestation::key_variables(plan->after));
   if (edit.outcome != Edit::Outcome::kChanged) {
     return not_edited(std::move(edit), announced, true);
   }
-  return finish(std::move(record), start());
+  return finish(std::move(record), facts_of(start()));
 }
 
 sys::JsonObject Rollover::outcome(const RolloverRecord& record, std::string_view verdict) const {
@@ -271,7 +225,8 @@ sys::JsonObject Rollover::outcome(const RolloverRecord& record, std::string_view
 }
 
 // After the start: the guest needs the new value only, once it is known to be right.
-Result<sys::JsonObject> Rollover::finish(RolloverRecord record, const Result<VerdictRow>& verdict) {
+Result<sys::JsonObject> Rollover::finish(RolloverRecord record,
+                                         const Result<attestation::VerdictFacts>& verdict) {
   std::string mend = "holdfast secure-boot rollover " + row_.name + " --back";
   if (!verdict.ok()) {
     Error error = verdict.error();
@@ -279,15 +234,8 @@ Result<sys::JsonObject> Rollover::finish(RolloverRecord record, const Result<Ver
     error.mend = mend;
     return error;
   }
-  sys::JsonObject seen = TRY(sys::parse_json_object(verdict->record));
-  if (verdict->verdict != "Healthy") {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "with the changed keys the VM's boot is " + verdict->verdict + ": " +
-                          TRY(sys::get_string_or(seen, "summary", "")),
-                 .effect = "the keys are changed; what the guest sealed opens under both",
-                 .mend = mend};
-  }
-  sys::JsonObject result = outcome(record, verdict->verdict);
+  TRY(attestation::judge_rolled(*verdict, row_.name));
+  sys::JsonObject result = outcome(record, attestation::name_of(verdict->verdict));
   result["back"] = mend;
   if (record.resealed) {
     progress_.step("ask the guest to reseal for the new value alone");
@@ -306,8 +254,8 @@ Result<sys::JsonObject> Rollover::finish(RolloverRecord record, const Result<Ver
 // ---- To its end ----
 
 Result<std::string> pcr7_of(const Services& services, VmId vm) {
-  sys::JsonObject answer =
-      TRY(ask_keeper(services.paths.run_file(vm, "control.sock"), {{"op", "pcrs"}}, 3s));
+  const keeper_protocol::Client keeper(services.paths.run_file(vm, "control.sock"));
+  sys::JsonObject answer = TRY(keeper.ask(keeper_protocol::Pcrs{}, 3s));
   const sys::JsonObject& bank =
       *TRY(sys::get_object(*TRY(sys::get_object(answer, "pcrs")), "sha256"));
   return sys::get_string(bank, "7");
@@ -315,30 +263,14 @@ Result<std::string> pcr7_of(const Services& services, VmId vm) {
 
 // What waited for a restart, or was broken off before the guest gave the old value up.
 Result<sys::JsonObject> Rollover::complete(RolloverRecord record) {
-  if (!running()) return not_running();
-  if (record.confirmed || !record.resealed) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "no roll-over of VM \"" + row_.name + "\" waits for its end",
-                 .effect = "nothing was changed",
-                 .mend = "holdfast secure-boot show " + row_.name};
-  }
-  const std::string now = TRY(pcr7_of(services_, row_.id));
-  if (now != record.pcr7_after) {
-    const bool old = now == record.pcr7_before;
-    return Error{
-        .code = ErrorCode::kConflict,
-        .cause = old ? "VM \"" + row_.name + "\" has not been restarted since its keys were changed"
-                     : "PCR 7 is neither what it was nor what was predicted",
-        .effect = "the guest opens under the old value and the predicted one, as before",
-        .mend =
-            old ? "restart the guest, then holdfast secure-boot rollover " + row_.name + " --finish"
-                : "holdfast attest baseline diff " + row_.name + " says what differs"};
-  }
+  if (!running()) return attestation::guest_not_running(row_.name);
+  // Nobody is asked about a roll-over that has its end.
+  std::string now;
+  if (record.opens_under_both()) now = TRY(pcr7_of(services_, row_.id));
+  TRY(attestation::may_finish(record, now, row_.name));
   progress_.step("appraise the boot once more");
-  sys::JsonObject checked =
-      TRY(services_.attestation->check(row_, {.ask_guest = true, .actor = request_.actor}));
-  return finish(std::move(record), VerdictRow{.verdict = TRY(sys::get_string(checked, "verdict")),
-                                              .record = sys::to_text(checked)});
+  return finish(std::move(record), facts_of(services_.attestation->check(
+                                       row_, {.ask_guest = true, .actor = request_.actor})));
 }
 
 Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverRequest& request,
@@ -357,15 +289,14 @@ Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverReq
   return rollover.back();
 }
 
-void finish_rollover_if_due(Services& services, const VmRow& row, const sys::JsonObject& verdict) {
+void finish_rollover_if_due(Services& services, const VmRow& row,
+                            const attestation::VerdictFacts& verdict) {
   Result<AttestationRow> stored = services.catalog->attestation(row.id);
   if (!stored.ok() || stored->rollover.empty()) return;
-  Result<RolloverRecord> record = parse_rollover_record(stored->rollover);
-  if (!record.ok() || !record->in_guest || !record->opens_under_both()) return;
-  Result<std::string> healthy = sys::get_string_or(verdict, "verdict", "");
-  if (!healthy.ok() || *healthy != "Healthy") return;
+  Result<RolloverRecord> record = attestation::parse_rollover_record(stored->rollover);
+  if (!record.ok() || !attestation::waits_for_restart(*record)) return;
   Result<std::string> pcr7 = pcr7_of(services, row.id);
-  if (!pcr7.ok() || *pcr7 != record->pcr7_after) return;  // not restarted yet
+  if (!pcr7.ok() || !attestation::ends_rollover(*record, verdict, *pcr7)) return;
   Result<uint64_t> job = services.jobs->submit(
       "secure-boot-finish", row.name, [&services, vm = row.id](Progress& progress) {
         return roll_over(services, vm, {.way = RolloverWay::kFinish, .actor = "holdfastd"},

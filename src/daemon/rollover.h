@@ -18,8 +18,9 @@
 // docs/runbooks/secure-boot-rollover.md.
 #pragma once
 
-#include <map>
+#include <chrono>
 
+#include "attestation/rollover/rollover.h"
 #include "daemon/services.h"
 #include "secure_boot/change/change.h"
 
@@ -49,27 +50,9 @@ Result<RolloverRequest> parse_rollover(const sys::JsonObject& body);
 Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverRequest& request,
                                   Progress& progress);
 
-// What is kept between a roll-over and its way back; JSON in the catalog.
-struct RolloverRecord {
-  std::string pcr7_before;  // SHA-256, hex
-  std::string pcr7_after;
-  bool resealed = false;   // the guest was asked to reseal for both
-  bool confirmed = false;  // the guest was asked to open under the new value alone
-  bool in_guest = false;   // the new value comes with the guest's next restart
-  sys::JsonObject
-      way_back;  // the planned change that going back is (attestation/baseline/baseline.h)
-  std::vector<secure_boot::Change> back;
-  // By variable, what the roll-over made of it: SHA-256, hex; empty: it is gone.
-  std::map<std::string, std::string> made;
-
-  // What the guest sealed opens under the old value and under the new.
-  bool opens_under_both() const { return resealed && !confirmed; }
-};
-sys::JsonObject to_json(const RolloverRecord& record);
-Result<RolloverRecord> parse_rollover_record(std::string_view text);
-
 // After a verdict: ends a roll-over in the guest once the restart that it waited for has come, as a
 // job. Asks nobody where there is nothing to end.
-void finish_rollover_if_due(Services& services, const VmRow& row, const sys::JsonObject& verdict);
+void finish_rollover_if_due(Services& services, const VmRow& row,
+                            const attestation::VerdictFacts& verdict);
 
 }  // namespace hf::daemon

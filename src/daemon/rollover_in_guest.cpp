@@ -14,7 +14,7 @@ constexpr auto kPushLimit = 60s;
 }  // namespace
 
 Result<sys::JsonObject> Rollover::in_guest() {
-  if (!running()) return not_running();
+  if (!running()) return attestation::guest_not_running(row_.name);
   KeyPlan plan = TRY(planned());
   if (!plan.handed_over) {
     return Error{.code = ErrorCode::kConflict,
@@ -33,7 +33,8 @@ Result<sys::JsonObject> Rollover::in_guest() {
         "whether the guest's firmware took the update is not known; what the guest sealed opens "
         "either way");
   }
-  if (same_keys(key_variables(*now), key_variables(plan.before))) {
+  const attestation::KeysNow keys = attestation::keys_now(attestation::key_variables(*now), plan);
+  if (keys == attestation::KeysNow::kAsBefore) {
     drop_planned(announced);
     Error error = pushed.ok() ? Error{.code = ErrorCode::kConflict,
                                       .cause =
@@ -43,7 +44,7 @@ Result<sys::JsonObject> Rollover::in_guest() {
     error.effect = "the keys are as they were";
     return error;
   }
-  if (!same_keys(key_variables(*now), key_variables(plan.after))) {
+  if (keys == attestation::KeysNow::kOther) {
     return as_found(std::move(record), plan, announced, pushed);
   }
   sys::JsonObject result = outcome(record, "pending");
@@ -77,9 +78,7 @@ Result<sys::JsonObject> Rollover::as_found(RolloverRecord record, const KeyPlan&
                                            const std::string& planned, const Status& pushed) {
   progress_.step("predict again: the firmware has changed the keys in its own way");
   KeyPlan found = TRY(services_.attestation->plan_found(row_, plan.before));
-  record.pcr7_after = found.pcr7_then;
-  record.back = found.back;
-  record.made = made_by(found);
+  attestation::take_as_found(record, found);
   if (record.resealed) TRY(reseal({"present", found.pcr7_then}, kAgentWithin));
   TRY(keep(record));
   drop_planned(planned);

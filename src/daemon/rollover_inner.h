@@ -6,6 +6,9 @@
 
 namespace hf::daemon {
 
+using attestation::KeyPlan;
+using attestation::RolloverRecord;
+
 // A guest that has just started has no agent for some seconds yet.
 inline constexpr std::chrono::seconds kAgentWithin{30};
 
@@ -26,14 +29,8 @@ class Rollover {
     enum class Outcome { kChanged, kUnchanged, kUnknown } outcome = Outcome::kChanged;
     Error error;  // unless kChanged
   };
-  struct WayBack {
-    attestation::PlannedChange change;
-    bool force_off = false;  // no operating system runs that could be asked to shut down
-  };
 
   bool running() const { return services_.units->running(qemu_unit(row_.id)); }
-  Error not_running() const;
-  Error a_guess() const;
   Status can_start_again();
   Result<KeyPlan> planned();
   Result<RolloverRecord> prepare(const KeyPlan& plan);
@@ -44,16 +41,17 @@ class Rollover {
   Edit change_keys(const std::vector<secure_boot::Change>& changes,
                    const attestation::KeyVariables& wanted);
   Error not_edited(Edit edit, const std::string& planned, bool was_running);
-  Result<VerdictRow> start();
+  Result<attestation::VerdictRecord> start();
   void drop_planned(const std::string& id);
   Status push(const std::vector<secure_boot::Change>& changes, const KeyPlan& plan);
   Result<sys::JsonObject> as_found(RolloverRecord record, const KeyPlan& plan,
                                    const std::string& planned, const Status& pushed);
-  Result<sys::JsonObject> finish(RolloverRecord record, const Result<VerdictRow>& verdict);
+  Result<sys::JsonObject> finish(RolloverRecord record,
+                                 const Result<attestation::VerdictFacts>& verdict);
   Status as_rolled(const RolloverRecord& record);
-  Result<WayBack> plan_back(RolloverRecord& record);
+  Result<attestation::WayBack> plan_back(RolloverRecord& record);
   Result<sys::JsonObject> finish_back(const RolloverRecord& record,
-                                      const Result<VerdictRow>& verdict);
+                                      const Result<attestation::VerdictFacts>& verdict);
   sys::JsonObject outcome(const RolloverRecord& record, std::string_view verdict) const;
 
   Services& services_;
@@ -62,13 +60,8 @@ class Rollover {
   Progress& progress_;
 };
 
-// A variable's content by its digest, hex; empty: there is none.
-std::string digest_in(const attestation::KeyVariables& variables, std::string_view name);
-// Whether what a roll-over changes is the same in both.
-bool same_keys(const attestation::KeyVariables& a, const attestation::KeyVariables& b);
-// By variable, what becomes of those that `plan` changes.
-std::map<std::string, std::string> made_by(const KeyPlan& plan);
 Error nothing_changed(Error error, std::string mend);
+Result<attestation::VerdictFacts> facts_of(Result<attestation::VerdictRecord> verdict);
 // SHA-256, hex, as the keeper reads it off the vTPM.
 Result<std::string> pcr7_of(const Services& services, VmId vm);
 

@@ -35,37 +35,6 @@ TEST(Rollover, goes_one_way_and_in_the_guest_by_signed_updates_only) {
   EXPECT_NE(unsigned_change.error().mend.find("sign-update"), std::string::npos);
 }
 
-// A record of before the members that came later.
-TEST(Rollover, an_older_record_is_read) {
-  Result<RolloverRecord> old = parse_rollover_record(
-      R"({"version":1,"pcr7_before":"aa","pcr7_after":"bb","resealed":true,"confirmed":false,)"
-      R"("way_back":{},"back":[{"variable":"dbx","action":"delete"}]})");
-  ASSERT_TRUE(old.ok()) << old.error().describe();
-  EXPECT_FALSE(old->in_guest);
-  EXPECT_TRUE(old->made.empty());
-  EXPECT_TRUE(old->opens_under_both());
-}
-
-TEST(Rollover, its_record_survives_json) {
-  RolloverRecord record{.pcr7_before = "aa",
-                        .pcr7_after = "bb",
-                        .resealed = true,
-                        .confirmed = false,
-                        .in_guest = true,
-                        .way_back = {{"why", "back"}},
-                        .back = {{.variable = "dbx", .action = secure_boot::ChangeAction::kDelete}},
-                        .made = {{"dbx", "cc"}, {"KEK", ""}}};
-  Result<RolloverRecord> again = parse_rollover_record(sys::to_text(to_json(record)));
-  ASSERT_TRUE(again.ok()) << again.error().describe();
-  EXPECT_EQ(again->pcr7_before, "aa");
-  EXPECT_TRUE(again->resealed);
-  EXPECT_FALSE(again->confirmed);
-  EXPECT_EQ(sys::to_text(again->way_back), R"({"why":"back"})");
-  EXPECT_EQ(again->back, record.back);
-  EXPECT_EQ(again->made, record.made);
-  EXPECT_TRUE(again->in_guest);
-}
-
 TEST(SecureBootVm, reads_what_a_keeper_says) {
   const secure_boot::SecureBootVariables held{.pk = Bytes(3, std::byte{1}),
                                               .enabled = true,
@@ -79,7 +48,7 @@ TEST(SecureBootVm, reads_what_a_keeper_says) {
   EXPECT_FALSE(read->shim_validation);
   EXPECT_TRUE(read->mok_ignores_db);
   EXPECT_EQ(read->ignored, held.ignored);
-  attestation::KeyVariables named = key_variables(*read);
+  attestation::KeyVariables named = attestation::key_variables(*read);
   EXPECT_EQ(named.size(), 1U);
   EXPECT_EQ(named["PK"].size(), 3U);
   EXPECT_FALSE(variables_of(*sys::parse_json_object("{}")).ok());

@@ -1,12 +1,11 @@
 #include "daemon/secure_boot_vm.h"
 
 #include "daemon/boot_files.h"
-#include "daemon/keeper_client.h"
 #include "daemon/log.h"
-#include "daemon/vm_definition.h"
 #include "daemon/vm_operations.h"
 #include "secure_boot/change/variables_json.h"
 #include "secure_boot/preflight/vbs_readiness.h"
+#include "vm/definition.h"
 
 namespace hf::daemon {
 
@@ -14,7 +13,6 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kKeeperLimit = 10s;
 constexpr auto kDiskLimit = 60s;
 
 Status require_stopped(Services& services, const VmRow& row) {
@@ -57,12 +55,12 @@ class LoneKeeper {
 
 }  // namespace
 
-Result<sys::JsonObject> ask_vm_keeper(Services& services, const VmRow& row,
-                                      const sys::JsonObject& question, Progress& progress) {
-  std::string socket = services.paths.run_file(row.id, "control.sock");
-  if (services.units->running(qemu_unit(row.id))) return ask_keeper(socket, question, kKeeperLimit);
+Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
+                      const std::function<Status(const keeper_protocol::Client&)>& work) {
+  const keeper_protocol::Client client(services.paths.run_file(row.id, "control.sock"));
+  if (services.units->running(qemu_unit(row.id))) return work(client);
   LoneKeeper keeper = TRY(LoneKeeper::start(services, row, progress));
-  return ask_keeper(socket, question, kKeeperLimit);
+  return work(client);
 }
 
 Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& keeper_answer) {
@@ -70,49 +68,10 @@ Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& kee
       *TRY(sys::get_object(keeper_answer, "variables")));
 }
 
-attestation::KeyVariables key_variables(const secure_boot::SecureBootVariables& variables) {
-  attestation::KeyVariables all;
-  auto add = [&all](std::string_view name, const std::optional<Bytes>& content) {
-    if (content) all[std::string(name)] = *content;
-  };
-  add("PK", variables.pk);
-  add("KEK", variables.kek);
-  add("db", variables.db);
-  add("dbx", variables.dbx);
-  add("MokList", variables.mok);
-  add("MokListX", variables.mokx);
-  add("SbatLevel", variables.sbat_level);
-  return all;
-}
-
-Result<std::vector<secure_boot::Change>> parse_changes(const sys::JsonArray& list) {
-  if (list.empty() || list.size() > secure_boot::kChangesMax) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = std::to_string(list.size()) + " changes at once",
-                 .effect = "nothing was changed",
-                 .mend = "give 1 to 64"};
-  }
-  std::vector<secure_boot::Change> changes;
-  for (const sys::JsonValue& item : list) {
-    if (!item.is_object()) {
-      return Error{.code = ErrorCode::kInvalidArgument, .cause = "\"changes\" holds no objects"};
-    }
-    secure_boot::Change change = TRY(secure_boot::change_from_json(item.get_object()));
-    TRY(secure_boot::check(change));
-    changes.push_back(std::move(change));
-  }
-  return changes;
-}
-
-sys::JsonArray to_json(const std::vector<secure_boot::Change>& changes) {
-  sys::JsonArray list;
-  for (const secure_boot::Change& change : changes) list.push_back(secure_boot::to_json(change));
-  return list;
-}
-
 Result<sys::JsonObject> show_secure_boot(Services& services, VmId vm, Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
-  sys::JsonObject answer = TRY(ask_vm_keeper(services, row, {{"op", "secure_boot"}}, progress));
+  sys::JsonObject answer =
+      TRY(ask_vm_keeper(services, row, keeper_protocol::SecureBoot{}, progress));
   secure_boot::SecureBootVariables variables = TRY(variables_of(answer));
   sys::JsonObject view = secure_boot::secure_boot_view(variables);
   view["state"] = secure_boot::to_json(variables);
@@ -129,9 +88,13 @@ Result<sys::JsonObject> edit_secure_boot(Services& services, VmId vm,
   for (const secure_boot::Change& change : changes) {
     TRY(services.catalog->audit(actor, "secure-boot edit", row.name, describe(change)));
   }
-  sys::JsonObject answer = TRY(ask_vm_keeper(
-      services, row, {{"op", "secure_boot_edit"}, {"changes", to_json(changes)}}, progress));
-  answer.erase("ok");
+  keeper_protocol::SecureBootEdit edit;
+  for (const secure_boot::Change& change : changes) {
+    edit.changes.push_back({.variable = change.variable,
+                            .action = std::string(secure_boot::name_of(change.action)),
+                            .data = change.data});
+  }
+  sys::JsonObject answer = TRY(ask_vm_keeper(services, row, edit, progress));
   answer["vm"] = row.name;
   return answer;
 }
@@ -140,18 +103,29 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
                                          const std::string& name, const std::string& actor,
                                          Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
-  std::string op = what == SavedStore::kSave      ? "secure_boot_save"
-                   : what == SavedStore::kRestore ? "secure_boot_restore"
-                                                  : "secure_boot_forget";
   if (what == SavedStore::kRestore) TRY(require_stopped(services, row));
-  TRY(services.catalog->audit(actor, op, row.name, name));
-  TRY(ask_vm_keeper(services, row, {{"op", op}, {"name", name}}, progress));
+  const auto ask = [&]<typename Asked>(const Asked& question) -> Status {
+    TRY(services.catalog->audit(actor, Asked::kOp, row.name, name));
+    TRY(ask_vm_keeper(services, row, question, progress));
+    return {};
+  };
+  switch (what) {
+    case SavedStore::kSave:
+      TRY(ask(keeper_protocol::SecureBootSave{.name = name}));
+      break;
+    case SavedStore::kRestore:
+      TRY(ask(keeper_protocol::SecureBootRestore{.name = name}));
+      break;
+    case SavedStore::kForget:
+      TRY(ask(keeper_protocol::SecureBootForget{.name = name}));
+      break;
+  }
   return sys::JsonObject{{"vm", row.name}, {"name", name}};
 }
 
 Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
-  VmDefinition definition = TRY(parse_definition(row.definition));
+  vm::Definition definition = TRY(vm::parse_definition(row.definition));
   const bool running = services.units->running(qemu_unit(row.id));
   std::optional<LoneKeeper> keeper;
   if (!running) keeper.emplace(TRY(LoneKeeper::start(services, row, progress)));

@@ -5,20 +5,17 @@
 // same rules as for a guest: only where this site may run the VM.
 #pragma once
 
-#include "attestation/boot/measured_boot.h"
+#include <functional>
+
 #include "daemon/services.h"
+#include "keeper_protocol/client.h"
 #include "secure_boot/change/change.h"
 #include "secure_boot/keys/variable_store.h"
 
 namespace hf::daemon {
 
-// Out of the keeper's answer to {"op":"secure_boot"}.
+// Out of the keeper's answer to keeper_protocol::SecureBoot.
 Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& keeper_answer);
-attestation::KeyVariables key_variables(const secure_boot::SecureBootVariables& variables);
-
-// [{"variable","action","data":b64}] as the API takes them.
-Result<std::vector<secure_boot::Change>> parse_changes(const sys::JsonArray& list);
-sys::JsonArray to_json(const std::vector<secure_boot::Change>& changes);
 
 // {"vm","profile","secure_boot","variables":[…in words…],"state":{…as they are…},"saved":[…]}
 //
@@ -39,8 +36,21 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
 // cannot be read.
 Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress);
 
-// One question to the VM's keeper, which is started for it if the VM does not run.
-Result<sys::JsonObject> ask_vm_keeper(Services& services, const VmRow& row,
-                                      const sys::JsonObject& question, Progress& progress);
+// With the VM's keeper, which is started for it if the VM does not run.
+Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
+                      const std::function<Status(const keeper_protocol::Client&)>& work);
+// One question to it.
+inline constexpr std::chrono::seconds kVmKeeperLimit{10};
+template <typename Asked>
+Result<typename Asked::Reply> ask_vm_keeper(Services& services, const VmRow& row,
+                                            const Asked& question, Progress& progress) {
+  std::optional<typename Asked::Reply> answer;
+  auto ask = [&](const keeper_protocol::Client& keeper) -> Status {
+    answer = TRY(keeper.ask(question, kVmKeeperLimit));
+    return {};
+  };
+  TRY(with_vm_keeper(services, row, progress, ask));
+  return *std::move(answer);
+}
 
 }  // namespace hf::daemon

@@ -5,6 +5,7 @@
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
 #include "daemon/protections.h"
+#include "daemon/reconciler.h"
 #include "daemon/vm_operations.h"
 
 namespace hf::daemon {
@@ -23,27 +24,20 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   peers = std::make_unique<PeerService>(*this);
   protections = std::make_unique<Protections>(*this);
   attestation = std::make_unique<Attestation>(*this);
+  reconciler = std::make_unique<Reconciler>(*this);
   jobs = std::make_unique<JobEngine>(*catalog);
   units = std::make_unique<Units>(
       std::move(launcher_socket), [this](const launcher::Event& event) { on_event(event); },
       [this] {
         if (on_launcher_lost) on_launcher_lost();
       });
-  TRY(peers->start());
+  TRY(peers->identify());
   // The launcher takes its first question for "it serves": all that can fail was before.
   TRY(units->refresh());
-  for (const VmRow& row : TRY(catalog->vms())) {
-    // A keeper that is down just now under a running guest comes back in a moment.
-    if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
-    // A keeper of ours that runs on: its VM stays released, should vault or keeper begin anew.
-    Status released = vault.release(row.id, users.keeper(row.number));
-    if (!released.ok()) log_error(released.error().describe());
-    if (!units->running(qemu_unit(row.id))) continue;
-    log_info("VM " + row.name + " runs on");
-    consoles->attach(row.id, paths.run_file(row.id, "console.sock"), ConsoleStart::kGoingOn);
-    attestation->vm_runs_on(row);
-  }
+  TRY(take_up_running());
+  TRY(peers->start());
   protections->start();
+  reconciler->start();
   std::lock_guard lock(event_mutex_);
   serving_ = true;
   return {};
@@ -56,6 +50,7 @@ void Services::stop() {
   }
   // First what jobs may wait for.
   if (attestation) attestation->stop();
+  if (reconciler) reconciler->stop();  // it submits jobs
   jobs.reset();
   if (protections) protections->stop();
   if (peers) peers->stop();
@@ -63,22 +58,53 @@ void Services::stop() {
   units.reset();
 }
 
+// What runs since before this process. A VM that another site took over meanwhile is not taken up
+// again: it ends, whatever kept the last holdfastd from ending it.
+Status Services::take_up_running() {
+  for (const VmRow& row : TRY(catalog->vms())) {
+    // A keeper that is down just now under a running guest comes back in a moment.
+    if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
+    if (row.role != VmRole::kActive) {
+      Status fenced = reconciler->fence(row.id);  // tried again until it is done
+      if (!fenced.ok()) log_error(fenced.error().describe());
+      continue;
+    }
+    // A keeper of ours that runs on: its VM stays released, should vault or keeper begin anew.
+    release(row);
+    if (!units->running(qemu_unit(row.id))) continue;
+    log_info("VM " + row.name + " runs on");
+    consoles->attach(row.id, paths.run_file(row.id, "console.sock"), ConsoleStart::kGoingOn);
+    attestation->vm_runs_on(row);
+  }
+  return {};
+}
+
+void Services::release(const VmRow& row) {
+  auto pass = reconciler->pass(row);
+  Status released = pass.ok() ? vault.release(row.id) : pass.error();
+  // Without a keeper there is nobody to release it to; who starts one releases it then.
+  if (released.ok() || released.error().code == ErrorCode::kConflict) return;
+  log_error(released.error().describe());
+}
+
 // The vault forgot which VMs are released; their keepers could not come back after a death.
 void Services::release_running() {
   Result<std::vector<VmRow>> rows = catalog->vms();
   if (!rows.ok()) return log_error(rows.error().describe());
   for (const VmRow& row : *rows) {
-    if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
-    Status released = vault.release(row.id, users.keeper(row.number));
-    if (!released.ok()) log_error(released.error().describe());
+    const bool runs = units->running(keeper_unit(row.id)) || units->running(qemu_unit(row.id));
+    if (runs && row.role == VmRole::kActive) release(row);
   }
 }
 
-// On the launcher client's thread: what takes time becomes a job. A job that starts or stops the VM
-// right now does all this itself: then this one is refused.
+// On the launcher client's thread: what takes time becomes a job, when no other works on the VM.
+// One that starts or stops it does all this itself.
 void Services::on_event(const launcher::Event& event) {
   std::lock_guard lock(event_mutex_);
   if (!serving_) return;
+  // A keeper that the launcher starts again may be one that must not run.
+  reconciler->wake();
+  protections->on_event(event);
   if (event.kind == launcher::Event::Kind::kStarted) {
     if (event.unit == "vault") release_running();
     return;
@@ -93,17 +119,24 @@ void Services::on_event(const launcher::Event& event) {
 }
 
 void Services::on_qemu_ended(VmId vm, const launcher::Event& event) {
-  Result<VmRow> row = catalog->vm(vm);
-  if (!row.ok()) return;
   bool by_itself = event.exit_status == 0 && event.signal == 0;
-  static_cast<void>(jobs->submit(
-      "vm-ended", row->name, [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
-        VmRow ended = TRY(catalog->vm(vm));
-        if (units->running(qemu_unit(vm))) return sys::JsonObject{};
-        if (by_itself) TRY(catalog->set_wanted(vm, false));  // the guest shut itself down
-        TRY(finish_vm(*this, ended));
-        return sys::JsonObject{{"vm", ended.name}};
-      }));
+  reconciler->add({.kind = "vm-ended",
+                   .vm = vm,
+                   .needed =
+                       [this, vm] {
+                         // What finish_vm() would end.
+                         const bool left =
+                             units->running(keeper_unit(vm)) || consoles->attached(vm);
+                         return left && !units->running(qemu_unit(vm));
+                       },
+                   .work = [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
+                     VmRow ended = TRY(catalog->vm(vm));
+                     if (units->running(qemu_unit(vm))) return sys::JsonObject{};
+                     if (by_itself)
+                       TRY(catalog->set_wanted(vm, false));  // the guest shut itself down
+                     TRY(finish_vm(*this, ended));
+                     return sys::JsonObject{{"vm", ended.name}};
+                   }});
 }
 
 void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {
@@ -115,15 +148,19 @@ void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {
                                 .signal = event.signal,
                                 .stderr_tail = event.stderr_tail})
                 .cause);
-  static_cast<void>(jobs->submit(
-      "keeper-revive", row->name, [this, vm](Progress& progress) -> Result<sys::JsonObject> {
-        VmRow ended = TRY(catalog->vm(vm));
-        if (ended.role != VmRole::kActive || !units->running(qemu_unit(vm)))
-          return sys::JsonObject{};
-        progress.step("start the keeper again");
-        TRY(revive_keeper(*this, ended));
-        return sys::JsonObject{{"vm", ended.name}};
-      }));
+  reconciler->add(
+      {.kind = "keeper-revive",
+       .vm = vm,
+       .needed = [this,
+                  vm] { return units->running(qemu_unit(vm)) && !units->running(keeper_unit(vm)); },
+       .work = [this, vm](Progress& progress) -> Result<sys::JsonObject> {
+         VmRow ended = TRY(catalog->vm(vm));
+         if (ended.role != VmRole::kActive || !units->running(qemu_unit(vm)))
+           return sys::JsonObject{};
+         progress.step("start the keeper again");
+         TRY(revive_keeper(*this, ended));
+         return sys::JsonObject{{"vm", ended.name}};
+       }});
 }
 
 }  // namespace hf::daemon

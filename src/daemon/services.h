@@ -19,6 +19,7 @@ class Attestation;
 class ConsoleHub;
 class PeerService;
 class Protections;
+class Reconciler;
 
 struct Services {
   Services(Paths where, launcher::SiteConfig config);
@@ -39,6 +40,7 @@ struct Services {
   std::unique_ptr<Protections> protections;
   std::unique_ptr<Attestation> attestation;
   std::unique_ptr<Units> units;
+  std::unique_ptr<Reconciler> reconciler;
   ScratchMemory scratch;
   std::function<void()> on_launcher_lost;
 
@@ -46,7 +48,9 @@ struct Services {
   void on_event(const launcher::Event& event);
   void on_qemu_ended(VmId vm, const launcher::Event& event);
   void on_keeper_ended(VmId vm, const launcher::Event& event);
+  Status take_up_running();
   void release_running();
+  void release(const VmRow& row);
 
   std::mutex event_mutex_;  // held while an event is dealt with
   bool serving_ = false;    // all parts are there; under the mutex

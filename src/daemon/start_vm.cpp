@@ -1,5 +1,3 @@
-#include <filesystem>
-
 #include "daemon/log.h"
 #include "daemon/peer_service.h"
 #include "daemon/protections.h"
@@ -17,12 +15,10 @@ Status check_may_start(Services& services, const VmRow& row, const StartOptions&
   if (is_protected && row.role == VmRole::kActive) {
     Result<recovery::PeerAnswer> asked = services.peers->ask_epoch(row.id, state, 3s);
     if (asked.ok()) {
-      recovery::LearnOutcome learned = TRY(recovery::learn_peer(state, *asked));
-      if (learned.learned != recovery::Learned::kNothing) {
-        TRY(store_recovery_state(services, learned.state,
-                                 "the peer has epoch " + std::to_string(asked->epoch.value)));
-      }
-      state = learned.state;
+      TRY(recovery::learn_peer(state, *asked));
+      state = TRY(learn_epoch(services, row.id, asked->epoch,
+                              "the peer has epoch " + std::to_string(asked->epoch.value)))
+                  .state;
       answer = *asked;
     } else {
       log_warning("VM " + row.name + ": the peer could not be asked: " + asked.error().describe());
@@ -45,26 +41,19 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
                  .effect = "nothing was started",
                  .mend = "holdfast vm list"};
   }
+  // A fence from here on ends this start, wherever it is by then.
+  launcher::Bar bar = services.units->bar(vm);
   progress.step("check that this site may run the VM");
   TRY(check_may_start(services, row, options));
   // A keeper that outlived its QEMU: the next guest must not meet its state.
   if (services.units->running(keeper_unit(vm))) TRY(finish_vm(services, row));
-  // A failover that broke off after the epoch was raised left the received journal where it was.
-  bool replica_waits = std::filesystem::exists(services.paths.replica(vm));
   if (options.give_up_bad_tail) {
     TRY(services.catalog->audit(options.actor, "vm start --give-up-bad-tail", row.name,
                                 row.id.hex()));
   }
   Launched launched = TRY(launch_vm(
-      services, row, {.adopt_replica = replica_waits, .give_up_bad_tail = options.give_up_bad_tail},
-      progress));
-  if (Status ours = still_ours(row, TRY(services.catalog->vm(vm))); !ours.ok()) {
-    TRY(services.units->stop(qemu_unit(vm), 9, 5s));
-    TRY(finish_vm(services, row));
-    return std::move(ours).error();
-  }
+      services, row, {.give_up_bad_tail = options.give_up_bad_tail, .bar = bar}, progress));
   TRY(services.catalog->set_wanted(vm, true));
-  services.protections->vm_started(vm);
   log_info("VM " + row.name + " was started");
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["accelerator"] = launched.accelerator;

@@ -4,6 +4,9 @@
 
 #include "daemon/console.h"
 #include "daemon/log.h"
+#include "daemon/peer_service.h"
+#include "daemon/protections.h"
+#include "daemon/recovery_rules.h"
 #include "daemon/vm_operations.h"
 #include "hypervisor/qmp_client.h"
 
@@ -12,18 +15,29 @@ namespace {
 
 using namespace std::chrono_literals;
 
+Error overtaken(const VmRow& row) {
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row.name + "\" was told to stop at once meanwhile",
+               .effect = "this stop waited no longer for the guest",
+               .mend = "holdfast vm show " + row.name};
+}
+
 // The guest's own shutdown, asked for by the ACPI power button: again and again, because firmware
 // and a booting system do not hear it.
-Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limit) {
+Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limit,
+                 const Progress& progress) {
   constexpr auto kAgain = std::chrono::milliseconds(5000);
+  constexpr auto kLook = std::chrono::milliseconds(200);  // for a job that pre-empts this one
   auto end = std::chrono::steady_clock::now() + limit;
   while (std::chrono::steady_clock::now() < end) {
     hypervisor::QmpClient qmp(services.paths.run_file(row.id, "qmp.sock"), 5s);
     Status pressed = qmp.power_button();
     qmp.disconnect();
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-        end - std::chrono::steady_clock::now());
-    if (services.units->wait_end(qemu_unit(row.id), std::clamp(left, 0ms, kAgain)).ok()) return {};
+    const auto again = std::min(end, std::chrono::steady_clock::now() + kAgain);
+    do {
+      if (services.units->wait_end(qemu_unit(row.id), kLook).ok()) return {};
+      if (progress.preempted()) return overtaken(row);
+    } while (std::chrono::steady_clock::now() < again);
     TRY(std::move(pressed));
   }
   return Error{.code = ErrorCode::kTimeout,
@@ -48,6 +62,8 @@ Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& 
   bool running = services.units->running(qemu_unit(vm));
   if (!running && !services.units->running(keeper_unit(vm))) {
     TRY(services.catalog->set_wanted(vm, false));
+    // It was about to start, or to stop in its own time.
+    if (progress.has_preempted()) return vm_summary(services, row);
     return Error{.code = ErrorCode::kConflict,
                  .cause = "VM \"" + row.name + "\" does not run",
                  .effect = "nothing was stopped",
@@ -58,7 +74,7 @@ Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& 
     TRY(power_off(services, row));
   } else if (running) {
     progress.step("ask the guest to shut down");
-    TRY(ask_guest(services, row, options.guest_limit));
+    TRY(ask_guest(services, row, options.guest_limit, progress));
   }
   TRY(services.catalog->set_wanted(vm, false));
   progress.step("stop the keeper and take the key back");
@@ -67,7 +83,34 @@ Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& 
   return vm_summary(services, row);
 }
 
-Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor,
+namespace {
+
+// Has the VM a home elsewhere, so that what is left here can go?
+Status check_left_over(Services& services, const VmRow& row, const DeleteOptions& options) {
+  Result<recovery::PeerAnswer> asked =
+      services.peers->ask_epoch(row.id, recovery_state(row, true), 3s);
+  if (asked.ok() && asked->role != recovery::Role::kReplica) return {};
+  if (asked.ok()) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "the other site has not taken VM \"" + row.name +
+                          "\" over yet: it still holds a replica only",
+                 .effect = "nothing was deleted: this copy may be the newest",
+                 .mend = "at the other site: holdfast failover unplanned " + row.name};
+  }
+  if (options.without_peer) return {};
+  return Error{.code = ErrorCode::kUnavailable,
+               .cause = "the site that took VM \"" + row.name +
+                        "\" over does not say that it has it: " + asked.error().cause,
+               .effect = "nothing was deleted: this copy may be the only one",
+               .mend =
+                   "holdfast site peers; if the VM is safe there or not needed: holdfast vm "
+                   "delete " +
+                   row.name + " --without-peer"};
+}
+
+}  // namespace
+
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
   if (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm))) {
@@ -76,13 +119,17 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string
                  .effect = "nothing was deleted",
                  .mend = "holdfast vm stop " + row.name};
   }
-  if (services.catalog->protection(vm).ok()) {
+  if (row.role == VmRole::kSuperseded) {
+    progress.step("ask the other site whether it has the VM");
+    TRY(check_left_over(services, row, options));
+  } else if (services.catalog->protection(vm).ok()) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "VM \"" + row.name + "\" is protected",
                  .effect = "nothing was deleted",
                  .mend = "holdfast protection disable " + row.name};
   }
-  TRY(services.catalog->audit(actor, "vm delete", row.name, row.id.hex()));
+  TRY(services.catalog->audit(options.actor, "vm delete", row.name, row.id.hex()));
+  services.protections->end_stream(vm);
   progress.step("remove disks and guest state");
   TRY(services.units->remove_vm(vm));
   services.consoles->forget(vm);
@@ -91,7 +138,7 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
     return std::move(deleted).error();
   TRY(services.catalog->remove_vm(vm));
-  log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + actor);
+  log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + options.actor);
   return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};
 }
 

@@ -36,7 +36,8 @@ void Units::take(const launcher::Event& event) {
                    .pid = event.pid,
                    .end = UnitEnd{.exit_status = event.exit_status,
                                   .signal = event.signal,
-                                  .stderr_tail = event.stderr_tail}};
+                                  .stderr_tail = event.stderr_tail,
+                                  .will_restart = event.will_restart}};
     }
     changed_.notify_all();
   }
@@ -44,9 +45,12 @@ void Units::take(const launcher::Event& event) {
 }
 
 Status Units::refresh() {
-  std::vector<launcher::UnitStatus> all = TRY(client_->status(kCallLimit));
+  launcher::LauncherStatus all = TRY(client_->status(kCallLimit));
   std::lock_guard lock(mutex_);
-  for (const launcher::UnitStatus& status : all) {
+  weaknesses_ = std::move(all.weaknesses);
+  first_bar_ = all.first_bar;
+  bars_ = std::move(all.bars);
+  for (const launcher::UnitStatus& status : all.units) {
     Known& unit = known_[status.unit];
     unit.running = status.running;
     unit.pid = status.pid;
@@ -59,7 +63,22 @@ Status Units::refresh() {
   return {};
 }
 
-Result<int64_t> Units::start(const launcher::StartRequest& request, const std::vector<int>& fds) {
+launcher::Bar Units::bar(VmId vm) {
+  std::lock_guard lock(mutex_);
+  auto at = bars_.find(vm);
+  return at != bars_.end() ? at->second : first_bar_;
+}
+
+Status Units::kill_guests(VmId vm) {
+  launcher::Bar raised = TRY(client_->fence(vm, launcher::FenceReach::kGuests, kCallLimit));
+  std::lock_guard lock(mutex_);
+  launcher::Bar& known = bars_[vm];
+  known = std::max(known, raised);
+  return {};
+}
+
+Result<int64_t> Units::start(launcher::StartRequest request, const std::vector<int>& fds) {
+  if (request.bar == launcher::Bar()) request.bar = bar(request.vm);
   {
     std::lock_guard lock(mutex_);
     known_.erase(request.unit);
@@ -89,6 +108,11 @@ Status Units::remove_vm(VmId vm) {
   launcher::StopRequest request{
       .unit = keeper_unit(vm), .signal = 15, .timeout_ms = 10000, .remove_vm = vm};
   return client_->stop(request, 30s);
+}
+
+launcher::Weaknesses Units::weaknesses() {
+  std::lock_guard lock(mutex_);
+  return weaknesses_;
 }
 
 bool Units::running(const std::string& unit) {

@@ -26,6 +26,7 @@ struct UnitEnd {
   int exit_status = 0;
   int signal = 0;
   std::string stderr_tail;
+  bool will_restart = false;  // the launcher starts it again
 };
 
 class Units {
@@ -36,12 +37,23 @@ class Units {
   Units(sys::UniqueFd launcher_socket, OnEvent on_event, std::function<void()> on_lost);
   Status refresh();  // asks the launcher for everything
 
-  // Starts, and forgets how an earlier unit of that name ended.
-  Result<int64_t> start(const launcher::StartRequest& request, const std::vector<int>& fds);
+  // The VM's bar as it is now (launcher/protocol.h): to be taken before what it is to hold against
+  // is looked at, and given with the start.
+  launcher::Bar bar(VmId vm);
+  // The VM's guest is killed and gone, and nothing that was decided before starts any more. Its
+  // keeper goes on.
+  Status kill_guests(VmId vm);
+
+  // Starts, and forgets how an earlier unit of that name ended. A request without a bar gets the
+  // VM's present one.
+  Result<int64_t> start(launcher::StartRequest request, const std::vector<int>& fds);
   // kNotFound is no error here: it does not run.
   Status stop(const std::string& unit, int signal, std::chrono::milliseconds timeout);
   // Removes the VM's directories; none of its units may run.
   Status remove_vm(VmId vm);
+
+  // What this host lacks of what keeps processes apart, a sentence each.
+  launcher::Weaknesses weaknesses();
 
   bool running(const std::string& unit);
   int64_t pid(const std::string& unit);  // 0: does not run
@@ -61,6 +73,9 @@ class Units {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, Known> known_;
+  launcher::Weaknesses weaknesses_;
+  launcher::Bar first_bar_;
+  std::map<VmId, launcher::Bar> bars_;
   OnEvent on_event_;
   std::unique_ptr<launcher::Client> client_;  // last: its thread uses the others
 };

@@ -3,13 +3,13 @@
 #pragma once
 
 #include "daemon/services.h"
-#include "daemon/vm_definition.h"
+#include "vm/create_request.h"
 
 namespace hf::daemon {
 
 // What can be said about a request without doing anything: images, sizes, firmware, the name.
-Status check_create(Services& services, const CreateRequest& request);
-Result<sys::JsonObject> create_vm(Services& services, const CreateRequest& request,
+Status check_create(Services& services, const vm::CreateRequest& request);
+Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& request,
                                   Progress& progress);
 
 struct StartOptions {
@@ -27,14 +27,21 @@ struct StopOptions {
 Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
                                 Progress& progress);
 
-Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const std::string& actor,
+struct DeleteOptions {
+  bool without_peer = false;  // of a superseded VM, though its new home cannot be asked
+  std::string actor;
+};
+// Nothing at another site is touched. A superseded VM is deleted when the other site says that it
+// has it: until then this copy may be the newest.
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress);
 
 // Keeper and QEMU of a VM that may run here: releases the key, starts both, waits until vCPUs run.
 // On an error nothing of it runs any more.
 struct LaunchOptions {
-  bool adopt_replica = false;  // the received journal becomes the VM's
   bool give_up_bad_tail = false;
+  // The one that the decision to start was made under; none: that of the moment (Units::start).
+  launcher::Bar bar;
   ScratchMemory::Use scratch = ScratchMemory::Use::kFresh;
 };
 struct Launched {
@@ -50,8 +57,10 @@ Status start_keeper_alone(Services& services, const VmRow& row);
 // A keeper that gave up under a running guest, because the vault was away, say: starts it once
 // more.
 Status revive_keeper(Services& services, const VmRow& row);
-// After QEMU has gone: stops the keeper (which writes the VMGS file) and takes the key back.
+// After QEMU has gone: stops the keeper (which writes the VMGS file) and takes the key back. Waits
+// for another thread that does so.
 Status finish_vm(Services& services, const VmRow& row);
+Status finish_vm_in_turn(Services& services, const VmRow& row);  // by who has the VM's turn
 // Before any start from cold: asks the peer for its epoch, learns what it says, refuses where the
 // rules of recovery/state.h do.
 Status check_may_start(Services& services, const VmRow& row, const StartOptions& options);

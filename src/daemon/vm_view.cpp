@@ -1,7 +1,7 @@
 // VMs as the API shows them.
 #include "daemon/attestation.h"
-#include "daemon/keeper_client.h"
 #include "daemon/vm_operations.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::daemon {
 
@@ -17,21 +17,21 @@ std::string vm_state(Services& services, const VmRow& row) {
 
 Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
   VmRow row = TRY(services.catalog->vm(given.id));
-  VmDefinition definition = TRY(parse_definition(row.definition));
+  vm::Definition definition = TRY(vm::parse_definition(row.definition));
   sys::JsonObject view{{"id", row.id.hex()},
                        {"name", row.name},
                        {"state", vm_state(services, row)},
                        {"role", to_string(row.role)},
                        {"epoch", row.epoch.value},
-                       {"security_type", security_type(definition)},
+                       {"security_type", vm::security_type(definition)},
                        {"secure_boot", definition.secure_boot},
                        {"vtpm", definition.vtpm},
                        {"cpus", definition.cpus},
                        {"memory_mib", definition.memory_mib},
                        {"protected", services.catalog->protection(row.id).ok()},
                        {"created_us", row.created.value}};
-  if (std::optional<std::string> verdict = TRY(services.attestation->verdict_now(row))) {
-    view["boot"] = *verdict;
+  if (std::optional<attestation::Verdict> verdict = TRY(services.attestation->verdict_now(row))) {
+    view["boot"] = attestation::name_of(*verdict);
   }
   if (!row.note.empty()) view["note"] = row.note;
   return view;
@@ -39,16 +39,16 @@ Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
 
 Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row) {
   sys::JsonObject view = TRY(vm_summary(services, row));
-  VmDefinition definition = TRY(parse_definition(row.definition));
+  vm::Definition definition = TRY(vm::parse_definition(row.definition));
   view["definition"] = to_json(definition);
   view["vm_number"] = row.number;
   view["keeper_pid"] = services.units->pid(keeper_unit(row.id));
   view["qemu_pid"] = services.units->pid(qemu_unit(row.id));
   if (services.units->running(keeper_unit(row.id))) {
-    Result<sys::JsonObject> keeper =
-        ask_keeper(services.paths.run_file(row.id, "control.sock"), {{"op", "status"}}, 2s);
+    const keeper_protocol::Client client(services.paths.run_file(row.id, "control.sock"));
+    Result<keeper_protocol::AnyStatus> keeper = client.ask(keeper_protocol::GetStatus{}, 2s);
     if (keeper.ok()) {
-      view["keeper"] = *keeper;
+      view["keeper"] = keeper_protocol::encode_reply(*keeper);
     } else {
       view["keeper"] = sys::JsonObject{{"error", sys::error_to_json(keeper.error())}};
     }
