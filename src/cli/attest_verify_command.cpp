@@ -5,9 +5,9 @@
 
 #include "attestation/token/ear.h"
 #include "base/base64.h"
-#include "cli/commands.h"
 #include "cli/grammar.h"
 #include "cli/input.h"
+#include "cli/parse.h"
 #include "sys/system_clock.h"
 
 namespace hf::cli {

@@ -1,5 +1,3 @@
-namespace hf::cli {
-int run(int argc, char** argv);
-}
+#include "cli/cli.h"
 
 int main(int argc, char** argv) { return hf::cli::run(argc, argv); }

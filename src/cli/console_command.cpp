@@ -1,13 +1,14 @@
-// `vm console`: what the serial console said, what it says, and typing into it.
+// holdfast vm console: what the serial console said, what it says, and typing into it.
 #include <poll.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <CLI/CLI.hpp>
 #include <atomic>
 #include <cstdio>
 #include <thread>
 
-#include "cli/commands.h"
+#include "cli/grammar.h"
 
 namespace hf::cli {
 namespace {
@@ -72,15 +73,18 @@ void pass_keys(Client client, const std::string& where, std::atomic<bool>& over)
   }
 }
 
-}  // namespace
+struct ConsoleOptions {
+  std::string name;
+  bool follow = false;
+  std::string send;
+};
 
-Status vm_console(const Context& context, const std::string& name, bool follow,
-                  const std::string& send) {
+Status vm_console(const Context& context, const ConsoleOptions& options) {
   Client client = context.client();
-  std::string where = "/v1/vms/" + url_escape(name) + "/console";
-  if (!send.empty()) return client.post_bytes(where, unescape(send));
+  std::string where = "/v1/vms/" + url_escape(options.name) + "/console";
+  if (!options.send.empty()) return client.post_bytes(where, unescape(options.send));
   bool interactive = ::isatty(STDIN_FILENO) != 0 && ::isatty(STDOUT_FILENO) != 0;
-  if (!interactive) return client.stream(where + (follow ? "?follow=1" : ""), write_out);
+  if (!interactive) return client.stream(where + (options.follow ? "?follow=1" : ""), write_out);
   std::fprintf(stderr, "[Ctrl-] leaves the console]\n");
   std::atomic<bool> over = false;
   Status streamed;
@@ -94,6 +98,19 @@ Status vm_console(const Context& context, const std::string& name, bool follow,
   }
   std::fprintf(stderr, "\n");
   return streamed;
+}
+
+}  // namespace
+
+void add_vm_console(CLI::App& app, Line& line) {
+  CLI::App* vm = noun(app, "vm", "virtual machines");
+  CLI::App* console = vm->add_subcommand("console", "the VM's serial console");
+  auto options = std::make_shared<ConsoleOptions>();
+  console->add_option("name", options->name, "of the VM")->required();
+  console->add_flag("--follow", options->follow, "go on with what comes");
+  console->add_option("--send", options->send,
+                      "send this text (\\n, \\r, \\t are understood) instead of reading");
+  verb(console, line, [options](const Context& context) { return vm_console(context, *options); });
 }
 
 }  // namespace hf::cli

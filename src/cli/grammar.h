@@ -26,6 +26,13 @@ struct Line {
 CLI::App* noun(CLI::App& app, const std::string& name, const std::string& what);
 void verb(CLI::App* sub, Line& line, Act act);
 
+void add_site(CLI::App& app, Line& line);
+void add_vm(CLI::App& app, Line& line);
+void add_vm_console(CLI::App& app, Line& line);
+void add_protection(CLI::App& app, Line& line);
+void add_failover(CLI::App& app, Line& line);
+void add_job(CLI::App& app, Line& line);
+void add_host(CLI::App& app, Line& line);
 void add_events(CLI::App& app, Line& line);
 void add_attest(CLI::App& app, Line& line);
 void add_secure_boot_vm(CLI::App& app, Line& line);

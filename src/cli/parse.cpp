@@ -1,11 +1,11 @@
+#include "cli/parse.h"
+
 #include <unistd.h>
 
 #include <charconv>
 #include <cstdio>
 #include <limits>
 #include <span>
-
-#include "cli/commands.h"
 
 namespace hf::cli {
 namespace {

@@ -1,6 +1,9 @@
+#include "cli/parse.h"
+
 #include <gtest/gtest.h>
 
-#include "cli/commands.h"
+#include "cli/client.h"
+#include "cli/output.h"
 
 namespace hf::cli {
 namespace {

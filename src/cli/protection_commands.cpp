@@ -1,26 +1,36 @@
-#include "cli/commands.h"
+// holdfast protection …
+#include <CLI/CLI.hpp>
+
+#include "cli/grammar.h"
 
 namespace hf::cli {
+namespace {
 
-Status protection_enable(const Context& context, const std::string& vm, const std::string& peer) {
+struct ProtectionOptions {
+  std::string vm;
+  std::string peer;
+};
+
+std::string target(const std::string& vm) { return "/v1/vms/" + url_escape(vm) + "/protection"; }
+
+Status protection_enable(const Context& context, const ProtectionOptions& options) {
   Client client = context.client();
-  sys::JsonValue job =
-      TRY(client.post("/v1/vms/" + url_escape(vm) + "/protection", {{"to", peer}}));
+  sys::JsonValue job = TRY(client.post(target(options.vm), {{"to", options.peer}}));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
 }
 
-Status protection_disable(const Context& context, const std::string& vm) {
+Status protection_disable(const Context& context, const ProtectionOptions& options) {
   Client client = context.client();
-  sys::JsonValue job = TRY(client.remove("/v1/vms/" + url_escape(vm) + "/protection"));
+  sys::JsonValue job = TRY(client.remove(target(options.vm)));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
 }
 
-Status protection_show(const Context& context, const std::string& vm) {
+Status protection_show(const Context& context, const ProtectionOptions& options) {
   Client client = context.client();
-  if (!vm.empty()) {
-    sys::JsonValue one = TRY(client.get("/v1/vms/" + url_escape(vm) + "/protection"));
+  if (!options.vm.empty()) {
+    sys::JsonValue one = TRY(client.get(target(options.vm)));
     if (one.is_object()) print_object(context, one.as_object());
     return {};
   }
@@ -37,18 +47,24 @@ Status protection_show(const Context& context, const std::string& vm) {
   return {};
 }
 
-Status failover_unplanned(const Context& context, const FailoverOptions& options) {
-  Client client = context.client();
-  std::string where = "/v1/vms/" + url_escape(options.vm);
-  if (!options.yes && !options.source_is_dead) {
-    TRY(confirm("Run VM \"" + options.vm + "\" here from its newest replicated state?"));
-  }
-  sys::JsonValue job =
-      TRY(client.post(where + "/failover", {{"kind", "unplanned"},
-                                            {"source_is_dead", options.source_is_dead},
-                                            {"attestation", options.attestation}}));
-  print_object(context, TRY(follow_job(context, client, job)));
-  return {};
+}  // namespace
+
+void add_protection(CLI::App& app, Line& line) {
+  CLI::App* protection = noun(app, "protection", "replication to another site");
+  auto options = std::make_shared<ProtectionOptions>();
+  CLI::App* enable = protection->add_subcommand("enable", "protect a VM");
+  enable->add_option("vm", options->vm, "the VM's name")->required();
+  enable->add_option("--to", options->peer, "the paired site")->required();
+  verb(enable, line,
+       [options](const Context& context) { return protection_enable(context, *options); });
+  CLI::App* disable = protection->add_subcommand("disable", "end a VM's protection");
+  disable->add_option("vm", options->vm, "the VM's name")->required();
+  verb(disable, line,
+       [options](const Context& context) { return protection_disable(context, *options); });
+  CLI::App* show = protection->add_subcommand("show", "state, RPO, positions");
+  show->add_option("vm", options->vm, "one VM (default: all)");
+  verb(show, line,
+       [options](const Context& context) { return protection_show(context, *options); });
 }
 
 }  // namespace hf::cli

@@ -1,6 +1,12 @@
-#include "cli/commands.h"
+// holdfast site …
+#include <CLI/CLI.hpp>
+
+#include "cli/grammar.h"
+#include "cli/parse.h"
+#include "cli/site.h"
 
 namespace hf::cli {
+namespace {
 
 Status site_show(const Context& context) {
   sys::JsonValue site = TRY(context.client().get("/v1/site"));
@@ -21,7 +27,14 @@ Status site_peers(const Context& context) {
   return {};
 }
 
-Status site_pair(const Context& context, const SitePairOptions& options) {
+struct PairOptions {
+  std::string token;
+  bool new_token = false;
+  std::string expires = "1h";
+  std::string address;
+};
+
+Status site_pair(const Context& context, const PairOptions& options) {
   Client client = context.client();
   if (options.new_token == !options.token.empty()) {
     return Error{
@@ -44,29 +57,49 @@ Status site_pair(const Context& context, const SitePairOptions& options) {
   return {};
 }
 
-Status host_show(const Context& context) {
-  sys::JsonValue host = TRY(context.client().get("/v1/host"));
-  if (host.is_object()) print_object(context, host.as_object());
-  return {};
+void add_init(CLI::App* site, Line& line) {
+  CLI::App* init =
+      site->add_subcommand("init", "make the state directory, the vault and the site's identity");
+  auto options = std::make_shared<SiteInitOptions>();
+  init->add_option("--name", options->name, "the site's name (default: the host's)");
+  init->add_option("--listen", options->listen, "ADDRESS:PORT for other sites")
+      ->capture_default_str();
+  init->add_option(
+      "--uid-base", options->uid_base,
+      "first of the users that run vault, daemon and VMs; 0: all as the invoking user");
+  init->add_option("--secret-file", options->secret_file,
+                   "unlock the vault with this file instead of the host's own secret");
+  verb(init, line, [options](const Context& context) { return site_init(context, *options); });
 }
 
-Status job_list(const Context& context) {
-  sys::JsonValue jobs = TRY(context.client().get("/v1/jobs"));
-  if (!jobs.is_array()) return {};
-  print_rows(context, jobs.as_array(),
-             {{"ID", "id"},
-              {"KIND", "kind"},
-              {"SUBJECT", "subject"},
-              {"STATE", "state"},
-              {"MS", "elapsed_ms"},
-              {"ERROR", "error.cause"}});
-  return {};
+void add_pair(CLI::App* site, Line& line) {
+  CLI::App* pair = site->add_subcommand("pair", "pair with another site by a one-time token");
+  auto options = std::make_shared<PairOptions>();
+  pair->add_option("token", options->token, "the token that the other site printed");
+  pair->add_flag("--new-token", options->new_token, "make a token for the other site");
+  pair->add_option("--expires", options->expires, "how long the token can be used")
+      ->capture_default_str();
+  pair->add_option(
+      "--address", options->address,
+      "HOST:PORT under which the other site reaches this one (default: --listen of site init)");
+  verb(pair, line, [options](const Context& context) { return site_pair(context, *options); });
 }
 
-Status job_show(const Context& context, uint64_t id) {
-  sys::JsonValue job = TRY(context.client().get("/v1/jobs/" + std::to_string(id)));
-  if (job.is_object()) print_object(context, job.as_object());
-  return {};
+}  // namespace
+
+void add_site(CLI::App& app, Line& line) {
+  CLI::App* site = noun(app, "site", "this site and its peers");
+  add_init(site, line);
+  CLI::App* start =
+      site->add_subcommand("start", "start vault and daemon and wait until they answer");
+  auto foreground = std::make_shared<bool>(false);
+  start->add_flag("--foreground", *foreground, "stay in the foreground");
+  verb(start, line,
+       [foreground](const Context& context) { return site_start(context, *foreground); });
+  verb(site->add_subcommand("stop", "stop the site with its VMs"), line, site_stop);
+  verb(site->add_subcommand("show", "name, identity, fingerprint"), line, site_show);
+  verb(site->add_subcommand("peers", "paired sites and whether they answer"), line, site_peers);
+  add_pair(site, line);
 }
 
 }  // namespace hf::cli

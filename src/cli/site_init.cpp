@@ -6,11 +6,11 @@
 #include <climits>
 #include <filesystem>
 
-#include "cli/commands.h"
 #include "cli/programs.h"
+#include "cli/site.h"
+#include "launcher/host_users.h"
 #include "launcher/site_config.h"
 #include "launcher/site_parts.h"
-#include "launcher/host_users.h"
 
 namespace hf::cli {
 namespace {
@@ -102,7 +102,6 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   };
   TRY(make("vault", 0700, users.vault()));
   TRY(make("daemon", 0700, users.daemon()));
-  TRY(make("daemon/replicas", 0700, users.daemon()));
   TRY(parts.make_directory("vms", 0711, users.self, ::getegid()));
   launcher::SiteConfig config{.name = options.name,
                               .site_id = TRY(init_vault(state, options, users.vault())),

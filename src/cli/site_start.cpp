@@ -13,8 +13,8 @@
 #include <filesystem>
 #include <thread>
 
-#include "cli/commands.h"
 #include "cli/programs.h"
+#include "cli/site.h"
 #include "sys/fd.h"
 
 namespace hf::cli {

@@ -1,6 +1,9 @@
+// holdfast vm …
+#include <CLI/CLI.hpp>
 #include <filesystem>
 
-#include "cli/commands.h"
+#include "cli/grammar.h"
+#include "cli/parse.h"
 
 namespace hf::cli {
 namespace {
@@ -16,9 +19,19 @@ Status run_job(const Context& context, const std::string& where, const sys::Json
   return {};
 }
 
-}  // namespace
+struct CreateOptions {
+  std::string name;
+  std::vector<std::string> disks;
+  std::vector<std::string> blanks;
+  std::string memory = "1G";
+  uint64_t cpus = 1;
+  std::string security_type = "TrustedLaunch";
+  std::string secure_boot;  // "", "on", "off"
+  std::string vtpm;
+  std::vector<std::string> nics;
+};
 
-Status vm_create(const Context& context, const VmCreateOptions& options) {
+Status vm_create(const Context& context, const CreateOptions& options) {
   sys::JsonArray disks;
   for (const std::string& disk : options.disks) {
     disks.push_back(sys::JsonObject{{"image", std::filesystem::absolute(disk).string()}});
@@ -39,27 +52,27 @@ Status vm_create(const Context& context, const VmCreateOptions& options) {
   return run_job(context, "/v1/vms", body);
 }
 
-Status vm_start(const Context& context, const std::string& name, bool without_peer,
-                bool give_up_bad_tail) {
-  return run_job(context, target(name, "/start"),
-                 {{"without_peer", without_peer}, {"give_up_bad_tail", give_up_bad_tail}});
+struct StartOptions {
+  std::string name;
+  bool without_peer = false;
+  bool give_up_bad_tail = false;
+};
+
+Status vm_start(const Context& context, const StartOptions& options) {
+  return run_job(
+      context, target(options.name, "/start"),
+      {{"without_peer", options.without_peer}, {"give_up_bad_tail", options.give_up_bad_tail}});
 }
 
-Status vm_stop(const Context& context, const std::string& name, bool force,
-               uint64_t timeout_seconds) {
-  return run_job(context, target(name, "/stop"),
-                 {{"force", force}, {"timeout_seconds", timeout_seconds}});
-}
+struct StopOptions {
+  std::string name;
+  bool force = false;
+  uint64_t timeout_seconds = 60;
+};
 
-Status vm_delete(const Context& context, const std::string& name, bool yes) {
-  Client client = context.client();
-  TRY(client.get(target(name)));
-  if (!yes)
-    TRY(confirm("Delete VM \"" + name +
-                "\" with its disks and its key? Nothing can bring them back."));
-  sys::JsonValue job = TRY(client.remove(target(name)));
-  print_object(context, TRY(follow_job(context, client, job)));
-  return {};
+Status vm_stop(const Context& context, const StopOptions& options) {
+  return run_job(context, target(options.name, "/stop"),
+                 {{"force", options.force}, {"timeout_seconds", options.timeout_seconds}});
 }
 
 Status vm_list(const Context& context) {
@@ -81,6 +94,89 @@ Status vm_show(const Context& context, const std::string& name) {
   sys::JsonValue vm = TRY(context.client().get(target(name)));
   if (vm.is_object()) print_object(context, vm.as_object());
   return {};
+}
+
+struct DeleteOptions {
+  std::string name;
+  bool yes = false;
+  bool without_peer = false;
+};
+
+Status vm_delete(const Context& context, const DeleteOptions& options) {
+  Client client = context.client();
+  TRY(client.get(target(options.name)));
+  if (!options.yes)
+    TRY(confirm("Delete VM \"" + options.name +
+                "\" with its disks and its key? Nothing can bring them back."));
+  sys::JsonValue job =
+      TRY(client.remove(target(options.name, options.without_peer ? "?without_peer=1" : "")));
+  print_object(context, TRY(follow_job(context, client, job)));
+  return {};
+}
+
+void add_create(CLI::App* vm, Line& line) {
+  CLI::App* sub = vm->add_subcommand("create", "create a VM");
+  auto options = std::make_shared<CreateOptions>();
+  sub->add_option("name", options->name, "of the VM")->required();
+  sub->add_option("--disk", options->disks, "raw image to take over as a disk; may be repeated");
+  sub->add_option("--blank", options->blanks,
+                  "SIZE of an empty disk; may be repeated, after the images");
+  sub->add_option("--memory", options->memory, "such as 512M or 4G")->capture_default_str();
+  sub->add_option("--cpus", options->cpus, "virtual CPUs")->capture_default_str();
+  sub->add_option("--security-type", options->security_type, "TrustedLaunch or Standard")
+      ->capture_default_str();
+  sub->add_option("--secure-boot", options->secure_boot, "on or off")
+      ->check(CLI::IsMember({"on", "off"}));
+  sub->add_option("--vtpm", options->vtpm, "on or off")->check(CLI::IsMember({"on", "off"}));
+  sub->add_option("--nic", options->nics, "user (NAT) or none; may be repeated");
+  verb(sub, line, [options](const Context& context) { return vm_create(context, *options); });
+}
+
+void add_start(CLI::App* vm, Line& line) {
+  CLI::App* start = vm->add_subcommand("start", "start a VM");
+  auto options = std::make_shared<StartOptions>();
+  start->add_option("name", options->name, "of the VM")->required();
+  start->add_flag("--without-peer", options->without_peer,
+                  "start a protected VM although its peer cannot be asked (audited)");
+  start->add_flag("--give-up-bad-tail", options->give_up_bad_tail,
+                  "after a failover: end the received journal before records that the VM's key did "
+                  "not seal (audited)");
+  verb(start, line, [options](const Context& context) { return vm_start(context, *options); });
+}
+
+void add_stop(CLI::App* vm, Line& line) {
+  CLI::App* stop = vm->add_subcommand("stop", "shut a VM down");
+  auto options = std::make_shared<StopOptions>();
+  stop->add_option("name", options->name, "of the VM")->required();
+  stop->add_flag("--force", options->force, "power off at once");
+  stop->add_option("--timeout", options->timeout_seconds, "seconds to wait for the guest")
+      ->capture_default_str();
+  verb(stop, line, [options](const Context& context) { return vm_stop(context, *options); });
+}
+
+void add_delete(CLI::App* vm, Line& line) {
+  CLI::App* remove = vm->add_subcommand("delete", "delete a VM with its disks and its key");
+  auto options = std::make_shared<DeleteOptions>();
+  remove->add_option("name", options->name, "of the VM")->required();
+  remove->add_flag("--yes", options->yes, "do not ask");
+  remove->add_flag("--without-peer", options->without_peer,
+                   "although the site that took the VM over does not say that it has it");
+  verb(remove, line, [options](const Context& context) { return vm_delete(context, *options); });
+}
+
+}  // namespace
+
+void add_vm(CLI::App& app, Line& line) {
+  CLI::App* vm = noun(app, "vm", "virtual machines");
+  add_create(vm, line);
+  add_start(vm, line);
+  add_stop(vm, line);
+  verb(vm->add_subcommand("list", "all VMs"), line, vm_list);
+  CLI::App* show = vm->add_subcommand("show", "one VM");
+  auto name = std::make_shared<std::string>();
+  show->add_option("name", *name, "of the VM")->required();
+  verb(show, line, [name](const Context& context) { return vm_show(context, *name); });
+  add_delete(vm, line);
 }
 
 }  // namespace hf::cli

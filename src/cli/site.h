@@ -1,0 +1,24 @@
+// The acts of `holdfast site` that need no daemon.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "cli/output.h"
+
+namespace hf::cli {
+
+struct SiteInitOptions {
+  std::string name;
+  std::string listen = "127.0.0.1:7443";
+  uint32_t uid_base = 0;
+  std::string secret_file;
+};
+// Makes the state directory, the vault and site.json.
+Status site_init(const Context& context, const SiteInitOptions& options);
+// Starts the launcher and waits until the daemon answers; with `foreground`, becomes the launcher.
+Status site_start(const Context& context, bool foreground);
+// Ends the launcher and waits for its end.
+Status site_stop(const Context& context);
+
+}  // namespace hf::cli
