@@ -90,9 +90,7 @@ def search_everywhere(sites, wires, directory, vm_id, wanted):
     vm = bytes.fromhex(vm_id)
     for site in sites:
         files = secrets.search_files([site.state], wanted | {"control": vm})
-        replica = (site.state / "daemon/replicas" / vm_id).exists()
-        journal = f"daemon/replicas/{vm_id}/segment-" if replica else f"vms/{vm_id}/journal/segment-"
-        for must in (journal, f"vault/key-{vm_id}", "vault/audit.log", "daemon/catalog.sqlite"):
+        for must in (f"vms/{vm_id}/journal/segment-", f"vault/key-{vm_id}", "vault/audit.log", "daemon/catalog.sqlite"):
             read = [path for path in files if path.startswith(str(site.state / must))]
             if not read:
                 raise Failure(f"the search does not even find the VM's id in {site.state / must}*")

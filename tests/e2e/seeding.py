@@ -69,7 +69,7 @@ def test(directory):
 
             north.cli("protection", "enable", "web", "--to", "south")
             took = wait_protected(north, "web")
-            replica = south.state / "daemon/replicas" / vm
+            replica = south.state / "vms" / vm / "journal"
             check(bases(replica), f"protected after {took:.1f} s; the replica has {', '.join(bases(replica))}")
             disk.write(50)
             wait_protected(north, "web")

@@ -17,26 +17,28 @@ import socket
 import stat
 import struct
 import sys
+import tempfile
 
 from lib.process import Failure, Processes, run
 from lib.report import check, main, step
 
 VAULT = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast-vault"
 HEADER = struct.Struct("<4sHHII")
-SITE_IDENTITY, CREATE_KEY, RELEASE, FETCH_KEY, PUT_FRESHNESS, GET_FRESHNESS = (
-    0x101, 0x103, 0x105, 0x201, 0x202, 0x203)
+SITE_IDENTITY, CREATE_KEY, RELEASE, FETCH_KEY, PUT_FRESHNESS, GET_FRESHNESS, BIND_KEEPERS = (
+    0x101, 0x103, 0x105, 0x201, 0x202, 0x203, 0x301)
 VM = bytes(range(16))
-LISTENERS = ("vault-admin", "vault-keys")
+LISTENERS = ("vault-admin", "vault-keys", "vault-launcher")
 
-# Becomes the vault with the listeners at 3 and 4, as the launcher would start it.
+# Becomes the vault with the listeners and the list of keepers from 3 on, as the launcher would start it.
 HAND_DOWN = """
 import fcntl, os, sys
-copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1:3]]
+copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1:5]]
 for number, copy in enumerate(copies, 3):
     os.dup2(copy, number)
     os.close(copy)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="2", LISTEN_FDNAMES="vault-admin:vault-keys")
-os.execv(sys.argv[3], sys.argv[3:])
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="4",
+                  LISTEN_FDNAMES="vault-admin:vault-keys:vault-launcher:keepers")
+os.execv(sys.argv[5], sys.argv[5:])
 """
 
 
@@ -52,9 +54,20 @@ class Vault:
             listener.listen(32)
             self.listeners.append(listener)
         self.process = None
+        self.lists = 0
 
-    def start(self, *arguments):
-        numbers = [listener.fileno() for listener in self.listeners]
+    def keepers(self, *users):
+        """What the launcher tells: of the VM, these are the keepers."""
+        self.lists += 1
+        return struct.pack("<QI", self.lists, len(users)) + b"".join(VM + struct.pack("<I", uid) for uid in users)
+
+    def start(self, *arguments, keepers=()):
+        with tempfile.TemporaryFile() as running:
+            running.write(self.keepers(*keepers))
+            running.flush()
+            return self._start([listener.fileno() for listener in self.listeners] + [running.fileno()], arguments)
+
+    def _start(self, numbers, arguments):
         self.process = self.processes.start(
             [sys.executable, "-c", HAND_DOWN, *map(str, numbers), VAULT.resolve(), "--dir", self.directory, *arguments],
             name="vault", pass_fds=numbers)
@@ -180,15 +193,20 @@ exec {VAULT.resolve()} --init --dir {mount}/w --name delta
 
 def service(processes, directory, vault):
     listening = Vault(processes, vault, directory).start()
-    admin, keys = LISTENERS
+    admin, keys, launcher = LISTENERS
     status, identity = listening.ask(admin, SITE_IDENTITY)
     check(status == 0 and b"BEGIN CERTIFICATE" in identity, "it serves on the sockets it inherited")
     check(listening.ask(admin, CREATE_KEY, VM)[0] == 0, "a key is made")
     check(listening.ask(admin, CREATE_KEY, VM)[0] != 0, "and not made twice")
-    check(listening.ask(keys, FETCH_KEY, VM)[0] != 0, "nobody has it before it is released")
+    expect_closed(listening, keys, "no keeper is known: the vault speaks with nobody there")
+    check(listening.ask(admin, RELEASE, VM)[0] != 0, "it is not released to nobody")
+    check(listening.ask(launcher, BIND_KEEPERS, listening.keepers(os.getuid() + 1))[0] != 0,
+          "a user that no keeper runs as is refused")
+    check(listening.ask(launcher, BIND_KEEPERS, listening.keepers(os.getuid()))[0] == 0, "the launcher names the keeper")
+    check(listening.ask(keys, FETCH_KEY, VM)[0] != 0, "the keeper does not have the key before it is released")
     check(listening.ask(keys, SITE_IDENTITY)[0] != 0, "keepers cannot ask what the daemon may")
-    release = VM + struct.pack("<I", os.getuid())
-    listening.ask(admin, RELEASE, release)
+    check(listening.ask(admin, BIND_KEEPERS, listening.keepers())[0] != 0, "the daemon cannot say who is a keeper")
+    listening.ask(admin, RELEASE, VM)
     status, fetched = listening.ask(keys, FETCH_KEY, VM)
     key = fetched[:32]
     check(status == 0 and len(fetched) == 52, "the keeper has it after the release")
@@ -197,9 +215,9 @@ def service(processes, directory, vault):
     freshness = bytes(32) + struct.pack("<Q", 5) + bytes(32) + struct.pack("<Q", 6)
     check(listening.ask(keys, PUT_FRESHNESS, VM + freshness)[0] == 0, "a freshness record is stored")
     listening.process.kill()
-    listening.start()
+    listening.start(keepers=[os.getuid()])
     check(listening.ask(keys, FETCH_KEY, VM)[0] != 0, "after kill -9 nothing is released")
-    listening.ask(admin, RELEASE, release)
+    listening.ask(admin, RELEASE, VM)
     check(listening.ask(keys, FETCH_KEY, VM)[1] == fetched, "and the key is the same")
     check(listening.ask(keys, GET_FRESHNESS, VM) == (0, b"\x01" + freshness), "and so is the freshness record")
     second = run([VAULT, "--check", "--dir", vault], check=False)
@@ -207,6 +225,15 @@ def service(processes, directory, vault):
     listening.process.child.send_signal(signal.SIGTERM)
     check(listening.process.wait(10) == 0, "it ends on SIGTERM")
     search(vault, key)
+
+
+def expect_closed(listening, name, what):
+    try:
+        listening.ask(name, FETCH_KEY, VM)
+    except (Failure, ConnectionError):
+        step(f"ok: {what}")
+    else:
+        raise Failure(f"not so: {what}")
 
 
 def confinement(pid):

@@ -18,8 +18,11 @@ from .site import bin_dir
 _REPLY = 0x8000
 _CREATE_KEY, _RELEASE, _REVOKE = 0x0103, 0x0105, 0x0106
 _SITE_IDENTITY = 0x0101
+_ADD_RECIPIENT, _WRAP_FOR, _IMPORT_WRAP = 0x0107, 0x010a, 0x010b
+_BIND_KEEPERS = 0x0301
 _ENROLL, _CERTIFY, _PINNED, _FORGET, _SIGN, _KEYS = 0x010e, 0x010f, 0x0110, 0x0112, 0x0113, 0x0114
 _FD_FLOOR = 100
+_NOT_AT_CREATION = ("vmgs_path", "merge_keep_segments", "peer_site", "backlog_bytes_max")
 
 
 def listen(path):
@@ -53,21 +56,24 @@ def start_with_fds(processes, argv, named_fds, name):
             os.close(fd)
 
 
-def memfd(name, text=""):
-    fd = os.memfd_create(name, os.MFD_CLOEXEC)
-    os.write(fd, text.encode())
+def memfd(name, content=""):
+    fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.write(fd, content.encode() if isinstance(content, str) else content)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
 class Vault:
-    """holdfast-vault over `directory`/vault, with the few admin calls that a keeper's start needs."""
+    """holdfast-vault over `directory`/vault, with what the daemon and the launcher tell it as a keeper starts."""
 
     def __init__(self, processes, directory, name="bench"):
         self.processes = processes
         self.dir = pathlib.Path(directory) / "vault"
         self.admin = pathlib.Path(directory) / "vault-admin.sock"
         self.keys = pathlib.Path(directory) / "vault-keys.sock"
+        self.launcher = pathlib.Path(directory) / "vault-launcher.sock"
+        self._keepers = {}  # VM: user
+        self._generation = 0
         self._listeners = None
         self._name = name
         self._starts = 0
@@ -79,18 +85,33 @@ class Vault:
 
     def start(self):
         if self._listeners is None:
-            for path in (self.admin, self.keys):
+            paths = {"vault-admin": self.admin, "vault-keys": self.keys, "vault-launcher": self.launcher}
+            for path in paths.values():
                 path.unlink(missing_ok=True)
-            self._listeners = [("vault-admin", listen(self.admin)), ("vault-keys", listen(self.keys))]
+            self._listeners = [(name, listen(path)) for name, path in paths.items()]
         self._starts += 1
-        self.process = start_with_fds(self.processes, [bin_dir() / "holdfast-vault", "--dir", self.dir],
-                                      [(name, sock.fileno()) for name, sock in self._listeners],
-                                      f"vault{self._starts}")
+        keepers = memfd("keepers", self._keeper_list())
+        try:
+            self.process = start_with_fds(self.processes, [bin_dir() / "holdfast-vault", "--dir", self.dir],
+                                          [*((name, sock.fileno()) for name, sock in self._listeners),
+                                           ("keepers", keepers)], f"vault{self._starts}")
+        finally:
+            os.close(keepers)
 
-    def call(self, operation, body, timeout=10):
+    def _keeper_list(self):
+        self._generation += 1
+        return struct.pack("<QI", self._generation, len(self._keepers)) + b"".join(
+            vm + struct.pack("<I", uid) for vm, uid in self._keepers.items())
+
+    def bind(self, vm, uid):
+        """As the launcher: `uid` is the VM's keeper."""
+        self._keepers[vm] = uid
+        self.call(_BIND_KEEPERS, self._keeper_list(), path=self.launcher)
+
+    def call(self, operation, body, timeout=10, path=None):
         with socket.socket(socket.AF_UNIX) as link:
             link.settimeout(timeout)
-            link.connect(str(self.admin))
+            link.connect(str(path or self.admin))
             link.sendall(struct.pack("<4sHHII", b"HFVP", 1, operation, 1, len(body)) + body)
             magic, version, answered, _, length = struct.unpack("<4sHHII", _read(link, 16))
             reply = _read(link, length)
@@ -105,7 +126,18 @@ class Vault:
         return self.call(_CREATE_KEY, vm)
 
     def release(self, vm, uid):
-        return self.call(_RELEASE, vm + struct.pack("<I", uid))
+        """To the VM's keeper, which runs as `uid`."""
+        self.bind(vm, uid)
+        return self.call(_RELEASE, vm)
+
+    def pin(self, other):
+        """The other vault's site becomes a recipient, as pairing does."""
+        self.call(_ADD_RECIPIENT, other.call(_SITE_IDENTITY, b""))
+
+    def give_key(self, vm, other):
+        """The VM's key, wrapped for the other vault's site and taken there."""
+        site = other.call(_SITE_IDENTITY, b"")[:16]
+        other.call(_IMPORT_WRAP, vm + self.call(_WRAP_FOR, vm + site))
 
     def ca_pem(self):
         reply = self.call(_SITE_IDENTITY, b"")
@@ -174,8 +206,7 @@ class Keeper:
         self.journal = self.directory / "journal"
         self.config = {
             "vm": self.vm.hex(), "site": site_id, "epoch": 1, "journal_dir": str(self.journal),
-            "vault_socket": str(vault.keys), "vmgs_path": str(self.journal / "guest.vmgs"),
-            "security": {"secure_boot": True, "vtpm": vtpm},
+            "vault_socket": str(vault.keys), "vmgs_path": str(self.journal / "guest.vmgs"), "vtpm": vtpm,
             "volumes": [{"id": index + 1, "name": name, "size_bytes": size}
                         for index, (name, size) in enumerate(volumes.items())], **config}
         self.process = None
@@ -185,7 +216,8 @@ class Keeper:
 
     def _start(self, mode, named_fds, **config):
         self._starts += 1
-        fd = memfd("config", json.dumps({**self.config, "mode": mode, **config}))
+        told = {name: value for name, value in self.config.items() if mode != "create" or name not in _NOT_AT_CREATION}
+        fd = memfd("config", json.dumps({**told, "mode": mode, **config}))
         try:
             return start_with_fds(self.processes, [bin_dir() / "holdfast-keeper"], [*named_fds, ("config", fd)],
                                   f"keeper{self._starts}")
@@ -205,7 +237,7 @@ class Keeper:
             raise Failure(f"keeper create: {process.log_tail()}")
 
     def socket_path(self, name):
-        return self.directory / (f"{name}.sock" if name in ("tpm", "control", "feed") else f"{name}.nbd")
+        return self.directory / (f"{name}.sock" if name in ("tpm", "control", "ship") else f"{name}.nbd")
 
     def start(self, successor=False):
         """Serves; returns at once: the sockets accept from the first moment on.
@@ -213,7 +245,7 @@ class Keeper:
         successor: of a keeper that died under a running QEMU; it gets the memory that the other one left.
         """
         if self._listeners is None:
-            names = [*self.volumes, "vars", "tpm", "control", "feed"]
+            names = [*self.volumes, "vars", "tpm", "control", "ship"]
             for name in names:
                 self.socket_path(name).unlink(missing_ok=True)
             self._listeners = [(name, listen(self.socket_path(name))) for name in names]
@@ -251,26 +283,17 @@ class Keeper:
         return bytes.fromhex(status["durable_incarnation"]), status["durable"]
 
     def sealed_bytes_after(self, position):
-        """How many bytes of records, headers included, the journal has durably after a position (the feed's)."""
-        total, (incarnation, sequence) = 0, position
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(30)
-            link.connect(str(self.socket_path("feed")))
-            while True:
-                link.sendall(struct.pack("<4sI32sQII", b"HFFD", 1, incarnation, sequence, 4 << 20, 0))
-                magic, status, _, _, length, _ = struct.unpack("<4sIQQII", _read(link, 32))
-                records = _read(link, length)
-                if magic != b"HFFD" or status != 0:
-                    raise Failure(f"feed: status {status} after {sequence}")
-                if not records:
-                    return total
-                total += length
-                at = 0
-                while at < length:  # to the newest record, whose position is asked for next
-                    sequence, = struct.unpack_from("<Q", records, at + 8)
-                    incarnation = records[at + 32:at + 64]
-                    payload, = struct.unpack_from("<I", records, at + 88)
-                    at = (at + 192 + payload + 63) // 64 * 64
+        """How many bytes of records, headers included, the journal's segments have after a position."""
+        total, (_, newest) = 0, position
+        for path in (self.directory / "journal").glob("segment-*"):
+            data, at = path.read_bytes(), 4096
+            while data[at:at + 4] == b"HFFR":
+                sequence, = struct.unpack_from("<Q", data, at + 8)
+                payload, = struct.unpack_from("<I", data, at + 88)
+                size = (192 + payload + 63) // 64 * 64
+                total += size if sequence > newest else 0
+                at += size
+        return total
 
     def uri(self, disk="disk1"):
         return f"nbd+unix:///{disk}?socket={self.socket_path(disk)}"

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+# timeout: 240
+# needs: qemu
+# programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
+"""A failover that cannot succeed leaves the source alone, and what its refusal says to do leads on. What a site has left
+of a VM that was taken over is removed there, and only there.
+"""
+
+import shutil
+
+from lib.process import Failure, Processes, wait_until
+from lib.report import check, main
+from lib.site import CliError, Site, pair, wait_protected
+
+
+def refused(site, *words):
+    """The three parts of a refusal."""
+    try:
+        site.cli(*words, timeout=40)
+    except CliError as error:
+        parts = error.parts()
+        check(error.status == 1 and all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
+        return parts
+    raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
+
+
+def empty_replica(north, south):
+    north.cli("vm", "create", "web", "--blank", "16M", "--memory", "256M")
+    # A VM that does not run is shipped as well: so its journal is away.
+    journal = north.state / "vms" / north.vm_id("web") / "journal"
+    away = journal.with_name("away")
+    journal.rename(away)
+    north.cli("protection", "enable", "web", "--to", "south")
+    for words in ((), ("--source-is-dead",)):
+        parts = refused(south, "failover", "unplanned", "web", "--yes", *words)
+        check("empty" in parts["cause"] and "not asked to stop" in parts["effect"], parts["effect"])
+    shown = north.json("vm", "show", "web")
+    check(shown["role"] == "active" and shown["epoch"] == 1, "north is its home as before")
+    # What the refusal says: start it at its source, wait, fail over.
+    shutil.rmtree(journal, ignore_errors=True)
+    away.rename(journal)
+    north.cli("vm", "start", "web")
+    wait_protected(north, "web")
+    south.cli("failover", "unplanned", "web", "--yes")
+    check(south.json("vm", "show", "web")["state"] == "running", "started once at north, it fails over")
+
+
+def left_overs(north, south):
+    """north has a superseded copy; south runs the VM."""
+    refused(north, "vm", "start", "web")
+    parts = refused(north, "protection", "disable", "web")
+    check("vm delete web" in parts["mend"], f"its mend: {parts['mend']}")
+    check(south.json("vm", "show", "web")["state"] == "running", "south's VM is untouched by that")
+    south.stop()
+    parts = refused(north, "vm", "delete", "web", "--yes")
+    check("--without-peer" in parts["mend"], f"while south is not there: {parts['mend']}")
+    south.start()
+    wait_until(lambda: any(peer["state"] == "reachable" for peer in north.json("site", "peers")), 20, "south is back")
+    north.cli("vm", "delete", "web", "--yes")
+    check(not any(vm["name"] == "web" for vm in north.json("vm", "list")), "north is rid of it")
+    south.cli("vm", "start", "web")
+    check(south.json("vm", "show", "web")["state"] == "running", "south has it whole")
+    # The way back: its new home protects it to where it came from.
+    south.cli("protection", "enable", "web", "--to", "north")
+    wait_protected(south, "web")
+    north.cli("failover", "unplanned", "web", "--yes")
+    check(north.json("vm", "show", "web")["state"] == "running", "and it can be failed over again, back to north")
+
+
+def source_without_the_vm(north, south):
+    """south holds a replica of a VM that north does not have any more: it does not run there, and that is an answer."""
+    north.cli("vm", "create", "gone", "--blank", "16M", "--memory", "256M")
+    north.cli("vm", "start", "gone")
+    north.cli("protection", "enable", "gone", "--to", "south")
+    wait_protected(north, "gone")
+    north.cli("vm", "stop", "gone", "--force")
+    south.stop()
+    north.cli("protection", "disable", "gone", timeout=60)  # the replica stays at south: it cannot be asked
+    north.cli("vm", "delete", "gone", "--yes")
+    south.start()
+    job = south.json("failover", "unplanned", "gone", "--yes", timeout=40)
+    check(job["source"] == "the source stopped" and south.json("vm", "show", "gone")["state"] == "running",
+          "a VM that its source has deleted runs from the replica")
+
+
+def test(directory):
+    with Processes(directory) as processes:
+        north, south = Site(processes, directory, "north", 310000), Site(processes, directory, "south", 360000)
+        directory.chmod(0o711)
+        try:
+            for site in (north, south):
+                site.init()
+                site.start()
+            pair(north, south)
+            empty_replica(north, south)
+            left_overs(north, south)
+            source_without_the_vm(north, south)
+        finally:
+            north.end()
+            south.end()
+
+
+if __name__ == "__main__":
+    main(test)
