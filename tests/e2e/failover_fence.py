@@ -70,10 +70,14 @@ def start_protected(north, name):
 
 def operator_stops_a_start(site, moments):
     vm_id = create(site, "hasty")
+    begun = time.monotonic()
+    site.cli("vm", "start", "hasty")
+    takes = time.monotonic() - begun
+    site.cli("vm", "stop", "hasty", "--force")
     outcomes = []
     for _ in range(STOPS):
         start = command(site, "vm", "start", "hasty")
-        time.sleep(moments.uniform(0, 0.8))
+        time.sleep(moments.uniform(0, takes))
         stop = command(site, "vm", "stop", "hasty", "--force")
         start_status, start_text = ended(start, "the start")
         stop_status, stop_text = ended(stop, "the stop")
