@@ -7,6 +7,7 @@ for its guest, not through a holdfastd that begins anew, not because it was just
 operator's or the peer's, ends a start that is under way; nobody hangs.
 """
 
+import contextlib
 import os
 import random
 import signal
@@ -125,13 +126,17 @@ def peer_stops_a_start(north, south, moments):
 
 
 def taken_over_unseen(north, south, name):
-    """south takes it over while north's holdfastd stands still; it goes on when the block ends."""
+    """south takes it over while north's holdfastd stands still, and then goes on, or begins anew.
+
+    The launcher ends a holdfastd that hangs and starts another one, which may come before the SIGCONT here.
+    """
     (daemon,) = north.pids_of("holdfastd")
     os.kill(daemon, signal.SIGSTOP)
     try:
         south.cli("failover", "unplanned", name, "--source-is-dead", "--yes")
     finally:
-        os.kill(daemon, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(daemon, signal.SIGCONT)
 
 
 def held_by_a_job(north, south):
