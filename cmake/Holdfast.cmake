@@ -1,8 +1,8 @@
 # House rules for libraries, programs and their tests.
 #
 #   holdfast_library(NAME ROOMS room... DEPS lib... SYSTEM imported-target...)
-#     hf_NAME      from src/NAME/**/*.cpp, without tests, fuzzers, benches and mains; where it has
-#                  ROOMS, from src/NAME/*.cpp (often nothing) and those rooms
+#     hf_NAME      from src/NAME/**/*.cpp, without tests, fuzzers, benches and mains. ROOMS are libraries of
+#                  their own below it: it has them, and what lies in none of them (often nothing)
 #     NAME_test    from src/NAME/**/*_test.cpp, run by ctest
 #     NAME_links   the whole archive linked with its declared dependencies only: an upward
 #                  dependency is a link error
@@ -56,15 +56,15 @@ function(holdfast_targets out)
 endfunction()
 
 # The sources of a library or room: no tests, fuzzers, benches and mains.
-function(holdfast_sources out glob_mode dir)
-  file(${glob_mode} sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cpp)
+function(holdfast_sources out dir)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${dir}/*.cpp)
   list(FILTER sources EXCLUDE REGEX "_(test|fuzz|bench|main)\\.cpp$")
   set(${out} ${sources} PARENT_SCOPE)
 endfunction()
 
 function(holdfast_room room)
   cmake_parse_arguments(ARG "" "" "DEPS;SYSTEM" ${ARGN})
-  holdfast_sources(sources GLOB ${room})
+  holdfast_sources(sources ${room})
   holdfast_targets(deps ${ARG_DEPS})
   string(REPLACE "/" "_" name ${room})
   holdfast_archive(${name} SOURCES ${sources} DEPS ${deps} SYSTEM ${ARG_SYSTEM})
@@ -74,13 +74,15 @@ function(holdfast_library name)
   cmake_parse_arguments(ARG "" "" "ROOMS;DEPS;SYSTEM;TEST_DEPS" ${ARGN})
   holdfast_targets(deps ${ARG_DEPS})
   holdfast_targets(test_deps ${ARG_TEST_DEPS})
+  holdfast_sources(sources ${name})
   if(ARG_ROOMS)
     list(TRANSFORM ARG_ROOMS PREPEND ${name}/)
     holdfast_targets(rooms ${ARG_ROOMS})
-    holdfast_sources(sources GLOB ${name})
+    foreach(room ${ARG_ROOMS})
+      list(FILTER sources EXCLUDE REGEX "/src/${room}/")
+    endforeach()
   else()
     set(rooms "")
-    holdfast_sources(sources GLOB_RECURSE ${name})
   endif()
   if(sources)
     holdfast_archive(${name} SOURCES ${sources} DEPS ${rooms} ${deps} SYSTEM ${ARG_SYSTEM})

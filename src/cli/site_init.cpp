@@ -8,9 +8,9 @@
 
 #include "cli/programs.h"
 #include "cli/site.h"
-#include "launcher/host_users.h"
-#include "launcher/site_config.h"
-#include "launcher/site_parts.h"
+#include "launcher/protocol/site_config.h"
+#include "launcher/tree/host_users.h"
+#include "launcher/tree/site_parts.h"
 
 namespace hf::cli {
 namespace {

@@ -10,14 +10,14 @@
 #include <string>
 #include <thread>
 
-#include "daemon/accelerator.h"
-#include "daemon/api.h"
-#include "daemon/http_server.h"
-#include "daemon/log.h"
+#include "control/api/api.h"
+#include "control/core/log.h"
+#include "control/host/accelerator.h"
+#include "control/http/http_server.h"
 #include "sys/inherited_fds.h"
 #include "sys/process.h"
 
-namespace hf::daemon {
+namespace hf::control {
 namespace {
 
 Result<std::string> state_argument(int argc, char** argv) {
@@ -118,11 +118,11 @@ Status run(int argc, char** argv) {
 }
 
 }  // namespace
-}  // namespace hf::daemon
+}  // namespace hf::control
 
 int main(int argc, char** argv) {
-  hf::daemon::log_start();
-  hf::Status status = hf::daemon::run(argc, argv);
+  hf::control::log_start();
+  hf::Status status = hf::control::run(argc, argv);
   if (status.ok()) return 0;
   hf::Error error = status.error();
   if (error.effect.empty()) error.effect = "holdfastd does not start";

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "hypervisor/machine.h"
-#include "launcher/state_tree.h"
+#include "launcher/tree/state_tree.h"
 
 namespace hf::launcher {
 namespace {

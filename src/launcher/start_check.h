@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "launcher/protocol.h"
+#include "launcher/protocol/protocol.h"
 
 namespace hf::launcher {
 

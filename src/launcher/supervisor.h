@@ -11,11 +11,11 @@
 #include <memory>
 #include <string>
 
-#include "launcher/hang_watch.h"
-#include "launcher/protocol.h"
+#include "launcher/process/hang_watch.h"
+#include "launcher/process/unit.h"
+#include "launcher/protocol/protocol.h"
 #include "launcher/start_check.h"
-#include "launcher/state_tree.h"
-#include "launcher/unit.h"
+#include "launcher/tree/state_tree.h"
 #include "launcher/vault_binding.h"
 
 namespace hf::launcher {

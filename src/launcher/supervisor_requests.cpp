@@ -2,10 +2,10 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "launcher/guest_filter.h"
-#include "launcher/host_users.h"
+#include "launcher/process/guest_filter.h"
 #include "launcher/start_check.h"
 #include "launcher/supervisor.h"
+#include "launcher/tree/host_users.h"
 #include "sys/bounded_io.h"
 
 namespace hf::launcher {

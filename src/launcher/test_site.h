@@ -17,7 +17,7 @@
 #include <thread>
 
 #include "hypervisor/firmware.h"
-#include "launcher/client.h"
+#include "launcher/protocol/client.h"
 #include "launcher/supervisor.h"
 
 namespace hf::launcher {

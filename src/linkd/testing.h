@@ -20,7 +20,7 @@
 #include <sstream>
 #include <thread>
 
-#include "launcher/process.h"
+#include "launcher/process/process.h"
 #include "linkd/tls_channel.h"
 #include "peer/frame.h"
 #include "peer/link_client.h"

@@ -1,0 +1,106 @@
+// Evidence from anywhere, appraised as this site appraises its own VMs (RFC 9334, the background-
+// check model): for a guest that has only tpm2-tools, and for other sites' VMs.
+#include "attestation/appraisal/evidence_appraisal.h"
+#include "base/base64.h"
+#include "control/attest/attestation_inner.h"
+#include "control/peers/peer_service.h"
+#include "control/store/catalog_inner.h"
+
+namespace hf::control {
+namespace {
+
+constexpr uint64_t kForeignTokenLifeUs = uint64_t{3600} * 1'000'000;
+
+// By what evidence is judged.
+struct Rules {
+  attestation::Policy policy;
+  attestation::Baseline baseline;
+  std::optional<Bytes> pinned_ak_name;
+  bool askers = false;
+};
+
+Result<attestation::Policy> wanted_policy(const sys::JsonObject& request) {
+  const sys::JsonValue* policy = request.if_contains("policy");
+  if (policy == nullptr || policy->is_null()) return attestation::built_in_policy("linux");
+  if (policy->is_string()) return attestation::built_in_policy(policy->get_string());
+  return attestation::policy_from(*TRY(sys::get_object(request, "policy")));
+}
+
+Result<Rules> askers_rules(const sys::JsonObject& request) {
+  Rules rules{.policy = TRY(wanted_policy(request))};
+  rules.askers = sys::has_member(request, "policy") || sys::has_member(request, "baseline");
+  if (sys::has_member(request, "baseline")) {
+    rules.baseline = TRY(attestation::baseline_from(*TRY(sys::get_object(request, "baseline"))));
+  }
+  return rules;
+}
+
+// This site's certificate authority and those of paired sites.
+Result<std::vector<crypto::Certificate>> trusted_cas(Services& services) {
+  std::vector<crypto::Certificate> cas;
+  cas.push_back(
+      TRY(crypto::Certificate::from_pem(TRY(services.vault.site_identity()).ca_certificate_pem)));
+  for (const PeerRow& peer : TRY(services.catalog->peers())) {
+    cas.push_back(TRY(crypto::Certificate::from_pem(peer.ca_pem)));
+  }
+  return cas;
+}
+
+// The VM that the evidence is of, if this site knows it.
+Result<std::optional<VmRow>> known_vm(Services& services, const attestation::Evidence& evidence,
+                                      const std::vector<crypto::Certificate>& cas) {
+  Result<attestation::AkIdentity> key = attestation::certified_key(evidence, cas, catalog_now());
+  if (!key.ok()) return std::optional<VmRow>();
+  Result<VmRow> row = services.catalog->vm(key->vm);
+  if (row.ok()) return std::optional<VmRow>(std::move(*row));
+  if (row.error().code == ErrorCode::kNotFound) return std::optional<VmRow>();
+  return std::move(row).error();
+}
+
+}  // namespace
+
+Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& request) {
+  attestation::Evidence evidence =
+      TRY(attestation::parse_evidence(sys::to_text(*TRY(sys::get_object(request, "evidence")))));
+  Bytes nonce = TRY(base64url_decode(TRY(sys::get_string(request, "nonce"))));
+  std::vector<crypto::Certificate> cas = TRY(trusted_cas(services_));
+  Rules rules = TRY(askers_rules(request));
+  // This site's word on its own VM is by the rules that were set for it, or it could be had for any
+  // state of the VM.
+  if (std::optional<VmRow> row = TRY(known_vm(services_, evidence, cas))) {
+    if (rules.askers) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = "the evidence is of VM \"" + row->name +
+                            "\", for which this site has a policy and a baseline",
+                   .effect = "nothing was appraised",
+                   .mend =
+                       "leave policy and baseline out; to judge by your own, without a token: "
+                       "holdfast attest appraise"};
+    }
+    rules.policy = TRY(stored_policy(row->id));
+    rules.baseline = TRY(stored_baseline(row->id));
+    Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(row->id);
+    if (!pin.ok() && pin.error().code != ErrorCode::kNotFound) return std::move(pin).error();
+    if (pin.ok()) rules.pinned_ak_name = std::move(pin->ak_name);
+  }
+  attestation::EvidenceQuestion question{
+      .nonce = nonce,
+      .policy = &rules.policy,
+      .baseline = rules.baseline.boots.empty() ? nullptr : &rules.baseline,
+      .askers_rules = rules.askers,
+      .cas = &cas,
+      .context = {.pinned_ak_name = rules.pinned_ak_name,
+                  .record_from_keeper = false,
+                  .now = catalog_now()}};
+  attestation::EvidenceAnswer judged = TRY(attestation::appraise_evidence(evidence, question));
+  attestation::Ear ear = attestation::to_ear(judged, nonce);
+  ear.issued_at = question.context.now;
+  ear.expires_at = Micros(question.context.now.value + kForeignTokenLifeUs);
+  sys::JsonObject answer = attestation::to_json(judged.appraisal);
+  answer["summary"] = judged.appraisal.summary();
+  answer["attestation_key"] = judged.key_words;
+  answer["token"] = TRY(sign(ear));
+  return answer;
+}
+
+}  // namespace hf::control

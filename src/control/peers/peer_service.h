@@ -1,0 +1,88 @@
+// The other sites: pairing with them, asking them, answering them. What carries it is
+// holdfast-link; what is believed of it is decided here.
+//
+// Any thread may call. What blocks says for how long.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "control/peers/peer_messages.h"
+#include "control/services.h"
+#include "peer/link_client.h"
+#include "recovery/state.h"
+
+namespace hf::control {
+
+using peer::Millis;
+
+// A site as it introduces itself at pairing: the text that is proved, and what it says.
+struct Introduction {
+  vault::SiteIdentity identity;
+  std::string address;
+};
+std::string encode_introduction(const Introduction& introduction);
+Result<Introduction> decode_introduction(std::string_view text);
+
+// As the link is told of a peer.
+peer::PeerSettings link_settings(const PeerRow& row);
+
+class PeerService {
+ public:
+  explicit PeerService(Services& services);
+  ~PeerService();
+
+  // Who this site is, from the vault.
+  Status identify();
+  // The link, once the identity is known: from now on peers are answered.
+  Status start();
+  void stop();
+
+  const vault::SiteIdentity& identity() const { return identity_; }
+  const std::string& fingerprint() const { return fingerprint_; }  // of the own CA, hex
+  peer::LinkClient& link() { return *link_; }
+
+  // Pairing, at the site that issues a token and at the one that bears it.
+  Result<sys::JsonObject> new_token(std::chrono::seconds lifetime, std::string address);
+  Result<sys::JsonObject> pair(std::string_view token, std::string address);
+
+  // Asks the other site; its error becomes the error.
+  template <typename Answer, typename Question>
+  Result<Answer> ask(SiteId site, const Question& question, Millis limit,
+                     peer::Delivery* delivery = nullptr) {
+    sys::JsonObject answer =
+        TRY(link_->call_json(site, sys::encode_operation(question), limit, delivery));
+    return sys::decode_json<Answer>(answer);
+  }
+  Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
+                                         Millis limit);
+  struct StopAnswer {
+    recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
+    bool shipped = false;            // kStopped: this site has all that was durable there
+    std::string why;                 // kRefused: in its own words
+    std::optional<Epoch> its_epoch;  // kRefused: because it is not below the one asked under
+  };
+  // Asks the VM's source to stop it for good. Not on its way within `reach`, the order is taken
+  // back: then nothing was asked (kNoAnswer).
+  StopAnswer ask_stop(VmId vm, SiteId source, Epoch epoch, Millis reach, Millis limit);
+  bool connected(SiteId site);  // to its link
+
+  sys::JsonArray show_peers();
+
+ private:
+  Result<Bytes> answer(SiteId site, ByteSpan request);
+  Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
+  Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
+  Result<StopOutcome> answer_stop(const StopOrder& order, const PeerRow& peer);
+  Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
+  void serve_pairing(peer::PairingSession& session);
+  Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
+  Status pin(const Introduction& introduction);
+
+  Services& services_;
+  vault::SiteIdentity identity_;
+  std::string fingerprint_;
+  std::unique_ptr<peer::LinkClient> link_;
+};
+
+}  // namespace hf::control

@@ -1,0 +1,240 @@
+#include "control/protection/protections.h"
+
+#include "control/core/log.h"
+#include "control/peers/peer_service.h"
+#include "control/store/catalog_inner.h"
+#include "control/vm/vm_operations.h"
+#include "keeper_protocol/client.h"
+
+namespace hf::control {
+
+using namespace std::chrono_literals;
+
+Protections::Protections(Services& services)
+    : services_(services),
+      replicas_(services),
+      caretakers_(services),
+      streams_(services, caretakers_) {}
+Protections::~Protections() { stop(); }
+
+void Protections::start() {
+  replicas_.start_all();
+  streams_.start();
+}
+
+void Protections::stop() { streams_.stop(); }
+
+void Protections::on_event(const launcher::Event& event) {
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-")) streams_.look(*vm);
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "caretaker-")) {
+    caretakers_.on_unit(*vm, event);
+    streams_.look(*vm);
+  }
+}
+
+void Protections::end_stream(VmId vm) {
+  streams_.remove(vm);
+  caretakers_.end(vm);
+}
+
+bool Protections::drain(VmId vm, std::chrono::milliseconds limit) {
+  const bool stopped = !services_.units->running(keeper_unit(vm));
+  if (stopped && !services_.units->running(caretaker_unit(vm))) return caretakers_.level(vm);
+  keeper_protocol::Client keeper(services_.paths.run_file(vm, "control.sock"));
+  auto limit_ms = static_cast<uint64_t>(limit.count());
+  Result<keeper_protocol::Drained> drained =
+      keeper.ask(keeper_protocol::Drain{.limit_ms = limit_ms}, limit + 1s);
+  // A caretaker that is level ends, whether it has answered or not.
+  if (!drained.ok() && stopped && caretakers_.level(vm)) return true;
+  if (!drained.ok()) log_warning("VM " + vm.hex() + ": " + drained.error().describe());
+  return drained.ok() && drained->drained;
+}
+
+Result<sys::JsonObject> Protections::enable(const VmRow& row, const PeerRow& peer,
+                                            Progress& progress) {
+  if (row.role != VmRole::kActive) {
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "VM \"" + row.name + "\" is " + std::string(to_string(row.role)) + " at this site",
+        .effect = "it is not protected from here",
+        .mend = "protect it at the site where it is active"};
+  }
+  if (Result<ProtectionRow> before = services_.catalog->protection(row.id); before.ok()) {
+    return Error{.code = ErrorCode::kExists,
+                 .cause = "VM \"" + row.name + "\" is protected already",
+                 .effect = "nothing was changed",
+                 .mend = "holdfast protection show " + row.name};
+  }
+  // From now on nothing is merged away that the replica has not.
+  keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
+  bool runs = services_.units->running(keeper_unit(row.id));
+  if (runs) TRY(keeper.ask(keeper_protocol::Protect{.peer_site = peer.site}, 5s));
+  Undo undo;
+  undo.add([&] {
+    if (runs) static_cast<void>(keeper.ask(keeper_protocol::Unprotect{}, 5s));
+  });
+  progress.step("wrap the key for " + peer.name);
+  vault::KeyInfo key = TRY(services_.vault.key_info(row.id));
+  Bytes wrap = TRY(services_.vault.wrap_for(row.id, peer.site));
+  progress.step("offer the VM to " + peer.name);
+  TRY(services_.peers->ask<Taken>(peer.site,
+                                  Offer{.vm = row.id,
+                                        .name = row.name,
+                                        .definition = row.definition,
+                                        .epoch = row.epoch,
+                                        .wrap = wrap,
+                                        .certificate = key.certificate},
+                                  30s));
+  TRY(services_.catalog->put_protection({.vm = row.id,
+                                         .peer = peer.site,
+                                         .direction = Direction::kOut,
+                                         .journal_public_key = to_hex(key.journal_public_key),
+                                         .minted_at = key.minted_at,
+                                         .created = catalog_now()}));
+  undo.dismiss();
+  streams_.add(row.id, peer.site);
+  log_info("VM " + row.name + " is protected by site " + peer.name);
+  return sys::JsonObject{{"vm", row.name}, {"peer", peer.name}, {"direction", "out"}};
+}
+
+Result<sys::JsonObject> Protections::disable(VmId vm, Progress& progress) {
+  const VmRow row = TRY(services_.catalog->vm(vm));
+  ProtectionRow protection = TRY(services_.catalog->protection(row.id));
+  if (protection.direction == Direction::kIn) {
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "VM \"" + row.name + "\" is protected by its own site; this one holds the replica",
+        .effect = "nothing was changed",
+        .mend = "holdfast protection disable " + row.name + " at its own site"};
+  }
+  // What the other site holds is the VM now, or may become it: it is not this site's to remove.
+  if (row.role == VmRole::kSuperseded) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + row.name + "\" was taken over at the other site under epoch " +
+                          std::to_string(row.epoch.value),
+                 .effect = "nothing was changed, here or there",
+                 .mend = "holdfast vm delete " + row.name +
+                         " removes what is left of it here, and nothing at the other site"};
+  }
+  progress.step("end replication");
+  Caretakers::Hold off(caretakers_, row.id);
+  end_stream(row.id);
+  progress.step("ask the peer to remove its replica");
+  Result<Removed> withdrawn =
+      services_.peers->ask<Removed>(protection.peer, Withdrawal{.vm = row.id}, 30s);
+  TRY(services_.catalog->remove_protection(row.id));
+  if (services_.units->running(keeper_unit(row.id))) {
+    keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
+    static_cast<void>(keeper.ask(keeper_protocol::Unprotect{}, 2s));
+  }
+  sys::JsonObject result{
+      {"vm", row.name}, {"protected", false}, {"replica_removed", withdrawn.ok()}};
+  if (!withdrawn.ok()) {
+    log_warning("the replica of " + row.name +
+                " stays at its peer: " + withdrawn.error().describe());
+    result["replica_error"] = sys::error_to_json(withdrawn.error());
+  }
+  return result;
+}
+
+namespace {
+
+sys::JsonObject to_json(const keeper_protocol::Shipping& shipping) {
+  sys::JsonObject show{
+      {"state", sys::json_word(shipping.state)},     {"caught_up", shipping.caught_up},
+      {"lag_records", shipping.lag_records},         {"lag_bytes", shipping.lag_bytes},
+      {"home_durable", shipping.home_durable.value}, {"rpo_ms", nullptr}};
+  if (shipping.rpo_ms) show["rpo_ms"] = *shipping.rpo_ms;
+  if (shipping.acknowledged) {
+    show["acknowledged"] = shipping.acknowledged->sequence.value;
+    show["acknowledged_incarnation"] = shipping.acknowledged->incarnation.hex();
+  }
+  if (shipping.seed_bytes_done) show["seed_bytes_done"] = *shipping.seed_bytes_done;
+  if (shipping.seed_bytes_total) show["seed_bytes_total"] = *shipping.seed_bytes_total;
+  if (shipping.let_go) show["let_go"] = true;
+  if (shipping.error) show["error"] = sys::error_to_json(*shipping.error);
+  return show;
+}
+
+// Why there is no stream, as whoever asks for the protection reads it.
+Error falls_behind(const Error& error) {
+  return Error(error)
+      .with_effect("the replica falls behind; the guest goes on")
+      .with_mend("it is tried again by itself; if it lasts: holdfast site peers");
+}
+
+}  // namespace
+
+// As the keeper that ships says it; nothing: none runs.
+Result<std::optional<keeper_protocol::Shipping>> Protections::shipping(const VmRow& row) {
+  const bool runs = services_.units->running(keeper_unit(row.id)) ||
+                    services_.units->running(caretaker_unit(row.id));
+  if (!runs) return std::optional<keeper_protocol::Shipping>();
+  keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
+  keeper_protocol::AnyStatus status = TRY(keeper.ask(keeper_protocol::GetStatus{}, 2s));
+  if (auto* serving = std::get_if<keeper_protocol::ServeStatus>(&status)) return serving->shipping;
+  if (auto* caretaker = std::get_if<keeper_protocol::CaretakerStatus>(&status))
+    return std::optional(caretaker->shipping);
+  return std::optional<keeper_protocol::Shipping>();
+}
+
+Result<sys::JsonObject> Protections::show_stream(const VmRow& row) {
+  const Streams::View stream = streams_.view(row.id);
+  const bool stopped = !services_.units->running(keeper_unit(row.id));
+  const bool level = stopped && caretakers_.level(row.id);
+  Result<std::optional<keeper_protocol::Shipping>> said = shipping(row);
+  sys::JsonObject show{{"state", stopped ? "vm stopped" : "waiting"}};
+  if (stopped) show["caught_up"] = level;
+  if (level) return show;
+  bool halted = false;
+  if (said.ok() && *said) {
+    show = to_json(**said);
+    halted = (*said)->state == keeper_protocol::ShippingState::kHalted;
+  } else if (!said.ok()) {
+    show["error"] = sys::error_to_json(falls_behind(said.error()));
+  }
+  if (stream.open || halted) return show;
+  if (show.at("state").as_string() == "waiting") show["state"] = "connecting";
+  // What ends streams at the other site is known there, and told with the refusal.
+  if (stream.error) show["error"] = sys::error_to_json(falls_behind(*stream.error));
+  return show;
+}
+
+Result<sys::JsonObject> Protections::show_replica(const VmRow& row) {
+  Result<keeper_protocol::ReplicaStatus> status = replicas_.status(row.id);
+  if (!status.ok())
+    return sys::JsonObject{{"state", "waiting"}, {"error", sys::error_to_json(status.error())}};
+  const uint64_t durable = status->durable.sequence.value;
+  const uint64_t home = status->home_durable.value;
+  sys::JsonObject show{{"state", status->connected ? "receiving" : "waiting"},
+                       {"durable", durable},
+                       {"durable_incarnation", status->durable.incarnation.hex()},
+                       {"durable_time_us", status->durable_time_us.value},
+                       {"home_durable", home},
+                       {"lag_records", home > durable ? home - durable : 0}};
+  if (status->error) show["error"] = sys::error_to_json(*status->error);
+  return show;
+}
+
+Result<sys::JsonObject> Protections::show(const VmRow& row) {
+  ProtectionRow protection = TRY(services_.catalog->protection(row.id));
+  const bool out = protection.direction == Direction::kOut;
+  sys::JsonObject show = TRY(out ? show_stream(row) : show_replica(row));
+  Result<PeerRow> peer = services_.catalog->peer(protection.peer);
+  show["vm"] = row.name;
+  show["vm_id"] = row.id.hex();
+  show["epoch"] = row.epoch.value;
+  show["direction"] = out ? "out" : "in";
+  show["peer"] = peer.ok() ? peer->name : protection.peer.hex();
+  return show;
+}
+
+Result<sys::JsonArray> Protections::show_all() {
+  sys::JsonArray all;
+  for (const ProtectionRow& protection : TRY(services_.catalog->protections())) {
+    all.push_back(TRY(show(TRY(services_.catalog->vm(protection.vm)))));
+  }
+  return all;
+}
+
+}  // namespace hf::control

@@ -1,0 +1,71 @@
+// Which VMs are protected: the streams that leave, the replicas that are kept here, and the acts
+// that begin and end a protection.
+#pragma once
+
+#include "control/peers/peer_messages.h"
+#include "control/protection/caretakers.h"
+#include "control/protection/replicas.h"
+#include "control/protection/streams.h"
+#include "control/services.h"
+
+namespace hf::control {
+
+class Protections {
+ public:
+  explicit Protections(Services& services);
+  ~Protections();
+
+  void start();
+  void stop();
+
+  // At the source.
+  Result<sys::JsonObject> enable(const VmRow& row, const PeerRow& peer, Progress& progress);
+  Result<sys::JsonObject> disable(VmId vm, Progress& progress);
+  void end_stream(VmId vm);
+  // Waits until the replica has all that is durable here. False: it has not.
+  bool drain(VmId vm, std::chrono::milliseconds limit);
+
+  // At the replica, asked by the source.
+  Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
+  Result<Removed> withdraw(VmId vm, const PeerRow& from);
+  Replicas& replicas() { return replicas_; }
+  Caretakers& caretakers() { return caretakers_; }
+
+  // The launcher tells that a unit began again or ended. Does not block.
+  void on_event(const launcher::Event& event);
+  // The VM's keeper serves, or is gone and its key taken back. Does not block.
+  void look(VmId vm) { streams_.look(vm); }
+  // From the link's event thread.
+  void on_stream(const peer::StreamEvent& event) { streams_.on_stream(event); }
+  void on_peer(const peer::PeerState& state) { streams_.on_peer(state); }
+
+  Result<sys::JsonObject> show(const VmRow& row);
+  Result<sys::JsonArray> show_all();
+
+ private:
+  Result<sys::JsonObject> show_stream(const VmRow& row);
+  Result<sys::JsonObject> show_replica(const VmRow& row);
+  Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);
+
+  Services& services_;
+  Replicas replicas_;
+  Caretakers caretakers_;
+  Streams streams_;
+};
+
+// Runs the VM here from what was replicated: failover.cpp.
+// What a failover says of the boot it brings about.
+enum class AttestationNeed {
+  kNone,
+  kWait,     // waits for the verdict and tells it
+  kRequire,  // a VM that is not Healthy is stopped again
+};
+struct FailoverRequest {
+  bool source_is_dead = false;
+  AttestationNeed attestation = AttestationNeed::kNone;
+  std::string actor;
+};
+Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
+                                  Progress& progress);
+
+}  // namespace hf::control

@@ -1,0 +1,22 @@
+// The catalog's row as the recovery rules see it. The catalog is the durable record: it is written
+// before anything acts on the new state.
+#pragma once
+
+#include "control/services.h"
+#include "recovery/state.h"
+
+namespace hf::control {
+
+recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer);
+// The site at the other end of the VM's protection: the only one whose word about its epoch counts.
+bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site);
+// Whether it may ask about the VM: that site, or the one that the VM was taken over from.
+bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const SiteId& site);
+// Is the VM this site's to run, under the epoch that whoever starts it knew?
+Status still_ours(const VmRow& started, const VmRow& now);
+// Stores what follows of the peer's epoch, of the VM as it is now. If this site is no longer its
+// home, its guest is dead and its key taken back when this returns, or the reconciler is at it.
+Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch peer,
+                                           std::string_view note);
+
+}  // namespace hf::control

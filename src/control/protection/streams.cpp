@@ -1,0 +1,228 @@
+#include "control/protection/streams.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "control/core/log.h"
+#include "control/peers/peer_messages.h"
+#include "control/peers/peer_service.h"
+#include "control/protection/recovery_rules.h"
+#include "sys/bounded_io.h"
+
+namespace hf::control {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr std::chrono::milliseconds kPauseMin = 100ms;
+constexpr std::chrono::milliseconds kPauseMax = 10s;
+constexpr std::chrono::milliseconds kConnectLimit = 500ms;
+constexpr std::chrono::milliseconds kPeerLimit = 3s;
+
+}  // namespace
+
+void Streams::start() {
+  Result<std::vector<ProtectionRow>> rows = services_.catalog->protections();
+  if (!rows.ok()) log_error(rows.error().describe());
+  if (rows.ok()) {
+    std::lock_guard lock(mutex_);
+    for (const ProtectionRow& row : *rows) {
+      if (row.direction == Direction::kOut) streams_[row.vm] = {.peer = row.peer};
+    }
+  }
+  thread_ = std::thread([this] { run(); });
+}
+
+void Streams::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Streams::add(VmId vm, SiteId peer) {
+  {
+    std::lock_guard lock(mutex_);
+    streams_[vm] = {.peer = peer};
+  }
+  changed_.notify_all();
+}
+
+void Streams::remove(VmId vm) {
+  std::optional<peer::StreamId> id;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found == streams_.end()) return;
+    id = found->second.id;
+    streams_.erase(found);
+  }
+  if (id) services_.peers->link().close_stream(*id);
+}
+
+void Streams::look(VmId vm) {
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found == streams_.end()) return;
+    found->second.wanted_look = true;
+    found->second.pause = 0ms;
+  }
+  changed_.notify_all();
+}
+
+Streams::View Streams::view(VmId vm) {
+  std::lock_guard lock(mutex_);
+  auto found = streams_.find(vm);
+  if (found == streams_.end()) return {};
+  return {.open = found->second.open, .error = found->second.error};
+}
+
+void Streams::on_stream(const peer::StreamEvent& event) {
+  if (event.incoming) return;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(event.vm);
+    if (found == streams_.end() || found->second.id != event.id) return;
+    Stream& stream = found->second;
+    if (event.kind == peer::StreamEvent::Kind::kOpened) {
+      stream.open = true;
+      stream.pause = 0ms;
+      stream.error.reset();
+      return;
+    }
+    stream.id.reset();
+    stream.open = false;
+    try_again_later(stream, event.error);
+    if (event.refused) {
+      Result<StreamRefusalDetail> detail = sys::decode_json<StreamRefusalDetail>(event.detail);
+      if (detail.ok() && detail->epoch.value > 0) {
+        stream.refused_under = detail->epoch;
+        stream.wanted_look = true;
+      }
+    }
+  }
+  changed_.notify_all();
+}
+
+void Streams::on_peer(const peer::PeerState& state) {
+  if (state.reach != peer::Reach::kConnected) return;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto& [vm, stream] : streams_) {
+      if (stream.peer != state.site || stream.id) continue;
+      stream.wanted_look = true;
+      stream.pause = 0ms;
+    }
+  }
+  changed_.notify_all();
+}
+
+// Under the mutex.
+void Streams::try_again_later(Stream& stream, std::optional<Error> error) {
+  stream.pause = std::clamp(stream.pause * 2, kPauseMin, kPauseMax);
+  stream.due = Clock::now() + stream.pause;
+  stream.error = std::move(error);
+}
+
+void Streams::run() {
+  for (;;) {
+    std::vector<VmId> now;
+    {
+      std::unique_lock lock(mutex_);
+      for (;;) {
+        if (stopping_) return;
+        Time next = Time::max();
+        for (auto& [vm, stream] : streams_) {
+          if (stream.wanted_look || stream.due <= Clock::now()) {
+            stream.wanted_look = false;
+            stream.due = Time::max();
+            now.push_back(vm);
+          }
+          next = std::min(next, stream.due);
+        }
+        if (!now.empty()) break;
+        if (next == Time::max()) {
+          changed_.wait(lock);
+        } else {
+          changed_.wait_until(lock, next);
+        }
+      }
+    }
+    for (VmId vm : now) step(vm);
+  }
+}
+
+void Streams::learn(VmId vm, Epoch epoch) {
+  Result<recovery::LearnOutcome> learned =
+      learn_epoch(services_, vm, epoch,
+                  "another site took the VM over under epoch " + std::to_string(epoch.value));
+  if (!learned.ok()) log_error(learned.error().describe());
+}
+
+// The VM does not run here: has the peer taken it over meanwhile?
+void Streams::ask_peer(VmId vm, SiteId peer) {
+  Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok() || row->role != VmRole::kActive || !services_.peers->connected(peer)) return;
+  Result<recovery::PeerAnswer> answer =
+      services_.peers->ask_epoch(vm, recovery_state(*row, true), kPeerLimit);
+  if (answer.ok()) learn(vm, answer->epoch);
+  std::lock_guard lock(mutex_);
+  auto found = streams_.find(vm);
+  if (found == streams_.end()) return;
+  found->second.peer_asked = answer.ok();
+  if (!answer.ok()) try_again_later(found->second, std::move(answer).error());
+}
+
+// No keeper with the key runs. Is there another one that ships?
+bool Streams::tend(VmId vm, SiteId peer, bool refused) {
+  Result<VmRow> row = services_.catalog->vm(vm);
+  if (refused && row.ok() && row->role == VmRole::kSuperseded) {
+    caretakers_.end(vm);  // nobody takes what it has
+    return false;
+  }
+  Result<bool> tended = caretakers_.tend(vm, peer);
+  if (tended.ok()) return *tended;
+  std::lock_guard lock(mutex_);
+  auto found = streams_.find(vm);
+  if (found != streams_.end()) try_again_later(found->second, std::move(tended).error());
+  return false;
+}
+
+void Streams::step(VmId vm) {
+  SiteId peer;
+  std::optional<Epoch> refused_under;
+  bool peer_asked = false;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found == streams_.end() || found->second.id) return;
+    peer = found->second.peer;
+    refused_under = std::exchange(found->second.refused_under, std::nullopt);
+    peer_asked = found->second.peer_asked;
+  }
+  if (refused_under) learn(vm, *refused_under);
+  // A keeper that is not there is looked for when the launcher says that it has come.
+  if (!services_.units->running(keeper_unit(vm))) {
+    if (!peer_asked) ask_peer(vm, peer);
+    if (!tend(vm, peer, refused_under.has_value())) return;
+  }
+  Result<sys::UniqueFd> keeper =
+      sys::connect_unix_within(services_.paths.run_file(vm, "ship.sock"), kConnectLimit);
+  // Under the mutex: an event of the stream may come before its number is kept.
+  std::lock_guard lock(mutex_);
+  auto found = streams_.find(vm);
+  if (found == streams_.end() || found->second.peer != peer || found->second.id) return;
+  if (!keeper.ok()) return try_again_later(found->second, std::move(keeper).error());
+  Result<peer::StreamId> id =
+      services_.peers->link().open_stream(peer, vm, std::move(keeper).value());
+  if (!id.ok()) return try_again_later(found->second, std::move(id).error());
+  found->second.id = *id;
+}
+
+}  // namespace hf::control

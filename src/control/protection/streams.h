@@ -1,0 +1,79 @@
+// Which of this site's VMs ship their journal to which site, and that they do: one stream a
+// protected VM whose keeper runs, or its caretaker while it is stopped, from the keeper's ship
+// socket through the link to the replica's keeper. What passes on it is between the two keepers;
+// here is decided that it exists.
+//
+// By level: what is wanted is compared with what is there, after every change and when a failed
+// try is due again. One thread for all VMs; it sleeps while every stream stands or waits for a
+// peer to come back.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include "control/protection/caretakers.h"
+#include "control/services.h"
+#include "peer/link_client.h"
+
+namespace hf::control {
+
+class Streams {
+ public:
+  Streams(Services& services, Caretakers& caretakers)
+      : services_(services), caretakers_(caretakers) {}
+  ~Streams() { stop(); }
+  Streams(const Streams&) = delete;
+  Streams& operator=(const Streams&) = delete;
+
+  void start();  // with every protection that leaves this site
+  void stop();
+
+  void add(VmId vm, SiteId peer);
+  void remove(VmId vm);  // and ends its stream
+  // Its keeper or its caretaker was started or ended.
+  void look(VmId vm);
+
+  // From the link's event thread.
+  void on_stream(const peer::StreamEvent& event);
+  void on_peer(const peer::PeerState& state);
+
+  struct View {
+    bool open = false;
+    std::optional<Error> error;  // why it is not, if more is known than that it ended
+  };
+  View view(VmId vm);
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+  struct Stream {
+    SiteId peer;
+    std::optional<peer::StreamId> id;  // asked for, or open
+    bool open = false;
+    bool wanted_look = true;
+    Time due = Time::max();  // of the next try, if one failed
+    std::chrono::milliseconds pause{0};
+    std::optional<Error> error;
+    std::optional<Epoch> refused_under;  // to be learned
+    bool peer_asked = false;             // whether it has the VM, since this process began
+  };
+  void run();
+  void step(VmId vm);
+  void try_again_later(Stream& stream, std::optional<Error> error);
+  bool tend(VmId vm, SiteId peer, bool refused);
+  void learn(VmId vm, Epoch epoch);
+  void ask_peer(VmId vm, SiteId peer);
+
+  Services& services_;
+  Caretakers& caretakers_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<VmId, Stream> streams_;
+  bool stopping_ = false;
+  std::thread thread_;
+};
+
+}  // namespace hf::control

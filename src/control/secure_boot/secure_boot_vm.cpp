@@ -1,0 +1,146 @@
+#include "control/secure_boot/secure_boot_vm.h"
+
+#include "control/core/log.h"
+#include "control/host/boot_files.h"
+#include "control/vm/vm_operations.h"
+#include "secure_boot/change/variables_json.h"
+#include "secure_boot/preflight/vbs_readiness.h"
+#include "vm/definition.h"
+
+namespace hf::control {
+
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kDiskLimit = 60s;
+
+Status require_stopped(Services& services, const VmRow& row) {
+  if (!services.units->running(qemu_unit(row.id))) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row.name + "\" runs",
+               .effect = "its Secure Boot keys were not changed",
+               .mend = "holdfast secure-boot rollover " + row.name +
+                       ", which reseals, stops and starts it, or with --in-guest does not stop it; "
+                       "or holdfast vm stop " +
+                       row.name};
+}
+
+// Ends the keeper that was started for a question, however the answer turned out.
+class LoneKeeper {
+ public:
+  static Result<LoneKeeper> start(Services& services, const VmRow& row, Progress& progress) {
+    TRY(check_may_start(services, row, {}));
+    // One that outlived its QEMU: what follows must not meet its state.
+    if (services.units->running(keeper_unit(row.id))) TRY(finish_vm(services, row));
+    progress.step("start the VM's keeper");
+    LoneKeeper keeper(services, row);
+    TRY(start_keeper_alone(services, row));
+    return keeper;
+  }
+  ~LoneKeeper() {
+    if (services_ == nullptr) return;
+    Status finished = finish_vm(*services_, row_);
+    if (!finished.ok()) log_error(finished.error().describe());
+  }
+  LoneKeeper(LoneKeeper&& other) noexcept
+      : services_(std::exchange(other.services_, nullptr)), row_(std::move(other.row_)) {}
+  LoneKeeper& operator=(LoneKeeper&&) = delete;
+
+ private:
+  LoneKeeper(Services& services, VmRow row) : services_(&services), row_(std::move(row)) {}
+  Services* services_;
+  VmRow row_;
+};
+
+}  // namespace
+
+Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
+                      const std::function<Status(const keeper_protocol::Client&)>& work) {
+  const keeper_protocol::Client client(services.paths.run_file(row.id, "control.sock"));
+  if (services.units->running(qemu_unit(row.id))) return work(client);
+  LoneKeeper keeper = TRY(LoneKeeper::start(services, row, progress));
+  return work(client);
+}
+
+Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& keeper_answer) {
+  return secure_boot::secure_boot_variables_from_json(
+      *TRY(sys::get_object(keeper_answer, "variables")));
+}
+
+Result<sys::JsonObject> show_secure_boot(Services& services, VmId vm, Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  sys::JsonObject answer =
+      TRY(ask_vm_keeper(services, row, keeper_protocol::SecureBoot{}, progress));
+  secure_boot::SecureBootVariables variables = TRY(variables_of(answer));
+  sys::JsonObject view = secure_boot::secure_boot_view(variables);
+  view["state"] = secure_boot::to_json(variables);
+  view["vm"] = row.name;
+  if (const sys::JsonValue* saved = answer.if_contains("saved")) view["saved"] = *saved;
+  return view;
+}
+
+Result<sys::JsonObject> edit_secure_boot(Services& services, VmId vm,
+                                         const std::vector<secure_boot::Change>& changes,
+                                         const std::string& actor, Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  TRY(require_stopped(services, row));
+  for (const secure_boot::Change& change : changes) {
+    TRY(services.catalog->audit(actor, "secure-boot edit", row.name, describe(change)));
+  }
+  keeper_protocol::SecureBootEdit edit;
+  for (const secure_boot::Change& change : changes) {
+    edit.changes.push_back({.variable = change.variable,
+                            .action = std::string(secure_boot::name_of(change.action)),
+                            .data = change.data});
+  }
+  sys::JsonObject answer = TRY(ask_vm_keeper(services, row, edit, progress));
+  answer["vm"] = row.name;
+  return answer;
+}
+
+Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore what,
+                                         const std::string& name, const std::string& actor,
+                                         Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  if (what == SavedStore::kRestore) TRY(require_stopped(services, row));
+  const auto ask = [&]<typename Asked>(const Asked& question) -> Status {
+    TRY(services.catalog->audit(actor, Asked::kOp, row.name, name));
+    TRY(ask_vm_keeper(services, row, question, progress));
+    return {};
+  };
+  switch (what) {
+    case SavedStore::kSave:
+      TRY(ask(keeper_protocol::SecureBootSave{.name = name}));
+      break;
+    case SavedStore::kRestore:
+      TRY(ask(keeper_protocol::SecureBootRestore{.name = name}));
+      break;
+    case SavedStore::kForget:
+      TRY(ask(keeper_protocol::SecureBootForget{.name = name}));
+      break;
+  }
+  return sys::JsonObject{{"vm", row.name}, {"name", name}};
+}
+
+Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  vm::Definition definition = TRY(vm::parse_definition(row.definition));
+  const bool running = services.units->running(qemu_unit(row.id));
+  std::optional<LoneKeeper> keeper;
+  if (!running) keeper.emplace(TRY(LoneKeeper::start(services, row, progress)));
+  progress.step("read what the disk boots");
+  BootFiles found =
+      TRY(read_boot_files(services.paths.run_file(row.id, "control.sock"), kDiskLimit));
+  secure_boot::VbsReadiness vbs = secure_boot::vbs_readiness({.secure_boot = definition.secure_boot,
+                                                              .smm = definition.secure_boot,
+                                                              .vtpm = definition.vtpm});
+  sys::JsonObject report = std::move(found.report);
+  report["vm"] = row.name;
+  report["running"] = running;
+  report["vbs"] = secure_boot::to_json(vbs);
+  report["text"] = found.text + "VBS          " + vbs.summary + "\n";
+  return report;
+}
+
+}  // namespace hf::control

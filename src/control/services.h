@@ -1,0 +1,75 @@
+// All of holdfastd, as its operations see it: one place that owns what they share.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "control/core/paths.h"
+#include "control/core/scratch_memory.h"
+#include "control/host/units.h"
+#include "control/store/catalog.h"
+#include "control/store/jobs.h"
+#include "launcher/protocol/site_config.h"
+#include "vault/protocol/client.h"
+
+namespace hf::control {
+
+class Attestation;
+class ConsoleHub;
+class PeerService;
+class Protections;
+class Reconciler;
+
+struct Services {
+  Services(Paths where, launcher::SiteConfig config);
+  ~Services();
+
+  // Everything but the listeners: catalog, launcher, vault. Adopts what runs.
+  Status start(sys::UniqueFd launcher_socket);
+  void stop();  // streams and consoles; guests go on
+
+  Paths paths;
+  launcher::SiteConfig site;
+  launcher::Users users;
+  vault::AdminClient vault;
+  std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<JobEngine> jobs;
+  std::unique_ptr<ConsoleHub> consoles;
+  std::unique_ptr<PeerService> peers;
+  std::unique_ptr<Protections> protections;
+  std::unique_ptr<Attestation> attestation;
+  std::unique_ptr<Units> units;
+  std::unique_ptr<Reconciler> reconciler;
+  ScratchMemory scratch;
+  std::function<void()> on_launcher_lost;
+
+ private:
+  void on_event(const launcher::Event& event);
+  void on_qemu_ended(VmId vm, const launcher::Event& event);
+  void on_keeper_ended(VmId vm, const launcher::Event& event);
+  Status take_up_running();
+  void release_running();
+  void release(const VmRow& row);
+
+  std::mutex event_mutex_;  // held while an event is dealt with
+  bool serving_ = false;    // all parts are there; under the mutex
+};
+
+// Runs what was added, last first, unless dismissed: nothing half-done stays behind.
+class Undo {
+ public:
+  Undo() = default;
+  ~Undo() {
+    for (auto step = steps_.rbegin(); step != steps_.rend(); ++step) (*step)();
+  }
+  Undo(const Undo&) = delete;
+  Undo& operator=(const Undo&) = delete;
+  void add(std::function<void()> step) { steps_.push_back(std::move(step)); }
+  void dismiss() { steps_.clear(); }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+};
+
+}  // namespace hf::control

@@ -1,0 +1,128 @@
+#include "control/store/catalog.h"
+
+#include <sys/stat.h>
+
+#include <chrono>
+
+#include "control/store/catalog_inner.h"
+#include "control/store/catalog_schema.h"
+
+namespace hf::control {
+namespace {
+
+Status migrate(Database& database) {
+  auto steps = catalog_migrations();
+  Transaction transaction = TRY(Transaction::begin(database));
+  size_t version = 0;
+  {
+    Statement read = TRY(database.prepare("PRAGMA user_version"));
+    if (TRY(read.step())) version = static_cast<size_t>(read.integer(0));
+  }
+  if (version > steps.size()) {
+    return Error{.code = ErrorCode::kUnsupported,
+                 .cause = "the catalog has version " + std::to_string(version) +
+                          ", this holdfastd knows " + std::to_string(steps.size()),
+                 .effect = "holdfastd does not start and changes nothing",
+                 .mend = "start the holdfastd that wrote it, or a newer one"};
+  }
+  for (size_t step = version; step < steps.size(); ++step) TRY(database.execute(steps[step]));
+  TRY(database.execute("PRAGMA user_version=" + std::to_string(steps.size())));
+  return transaction.commit();
+}
+
+}  // namespace
+
+Micros catalog_now() {
+  auto since = std::chrono::system_clock::now().time_since_epoch();
+  return Micros(
+      static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(since).count()));
+}
+
+Catalog::Catalog(std::unique_ptr<Inner> inner) : inner_(std::move(inner)) {}
+Catalog::~Catalog() = default;
+
+Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
+  mode_t before = ::umask(077);
+  Result<Database> opened = Database::open(path);
+  ::umask(before);
+  if (!opened.ok()) {
+    return std::move(opened)
+        .error()
+        .with_effect("holdfastd does not start")
+        .with_mend("check the owner and the file " + path);
+  }
+  TRY(migrate(*opened));
+  return std::unique_ptr<Catalog>(new Catalog(std::make_unique<Inner>(std::move(opened).value())));
+}
+
+Result<uint64_t> Catalog::add_job(std::string_view kind, std::string_view subject, Micros now) {
+  MutexLock lock(inner_->mutex);
+  Statement insert =
+      TRY(inner_->database.prepare("INSERT INTO jobs (kind, subject, state, detail, created_us) "
+                                   "VALUES (?1, ?2, 'running', '{}', ?3)"));
+  TRY(insert.with(kind, subject, now.value).run());
+  return static_cast<uint64_t>(inner_->database.last_row_id());
+}
+
+Status Catalog::finish_job(const JobRow& row) {
+  MutexLock lock(inner_->mutex);
+  Statement update = TRY(inner_->database.prepare(
+      "UPDATE jobs SET state = ?2, detail = ?3, finished_us = ?4 WHERE id = ?1"));
+  return update.with(row.id, row.state, row.detail, row.finished.value_or(Micros()).value).run();
+}
+
+namespace {
+
+JobRow read_job(const Statement& row) {
+  JobRow job{.id = static_cast<uint64_t>(row.integer(0)),
+             .kind = row.text(1),
+             .subject = row.text(2),
+             .state = row.text(3),
+             .detail = row.text(4),
+             .created = Micros(static_cast<uint64_t>(row.integer(5))),
+             .finished = std::nullopt};
+  if (!row.is_null(6)) job.finished = Micros(static_cast<uint64_t>(row.integer(6)));
+  return job;
+}
+
+}  // namespace
+
+Result<JobRow> Catalog::job(uint64_t id) {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(
+      "SELECT id, kind, subject, state, detail, created_us, finished_us FROM jobs WHERE id = ?1"));
+  select.with(id);
+  if (TRY(select.step())) return read_job(select);
+  return Error{.code = ErrorCode::kNotFound,
+               .cause = "there is no job " + std::to_string(id),
+               .effect = "nothing to show",
+               .mend = "holdfast job list"};
+}
+
+Result<std::vector<JobRow>> Catalog::jobs(size_t newest) {
+  MutexLock lock(inner_->mutex);
+  Statement select =
+      TRY(inner_->database.prepare("SELECT id, kind, subject, state, detail, created_us, "
+                                   "finished_us FROM jobs ORDER BY id DESC LIMIT ?1"));
+  select.with(static_cast<uint64_t>(newest));
+  std::vector<JobRow> rows;
+  while (TRY(select.step())) rows.push_back(read_job(select));
+  return rows;
+}
+
+Status Catalog::fail_left_over_jobs(std::string_view detail, Micros now) {
+  MutexLock lock(inner_->mutex);
+  Statement update = TRY(inner_->database.prepare(
+      "UPDATE jobs SET state = 'failed', detail = ?1, finished_us = ?2 WHERE state = 'running'"));
+  return update.with(detail, now.value).run();
+}
+
+Status Catalog::audit(std::string_view actor, std::string_view act, std::string_view subject,
+                      std::string_view detail) {
+  MutexLock lock(inner_->mutex);
+  Statement insert = TRY(inner_->database.prepare(
+      "INSERT INTO audit (time_us, actor, act, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)"));
+  return insert.with(catalog_now().value, actor, act, subject, detail).run();
+}
+
+}  // namespace hf::control

@@ -1,0 +1,195 @@
+// What the daemon remembers: VMs, peers, protections, tokens, jobs, audit. No key and no guest
+// data.
+//
+// Thread-safe; every call is one transaction and durable when it returns.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "base/result.h"
+#include "control/core/notice.h"
+
+namespace hf::control {
+
+enum class VmRole {
+  kActive,      // this site's to run
+  kStandby,     // another site's; a replica journal is here
+  kSuperseded,  // was this site's; another one has a higher epoch
+};
+std::string_view to_string(VmRole role);
+
+struct VmRow {
+  VmId id;
+  uint32_t number = 0;
+  std::string name;
+  std::string definition;  // JSON (vm/definition.h)
+  Epoch epoch;
+  VmRole role = VmRole::kActive;
+  bool wanted_running = false;  // was started and not stopped since
+  Micros created;
+  std::string note;
+  // It was taken over, and what attestation knew of it is still in its journal only: nothing here
+  // may be learned, or put into the journal, before replace_attestation().
+  bool adopt_pending = false;
+  // The site whose VM it was, if it was taken over: it may still ask what became of it.
+  std::optional<SiteId> taken_from = {};
+};
+
+struct PeerRow {
+  SiteId site;
+  std::string name;
+  std::string address;
+  std::string ca_pem;
+  std::string fingerprint;
+  std::string recipient_pem;
+  std::string signing_key;  // hex
+  Micros paired;
+};
+
+enum class Direction { kOut, kIn };
+
+struct ProtectionRow {
+  VmId vm;
+  SiteId peer;
+  Direction direction = Direction::kOut;
+  std::string journal_public_key;  // hex
+  SiteId minted_at;
+  Micros created;
+};
+
+struct TokenRow {
+  std::string hash;
+  std::string proof_key;  // hex
+  Micros created;
+  Micros expires;
+  std::optional<Micros> used;
+  std::string used_by;
+};
+
+struct JobRow {
+  uint64_t id = 0;
+  std::string kind;
+  std::string subject;
+  std::string state;   // running, done, failed
+  std::string detail;  // JSON
+  Micros created;
+  std::optional<Micros> finished;
+};
+
+// What attestation knows of a VM besides its verdicts. The texts are JSON or empty; attestation/
+// knows what is in them, the catalog does not.
+struct AttestationRow {
+  std::string policy;        // empty: the default
+  std::string baseline;      // empty: none was learned
+  std::string identity;      // the attestation key and its certificate
+  std::string explanations;  // what the boot files' digests stand for, read from the image
+  std::string rollover;      // the way back from the last change of keys; stays at this site
+};
+enum class AttestationPart { kPolicy, kBaseline, kIdentity, kExplanations, kRollover };
+
+struct VerdictRow {
+  uint64_t id = 0;
+  Micros time;
+  std::string verdict;  // "Healthy", "Unhealthy", "Unknown"
+  std::string record;   // JSON
+};
+inline constexpr size_t kVerdictsMax = 100;  // newest kept, a VM
+
+enum class Severity { kInfo, kWarning, kAlert };
+std::string_view to_string(Severity severity);
+
+// What happened that somebody may want to know: `holdfast event list`.
+struct EventRow {
+  uint64_t id = 0;
+  Micros time;
+  Severity severity = Severity::kInfo;
+  std::string kind;     // "attestation.unhealthy"
+  std::string subject;  // a VM's name
+  std::string text;
+};
+inline constexpr size_t kEventsMax = 10'000;  // newest kept
+
+class Catalog {
+ public:
+  // Applies the migrations that are missing. kUnsupported: written by a newer holdfastd.
+  static Result<std::unique_ptr<Catalog>> open(const std::string& path);
+  ~Catalog();
+
+  // VMs. A row's `number` is chosen here.
+  Result<VmRow> add_vm(VmRow row);  // kExists: the name or id is taken
+  Result<VmRow> vm(VmId id);
+  Result<VmRow> vm_named(std::string_view name_or_id);
+  Result<std::vector<VmRow>> vms();
+  Status remove_vm(VmId id);
+  Status set_wanted(VmId id, bool running);
+  // Changes role, epoch and note together, of a VM that still has the role and the epoch of `from`:
+  // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would
+  // go back.
+  Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
+  // The same, to kActive, with `adopt_pending` and where it came from: a crash cannot part them.
+  Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note);
+  // There is nothing to adopt, or the operator gave it up.
+  Status end_adoption(VmId id);
+
+  // Peers.
+  Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
+  Result<PeerRow> peer(SiteId site);
+  Result<PeerRow> peer_named(std::string_view name_or_id);
+  Result<std::vector<PeerRow>> peers();
+  Status remove_peer(SiteId site);  // kExists: a protection needs it
+
+  // Pairing tokens.
+  Status add_token(const TokenRow& row);
+  Result<TokenRow> token(std::string_view hash);
+  // Marks it used, once: kConflict if it was already.
+  Status use_token(std::string_view hash, std::string_view by, Micros now);
+
+  // Protections.
+  Status put_protection(const ProtectionRow& row);
+  Result<ProtectionRow> protection(VmId vm);
+  Result<std::vector<ProtectionRow>> protections();
+  Status remove_protection(VmId vm);
+
+  // Jobs.
+  Result<uint64_t> add_job(std::string_view kind, std::string_view subject, Micros now);
+  Status finish_job(const JobRow& row);
+  Result<JobRow> job(uint64_t id);
+  Result<std::vector<JobRow>> jobs(size_t newest);
+  // Jobs that a previous holdfastd left running are failed now.
+  Status fail_left_over_jobs(std::string_view detail, Micros now);
+
+  // Attestation. What a VM has none of is empty.
+  Result<AttestationRow> attestation(VmId vm);
+  Status set_attestation(VmId vm, AttestationPart part, std::string_view json);
+  Result<uint64_t> add_verdict(VmId vm, const VerdictRow& row);
+  Result<std::vector<VerdictRow>> verdicts(VmId vm, size_t newest = kVerdictsMax);  // newest first
+  // All of it at once, as it came with the VM's journal; the VM is `adopt_pending` no more.
+  // `verdicts` oldest first.
+  Status replace_attestation(VmId vm, const AttestationRow& row,
+                             const std::vector<VerdictRow>& verdicts);
+
+  // Events.
+  Result<uint64_t> add_event(const EventRow& row);
+  struct EventFilter {
+    std::string subject;  // empty: all
+    uint64_t after = 0;   // ids above it only
+    size_t newest = 100;
+  };
+  Result<std::vector<EventRow>> events(const EventFilter& filter);  // oldest first
+  std::shared_ptr<Notice> events_changed();                         // tells of each new one
+
+  Status audit(std::string_view actor, std::string_view act, std::string_view subject,
+               std::string_view detail);
+
+ private:
+  struct Inner;
+  explicit Catalog(std::unique_ptr<Inner> inner);
+  std::unique_ptr<Inner> inner_;
+};
+
+}  // namespace hf::control

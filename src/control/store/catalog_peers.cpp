@@ -1,0 +1,119 @@
+// The catalog's peers and pairing tokens.
+#include "control/store/catalog_inner.h"
+
+namespace hf::control {
+namespace {
+
+constexpr std::string_view kSelectPeer =
+    "SELECT site, name, address, ca_pem, fingerprint, recipient_pem, signing_key, paired_us FROM "
+    "peers ";
+
+Result<PeerRow> read_peer(const Statement& row) {
+  return PeerRow{.site = TRY(SiteId::parse_hex(row.text(0))),
+                 .name = row.text(1),
+                 .address = row.text(2),
+                 .ca_pem = row.text(3),
+                 .fingerprint = row.text(4),
+                 .recipient_pem = row.text(5),
+                 .signing_key = row.text(6),
+                 .paired = Micros(static_cast<uint64_t>(row.integer(7)))};
+}
+
+}  // namespace
+
+Status Catalog::put_peer(const PeerRow& row) {
+  MutexLock lock(inner_->mutex);
+  Database& database = inner_->database;
+  Transaction transaction = TRY(Transaction::begin(database));
+  Statement other = TRY(database.prepare("SELECT fingerprint FROM peers WHERE site = ?1"));
+  if (TRY(other.with(row.site.hex()).step()) && other.text(0) != row.fingerprint) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "site " + row.name + " is paired already, under the CA " + other.text(0),
+                 .effect = "its new certificate authority is not trusted",
+                 .mend = "if the site was set up anew, give it a new site id: holdfast site init"};
+  }
+  Statement put =
+      TRY(database.prepare("INSERT INTO peers (site, name, address, ca_pem, fingerprint, "
+                           "recipient_pem, signing_key, paired_us) "
+                           "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) ON CONFLICT (site) DO UPDATE "
+                           "SET name = ?2, address = ?3"));
+  TRY(put.with(row.site.hex(), row.name, row.address, row.ca_pem, row.fingerprint,
+               row.recipient_pem, row.signing_key, row.paired.value)
+          .run());
+  return transaction.commit();
+}
+
+Result<PeerRow> Catalog::peer(SiteId site) { return peer_named(site.hex()); }
+
+Result<PeerRow> Catalog::peer_named(std::string_view name_or_id) {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(
+      std::string(kSelectPeer) + "WHERE site = ?1 OR name = ?1 ORDER BY site = ?1 DESC"));
+  if (TRY(select.with(name_or_id).step())) return read_peer(select);
+  return Error{.code = ErrorCode::kNotFound,
+               .cause = "no site \"" + std::string(name_or_id) + "\" is paired with this one",
+               .effect = "nothing was done",
+               .mend = "holdfast site peers; holdfast site pair"};
+}
+
+Result<std::vector<PeerRow>> Catalog::peers() {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectPeer) + "ORDER BY name"));
+  std::vector<PeerRow> rows;
+  while (TRY(select.step())) rows.push_back(TRY(read_peer(select)));
+  return rows;
+}
+
+Status Catalog::remove_peer(SiteId site) {
+  MutexLock lock(inner_->mutex);
+  Statement remove = TRY(inner_->database.prepare("DELETE FROM peers WHERE site = ?1"));
+  return remove.with(site.hex()).run();
+}
+
+Status Catalog::add_token(const TokenRow& row) {
+  MutexLock lock(inner_->mutex);
+  // What an expired one could prove is of no use to anyone but a thief.
+  Statement wipe = TRY(
+      inner_->database.prepare("UPDATE pairing_tokens SET proof_key = '' WHERE expires_us <= ?1"));
+  TRY(wipe.with(row.created.value).run());
+  Statement insert =
+      TRY(inner_->database.prepare("INSERT INTO pairing_tokens (hash, proof_key, created_us, "
+                                   "expires_us) VALUES (?1, ?2, ?3, ?4)"));
+  return insert.with(row.hash, row.proof_key, row.created.value, row.expires.value).run();
+}
+
+Result<TokenRow> Catalog::token(std::string_view hash) {
+  MutexLock lock(inner_->mutex);
+  Statement select =
+      TRY(inner_->database.prepare("SELECT hash, proof_key, created_us, expires_us, used_us, "
+                                   "used_by FROM pairing_tokens WHERE hash = ?1"));
+  if (!TRY(select.with(hash).step())) {
+    return Error{.code = ErrorCode::kNotFound,
+                 .cause = "this site issued no such pairing token",
+                 .effect = "the sites are not paired",
+                 .mend = "holdfast site pair --new-token at the other site"};
+  }
+  TokenRow row{.hash = select.text(0),
+               .proof_key = select.text(1),
+               .created = Micros(static_cast<uint64_t>(select.integer(2))),
+               .expires = Micros(static_cast<uint64_t>(select.integer(3))),
+               .used = std::nullopt,
+               .used_by = select.text(5)};
+  if (!select.is_null(4)) row.used = Micros(static_cast<uint64_t>(select.integer(4)));
+  return row;
+}
+
+Status Catalog::use_token(std::string_view hash, std::string_view by, Micros now) {
+  MutexLock lock(inner_->mutex);
+  Statement update = TRY(inner_->database.prepare(
+      "UPDATE pairing_tokens SET used_us = ?2, used_by = ?3, proof_key = '' "
+      "WHERE hash = ?1 AND used_us IS NULL"));
+  TRY(update.with(hash, now.value, by).run());
+  if (inner_->database.changed_rows() == 1) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the pairing token was used before",
+               .effect = "the sites are not paired by it a second time",
+               .mend = "holdfast site pair --new-token at the site that issued it"};
+}
+
+}  // namespace hf::control

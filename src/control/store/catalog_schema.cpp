@@ -1,0 +1,121 @@
+#include "control/store/catalog_schema.h"
+
+#include <array>
+
+namespace hf::control {
+namespace {
+
+constexpr std::string_view kFirst = R"sql(
+CREATE TABLE vms (
+  id          TEXT PRIMARY KEY,            -- 32 hex digits
+  number      INTEGER NOT NULL UNIQUE,     -- picks the users its processes run as; never reused
+  name        TEXT NOT NULL UNIQUE,
+  definition  TEXT NOT NULL,               -- JSON, vm/definition.h
+  epoch       INTEGER NOT NULL,
+  role        TEXT NOT NULL CHECK (role IN ('active', 'standby', 'superseded')),
+  wanted      TEXT NOT NULL CHECK (wanted IN ('stopped', 'running')),
+  created_us  INTEGER NOT NULL,
+  note        TEXT NOT NULL DEFAULT ''     -- why it is superseded, who took over
+) STRICT;
+
+CREATE TABLE vm_numbers (last INTEGER NOT NULL) STRICT;
+INSERT INTO vm_numbers VALUES (0);
+
+CREATE TABLE peers (
+  site          TEXT PRIMARY KEY,
+  name          TEXT NOT NULL,
+  address       TEXT NOT NULL,             -- host:port
+  ca_pem        TEXT NOT NULL,
+  fingerprint   TEXT NOT NULL,             -- SHA-256 of the CA certificate, hex
+  recipient_pem TEXT NOT NULL,
+  signing_key   TEXT NOT NULL,             -- Ed25519, hex
+  paired_us     INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE pairing_tokens (
+  hash       TEXT PRIMARY KEY,             -- SHA-256 of the secret; the secret itself is not kept
+  proof_key  TEXT NOT NULL,                -- derived from the secret, for the proof only
+  created_us INTEGER NOT NULL,
+  expires_us INTEGER NOT NULL,
+  used_us    INTEGER,
+  used_by    TEXT
+) STRICT;
+
+CREATE TABLE protections (
+  vm         TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
+  peer       TEXT NOT NULL REFERENCES peers (site),
+  direction  TEXT NOT NULL CHECK (direction IN ('out', 'in')),
+  public_key TEXT NOT NULL,                -- of the journal that is received, hex; 'in' only
+  minted_at  TEXT NOT NULL,
+  created_us INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE jobs (
+  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind        TEXT NOT NULL,
+  subject     TEXT NOT NULL,
+  state       TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  detail      TEXT NOT NULL,               -- JSON: steps, result, error
+  created_us  INTEGER NOT NULL,
+  finished_us INTEGER
+) STRICT;
+
+CREATE TABLE audit (
+  id      INTEGER PRIMARY KEY AUTOINCREMENT,
+  time_us INTEGER NOT NULL,
+  actor   TEXT NOT NULL,
+  act     TEXT NOT NULL,
+  subject TEXT NOT NULL,
+  detail  TEXT NOT NULL
+) STRICT;
+)sql";
+
+constexpr std::string_view kAttestation = R"sql(
+CREATE TABLE attestation (
+  vm           TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
+  policy       TEXT NOT NULL DEFAULT '',   -- JSON or empty, as all here: attestation/policy/policy.h
+  baseline     TEXT NOT NULL DEFAULT '',   -- attestation/baseline/baseline.h
+  identity     TEXT NOT NULL DEFAULT '',   -- attestation_identity.h
+  explanations TEXT NOT NULL DEFAULT ''    -- digest → words, of the image at creation
+) STRICT;
+
+CREATE TABLE verdicts (
+  id      INTEGER PRIMARY KEY AUTOINCREMENT,
+  vm      TEXT NOT NULL REFERENCES vms (id) ON DELETE CASCADE,
+  time_us INTEGER NOT NULL,
+  verdict TEXT NOT NULL CHECK (verdict IN ('Healthy', 'Unhealthy', 'Unknown')),
+  record  TEXT NOT NULL                    -- JSON: attestation_check.h
+) STRICT;
+CREATE INDEX verdicts_by_vm ON verdicts (vm, id);
+
+CREATE TABLE events (
+  id       INTEGER PRIMARY KEY AUTOINCREMENT,
+  time_us  INTEGER NOT NULL,
+  severity TEXT NOT NULL CHECK (severity IN ('info', 'warning', 'alert')),
+  kind     TEXT NOT NULL,
+  subject  TEXT NOT NULL,
+  text     TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_by_subject ON events (subject, id);
+)sql";
+
+constexpr std::string_view kRollover = R"sql(
+ALTER TABLE attestation ADD COLUMN rollover TEXT NOT NULL DEFAULT '';  -- rollover.h
+)sql";
+
+constexpr std::string_view kAdoptPending = R"sql(
+ALTER TABLE vms ADD COLUMN adopt_pending INTEGER NOT NULL DEFAULT 0;  -- catalog.h: VmRow
+)sql";
+
+constexpr std::string_view kTakenFrom = R"sql(
+ALTER TABLE vms ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';  -- catalog.h: VmRow; hex or empty
+)sql";
+
+constexpr std::array<std::string_view, 5> kMigrations = {kFirst, kAttestation, kRollover,
+                                                         kAdoptPending, kTakenFrom};
+
+}  // namespace
+
+std::span<const std::string_view> catalog_migrations() { return kMigrations; }
+
+}  // namespace hf::control

@@ -1,0 +1,65 @@
+#include "control/core/log.h"
+#include "control/peers/peer_service.h"
+#include "control/protection/protections.h"
+#include "control/protection/recovery_rules.h"
+#include "control/vm/vm_operations.h"
+
+namespace hf::control {
+
+using namespace std::chrono_literals;
+
+Status check_may_start(Services& services, const VmRow& row, const StartOptions& options) {
+  bool is_protected = services.catalog->protection(row.id).ok();
+  recovery::RecoveryState state = recovery_state(row, is_protected);
+  std::optional<recovery::PeerAnswer> answer;
+  if (is_protected && row.role == VmRole::kActive) {
+    Result<recovery::PeerAnswer> asked = services.peers->ask_epoch(row.id, state, 3s);
+    if (asked.ok()) {
+      TRY(recovery::learn_peer(state, *asked));
+      state = TRY(learn_epoch(services, row.id, asked->epoch,
+                              "the peer has epoch " + std::to_string(asked->epoch.value)))
+                  .state;
+      answer = *asked;
+    } else {
+      log_warning("VM " + row.name + ": the peer could not be asked: " + asked.error().describe());
+    }
+  }
+  if (options.without_peer && is_protected && !answer) {
+    TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
+  }
+  return recovery::may_start(
+      state, answer,
+      options.without_peer ? recovery::StartWord::kWithoutPeer : recovery::StartWord::kNone);
+}
+
+Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
+                                 Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  if (services.units->running(qemu_unit(vm))) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + row.name + "\" runs already",
+                 .effect = "nothing was started",
+                 .mend = "holdfast vm list"};
+  }
+  // A fence from here on ends this start, wherever it is by then.
+  launcher::Bar bar = services.units->bar(vm);
+  progress.step("check that this site may run the VM");
+  TRY(check_may_start(services, row, options));
+  // A keeper that outlived its QEMU: the next guest must not meet its state.
+  if (services.units->running(keeper_unit(vm))) TRY(finish_vm(services, row));
+  if (options.give_up_bad_tail) {
+    TRY(services.catalog->audit(options.actor, "vm start --give-up-bad-tail", row.name,
+                                row.id.hex()));
+  }
+  Launched launched = TRY(launch_vm(
+      services, row, {.give_up_bad_tail = options.give_up_bad_tail, .bar = bar}, progress));
+  TRY(services.catalog->set_wanted(vm, true));
+  log_info("VM " + row.name + " was started");
+  sys::JsonObject result = TRY(vm_summary(services, row));
+  result["accelerator"] = launched.accelerator;
+  result["qemu_pid"] = launched.qemu_pid;
+  result["keeper_pid"] = launched.keeper_pid;
+  return result;
+}
+
+}  // namespace hf::control

@@ -1,0 +1,145 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "control/core/log.h"
+#include "control/host/console.h"
+#include "control/peers/peer_service.h"
+#include "control/protection/protections.h"
+#include "control/protection/recovery_rules.h"
+#include "control/vm/vm_operations.h"
+#include "hypervisor/qmp_client.h"
+
+namespace hf::control {
+namespace {
+
+using namespace std::chrono_literals;
+
+Error overtaken(const VmRow& row) {
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row.name + "\" was told to stop at once meanwhile",
+               .effect = "this stop waited no longer for the guest",
+               .mend = "holdfast vm show " + row.name};
+}
+
+// The guest's own shutdown, asked for by the ACPI power button: again and again, because firmware
+// and a booting system do not hear it.
+Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limit,
+                 const Progress& progress) {
+  constexpr auto kAgain = std::chrono::milliseconds(5000);
+  constexpr auto kLook = std::chrono::milliseconds(200);  // for a job that pre-empts this one
+  auto end = std::chrono::steady_clock::now() + limit;
+  while (std::chrono::steady_clock::now() < end) {
+    hypervisor::QmpClient qmp(services.paths.run_file(row.id, "qmp.sock"), 5s);
+    Status pressed = qmp.power_button();
+    qmp.disconnect();
+    const auto again = std::min(end, std::chrono::steady_clock::now() + kAgain);
+    do {
+      if (services.units->wait_end(qemu_unit(row.id), kLook).ok()) return {};
+      if (progress.preempted()) return overtaken(row);
+    } while (std::chrono::steady_clock::now() < again);
+    TRY(std::move(pressed));
+  }
+  return Error{.code = ErrorCode::kTimeout,
+               .cause = fmt::format("the guest did not shut down within {} s", limit.count()),
+               .effect = "the VM still runs",
+               .mend = "holdfast vm stop " + row.name + " --force"};
+}
+
+// QEMU ends without asking the guest: by QMP, or by a signal where its monitor does not answer.
+Status power_off(Services& services, const VmRow& row) {
+  hypervisor::QmpClient qmp(services.paths.run_file(row.id, "qmp.sock"), 2s);
+  Status quit = qmp.quit();
+  if (quit.ok() && services.units->wait_end(qemu_unit(row.id), 5s).ok()) return {};
+  return services.units->stop(qemu_unit(row.id), 9, 5s);
+}
+
+}  // namespace
+
+Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
+                                Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  bool running = services.units->running(qemu_unit(vm));
+  if (!running && !services.units->running(keeper_unit(vm))) {
+    TRY(services.catalog->set_wanted(vm, false));
+    // It was about to start, or to stop in its own time.
+    if (progress.has_preempted()) return vm_summary(services, row);
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + row.name + "\" does not run",
+                 .effect = "nothing was stopped",
+                 .mend = "holdfast vm list"};
+  }
+  if (running && options.force) {
+    progress.step("power off");
+    TRY(power_off(services, row));
+  } else if (running) {
+    progress.step("ask the guest to shut down");
+    TRY(ask_guest(services, row, options.guest_limit, progress));
+  }
+  TRY(services.catalog->set_wanted(vm, false));
+  progress.step("stop the keeper and take the key back");
+  TRY(finish_vm(services, row));
+  log_info("VM " + row.name + " was stopped");
+  return vm_summary(services, row);
+}
+
+namespace {
+
+// Has the VM a home elsewhere, so that what is left here can go?
+Status check_left_over(Services& services, const VmRow& row, const DeleteOptions& options) {
+  Result<recovery::PeerAnswer> asked =
+      services.peers->ask_epoch(row.id, recovery_state(row, true), 3s);
+  if (asked.ok() && asked->role != recovery::Role::kReplica) return {};
+  if (asked.ok()) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "the other site has not taken VM \"" + row.name +
+                          "\" over yet: it still holds a replica only",
+                 .effect = "nothing was deleted: this copy may be the newest",
+                 .mend = "at the other site: holdfast failover unplanned " + row.name};
+  }
+  if (options.without_peer) return {};
+  return Error{.code = ErrorCode::kUnavailable,
+               .cause = "the site that took VM \"" + row.name +
+                        "\" over does not say that it has it: " + asked.error().cause,
+               .effect = "nothing was deleted: this copy may be the only one",
+               .mend =
+                   "holdfast site peers; if the VM is safe there or not needed: holdfast vm "
+                   "delete " +
+                   row.name + " --without-peer"};
+}
+
+}  // namespace
+
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
+                                  Progress& progress) {
+  VmRow row = TRY(services.catalog->vm(vm));
+  if (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm))) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + row.name + "\" runs",
+                 .effect = "nothing was deleted",
+                 .mend = "holdfast vm stop " + row.name};
+  }
+  if (row.role == VmRole::kSuperseded) {
+    progress.step("ask the other site whether it has the VM");
+    TRY(check_left_over(services, row, options));
+  } else if (services.catalog->protection(vm).ok()) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + row.name + "\" is protected",
+                 .effect = "nothing was deleted",
+                 .mend = "holdfast protection disable " + row.name};
+  }
+  TRY(services.catalog->audit(options.actor, "vm delete", row.name, row.id.hex()));
+  services.protections->end_stream(vm);
+  progress.step("remove disks and guest state");
+  TRY(services.units->remove_vm(vm));
+  services.consoles->forget(vm);
+  progress.step("delete the key");
+  Status deleted = services.vault.delete_key(vm);
+  if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
+    return std::move(deleted).error();
+  TRY(services.catalog->remove_vm(vm));
+  log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + options.actor);
+  return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};
+}
+
+}  // namespace hf::control

@@ -1,0 +1,73 @@
+// What can be done with a VM: plain blocking functions, run as jobs. A step that fails undoes those
+// before it.
+#pragma once
+
+#include "control/services.h"
+#include "vm/create_request.h"
+
+namespace hf::control {
+
+// What can be said about a request without doing anything: images, sizes, firmware, the name.
+Status check_create(Services& services, const vm::CreateRequest& request);
+Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& request,
+                                  Progress& progress);
+
+struct StartOptions {
+  bool without_peer = false;
+  bool give_up_bad_tail = false;  // records of the source's that it did not seal
+  std::string actor;
+};
+Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
+                                 Progress& progress);
+
+struct StopOptions {
+  bool force = false;
+  std::chrono::seconds guest_limit{60};
+};
+Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
+                                Progress& progress);
+
+struct DeleteOptions {
+  bool without_peer = false;  // of a superseded VM, though its new home cannot be asked
+  std::string actor;
+};
+// Nothing at another site is touched. A superseded VM is deleted when the other site says that it
+// has it: until then this copy may be the newest.
+Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
+                                  Progress& progress);
+
+// Keeper and QEMU of a VM that may run here: releases the key, starts both, waits until vCPUs run.
+// On an error nothing of it runs any more.
+struct LaunchOptions {
+  bool give_up_bad_tail = false;
+  // The one that the decision to start was made under; none: that of the moment (Units::start).
+  launcher::Bar bar;
+  ScratchMemory::Use scratch = ScratchMemory::Use::kFresh;
+};
+struct Launched {
+  int64_t keeper_pid = 0;
+  int64_t qemu_pid = 0;
+  std::string accelerator;
+};
+Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
+                           Progress& progress);
+
+// The keeper without a guest, for work on what it owns; finish_vm() ends it. The key is released.
+Status start_keeper_alone(Services& services, const VmRow& row);
+// A keeper that gave up under a running guest, because the vault was away, say: starts it once
+// more.
+Status revive_keeper(Services& services, const VmRow& row);
+// After QEMU has gone: stops the keeper (which writes the VMGS file) and takes the key back. Waits
+// for another thread that does so.
+Status finish_vm(Services& services, const VmRow& row);
+Status finish_vm_in_turn(Services& services, const VmRow& row);  // by who has the VM's turn
+// Before any start from cold: asks the peer for its epoch, learns what it says, refuses where the
+// rules of recovery/state.h do.
+Status check_may_start(Services& services, const VmRow& row, const StartOptions& options);
+
+// "running", "stopped", "stopped (was running)", "standby", "superseded".
+std::string vm_state(Services& services, const VmRow& row);
+Result<sys::JsonObject> vm_summary(Services& services, const VmRow& row);
+Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row);
+
+}  // namespace hf::control

@@ -1,0 +1,84 @@
+// The state directory as the launcher touches it: checks, directories, sockets.
+//
+// Everything is reached from the state directory's descriptor without following symbolic links
+// (openat2, RESOLVE_NO_SYMLINKS), because parts of the tree belong to users the launcher does not
+// trust. A socket is made and given its owner in a directory only the launcher can write
+// (run/new), then renamed into place. Single thread: making a socket changes the umask for a
+// moment.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <sys/socket.h>
+
+#include <string>
+#include <string_view>
+
+#include "base/ids.h"
+#include "base/result.h"
+#include "launcher/protocol/protocol.h"
+#include "launcher/protocol/site_config.h"
+#include "sys/fd.h"
+
+namespace hf::launcher {
+
+class StateTree {
+ public:
+  // Reads site.json and checks owners and modes of what the site as a whole has; each VM's are
+  // checked when it starts. Changes nothing. An error has cause, effect and the mending command.
+  static Result<StateTree> open(const std::string& path);
+
+  const SiteConfig& site() const { return site_; }
+  const Users& users() const { return users_; }
+  const std::string& path() const { return path_; }  // absolute
+  struct stat directory_status() const;              // STATE's own
+
+  // STATE/run/lock. kConflict names the holder's pid. Held until the descriptor is closed.
+  Result<sys::UniqueFd> lock();
+  // Makes run/, run/log, run/pids, run/new, run/vms, vms; removes what a dead launcher left.
+  Status prepare();
+
+  // vms/<vm> and vms/<vm>/journal for the keeper's user; run/vms/<vm>, in which only the launcher
+  // makes anything. Their names are durable: what a keeper stores there is found again.
+  // kConflict if the user belongs to another VM; kPermission, with the mend, if the directories are
+  // another user's or open to others. A launcher that died in it is carried on.
+  Status prepare_vm(VmId vm, uint32_t vm_number);
+  // A listening socket at a checked path (check_socket_path) of that VM.
+  Result<sys::UniqueFd> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
+  void unlink_socket(VmId vm, const SocketSpec& socket);
+  // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
+  Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode,
+                                    int type = SOCK_STREAM);
+
+  Status remove_vm(VmId vm);
+
+  // run/pids/<unit>, so that the next launcher finds what still runs.
+  Status write_pid_file(const std::string& unit, std::string_view text);
+  void remove_pid_file(const std::string& unit);
+  Result<std::vector<std::pair<std::string, std::string>>> read_pid_files();  // name, text
+  // run/log/<unit>.log for appending; renamed to .old once it is over `bytes_max`.
+  Result<sys::UniqueFd> open_log(const std::string& unit, size_t bytes_max);
+
+ private:
+  StateTree() = default;
+  Status check() const;
+  Status check_vm(VmId vm, uid_t keeper) const;
+  Result<sys::UniqueFd> open_dir(const std::string& relative) const;
+  Result<sys::UniqueFd> make_socket(int target_dir, const std::string& file, uid_t owner,
+                                    gid_t group, mode_t mode, int type = SOCK_STREAM);
+  // Of the launcher's directories that the site's users pass through, if it has such.
+  mode_t shared_mode() const { return users_.uid_base == 0 ? 0700 : 0711; }
+  Status refuse_shared_user(uid_t keeper, VmId vm) const;
+
+  std::string path_;
+  sys::UniqueFd root_;
+  SiteConfig site_;
+  Users users_;
+};
+
+// [a-z0-9._-], not starting with a dot, at most 40.
+bool plain_file_name(std::string_view name);
+// Only run/vms/<vm>/<file>, a plain file name.
+Status check_socket_path(VmId vm, std::string_view path);
+
+}  // namespace hf::launcher

@@ -1,0 +1,144 @@
+#include "launcher/tree/state_tree.h"
+
+#include "launcher/process/unit.h"
+#include "launcher/test_site.h"
+
+namespace hf::launcher {
+namespace {
+
+// Names, modes and contents of the whole tree.
+std::string fingerprint(const TestSite& site) {
+  std::string command =
+      "cd " + site.path() +
+      " && { find . -printf '%p %m %u %s\\n' | sort; "
+      "find . -type f -print0 | sort -z | xargs -0 sha256sum; } > /tmp/hf-print-" +
+      std::to_string(::getpid());
+  HF_ASSERT(std::system(command.c_str()) == 0);
+  std::ostringstream text;
+  std::string file = "/tmp/hf-print-" + std::to_string(::getpid());
+  text << std::ifstream(file).rdbuf();
+  ::unlink(file.c_str());
+  return text.str();
+}
+
+void expect_refusal(const TestSite& site, ErrorCode code, const std::string& cause_part,
+                    const std::string& mend_part) {
+  std::string before = fingerprint(site);
+  auto tree = StateTree::open(site.path());
+  ASSERT_FALSE(tree.ok());
+  EXPECT_EQ(tree.error().code, code);
+  EXPECT_NE(tree.error().cause.find(cause_part), std::string::npos) << tree.error().cause;
+  EXPECT_FALSE(tree.error().effect.empty());
+  EXPECT_NE(tree.error().mend.find(mend_part), std::string::npos) << tree.error().mend;
+  EXPECT_EQ(fingerprint(site), before);
+}
+
+TEST(StateTree, an_uninitialised_directory_names_the_command_that_makes_a_site) {
+  TestSite site;
+  ::unlink(site.file("site.json").c_str());
+  expect_refusal(site, ErrorCode::kNotFound, "not the state directory", "holdfast");
+  EXPECT_NE(StateTree::open("/nonexistent/x").error().mend.find("site init"), std::string::npos);
+}
+
+TEST(StateTree, refuses_directories_open_to_others_and_changes_nothing) {
+  {
+    TestSite site;
+    ::chmod(site.file("vault").c_str(), 0750);
+    expect_refusal(site, ErrorCode::kPermission, "vault is open to other users (mode 0750)",
+                   "chmod 0700");
+  }
+  {
+    TestSite site;
+    ::chmod(site.path().c_str(), 0777);
+    expect_refusal(site, ErrorCode::kPermission, "open to other users", "chmod go-w");
+  }
+  {
+    TestSite site;
+    std::string vm = "vms/" + test_vm(1).hex();
+    ::mkdir(site.file("vms").c_str(), 0711);
+    ::mkdir(site.file(vm).c_str(), 0700);
+    ::mkdir(site.file(vm + "/journal").c_str(), 0755);
+    ::chmod(site.file(vm + "/journal").c_str(), 0755);
+    auto tree = StateTree::open(site.path());
+    ASSERT_TRUE(tree.ok()) << "the other VMs go on";
+    ASSERT_TRUE(tree->prepare().ok());
+    auto prepared = tree->prepare_vm(test_vm(1), 1);
+    ASSERT_FALSE(prepared.ok());
+    EXPECT_EQ(prepared.error().code, ErrorCode::kPermission);
+    EXPECT_NE(prepared.error().cause.find("journal is open to other users"), std::string::npos);
+    EXPECT_EQ(prepared.error().mend, "chmod 0700 " + site.file(vm + "/journal"));
+    EXPECT_TRUE(tree->prepare_vm(test_vm(2), 2).ok());
+  }
+  {
+    TestSite site;
+    ::chmod(site.file("site.json").c_str(), 0666);
+    expect_refusal(site, ErrorCode::kPermission, "site.json", "chmod 0644");
+  }
+}
+
+TEST(StateTree, refuses_a_broken_site_file) {
+  TestSite site;
+  site.write("site.json", "{\"version\":1,");
+  expect_refusal(site, ErrorCode::kInvalidArgument, "site.json: not JSON", "site.json");
+  site.write("site.json", "{\"version\":1}");
+  expect_refusal(site, ErrorCode::kUnsupported, "an older build of Holdfast", "site init");
+  site.write("site.json", "{\"version\":9}");
+  expect_refusal(site, ErrorCode::kUnsupported, "version 9", "newer build");
+}
+
+TEST(StateTree, a_missing_vault_is_named) {
+  TestSite site;
+  ::rmdir(site.file("vault").c_str());
+  expect_refusal(site, ErrorCode::kNotFound, "/vault cannot be opened", "site init");
+}
+
+TEST(StateTree, a_second_launcher_on_one_state_directory_is_refused_with_the_first_ones_pid) {
+  TestSite site;
+  auto tree = StateTree::open(site.path());
+  ASSERT_TRUE(tree.ok());
+  auto lock = tree->lock();
+  ASSERT_TRUE(lock.ok());
+  auto second = tree->lock();
+  ASSERT_FALSE(second.ok());
+  EXPECT_EQ(second.error().code, ErrorCode::kConflict);
+  EXPECT_NE(second.error().cause.find(std::to_string(::getpid())), std::string::npos);
+  EXPECT_FALSE(second.error().mend.empty());
+  lock->reset();
+  EXPECT_TRUE(tree->lock().ok());
+}
+
+TEST(StateTree, wants_the_vault_to_be_the_vault_users) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  TestSite site(3'000'000);
+  ASSERT_EQ(::chown(site.file("vault").c_str(), 0, 0), 0);
+  expect_refusal(site, ErrorCode::kPermission, "vault belongs to user 0",
+                 "chown -R 3000000:3000000 " + site.file("vault"));
+}
+
+TEST(SiteConfig, survives_its_own_text) {
+  SiteConfig config{.name = "alpha", .listen = "127.0.0.1:7443", .uid_base = 70000};
+  config.site_id.bytes[3] = std::byte{9};
+  auto back = parse_site_config(to_text(config));
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(back->name, "alpha");
+  EXPECT_EQ(back->site_id, config.site_id);
+  EXPECT_EQ(back->uid_base, 70000u);
+  EXPECT_FALSE(parse_site_config(R"({"version":2,"name":"a","site_id":"00","listen":"x",
+      "uid_base":0})")
+                   .ok());
+}
+
+TEST(Backoff, restarts_at_once_five_times_then_ever_more_slowly) {
+  Backoff backoff(RestartLimits{});
+  TimePoint now{};
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(backoff.next_delay(now).count(), 0);
+  EXPECT_EQ(backoff.next_delay(now).count(), 1000);
+  EXPECT_EQ(backoff.next_delay(now).count(), 2000);
+  for (int i = 0; i < 10; ++i) (void)backoff.next_delay(now);
+  EXPECT_EQ(backoff.next_delay(now).count(), 30000);
+  // After a time of peace it starts again.
+  EXPECT_EQ(backoff.next_delay(now + std::chrono::seconds(60)).count(), 0);
+}
+
+}  // namespace
+}  // namespace hf::launcher
