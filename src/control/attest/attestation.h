@@ -22,10 +22,10 @@
 #include "attestation/verdict/judgement.h"
 #include "attestation/verdict/verdict_record.h"
 #include "control/attest/attestation_reader.h"
+#include "control/attest/attestation_record.h"
 #include "control/attest/verdict_book.h"
 #include "control/core/watchers.h"
 #include "control/services.h"
-#include "control/store/attestation_record.h"
 #include "secure_boot/change/change.h"
 #include "secure_boot/keys/variable_store.h"
 

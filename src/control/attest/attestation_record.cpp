@@ -1,4 +1,4 @@
-#include "control/store/attestation_record.h"
+#include "control/attest/attestation_record.h"
 
 #include <algorithm>
 
