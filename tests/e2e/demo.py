@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-# timeout: 420
+# timeout: 600
 # needs: qemu
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
-"""Loses a whole site and shows the VM running, unlocked, with its data, at the other. What script/demo runs.
+"""Fails a VM over while both sites live, then loses a whole site: each VM runs on at the other, unlocked, with its data.
+What script/demo runs.
 
 Ends with one line of JSON; with --json it prints that line only. Anything unproved makes "ok" false and the status 1.
 """
@@ -64,7 +65,7 @@ class Demo:
         self.south = Site(processes, directory, "south", UID_BASES["south"])
         self.result = {"ok": False, "secure_boot": False, "unlocked_by_vtpm": False, "fresh_vtpm_unlocked": None,
                        "last_acked": None, "recovered": {"disk": None, "tpm": None, "uefi": None}, "rpo_ms": None,
-                       "failover_ms": None}
+                       "failover_ms": None, "living_failover_ms": None, "living_lost_rounds": None}
 
     def watch_boot(self, console):
         """Tells how far the guest has come, until its root is open; what it found."""
@@ -113,33 +114,65 @@ class Demo:
 
     def make_vm(self):
         self.story.title("2. A VM at north whose disk opens only with its own vTPM")
-        image = self.directory / "probe.img"
-        run(["cp", "--sparse=always", probe.image(), image])
-        data = probe.make_data_disk(self.directory / "data.img", rate=2)
-        for path in (image, data):
-            path.chmod(0o644)
-        start = time.monotonic()
-        self.north.vm_create("probe", [image, data], "--memory", "512M")
-        self.story.step(f"created and imported in {time.monotonic() - start:.1f} s; the image holds no key")
-        self.north.cli("vm", "start", "probe")
-        self.console = self.north.vm_console("probe", self.directory / "north.console")
-        self.story.step("started; at its first boot it makes its key, seals it to the vTPM, and forgets it")
+        self.create("probe")
+        self.console = self.start("probe")
         found = self.watch_boot(self.console)
         self.story.step(f"unlocked by its vTPM, counters {self.counters(found)}")
 
+    def create(self, name):
+        image = self.directory / f"{name}.img"
+        run(["cp", "--sparse=always", probe.image(), image])
+        data = probe.make_data_disk(self.directory / f"{name}.data.img", rate=2)
+        for path in (image, data):
+            path.chmod(0o644)
+        start = time.monotonic()
+        self.north.vm_create(name, [image, data], "--memory", "512M")
+        self.story.step(f"created and imported in {time.monotonic() - start:.1f} s; the image holds no key")
+
+    def start(self, name):
+        self.north.cli("vm", "start", name)
+        console = self.north.vm_console(name, self.directory / f"north.{name}.console")
+        self.story.step("started; at its first boot it makes its key, seals it to the vTPM, and forgets it")
+        return console
+
     # -- 3
 
-    def protect(self):
-        self.story.title("3. Protection: disk, UEFI variables and TPM replicated in one order")
+    def protect(self, name):
         start = time.monotonic()
-        self.north.cli("protection", "enable", "probe", "--to", "south")
-        wait_protected(self.north, "probe")
+        self.north.cli("protection", "enable", name, "--to", "south")
+        wait_protected(self.north, name)
         self.story.step(f"south has all of it, {time.monotonic() - start:.1f} s after the command")
 
     # -- 4
 
+    def move_between_living_sites(self):
+        self.story.title("4. A second VM is failed over while both sites live: no word is needed, nothing is lost")
+        self.create("second")
+        console = self.start("second")
+        self.watch_boot(console)
+        self.protect("second")
+        line = probe.wait_round(console, 6, 60)
+        self.story.step(f"its guest counts: {line.text.split(' raw')[0].removeprefix('HF ').lower()}")
+        qemu = self.north.qemu_pid("second")
+        start = time.monotonic()
+        self.south.cli("failover", "unplanned", "second")
+        moved_ms = self.result["living_failover_ms"] = round((time.monotonic() - start) * 1000)
+        self.story.proof(moved_ms < FAILOVER_MS_MAX,
+                         f"from the command to running vCPUs at south {moved_ms} ms (< {FAILOVER_MS_MAX})")
+        self.story.proof(not os.path.exists(f"/proc/{qemu}"), "its guest at north had ended by then")
+        console.wait_for_end(20)
+        last = max(probe.rounds(console))
+        moved = self.south.vm_console("second", self.directory / "south.second.console")
+        found = self.watch_boot(moved)
+        self.result["living_lost_rounds"] = max(0, last - found.disk)
+        self.story.proof(found.disk >= last and self.in_one_order(found),
+                         f"unlocked by its vTPM, with every round that north saw: {last} seen, {self.counters(found)}")
+        self.south.cli("vm", "stop", "second", "--force")
+
+    # -- 5
+
     def lose_north(self):
-        self.story.title("4. North is lost at a random moment: no drain, no wait")
+        self.story.title("5. North is lost at a random moment: no drain, no wait")
         number = random.randrange(*KILL_ROUNDS)
         moment = random.uniform(0, 0.5)
         so_far = max(probe.rounds(self.console), default=0)
@@ -159,10 +192,10 @@ class Demo:
         self.result["last_acked"] = max(self.rounds)
         self.story.step(f"the last round that north's console printed: {self.result['last_acked']}")
 
-    # -- 5
+    # -- 6
 
     def fail_over(self):
-        self.story.title("5. Failover at south")
+        self.story.title("6. Failover at south")
         start = time.monotonic()
         self.south.cli("failover", "unplanned", "probe", "--source-is-dead")
         self.result["failover_ms"] = round((time.monotonic() - start) * 1000)
@@ -174,8 +207,7 @@ class Demo:
         result["unlocked_by_vtpm"] = story.proof(True, "the guest unlocked its disk by its vTPM")
         result["secure_boot"] = story.proof(console.find(r"^HF SECUREBOOT 1$"), "it sees Secure Boot on")
         result["recovered"] = {"disk": found.disk, "tpm": found.tpm, "uefi": found.uefi}
-        story.proof(found.disk - found.tpm in (0, 1) and found.tpm - found.uefi in (0, 1) and
-                    found.raw - found.disk in (0, 1), f"it found one order across all parts: {self.counters(found)}")
+        story.proof(self.in_one_order(found), f"it found one order across all parts: {self.counters(found)}")
         result["rpo_ms"] = self.rpo_ms(found.uefi)
         story.proof(result["rpo_ms"] is not None and result["rpo_ms"] < RPO_MS_MAX,
                     f"the newest round recovered whole, {found.uefi}, was {result['rpo_ms']} ms old at the blow "
@@ -191,10 +223,10 @@ class Demo:
             return None
         return round((self.killed_at - self.rounds[recovered]) * 1000)
 
-    # -- 6
+    # -- 7
 
     def counter_proof(self):
-        self.story.title("6. Counter-proof: the same disk with another vTPM")
+        self.story.title("7. Counter-proof: the same disk with another vTPM")
         copies = [self.south.export_disk("probe", disk, self.directory / f"{disk}.copy") for disk in ("disk1", "disk2")]
         for copy in copies:
             copy.chmod(0o644)
@@ -208,13 +240,20 @@ class Demo:
         self.story.proof(match[1] != "UNLOCKED", f"the guest reports the TPM's refusal: {line.text}")
 
     @staticmethod
+    def in_one_order(found):
+        return (found.disk - found.tpm in (0, 1) and found.tpm - found.uefi in (0, 1) and
+                found.raw - found.disk in (0, 1))
+
+    @staticmethod
     def counters(found):
         return f"disk {found.disk}, TPM {found.tpm}, UEFI variable {found.uefi}"
 
     def run(self):
         self.make_sites()
         self.make_vm()
-        self.protect()
+        self.story.title("3. Protection: disk, UEFI variables and TPM replicated in one order")
+        self.protect("probe")
+        self.move_between_living_sites()
         self.lose_north()
         self.fail_over()
         self.counter_proof()

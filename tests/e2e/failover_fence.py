@@ -15,6 +15,7 @@ import sqlite3
 import subprocess
 import time
 
+from lib.outcome import no_job_hangs
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
@@ -189,8 +190,7 @@ def test(directory):
             peer_stops_a_start(north, south, moments)
             held_by_a_job(north, south)
             through_a_restart(north)
-            jobs = [job for site in (north, south) for job in site.json("job", "list") if job["state"] == "running"]
-            check(not jobs, "no job hangs at either site")
+            no_job_hangs(north, south)
         finally:
             north.end()
             south.end()

@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import time
 
+from lib.outcome import no_job_hangs
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import CliError, Site, pair, wait_protected
@@ -141,8 +142,7 @@ def test(directory):
             check(max(times) < RUNNING_MS_MAX, f"{ROUNDS} times: at south after {min(times)} to {max(times)} ms")
             check(daemons == [site.pids_of("holdfastd") for site in (north, south)], "both holdfastd live on")
             answer_lost(north, south)
-            jobs = [job for site in (north, south) for job in site.json("job", "list") if job["state"] == "running"]
-            check(not jobs, "no job hangs at either site")
+            no_job_hangs(north, south)
         finally:
             north.end()
             south.end()

@@ -15,6 +15,7 @@ import threading
 import time
 
 from lib import nbd, sequence_load
+from lib.outcome import has_all_writes
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
@@ -150,10 +151,7 @@ def test(directory):
             check(daemons == [site.pids_of("holdfastd") for site in (north, south)], "both holdfastd live on")
             wait_protected(north, "a")
             south.cli("failover", "unplanned", "a", "--yes")
-            disk = nbd.Nbd(south.run_dir("a") / "disk1.nbd", "disk1")
-            there = sequence_load.verify(disk, number)
-            disk.close()
-            check(there == number, f"at south the VM has all {number} writes")
+            has_all_writes(south, "a", number)
         finally:
             north.end()
             south.end()

@@ -9,6 +9,7 @@ by a keeper without the key that ends before anything else has the directory.
 import random
 
 from lib import nbd, sequence_load
+from lib.outcome import has_all_writes
 from lib.process import Processes, wait_until
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
@@ -80,10 +81,7 @@ def test(directory):
             check(all(daemons), "both holdfastd live on")
 
             south.cli("failover", "unplanned", "web", "--yes")
-            disk = nbd.Nbd(south.run_dir("web") / "disk1.nbd", "disk1")
-            there = sequence_load.verify(disk, number)
-            disk.close()
-            check(there == number, f"at south the VM has all {number} writes")
+            has_all_writes(south, "web", number)
         finally:
             north.end()
             south.end()
