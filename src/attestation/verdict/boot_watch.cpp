@@ -17,6 +17,8 @@ Result<BootHead> parse_boot_head(const sys::JsonObject& answer) {
 }
 
 BootWatch::Act BootWatch::take(const BootHead& head, Time now) {
+  heard_boot_ = head.boot;
+  heard_hand_over_ = head.handed_over;
   if (head.boot.empty()) return Act::kNothing;
   if (head.boot != boot_) {
     boot_ = head.boot;
@@ -53,6 +55,7 @@ BootWatch::Millis BootWatch::quiet_for(Time now) const {
   auto until = [now](Time time) {
     return std::clamp(std::chrono::ceil<Millis>(time - now), kPollBooting, kQuietMax);
   };
+  if (heard_boot_.empty()) return kQuietMax;
   if (due_) return until(not_before_);
   if (state_ == State::kBooting)
     return stuck_told_ ? kQuietMax : until(std::max(since_ + kStuckAfter, not_before_));

@@ -69,17 +69,22 @@ class BootWatch {
   bool waited_enough(Time now) const {
     return tries_ >= kQuickTries || (tries_ > 0 && now - since_ >= kMoment);
   }
-  const std::string& boot() const { return boot_; }  // the present one
+  const std::string& boot() const { return boot_; }  // the newest one, also once the TPM is off
+  // What the last answer said: the keeper is asked for what is other than this. No boot while the
+  // TPM is off, as a keeper's that came back under a running guest is until the VM's reset.
+  const std::string& heard_boot() const { return heard_boot_; }
+  bool heard_hand_over() const { return heard_hand_over_; }
   // How long nothing has to be done if the boot stays as it is: until then the keeper need not be
   // asked. At least kPollBooting.
   Millis quiet_for(Time now) const;
-  bool handed_over() const { return state_ == State::kStarted; }
 
  private:
   enum class State { kWaiting, kBooting, kStarted };
   const bool has_agent_;
   State state_ = State::kWaiting;
   std::string boot_;
+  std::string heard_boot_;
+  bool heard_hand_over_ = false;
   std::string appraised_boot_;
   Time since_{};  // of the state
   bool stuck_told_ = false;

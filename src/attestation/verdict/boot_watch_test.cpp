@@ -33,6 +33,21 @@ TEST(BootWatch, a_reset_in_the_guest_is_another_boot) {
   EXPECT_EQ(watch.take(started("b"), at(67s)), Act::kAppraiseBoot);
 }
 
+// A keeper that comes back under a running guest has no TPM until the VM's reset.
+TEST(BootWatch, a_tpm_that_is_off_is_asked_for_what_is_other_than_off) {
+  BootWatch watch(false);
+  EXPECT_EQ(watch.take(started("a"), at(0s)), Act::kAppraiseBoot);
+  watch.again(at(0s));
+  EXPECT_EQ(watch.heard_boot(), "a");
+  EXPECT_TRUE(watch.heard_hand_over());
+  EXPECT_EQ(watch.take({}, at(1s)), Act::kNothing);
+  EXPECT_EQ(watch.heard_boot(), "");
+  EXPECT_FALSE(watch.heard_hand_over());
+  EXPECT_EQ(watch.quiet_for(at(1s)), BootWatch::kQuietMax);
+  EXPECT_EQ(watch.boot(), "a");
+  EXPECT_EQ(watch.take(started("a"), at(2s)), Act::kAppraiseBoot);
+}
+
 TEST(BootWatch, enough_is_some_quick_tries_or_a_moment_of_slow_ones) {
   BootWatch quick(false);
   EXPECT_EQ(quick.take(started("a"), at(0s)), Act::kAppraiseBoot);

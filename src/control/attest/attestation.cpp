@@ -201,14 +201,18 @@ void Attestation::take_head(Watched& watched, const BootHead& head) {
 Watchers::Next Attestation::ask_for_change(Watched& watched) {
   auto now = std::chrono::steady_clock::now();
   if (watched.disk_ticket) return {.due = now + BootWatch::kPollBooting};
+  // Whatever a keeper answers, and however soon: so often it is asked, not more.
+  const auto not_before = watched.asked_at + BootWatch::kPollBooting;
+  if (now < not_before) return {.due = not_before};
+  watched.asked_at = now;
   std::chrono::milliseconds quiet = watched.watch->quiet_for(now);
   const bool disk_unread = watched.disk_boot != watched.watch->boot();
   if (watched.travel_due || disk_unread) quiet = std::min(quiet, BootWatch::kPollRunning);
   const keeper_protocol::Client keeper(watched.control);
   auto question =
       keeper.begin(keeper_protocol::Measurements{.from = watched.extends_seen,
-                                                 .boot = watched.watch->boot(),
-                                                 .handed_over = watched.watch->handed_over(),
+                                                 .boot = watched.watch->heard_boot(),
+                                                 .handed_over = watched.watch->heard_hand_over(),
                                                  .wait_ms = static_cast<uint64_t>(quiet.count())},
                    kAskLimit);
   if (!question.ok()) return {.due = now + BootWatch::kPollRunning};

@@ -16,6 +16,7 @@ struct Attestation::Watched {
   std::string control;         // the keeper's socket
   std::string agent;           // the guest agent's; empty: the VM has no port for one
   std::string appraised_boot;  // by an earlier holdfastd
+  std::chrono::steady_clock::time_point asked_at{};  // for what is other than before
 
   // The boot that runs now, and since when it is known; under `mutex`. Empty: it has not begun.
   std::string boot;
