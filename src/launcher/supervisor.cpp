@@ -69,7 +69,8 @@ Status Supervisor::launch(Unit& unit) {
   }
   if (unit.vm && cgroups_.usable()) {
     unit.cgroup = TRY(cgroups_.make(unit.name));
-    unit.spec.cgroup_entrance = unit.cgroup.entrance();
+    unit.spec.cgroup = unit.cgroup.directory();
+    unit.spec.begins_in_cgroup = unit.cgroup.fresh();
   }
   // Before the program runs: whatever becomes of this launcher, the next one knows of it.
   auto spawned = spawn(unit.spec, [&](pid_t pid) -> Status {
@@ -295,7 +296,7 @@ void Supervisor::finish(Unit& unit) {
   unit.restart_at.reset();
   unlink_sockets(unit);
   unit.spec.fds.clear();
-  unit.spec.cgroup_entrance = -1;
+  unit.spec.cgroup = -1;
   unit.fds.clear();
   if (unit.cgroup.valid()) cgroups_.remove(unit.name);
   unit.cgroup = Cgroup();

@@ -154,15 +154,16 @@ Result<Cgroup> SiteCgroup::find(const std::string& unit) {
   Cgroup group;
   group.directory_ = open_directory(directory_.get(), unit);
   if (!group.directory_) return errno_error(errno, "open the control group of " + unit);
-  group.entrance_.reset(::openat(group.directory_.get(), "cgroup.procs", O_WRONLY | O_CLOEXEC));
-  if (!group.entrance_) return errno_error(errno, "open the control group of " + unit);
   return group;
 }
 
 Result<Cgroup> SiteCgroup::make(const std::string& unit) {
+  // One of an earlier process: where nothing is left in it, another takes its place.
+  remove(unit);
   bool made = ::mkdirat(directory_.get(), unit.c_str(), 0755) == 0;
   if (!made && errno != EEXIST) return errno_error(errno, "make the control group of " + unit);
   Cgroup group = TRY(find(unit));
+  group.fresh_ = made;
   if (!made) TRY(group.kill());
   if (swap_ && ::faccessat(group.directory_.get(), "memory.swap.max", F_OK, 0) == 0 &&
       !write_file(group.directory_.get(), "memory.swap.max", "0")) {

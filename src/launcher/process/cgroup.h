@@ -20,8 +20,10 @@ class Cgroup {
  public:
   Cgroup() = default;
   bool valid() const { return directory_.valid(); }
-  // A process that writes "0" to it is in.
-  int entrance() const { return entrance_.get(); }
+  int directory() const { return directory_.get(); }
+  // Nothing was ever killed in it. The kernel takes a process that is begun in a group that was
+  // killed (Linux 5.14 to 6.18 at least) for one of those that were, and kills it too.
+  bool fresh() const { return fresh_; }
   // SIGKILL to all in it.
   Status kill();
   // Until it is empty after kill(), for another few milliseconds.
@@ -30,7 +32,7 @@ class Cgroup {
  private:
   friend class SiteCgroup;
   sys::UniqueFd directory_;
-  sys::UniqueFd entrance_;
+  bool fresh_ = false;
 };
 
 class SiteCgroup {
