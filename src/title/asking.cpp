@@ -43,15 +43,23 @@ Question Asking::ask(const Chain& chain, const SiteId& to, const Nonce& nonce, I
   return question;
 }
 
+bool Asking::awaits(const Answer& answer) const {
+  const Peer* known = find(answer.from);
+  return answer.to == self_ && known != nullptr && known->question &&
+         known->question->nonce == answer.nonce && known->question->vm == answer.vm &&
+         known->question->about == answer.about;
+}
+
+bool Asking::awaits_question(const Question& question) const {
+  const Peer* known = find(question.to);
+  return known != nullptr && known->question && known->question->nonce == question.nonce;
+}
+
 Judged<void> Asking::take_answer(const SignedAnswer& signed_answer, const Verifier& verifier,
                                  Instant now) {
   const Answer& answer = signed_answer.answer;
+  if (!awaits(answer)) return refuse(Cause::kNotAsked, Action::kAsk, answer.from);
   const Peer* known = find(answer.from);
-  if (answer.to != self_ || known == nullptr || !known->question ||
-      known->question->nonce != answer.nonce || known->question->vm != answer.vm ||
-      known->question->about != answer.about) {
-    return refuse(Cause::kNotAsked, Action::kAsk, answer.from);
-  }
   if (!faults_.answer_used_late && !within(known->sent, now, kAnswerLife)) {
     return refuse(Cause::kAnswerTooOld, Action::kAsk, answer.from);
   }
@@ -70,12 +78,16 @@ void Asking::heard(const SiteId& from, Instant now) {
 
 void Asking::answered(const SiteId& to, Instant now) { peer(to).answered = now; }
 
-bool Asking::silent(const SiteId& site, Instant now) const {
+// When something was last heard from it, or answered to it; the start of it all if never.
+Instant Asking::last_sign(const Peer* peer) const {
   Instant last = since_;
-  if (const Peer* known = find(site); known != nullptr) {
-    if (known->heard) last = std::max(last, *known->heard);
-    if (known->answered) last = std::max(last, *known->answered);
-  }
+  if (peer != nullptr && peer->heard) last = std::max(last, *peer->heard);
+  if (peer != nullptr && peer->answered) last = std::max(last, *peer->answered);
+  return last;
+}
+
+bool Asking::silent(const SiteId& site, Instant now) const {
+  const Instant last = last_sign(find(site));
   return now > last && now.value - last.value >= kSilence;
 }
 
@@ -105,16 +117,12 @@ Judged<Instant> Asking::one_asked(const Chain& chain, const Member& member, Inst
     }
     return after(known->sent, kAnswerLife);
   }
-  if (known == nullptr || !known->question || known->question->about != chain.digest()) {
+  // Silent or not, it was asked just now: who can answer does.
+  if (known == nullptr || !known->question || known->question->about != chain.digest() ||
+      !within(known->sent, now, kAnswerLife)) {
     return refuse(Cause::kNotAsked, Action::kAsk, site);
   }
-  if (!within(known->sent, now, kAnswerLife) && !silent(site, now)) {
-    return refuse(Cause::kAnswerTooOld, Action::kAsk, site);
-  }
   if (!silent(site, now)) return refuse(Cause::kNotAnswered, Action::kWait, site);
-  if (!within(known->sent, now, kAnswerLife)) {
-    return refuse(Cause::kNotAsked, Action::kAsk, site);  // silent before; asked again at each try
-  }
   if (member.standing == Standing::kStandby && !excused(site, chain.digest(), now)) {
     return refuse(Cause::kStandbySilent, Action::kGoOn, site);
   }
@@ -171,6 +179,11 @@ void Asking::giving(const Digest& head, uint64_t limits, Instant now) {
   giving_until_ = after(now, limits);
 }
 
+void Asking::stopped() {
+  opened_.reset();
+  giving_.reset();
+}
+
 Judged<Permit> Asking::taken_back(const Chain& chain, Instant now) const {
   if (!giving_ || *giving_ != chain.digest() || opened_ != giving_ || now > giving_until_) {
     return refuse(Cause::kNotAsked, Action::kAsk);
@@ -195,51 +208,60 @@ void Asking::restarted(Instant now) {
   *this = Asking(self_, now, faults_);
 }
 
-void Asking::describe(Instant now, uint64_t oldest, Bytes& to) const {
+void Asking::tidy(const Chain& chain, Instant now) {
+  for (Peer& peer : peers_) {
+    const bool moot = peer.question && !chain.empty() && peer.question->about != chain.digest();
+    const bool late = !within(peer.sent, now, kAnswerLife) && !faults_.answer_used_late;
+    if (!moot && !late) continue;
+    peer.question.reset();
+    peer.answer.reset();
+  }
+  if (excuse_ && (excuse_->sites.empty() || now > excuse_->until)) excuse_.reset();
+  if (giving_ && now > giving_until_) stopped();
+}
+
+void Asking::describe(Instant now, Bytes& to) const {
   const auto byte = [&](uint64_t value) { to.push_back(static_cast<std::byte>(value)); };
-  const auto age = [&](std::optional<Instant> at) {
-    byte(!at ? 255 : std::min(oldest, now.value - at->value) / (kSecond / 2));
-  };
+  const auto age = [&](Instant at) { byte((now.value - at.value) / (kSecond / 2)); };
   const auto id = [&](ByteSpan bytes) { to.insert(to.end(), bytes.begin(), bytes.end()); };
-  age(since_);
   for (const Peer& peer : peers_) {
     id(peer.site.span());
-    age(peer.heard);
-    age(peer.answered);
-    age(peer.question ? std::optional(peer.sent) : std::nullopt);
-    if (peer.question) id(peer.question->about.span());
+    age(last_sign(&peer));
+    byte(peer.question.has_value());
+    if (peer.question) {
+      age(peer.sent);
+      id(peer.question->about.span());
+    }
+    byte(peer.answer.has_value());
     if (peer.answer) {
       const Answer& answer = *peer.answer;
-      byte(1U + answer.accepts * 2U + answer.whole * 4U + answer.prepared * 8U);
-      id(answer.about.span());
+      byte(answer.accepts | answer.whole << 1U | answer.prepared << 2U | answer.in_doubt << 3U);
       id(answer.head.span());
       for (const Digest& rival : answer.rivals) id(rival.span());
       id(answer.line.chain.span());
-    } else {
-      byte(0);
     }
   }
-  byte(excuse_ ? 1 + excuse_->sites.size() : 0);
+  age(since_);
+  byte(excuse_.has_value());
   if (excuse_) {
     id(excuse_->head.span());
     for (const SiteId& site : excuse_->sites) id(site.span());
   }
   byte(opened_.has_value());
   if (opened_) id(opened_->span());
-  byte(giving_.has_value() ? 1U + (now <= giving_until_ ? 1U : 0U) : 0U);
+  byte(giving_.has_value());
+  if (giving_) byte((giving_until_.value - now.value) / (kSecond / 2));
 }
 
 void Asking::saturate(Instant now, uint64_t oldest) {
   const auto floor = Instant(now.value - std::min(now.value, oldest));
-  const auto raise = [&](std::optional<Instant>& at) {
-    if (at) at = std::max(*at, floor);
-  };
   since_ = std::max(since_, floor);
   for (Peer& peer : peers_) {
-    raise(peer.heard);
-    raise(peer.answered);
+    if (peer.heard) peer.heard = std::max(*peer.heard, floor);
+    if (peer.answered) peer.answered = std::max(*peer.answered, floor);
     peer.sent = std::max(peer.sent, floor);
   }
+  if (excuse_) excuse_->until = after(now, kExcuseLife);
 }
 
 }  // namespace hf::title

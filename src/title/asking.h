@@ -43,6 +43,9 @@ class Asking {
   // kNotAsked: no question of ours has this nonce. kBadSignature. kAnswerTooOld. What comes with it
   // (statements) is learned first: Chain::learn().
   Judged<void> take_answer(const SignedAnswer& answer, const Verifier& verifier, Instant now);
+  // The question that it answers is the newest of this site's to that one.
+  bool awaits(const Answer& answer) const;
+  bool awaits_question(const Question& question) const;
   // Something signed or MACed came from that site for this VM.
   void heard(const SiteId& from, Instant now);
   // This site has answered a question of that one: it may act on that for kAnswerLife.
@@ -71,13 +74,28 @@ class Asking {
   // A hand-over begins, and takes at most `limits` (microseconds, all of its parts together). Until
   // then, if nothing was signed, this site may start the VM again without asking.
   void giving(const Digest& head, uint64_t limits, Instant now);
-  bool run_permitted(const Digest& head) const { return opened_ == head; }
+  // The guest was stopped for another reason, or went: from now on a start is from cold.
+  void stopped();
+  // It runs under `head`, or has just been stopped to be handed over.
+  bool run_permitted(const Digest& head, Instant now) const {
+    return opened_ == head && (!giving_ || now <= giving_until_);
+  }
   Judged<Permit> taken_back(const Chain& chain, Instant now) const;
 
   // The head changed by what was learned or signed: permissions under the old one end.
   void head_changed(const Chain& chain);
+  // Forgets what counts no more: answers too old or about another head, words that ended. Nothing
+  // depends on it but memory.
+  void tidy(const Chain& chain, Instant now);
   // What a restart leaves: nothing. (A vault is made anew; a simulator's site lives on.)
   void restarted(Instant now);
+
+  // ---- For explorers ----
+  // All that makes a difference, with ages in place of times. After tidy().
+  void describe(Instant now, Bytes& to) const;
+  // Times older than `oldest` are set there: no difference, if that is longer than kSilence. An
+  // excuse begins anew, and so never ends by time.
+  void saturate(Instant now, uint64_t oldest);
 
  private:
   struct Peer {
@@ -96,6 +114,7 @@ class Asking {
 
   Peer& peer(const SiteId& site);
   const Peer* find(const SiteId& site) const;
+  Instant last_sign(const Peer* peer) const;
   bool counts(const Peer& peer, Instant now) const;
   Judged<Instant> one_asked(const Chain& chain, const Member& member, Instant now) const;
 
@@ -107,13 +126,6 @@ class Asking {
   std::optional<Digest> opened_;
   std::optional<Digest> giving_;
   Instant giving_until_;
-
- public:
-  // For explorers: whatever differs in it differs in what may happen, at a glance. Times as ages
-  // before `now`, none above `oldest`.
-  void describe(Instant now, uint64_t oldest, Bytes& to) const;
-  // Times older than `oldest` are set there, which changes nothing if it is longer than any limit.
-  void saturate(Instant now, uint64_t oldest);
 };
 
 }  // namespace hf::title

@@ -74,7 +74,7 @@ class Chain {
   const VmId& vm() const { return vm_; }
   const SiteId& self() const { return self_; }
   const Faults& faults() const { return faults_; }
-  bool empty() const { return nodes_.empty(); }
+  bool empty() const { return head_ < 0; }
   size_t size() const { return nodes_.size(); }
   // Not empty (asserted), as for title() and digest().
   const SignedPtr& head() const;

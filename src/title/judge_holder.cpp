@@ -21,7 +21,7 @@ Judged<Statement> Judge::may_hand_over(const SiteId& to, const OwnLine& own, con
     if (!own.has(answer.line)) return refuse(Cause::kNotOnOurLine, Action::kShip, to);
   }
   // What runs here, or may, is the newest there is; else somebody may have taken it since.
-  if (!asking_.run_permitted(chain_.digest()) && !faults().hand_over_unasked) {
+  if (!asking_.run_permitted(chain_.digest(), now_) && !faults().hand_over_unasked) {
     HF_JUDGED(asking_.all_asked(chain_, now_));
   }
   if (!still.still()) return refuse(Cause::kProcessesAlive, Action::kStop, self());
