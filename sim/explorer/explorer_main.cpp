@@ -10,7 +10,6 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <deque>
 #include <unordered_map>
 
@@ -158,10 +157,11 @@ constexpr Named kFaults[] = {
 };
 
 [[noreturn]] void usage() {
-  std::fprintf(stderr,
-               "usage: holdfast-explore [--sites N] [--statements N] [--repairs N] [--writes N]\n"
-               "    [--crashes N] [--words N] [--no-losses] [--from created|protected]\n"
-               "    [--worlds-max N] [--worlds-min N] [--fault NAME [--must-find]]\nfaults:");
+  std::fprintf(
+      stderr,
+      "usage: holdfast-explore [--sites N] [--statements N] [--repairs N] [--writes N]\n"
+      "    [--crashes N] [--words N] [--no-losses] [--at-once] [--from created|protected|taken]\n"
+      "    [--worlds-max N] [--worlds-min N] [--fault NAME [--must-find]]\nfaults:");
   for (const Named& fault : kFaults) std::fprintf(stderr, " %s", fault.name);
   std::fprintf(stderr, "\n");
   std::exit(2);
@@ -199,9 +199,13 @@ Options parse(int argc, char** argv) {
       out.bounds.words = number(i);
     } else if (word == "--no-losses") {
       out.bounds.losses = false;
+    } else if (word == "--at-once") {
+      out.bounds.at_once = true;
     } else if (word == "--from") {
       if (i + 1 >= argc) usage();
-      out.bounds.protected_at_first = std::strcmp(argv[++i], "created") != 0;
+      const std::string from = argv[++i];
+      out.bounds.protected_at_first = from != "created";
+      out.bounds.taken_at_first = from == "taken";
     } else if (word == "--worlds-max") {
       out.worlds_max = static_cast<size_t>(number(i));
     } else if (word == "--worlds-min") {

@@ -27,6 +27,7 @@ class Walker {
       messages(s);
       if (at(w_, s).chain.empty()) continue;
       runs(s);
+      lets_go(s);
       if (room()) {
         holder_signs(s);
         takes(s);
@@ -140,7 +141,7 @@ class Walker {
   // Time: who can talk is heard of, by the keepers' signs of life.
   void tick() {
     World t = w_;
-    t.now = Instant(t.now.value + (repairs_only_ ? kOldest : kTick));
+    t.now = Instant(t.now.value + (repairs_only_ || bounds_.at_once ? kOldest : kTick));
     for (int a = 0; a < count(); ++a) {
       for (int b = 0; b < count(); ++b) {
         if (a == b || !t.talk(a, b) || at(t, a).chain.empty() || at(t, b).chain.empty()) continue;
@@ -171,6 +172,7 @@ class Walker {
       at(t, s).up = false;
       at(t, s).phase = Phase::kOff;
       add(std::move(t), "crash " + name(s), false);
+      if (bounds_.at_once) return lose(s);
       // The vault's process alone: guests go on, and what is in memory only is gone.
       World v = w_;
       crash(v, s);
@@ -178,6 +180,10 @@ class Walker {
       at(v, s).asking.restarted(v.now);
       add(std::move(v), "vault of " + name(s) + " restarts", false);
     }
+    lose(s);
+  }
+  void lose(int s) {
+    const Site& me = at(w_, s);
     if (bounds_.losses && !w_.destroyed) {
       World t = w_;
       crash(t, s);
@@ -224,14 +230,15 @@ class Walker {
 
   // In the layer of repairs a question and its answers are one step: a way on is one that exists,
   // and one on which nothing is late will do.
-  void ask_at_once(int s) {
+  void ask_at_once(int s, std::optional<int> only = std::nullopt) {
     World t = w_;
+    const auto meant = [&](int p) { return p != s && (!only || *only == p); };
     for (int p = 0; p < count(); ++p) {
-      if (p != s && w_.talk(s, p)) learn(t, s, bundle(p, s), p);
+      if (meant(p) && w_.talk(s, p)) learn(t, s, bundle(p, s), p);
     }
     if (at(t, s).chain.empty()) return;
     for (int p = 0; p < count(); ++p) {
-      if (p == s) continue;
+      if (!meant(p)) continue;
       const Question question =
           at(t, s).asking.ask(at(t, s).chain, id(w_, p), fresh_nonce(), t.now);
       if (!w_.talk(s, p)) continue;
@@ -243,11 +250,20 @@ class Walker {
       hear(t, s, p);
       (void)at(t, s).asking.take_answer(SignedAnswer::sign(said, signer), verifier, t.now);
     }
-    add(std::move(t), name(s) + " asks and is answered", true);
+    for (int p = 0; p < count(); ++p) {
+      if (meant(p) && w_.talk(s, p)) noted_handed(t, s, p);
+    }
+    add(std::move(t), name(s) + " asks " + (only ? name(*only) : "") + " and is answered", true);
   }
 
   void messages(int s) {
     if (repairs_only_) return ask_at_once(s);
+    if (bounds_.at_once) {
+      for (int p = 0; p < count(); ++p) {
+        if (p != s) ask_at_once(s, p);
+      }
+      return;
+    }
     ask(s);
     for (int p = 0; p < count(); ++p) {
       if (p == s) continue;
@@ -316,21 +332,28 @@ class Walker {
     Site& me = at(t, s);
     if (!me.asking.take_answer(message.answer, verifier, t.now)) return;
     me.excused &= static_cast<uint8_t>(~(1U << from));
+    noted_handed(t, s, from);
+  }
+  // The giver itself has just said so.
+  void noted_handed(World& t, int s, int from) const {
+    Site& me = at(t, s);
+    const Answer* said = me.asking.answer(id(t, from), t.now);
     const Statement& title = me.chain.title();
-    if (title.kind == Kind::kHandOver && title.holder == me.chain.self() &&
-        title.issuer == id(t, from) && message.answer.answer.head == me.chain.digest()) {
+    if (said != nullptr && title.kind == Kind::kHandOver && title.holder == me.chain.self() &&
+        title.issuer == said->from && said->head == me.chain.digest()) {
       me.handed = t.now;
     }
   }
 
   void runs(int s) {
     const Site& me = at(w_, s);
-    if (me.phase == Phase::kOff && me.line >= 0 && judge(s).may_release()) {
+    if (me.phase == Phase::kOff && me.line >= 0 && !bounds_.at_once && judge(s).may_release()) {
       World t = w_;
       at(t, s).phase = Phase::kReleased;
       add(std::move(t), name(s) + " begins to start", true);
     }
-    if (me.phase == Phase::kReleased && judge(s).may_open(own(s))) {
+    const Phase before_open = bounds_.at_once ? Phase::kOff : Phase::kReleased;
+    if (me.phase == before_open && judge(s).may_open(own(s))) {
       World t = w_;
       Site& mine = at(t, s);
       mine.phase = Phase::kRunning;
@@ -417,19 +440,17 @@ class Walker {
     }
   }
   void expel(int s, int p) {
-    const Site& me = at(w_, s);
     if (const auto signable = judge(s).may_expel(id(w_, p), nullptr)) {
       add(sign(s, *signable), name(s) + " expels " + name(p) + " unasked", false);
     }
     const Word word = word_of(s, Act::kExpel, WordKind::kLostForGood);
     if (!may_say(word)) return;
     if (const auto signable = judge(s).may_expel(id(w_, p), &word)) {
-      const bool lost = !at(w_, p).exists;
+      const bool gone = !at(w_, p).exists;
       World t = sign(s, *signable);
-      said(t, lost);
-      add(std::move(t), name(s) + " expels " + name(p) + (lost ? "" : " (mistaken)"), lost);
+      said(t, gone, gone);
+      add(std::move(t), name(s) + " expels " + name(p) + (gone ? "" : " (mistaken)"), gone);
     }
-    (void)me;
   }
 
   // ---- Words ----
@@ -446,10 +467,11 @@ class Walker {
     return word;
   }
   bool may_say(const Word& word) const {
-    return !word.silent.empty() && (repairs_only_ || w_.words < bounds_.words);
+    // That a site is lost which is lost may always be said: it is how one goes on.
+    return !word.silent.empty() && (repairs_only_ || lost(word) || w_.words < bounds_.words);
   }
-  void said(World& t, bool truth) const {
-    if (!repairs_only_) ++t.words;
+  void said(World& t, bool truth, bool gone) const {
+    if (!repairs_only_ && !gone) ++t.words;
     if (!truth) t.mistaken = true;
   }
   // "It does not run the VM, and stays off until it has talked to this site", of each that is
@@ -511,9 +533,29 @@ class Walker {
       const bool gone = lost(word);
       const bool truth = how.act == Act::kTakeOver ? gone : off_until_it_talks(s, word);
       World t = sign(s, *signable, &word);
-      said(t, truth);
+      said(t, truth, gone);
       add(std::move(t), name(s) + how.text + (truth ? "" : " (mistaken)"), gone);
     }
+  }
+
+  // What leads on without a signature.
+  void lets_go(int s) {
+    const Site& me = at(w_, s);
+    if (me.chain.in_doubt() && judge(s).may_settle_doubt(nullptr)) {
+      World t = w_;
+      at(t, s).chain.clear_doubt();
+      add(std::move(t), name(s) + " is in doubt no more", true);
+    }
+    if (!judge(s).may_let_go()) return;
+    World t = w_;
+    Site& mine = at(t, s);
+    const uint8_t holds = mine.holds;
+    const auto kept = static_cast<uint8_t>(mine.branches | (me.line >= 0 ? 1U << me.line : 0U));
+    mine = Site(me.chain.vm(), me.chain.self(), t.now, bounds_.faults);
+    mine.holds = holds;
+    mine.branches = kept;  // the new VM
+    for (auto& asked : t.question[static_cast<size_t>(s)]) asked.reset();
+    add(std::move(t), name(s) + " makes a new VM of its copy", true);
   }
 
   void settles(int s) {

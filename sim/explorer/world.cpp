@@ -136,6 +136,21 @@ World first_world(const Bounds& bounds) {
       if (p != s) site.asking.heard(site_id(p), w.now);
     }
   }
+  if (bounds.taken_at_first) {
+    const int taker = bounds.sites - 1;
+    Site& site = w.site[static_cast<size_t>(taker)];
+    const Statement& last = all.back()->statement();
+    Statement next = last;
+    next.kind = Kind::kTake;
+    next.word = WordKind::kSourceIsOff;
+    next.follows = all.back()->digest();
+    next.issuer = next.holder = site_id(taker);
+    next.epoch = last.epoch.next();
+    next.members = members_after(Kind::kTake, site_id(taker), {}, {.follows = last});
+    const SignedPtr take = Signed::sign(next, title::testing::KeyedSigner(site_id(taker)));
+    site.chain.add_own(take, Micros(0));
+    site.issued.push_back(take->digest());
+  }
   for (const SignedPtr& statement : all) w.site[0].issued.push_back(statement->digest());
   return w;
 }

@@ -27,8 +27,10 @@ struct Bounds {
   int writes = 1;
   int crashes = 1;
   int words = 2;
-  bool losses = true;  // a site may be lost
+  bool losses = true;    // a site may be lost
+  bool at_once = false;  // a question to one site and its answer are one step, and a tick is long
   bool protected_at_first = true;
+  bool taken_at_first = false;  // the last site has taken it while A was down, and A is back
   Faults faults;
 };
 

@@ -85,6 +85,12 @@ bool Chain::expelled(const SiteId& site) const {
   return !empty() && !title().names(site) && was_member(head_, site);
 }
 
+bool Chain::expelled_by(const Digest& statement, const SiteId& site) const {
+  const int32_t at = index(statement);
+  return at >= 0 && !nodes_[static_cast<size_t>(at)].statement->statement().names(site) &&
+         was_member(at, site);
+}
+
 bool Chain::same_tenure(const Digest& since) const {
   const int32_t start = index(since);
   if (start < 0) return false;

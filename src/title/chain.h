@@ -88,6 +88,8 @@ class Chain {
   bool holder_is(const SiteId& site) const { return !empty() && title().holder == site; }
   // It was a member in what the head follows and is none any more.
   bool expelled(const SiteId& site) const;
+  // Likewise by that statement, known or not (then it isn't).
+  bool expelled_by(const Digest& statement, const SiteId& site) const;
   // From `since` to the head nothing changed the holder or the line by decree: a guest that was
   // started under `since` runs under the head too.
   bool same_tenure(const Digest& since) const;

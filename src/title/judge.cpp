@@ -286,4 +286,14 @@ Judged<void> Judge::may_settle_doubt(const Word* word) const {
   return {};
 }
 
+Judged<void> Judge::may_let_go() const {
+  if (chain_.empty()) return refuse(Cause::kNoTitle, Action::kNothing);
+  if (chain_.digest() != about_) return refuse(Cause::kOtherHead, Action::kAskWithHead);
+  for (const SignedPtr& rival : chain_.rivals()) {
+    if (chain_.expelled_by(rival->digest(), self())) return {};
+  }
+  return refuse(chain_.has_rivals() ? Cause::kRival : Cause::kNoRival,
+                chain_.has_rivals() ? Action::kSettle : Action::kNothing);
+}
+
 }  // namespace hf::title

@@ -87,6 +87,11 @@ class Judge {
   // The doubt of Chain::in_doubt() may be cleared.
   Judged<void> may_settle_doubt(const Word* word) const;
 
+  // This site was expelled by a line that does not follow its own, and so can't be settled from
+  // here: it may forget this title, and make a new VM of its copy. What it signed here counts no
+  // more.
+  Judged<void> may_let_go() const;
+
   Judged<Statement> may_end(const Stillness& still) const;
   Judged<Statement> may_checkpoint() const;  // kNotYet
 
