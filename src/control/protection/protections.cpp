@@ -10,6 +10,12 @@ namespace hf::control {
 
 using namespace std::chrono_literals;
 
+namespace {
+// What a keeper that was started anew under its guest has to open its journal, where a site that
+// takes the VM over waits for what it still has.
+constexpr auto kServes = 1500ms;
+}  // namespace
+
 Protections::Protections(Services& services)
     : services_(services),
       replicas_(services),
@@ -41,6 +47,10 @@ bool Protections::drain(VmId vm, std::chrono::milliseconds limit) {
   const bool stopped = !services_.units->running(keeper_unit(vm));
   if (stopped && !services_.units->running(caretaker_unit(vm))) return caretakers_.level(vm);
   keeper_protocol::Client keeper(services_.paths.run_file(vm, "control.sock"));
+  // One whose start was ended before it got the key waits for it, and answers nothing: it has
+  // written nothing either.
+  if (!stopped && !keeper.ask(keeper_protocol::GetStatus{}, kServes).ok())
+    return caretakers_.level(vm);
   auto limit_ms = static_cast<uint64_t>(limit.count());
   Result<keeper_protocol::Drained> drained =
       keeper.ask(keeper_protocol::Drain{.limit_ms = limit_ms}, limit + 1s);
