@@ -154,8 +154,8 @@ class UnixConnection(http.client.HTTPConnection):
 
     def connect(self):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.connect(str(self.path))  # blocking: waits where the backlog is full
         self.sock.settimeout(60)
-        self.sock.connect(str(self.path))
 
 
 def measure_waiters(north, waiters, asks):
