@@ -21,6 +21,7 @@ from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "4"))
+TRIES_MAX = 10  # in 3 s: the pause between them grows from 0.1 to 10 s
 RESUME_MAX = 10  # seconds; the link's first pauses are 100 ms
 
 
@@ -103,7 +104,11 @@ def bad_replica(north, south, number):
     check(True, f"south shows why the replica takes nothing: {cause}")
     cause = wait_until(lambda: "MANIFEST" in error_shown(north, "b") and error_shown(north, "b"), 60, "north shows the error", interval=0.1)
     check(True, f"north shows it too: {cause}")
+    log = south.state / "run/log/daemon.log"
+    said = log.read_text(errors="replace").count("replica of b")
     time.sleep(3)
+    said = log.read_text(errors="replace").count("replica of b") - said
+    check(0 <= said <= TRIES_MAX, f"north tries again at a pace: {said} times in 3 s")
     shown = north.json("protection", "show", "a")
     check(shown["state"] == "streaming" and shown["acknowledged"] > began and "error" not in shown, "the other VM's replication goes on")
     check(len(before & set(south.pids_of("holdfast-keeper"))) == 1, "its replica's keeper is the same process")

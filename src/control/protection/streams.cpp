@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kPauseMin = 100ms;
 constexpr std::chrono::milliseconds kPauseMax = 10s;
+constexpr std::chrono::milliseconds kStood = 1s;
 constexpr std::chrono::milliseconds kConnectLimit = 500ms;
 constexpr std::chrono::milliseconds kPeerLimit = 3s;
 
@@ -92,19 +93,19 @@ void Streams::on_stream(const peer::StreamEvent& event) {
     Stream& stream = found->second;
     if (event.kind == peer::StreamEvent::Kind::kOpened) {
       stream.open = true;
-      stream.pause = 0ms;
+      stream.opened = Clock::now();
       stream.error.reset();
       return;
     }
+    // One that ends as soon as it is open is no success: it is not tried ten times a second.
+    if (stream.open && Clock::now() - stream.opened >= kStood) stream.pause = 0ms;
     stream.id.reset();
     stream.open = false;
     try_again_later(stream, event.error);
     if (event.refused) {
       Result<StreamRefusalDetail> detail = sys::decode_json<StreamRefusalDetail>(event.detail);
-      if (detail.ok() && detail->epoch.value > 0) {
-        stream.refused_under = detail->epoch;
-        stream.wanted_look = true;
-      }
+      // Learned with the next try: a replica that cannot be opened says its epoch each time.
+      if (detail.ok() && detail->epoch.value > 0) stream.refused_under = detail->epoch;
     }
   }
   changed_.notify_all();

@@ -53,6 +53,7 @@ class Streams {
     SiteId peer;
     std::optional<peer::StreamId> id;  // asked for, or open
     bool open = false;
+    Time opened{};
     bool wanted_look = true;
     Time due = Time::max();  // of the next try, if one failed
     std::chrono::milliseconds pause{0};
