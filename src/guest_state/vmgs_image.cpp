@@ -2,12 +2,10 @@
 
 #include <algorithm>
 
+#include "base/fields.h"
+
 namespace hf::guest_state {
 namespace {
-
-bool all_zero(ByteSpan bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
-}
 
 Error refused(std::string cause) {
   return Error{.code = ErrorCode::kConflict, .cause = std::move(cause)};

@@ -24,7 +24,7 @@ Error two_primaries(const RecoveryState& state) {
 
 Bytes encode_state(const RecoveryState& state) {
   Bytes bytes(kStateSize);
-  journal::FieldWriter writer(bytes);
+  FieldWriter writer(bytes);
   writer.number(kStateMagic);
   writer.number(kStateVersion);
   writer.number(static_cast<uint8_t>(state.role));
@@ -42,7 +42,7 @@ Result<RecoveryState> decode_state(ByteSpan bytes) {
   if (load_le<uint32_t>(bytes.data() + kStateSize - 4) != crc32c(bytes.first(kStateSize - 4))) {
     return journal::corrupt("recovery state with a wrong checksum");
   }
-  journal::FieldReader reader(bytes);
+  FieldReader reader(bytes);
   if (reader.number<uint32_t>() != kStateMagic) return journal::corrupt("not a recovery state");
   if (reader.number<uint16_t>() != kStateVersion) {
     return Error{.code = ErrorCode::kUnsupported, .cause = "recovery state of another version"};

@@ -40,7 +40,7 @@ Bytes says(const ErrorFrame& body) { return unsealed(body); }
 
 Bytes says(const Records& body, const journal::LineEnd& end) {
   Bytes bytes(8 + 72);
-  journal::FieldWriter out(bytes);
+  FieldWriter out(bytes);
   out.number(body.home_durable.value);
   out.bytes(end.position.incarnation.span());
   out.number(end.position.sequence.value);
@@ -56,7 +56,7 @@ Bytes says(const Seed& body) {
 
 Bytes says(const SeedBytes& body) {
   Bytes bytes(8 + 32);
-  journal::FieldWriter out(bytes);
+  FieldWriter out(bytes);
   out.number(body.offset);
   out.bytes(crypto::sha256(body.bytes).span());
   return bytes;
@@ -113,7 +113,7 @@ crypto::SessionStatementBytes Session::peer_statement() const { return statement
 Mac Session::mac(const crypto::Secret& key, FrameType kind, uint64_t counter, ByteSpan says) const {
   HF_ASSERT(agreed());
   Bytes message(kMacLabel.size() + 1 + transcript_.bytes.size() + 8 + 8 + says.size());
-  journal::FieldWriter out(message);
+  FieldWriter out(message);
   out.bytes(as_bytes(kMacLabel));
   out.number(static_cast<uint8_t>(kind));
   out.bytes(transcript_.span());

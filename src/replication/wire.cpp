@@ -7,8 +7,6 @@ namespace hf::replication {
 namespace {
 
 using journal::corrupt;
-using journal::FieldReader;
-using journal::FieldWriter;
 
 constexpr size_t kLineEndSize = 72;
 

@@ -14,7 +14,7 @@ constexpr uint8_t kSaysAll = kAccepts | kWhole | kPrepared | kInDoubt;
 Bytes encode_answer(const Answer& answer) {
   HF_ASSERT(answer.rivals.size() <= kRivalsMax && (answer.whole || answer.line == Line{}));
   Bytes bytes(kAnswerFixedSize + answer.rivals.size() * sizeof(Digest));
-  Writer out(bytes);
+  FieldWriter out(bytes);
   out.number(kAnswerMagic);
   out.number(kAnswerVersion);
   out.number(static_cast<uint8_t>((answer.accepts ? kAccepts : 0) | (answer.whole ? kWhole : 0) |
@@ -27,7 +27,7 @@ Bytes encode_answer(const Answer& answer) {
   out.bytes(answer.nonce.span());
   out.bytes(answer.about.span());
   out.bytes(answer.head.span());
-  out.line(answer.line);
+  write_line(out, answer.line);
   HF_ASSERT(out.at() == kAnswerFixedSize);
   for (const Digest& rival : answer.rivals) out.bytes(rival.span());
   return bytes;
@@ -57,7 +57,7 @@ Result<SignedAnswer> SignedAnswer::decode(ByteSpan bytes) {
   if (bytes.size() < kAnswerFixedSize + crypto::kSignatureSize) {
     return corrupt("an answer that is too short");
   }
-  Reader in(bytes);
+  FieldReader in(bytes);
   if (in.number<uint32_t>() != kAnswerMagic) return corrupt("no answer");
   if (in.number<uint16_t>() != kAnswerVersion) {
     return Error{.code = ErrorCode::kUnsupported, .cause = "an answer of another version"};
@@ -81,7 +81,7 @@ Result<SignedAnswer> SignedAnswer::decode(ByteSpan bytes) {
   answer.nonce = in.id<Nonce>();
   answer.about = in.id<Digest>();
   answer.head = in.id<Digest>();
-  answer.line = in.line();
+  answer.line = read_line(in);
   if (!answer.whole && answer.line != Line{}) return corrupt("an answer with half a line");
   if (answer.whole && (answer.line.empty() || answer.line.position.incarnation.is_zero() ||
                        answer.line.position.sequence.value > kNumberMax)) {

@@ -113,6 +113,7 @@ Before Chain::before(int32_t follows, int32_t beside) const {
   if (beside < 0) return {.follows = first};
   const Statement& second = nodes_[static_cast<size_t>(beside)].statement->statement();
   Members merged = first.members;
+  bool overfull = false;
   for (const Member& member : first.members.all()) {
     if (!second.names(member.site) && was_member(beside, member.site)) {
       merged = merged.without(member.site);
@@ -120,8 +121,12 @@ Before Chain::before(int32_t follows, int32_t beside) const {
   }
   for (const Member& member : second.members.all()) {
     const bool in = merged.contains(member.site);
-    if (!in && (first.names(member.site) || was_member(follows, member.site) || merged.full())) {
+    if (!in && (first.names(member.site) || was_member(follows, member.site))) {
       continue;  // expelled on one side
+    }
+    if (!in && merged.full()) {
+      overfull = true;
+      continue;
     }
     if (member.standing == Standing::kStandby) {
       merged = merged.with(member.site, Standing::kStandby);
@@ -129,7 +134,7 @@ Before Chain::before(int32_t follows, int32_t beside) const {
       merged = merged.with(member.site, Standing::kMember);
     }
   }
-  return {.follows = first, .beside = &second, .merged = merged};
+  return {.follows = first, .beside = &second, .merged = merged, .overfull = overfull};
 }
 
 Before Chain::before_joining(const SignedPtr& rival) const {

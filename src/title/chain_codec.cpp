@@ -29,7 +29,7 @@ void append_statement(Bytes& to, const Signed& statement) {
   std::ranges::copy(bytes, to.begin() + static_cast<ptrdiff_t>(at + 4));
 }
 
-Result<SignedPtr> next_statement(Reader& in) {
+Result<SignedPtr> next_statement(FieldReader& in) {
   if (in.left() < 4) return corrupt("a statement that is cut off");
   const size_t size = in.number<uint32_t>();
   if (size > kSignedSizeMax || size > in.left()) return corrupt("a statement of impossible size");
@@ -41,7 +41,7 @@ Result<SignedPtr> next_statement(Reader& in) {
 Bytes encode_bundle(std::span<const SignedPtr> bundle) {
   HF_ASSERT(bundle.size() <= kBundleMax);
   Bytes bytes(kBundleFixedSize);
-  Writer out(bytes);
+  FieldWriter out(bytes);
   out.number(kBundleMagic);
   out.number(kVersion);
   out.zeroes(2);
@@ -53,7 +53,7 @@ Bytes encode_bundle(std::span<const SignedPtr> bundle) {
 
 Result<std::vector<SignedPtr>> decode_bundle(ByteSpan bytes) {
   if (bytes.size() < kBundleFixedSize) return corrupt("a bundle of statements that is too short");
-  Reader in(bytes);
+  FieldReader in(bytes);
   if (in.number<uint32_t>() != kBundleMagic) return corrupt("no bundle of statements");
   if (in.number<uint16_t>() != kVersion) {
     return Error{.code = ErrorCode::kUnsupported,
@@ -74,7 +74,7 @@ Result<std::vector<SignedPtr>> decode_bundle(ByteSpan bytes) {
 
 Bytes Chain::encode() const {
   Bytes bytes(kChainFixedSize + rivals_.size() * sizeof(Digest));
-  Writer out(bytes);
+  FieldWriter out(bytes);
   out.number(kChainMagic);
   out.number(kVersion);
   out.number(static_cast<uint8_t>(in_doubt_ ? kInDoubtFlag : 0));
@@ -93,7 +93,7 @@ Bytes Chain::encode() const {
 
 Result<Chain> Chain::decode(ByteSpan bytes, const SiteId& self, const Faults& faults) {
   if (bytes.size() < kChainFixedSize) return corrupt("a title that is too short");
-  Reader in(bytes);
+  FieldReader in(bytes);
   if (in.number<uint32_t>() != kChainMagic) return corrupt("no title");
   if (in.number<uint16_t>() != kVersion) {
     return Error{.code = ErrorCode::kUnsupported, .cause = "a title of another version"};

@@ -72,6 +72,38 @@ TEST(Chain, ancestry_decides_and_never_a_number) {
   EXPECT_TRUE(w.at(kA).chain.holder_is(kA));
 }
 
+// Two lines that together name more sites than a title has room for: nobody is left out unasked.
+TEST(Chain, rivals_with_more_members_than_a_title_holds_are_not_joined) {
+  TestWorld w;
+  w.protect(kB);
+  w.take(kB, {kA});
+  const auto protect = [&](const SiteId& by, int number) {
+    Statement s = after(w.at(by).chain, by, Kind::kProtect);
+    s.members = s.members.with(testing::site(number), Standing::kBeingSeeded);
+    w.add(by, s);
+  };
+  protect(kB, 99);
+  for (int number = 10; !w.at(kA).chain.title().members.full(); ++number) protect(kA, number);
+  EXPECT_EQ(w.share(kB, kA).last, Outcome::kRival);
+  EXPECT_EQ(w.share(kA, kB).last, Outcome::kRival);
+  w.ask(kA, kB, 5);
+  const auto given = w.judge(kA).may_give_up(testing::kStill);
+  ASSERT_FALSE(given.has_value());
+  EXPECT_EQ(given.error().cause, Cause::kTooManyMembers);
+  // Nor is it taken from a site that signs it all the same.
+  const auto rival = w.at(kA).chain.rivals().front();
+  Statement s = after(w.at(kA).chain, kA, Kind::kGiveUp);
+  s.beside = rival->digest();
+  s.holder = kB;
+  s.epoch = s.epoch.next();
+  s.line = testing::line(5);
+  s.members = w.at(kA)
+                  .chain.before_joining(rival)
+                  .merged.with(kA, Standing::kStandby)
+                  .with(kB, Standing::kMember);
+  EXPECT_EQ(cause_of(w.tell(kB, {{by(s)}}, kA)), Cause::kTooManyMembers);
+}
+
 TEST(Chain, an_unknown_ancestor_is_wanted_and_nothing_is_kept) {
   TestWorld w;
   w.protect(kB);

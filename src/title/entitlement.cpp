@@ -168,6 +168,8 @@ Epoch epoch_after(const SiteId& holder, const Before& before) {
 
 std::optional<Cause> not_entitled(const Statement& next, const Before& before) {
   HF_ASSERT(next.kind != Kind::kCreate && (next.beside.is_zero() == (before.beside == nullptr)));
+  // Whoever found no room would be dropped unasked.
+  if (before.overfull) return Cause::kTooManyMembers;
   const SiteId subject = subject_of(next, before);
   if (!issuer_entitled(next, before, subject)) return Cause::kNotEntitled;
   if (!subject_fits(next, before, subject)) return Cause::kWrongMembers;

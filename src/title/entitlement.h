@@ -16,6 +16,7 @@ struct Before {
   // Members of both: whoever is one in either, but for those that one of the two expelled. Standby
   // in either is standby: nobody is dropped unasked.
   Members merged = {};
+  bool overfull = false;  // they are more than a title has room for: `merged` lacks some
 
   const Members& members() const { return beside == nullptr ? follows.members : merged; }
 };

@@ -80,6 +80,7 @@ Judged<Statement> Judge::checked(Statement next) const {
   if (out_of_form(next) != nullptr) return refuse(Cause::kBytesOutOfForm, Action::kNothing);
   const SignedPtr rival = next.beside.is_zero() ? nullptr : chain_.find(next.beside);
   const Before before = rival ? chain_.before_joining(rival) : Before{.follows = chain_.title()};
+  if (before.overfull) return refuse(Cause::kTooManyMembers, Action::kUnpairOrEvict);
   HF_ASSERT(!not_entitled(next, before).has_value());
   return next;
 }

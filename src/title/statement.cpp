@@ -188,7 +188,7 @@ const char* out_of_form(const Statement& s) {
 Bytes encode(const Statement& s) {
   HF_ASSERT(out_of_form(s) == nullptr);
   Bytes bytes(kStatementFixedSize + s.members.size() * kMemberSize);
-  Writer out(bytes);
+  FieldWriter out(bytes);
   out.number(kStatementMagic);
   out.number(kStatementVersion);
   out.number(static_cast<uint8_t>(s.kind));
@@ -203,7 +203,7 @@ Bytes encode(const Statement& s) {
   out.number(s.start_after);
   out.number(static_cast<uint8_t>(s.members.size()));
   out.zeroes(3);
-  out.line(s.line);
+  write_line(out, s.line);
   out.bytes(s.origin.span());
   HF_ASSERT(out.at() == kStatementFixedSize);
   for (const Member& member : s.members.all()) {
@@ -221,7 +221,7 @@ Error corrupt(std::string what) {
   return {.code = ErrorCode::kCorrupt, .cause = "a statement that " + std::move(what)};
 }
 
-Result<Members> decode_members(Reader& in, size_t count) {
+Result<Members> decode_members(FieldReader& in, size_t count) {
   std::array<Member, kMembersMax> members{};
   for (size_t i = 0; i < count; ++i) {
     members[i].site = in.id<SiteId>();
@@ -242,7 +242,7 @@ Result<Members> decode_members(Reader& in, size_t count) {
 
 Result<Statement> decode_statement(ByteSpan bytes) {
   if (bytes.size() < kStatementFixedSize) return corrupt("is too short");
-  Reader in(bytes);
+  FieldReader in(bytes);
   if (in.number<uint32_t>() != kStatementMagic) return corrupt("lacks its magic number");
   if (in.number<uint16_t>() != kStatementVersion) {
     return Error{.code = ErrorCode::kUnsupported, .cause = "a statement of another version"};
@@ -268,7 +268,7 @@ Result<Statement> decode_statement(ByteSpan bytes) {
   if (bytes.size() != kStatementFixedSize + count * kMemberSize) {
     return corrupt("is of another length than its members make");
   }
-  s.line = in.line();
+  s.line = read_line(in);
   s.origin = in.id<Digest>();
   s.members = TRY(decode_members(in, count));
   if (const char* wrong = out_of_form(s); wrong != nullptr) return corrupt(wrong);

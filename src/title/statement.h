@@ -14,10 +14,14 @@
 //      120    8  epoch
 //      128    8  time, microseconds since the Unix epoch: for people, nothing is decided by it
 //      136    4  start policy: seconds of the holder's silence after which a standby may take by
-//      itself; 0: hold 140    1  members, at most kMembersMax 141    3  zero 144   32  position:
-//      incarnation 176    8  position: sequence 184   32  position: chain value after it 216   32
-//      origin: 32 random bytes in a create, so that no two have one id; else zero 248   24  a
-//      member, in ascending order of ids: site (16), standing (1), zero (7); and so on
+//                itself; 0: hold
+//      140    1  members, at most kMembersMax
+//      141    3  zero
+//      144   32  position: incarnation
+//      176    8  position: sequence
+//      184   32  position: chain value after it
+//      216   32  origin: random in a create, so that no two have one id; else zero
+//      248   24  a member, ascending by id: site (16), standing (1), zero (7); and so on
 //
 // Signed, 64 bytes of Ed25519 signature come after. Digest and signature cover a label and these
 // bytes (signing.h); the digest does not cover the signature, so nobody can give a statement a

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "attestation/log/event_cover.h"
+#include "base/fields.h"
 
 namespace hf::attestation {
 namespace {
@@ -60,10 +61,6 @@ class Cursor {
   size_t event_ = 0;
   size_t event_offset_ = 0;
 };
-
-bool all_zero(ByteSpan bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{}; });
-}
 
 }  // namespace
 

@@ -55,10 +55,6 @@ const char* check_lengths(const RecordHeader& header) {
 
 }  // namespace
 
-bool all_zero(ByteSpan bytes) {
-  return std::ranges::all_of(bytes, [](std::byte b) { return b == std::byte{0}; });
-}
-
 const char* to_string(RecordKind kind) {
   switch (kind) {
     case RecordKind::kWrite:
