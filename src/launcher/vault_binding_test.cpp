@@ -1,4 +1,4 @@
-// Against a real vault: src/vaultd/server_test.cpp.
+// Against a real vault: src/vault_server/server_test.cpp.
 #include "launcher/vault_binding.h"
 
 #include <fcntl.h>

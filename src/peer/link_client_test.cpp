@@ -1,5 +1,5 @@
 // The client against a link that is not one: what a taken-over link could send. The real one is in
-// linkd/link_process_test.cpp.
+// link/link_process_test.cpp.
 #include "peer/link_client.h"
 
 #include <gtest/gtest.h>

@@ -1,0 +1,125 @@
+// holdfastd --state DIR: started by the launcher with the descriptors "api" and "launcher".
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <thread>
+
+#include "control/api/api.h"
+#include "control/core/log.h"
+#include "control/host/accelerator.h"
+#include "control/http/http_server.h"
+#include "sys/inherited_fds.h"
+#include "sys/process.h"
+
+namespace hf::control {
+namespace {
+
+Result<std::string> state_argument(int argc, char** argv) {
+  if (argc == 3 && std::string_view(argv[1]) == "--state") return std::string(argv[2]);
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = "holdfastd takes --state DIR and nothing else",
+               .effect = "holdfastd does not start",
+               .mend = "start the site with: holdfast site start"};
+}
+
+// What is in there is nobody else's business: peers' replicas, the TLS key, the catalog.
+Status check_own_directory(const std::string& path) {
+  struct stat info{};
+  if (::stat(path.c_str(), &info) != 0) return errno_error(errno, "look at " + path);
+  if (info.st_uid == ::geteuid() && (info.st_mode & 077) == 0) return {};
+  return Error{
+      .code = ErrorCode::kPermission,
+      .cause = path + " belongs to another user or can be read by others",
+      .effect = "holdfastd does not start",
+      .mend = "chown " + std::to_string(::geteuid()) + " " + path + "; chmod 0700 " + path};
+}
+
+Result<launcher::SiteConfig> read_site(const Paths& paths) {
+  sys::UniqueFd file(::open(paths.site_config().c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file)
+    return errno_error(errno, "open " + paths.site_config()).with_mend("holdfast site init");
+  return launcher::parse_site_config(as_text(TRY(sys::read_all(file.get(), 65536))));
+}
+
+// SIGTERM and SIGINT, on a thread of its own; blocked everywhere else.
+std::thread watch_signals(HttpServer& server) {
+  return std::thread([&server] {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    int signal = 0;
+    sigwait(&set, &signal);
+    server.stop();
+  });
+}
+
+// Who waits for a job or an event holds a connection. Best effort: the hard limit is what it is.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, 16384);
+  static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+}
+
+void block_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+Status run(int argc, char** argv) {
+  Paths paths{.state = TRY(state_argument(argc, argv))};
+  TRY(sys::harden_process());
+  block_signals();
+  raise_descriptor_limit();
+  sys::InheritedFds inherited = TRY(sys::take_inherited_fds());
+  sys::UniqueFd api = TRY(inherited.take("api"));
+  sys::UniqueFd launcher = TRY(inherited.take("launcher"));
+  sys::UniqueFd alive = TRY(inherited.take("alive"));
+  TRY(check_own_directory(paths.own()));
+  Services services(paths, TRY(read_site(paths)));
+  Router router = make_router(services);
+  HttpServer server(std::move(api), router, {.owner_uids = {0, ::geteuid()}});
+  services.on_launcher_lost = [&server] {
+    log_warning("the launcher has gone; guests go on, holdfastd ends");
+    server.stop();
+  };
+  TRY(services.start(std::move(launcher)));
+  std::thread signals = watch_signals(server);
+  std::thread probing([] { static_cast<void>(kvm_probe()); });
+  // Whoever stops doing this for three seconds is started anew (launcher/hang_watch.h).
+  server.every(std::chrono::seconds(1), [&alive] {
+    uint64_t one = 1;
+    (void)!::write(alive.get(), &one, sizeof one);
+  });
+  log_info("site " + services.site.name + " serves");
+  server.run();
+  ::kill(::getpid(), SIGTERM);  // for the thread that waits for one
+  signals.join();
+  probing.join();
+  services.stop();
+  return {};
+}
+
+}  // namespace
+}  // namespace hf::control
+
+int main(int argc, char** argv) {
+  hf::control::log_start();
+  hf::Status status = hf::control::run(argc, argv);
+  if (status.ok()) return 0;
+  hf::Error error = status.error();
+  if (error.effect.empty()) error.effect = "holdfastd does not start";
+  if (error.mend.empty()) error.mend = "look at the cause, then: holdfast site start";
+  std::fputs(hf::sys::start_failure_line(error).c_str(), stderr);
+  return 1;
+}
