@@ -3,7 +3,7 @@
 # needs: qemu
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """Key custody. The VM's key, a marker that the guest wrote to disk only, and the secret of its encrypted disk are
-searched, raw, in hex and in base64: in the memory of both daemons and launchers, in all logs, both catalogs, the journals
+searched, raw, in hex and in base64: in the memory of both daemons, links and launchers, in all logs, both catalogs, the journals
 of both sites, both vaults' files, and in all that went over the wire. None is there: while the VM runs, after it was
 stopped, and while it runs at the other site after a failover. The same search finds them where they must be: the key in
 the memory of the keeper and the vault, the others in the guest's; and wherever it finds none of them, it finds something
@@ -65,6 +65,10 @@ def pair_through(first, second, wires):
     second.json("site", "pair", token, "--address", wires[second.name].address)
 
 
+# As the kernel keeps them: 15 characters.
+SEARCHED_WHOLE = ("holdfastd", "holdfast-launch", "holdfast-link")
+
+
 def search_everywhere(sites, wires, directory, vm_id, wanted):
     """Where any of `wanted` is found: {place: what}. Every search also looks for something that must be there, so that one
     that reads nothing, or not what it should, is noticed."""
@@ -78,15 +82,29 @@ def search_everywhere(sites, wires, directory, vm_id, wanted):
             found[place] = hits
 
     for site in sites:
+        searched = set()
         for pid, program in site.pids().items():
-            if program.startswith(("holdfastd", "holdfast-launch")):
-                control = str(site.state).encode()
-                hits = secrets.search_process(pid, wanted | {"control": control})
-                note(f"the memory of {program} at {site.name}", hits, control)
-                note(f"memory files of {program} at {site.name}", secrets.search_memory_files(pid, wanted), None)
-            elif program.startswith("holdfast-vault"):
-                others = {label: secret for label, secret in wanted.items() if label != KEY}
-                note(f"the memory of the vault at {site.name}", secrets.search_process(pid, others), None)
+            # What the launcher has begun and is not yet another program may end at any moment: no finding, and no fault.
+            try:
+                if program.startswith(SEARCHED_WHOLE):
+                    control = b"holdfast-link" if program.startswith("holdfast-link") else str(site.state).encode()
+                    hits = secrets.search_process(pid, wanted | {"control": control})
+                    in_files = secrets.search_memory_files(pid, wanted)
+                elif program.startswith("holdfast-vault"):
+                    others = {label: secret for label, secret in wanted.items() if label != KEY}
+                    control = str(site.state).encode()
+                    hits, in_files = secrets.search_process(pid, others | {"control": control}), set()
+                else:
+                    continue
+            except (FileNotFoundError, ProcessLookupError):
+                hits, in_files = set(), set()
+            if pid not in site.pids():
+                continue
+            note(f"the memory of {program} at {site.name}", hits, control)
+            note(f"memory files of {program} at {site.name}", in_files, None)
+            searched.add(program)
+        if not searched >= {*SEARCHED_WHOLE, "holdfast-vault"}:
+            raise Failure(f"at {site.name} only the memory of {sorted(searched)} was searched")
     vm = bytes.fromhex(vm_id)
     for site in sites:
         files = secrets.search_files([site.state], wanted | {"control": vm})

@@ -6,7 +6,7 @@
 and again, the daemon every third time with it; the guest says how long its slowest disk write took. After the last
 one the whole site is killed, and the guest finds on its disks all that it was told is durable.
 
-A keeper's death takes the guest's TPM away until the VM's restart; the disks go on. HOLDFAST_KILLS=n (environment): 20 by default.
+A keeper's death takes the guest's TPM away until the VM's restart; the disks go on. HOLDFAST_KILLS=n (environment): 10 by default.
 The 99th of a hundred pauses is held to 200 ms where there are a hundred or more; of fewer, the one in the middle: their slowest is
 whatever else the machine did at that moment, and may take 2 s.
 """
@@ -23,7 +23,7 @@ from lib.process import Failure, Processes, run, wait_until
 from lib.report import check, main, step
 from lib.site import Site
 
-KILLS = int(os.environ.get("HOLDFAST_KILLS", "20"))
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))
 PAUSE_MS_MAX = 200
 PAUSES_FOR_P99 = 100
 OUTAGE_MS = 2000

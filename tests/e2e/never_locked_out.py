@@ -7,7 +7,7 @@ alone, the whole site with vault and daemon, and once by a failover. The guest n
 sealed object is under libtpms' default dictionary-attack protection (3 tries), and it unlocks every time.
 
 Each time its counters are in order, and at one site nothing that it was told is durable is lost.
-HOLDFAST_KILLS=n (environment) sets how often; 10 by default.
+HOLDFAST_KILLS=n (environment) sets how often; 6 by default.
 """
 
 import os
@@ -20,7 +20,7 @@ from lib.process import Processes, run
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
 
-KILLS = int(os.environ.get("HOLDFAST_KILLS", "10"))
+KILLS = int(os.environ.get("HOLDFAST_KILLS", "6"))
 FAILOVER_AT = KILLS * 2 // 3
 RPO_MS_MAX = 1000
 
