@@ -56,7 +56,7 @@ Status run() {
   TRY(hf::sys::harden_process());
   hf::sys::InheritedFds inherited = TRY(hf::sys::take_inherited_fds());
   hf::link::LinkOptions options{.daemon_listener = TRY(inherited.take("link")),
-                                 .peer_listener = TRY(inherited.take("peers"))};
+                                .peer_listener = TRY(inherited.take("peers"))};
   TRY(hf::sys::set_nonblocking(options.daemon_listener.get(), true));
   TRY(hf::sys::set_nonblocking(options.peer_listener.get(), true));
   hf::sys::SystemClock clock;

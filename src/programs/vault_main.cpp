@@ -181,8 +181,8 @@ Status bind_running_keepers(hf::vault::Vault& vault, hf::sys::InheritedFds& inhe
 Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   hf::sys::InheritedFds inherited = TRY(hf::sys::take_inherited_fds());
   hf::vault_server::Server::Listeners listeners{.admin = TRY(inherited.take("vault-admin")),
-                                          .keys = TRY(inherited.take("vault-keys")),
-                                          .launcher = TRY(inherited.take("vault-launcher"))};
+                                                .keys = TRY(inherited.take("vault-keys")),
+                                                .launcher = TRY(inherited.take("vault-launcher"))};
   const auto vault = TRY(hf::vault::Vault::open({.directory = arguments.directory,
                                                  .secret = {.secret_file = arguments.secret_file},
                                                  .keepers = arguments.keeper_uids},
@@ -196,8 +196,9 @@ Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
              vault->identity().name, vault->identity().site.hex(),
              arguments.secret_file ? "a secret file" : "host.secret",
              locked == hf::vault_server::MemoryLock::kWhole ? "all" : "key pages only");
-  hf::vault_server::Server server(*vault, clock, std::move(listeners), std::move(stop),
-                            {.admin = arguments.admin_uid, .launcher = arguments.launcher_uid});
+  hf::vault_server::Server server(
+      *vault, clock, std::move(listeners), std::move(stop),
+      {.admin = arguments.admin_uid, .launcher = arguments.launcher_uid});
   return server.run();
 }
 

@@ -1,5 +1,5 @@
-// For the tests of hf_vault and hf_vault_server: directories that go away, a clock that stands still,
-// vaults made once and copied, and a digest over a directory that shows any change.
+// For the tests of hf_vault and hf_vault_server: directories that go away, a clock that stands
+// still, vaults made once and copied, and a digest over a directory that shows any change.
 #pragma once
 
 #include <fcntl.h>
