@@ -186,6 +186,7 @@ TEST_F(FakeLink, more_questions_than_workers_are_told_so) {
   receive_until(LinkType::kAnswer);
   EXPECT_EQ(decode_error_body(decode_link_message(last_)->body).error.code, ErrorCode::kLimit);
   go = true;
+  client_.reset();  // its workers look at `go` until they have ended
 }
 
 // A link that says of a question what it was told to say.
