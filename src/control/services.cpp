@@ -6,7 +6,7 @@
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/vm/reconciler.h"
-#include "control/vm/vm_operations.h"
+#include "control/vm/unit_events.h"
 
 namespace hf::control {
 
@@ -26,11 +26,13 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   attestation = std::make_unique<Attestation>(*this);
   reconciler = std::make_unique<Reconciler>(*this);
   jobs = std::make_unique<JobEngine>(*catalog);
+  unit_events = std::make_unique<UnitEvents>(*this);
   units = std::make_unique<Units>(
       std::move(launcher_socket), [this](const launcher::Event& event) { on_event(event); },
       [this] {
         if (on_launcher_lost) on_launcher_lost();
       });
+  units->set_on_doubt([this] { reconciler->wake(); });
   TRY(peers->identify());
   // The launcher takes its first question for "it serves": all that can fail was before.
   TRY(units->refresh());
@@ -81,86 +83,21 @@ Status Services::take_up_running() {
 
 void Services::release(const VmRow& row) {
   auto pass = reconciler->pass(row);
-  Status released = pass.ok() ? vault.release(row.id) : pass.error();
-  // Without a keeper there is nobody to release it to; who starts one releases it then.
+  Status released = pass.ok() ? release_passing(row) : pass.error();
   if (released.ok() || released.error().code == ErrorCode::kConflict) return;
   log_error(released.error().describe());
 }
 
-// The vault forgot which VMs are released; their keepers could not come back after a death.
-void Services::release_running() {
-  Result<std::vector<VmRow>> rows = catalog->vms();
-  if (!rows.ok()) return log_error(rows.error().describe());
-  for (const VmRow& row : *rows) {
-    const bool runs = units->running(keeper_unit(row.id)) || units->running(qemu_unit(row.id));
-    if (runs && row.role == VmRole::kActive) release(row);
-  }
+Status Services::release_passing(const VmRow& row) {
+  Status released = vault.release(row.id);
+  // Without a keeper there is nobody to release it to; who starts one releases it then.
+  if (!released.ok() && released.error().code != ErrorCode::kConflict) return released;
+  return {};
 }
 
-// On the launcher client's thread: what takes time becomes a job, when no other works on the VM.
-// One that starts or stops it does all this itself.
 void Services::on_event(const launcher::Event& event) {
   std::lock_guard lock(event_mutex_);
-  if (!serving_) return;
-  // A keeper that the launcher starts again may be one that must not run.
-  reconciler->wake();
-  protections->on_event(event);
-  if (event.kind == launcher::Event::Kind::kStarted) {
-    if (event.unit == "vault") release_running();
-    return;
-  }
-  if (event.exit_status != 0 || event.signal != 0) {
-    log_warning(event.unit + " ended: status " + std::to_string(event.exit_status) + ", signal " +
-                std::to_string(event.signal) + (event.will_restart ? ", it is started again" : ""));
-  }
-  if (std::optional<VmId> vm = vm_of_unit(event.unit, "qemu-")) return on_qemu_ended(*vm, event);
-  if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-"))
-    return on_keeper_ended(*vm, event);
-}
-
-void Services::on_qemu_ended(VmId vm, const launcher::Event& event) {
-  bool by_itself = event.exit_status == 0 && event.signal == 0;
-  reconciler->add({.kind = "vm-ended",
-                   .vm = vm,
-                   .needed =
-                       [this, vm] {
-                         // What finish_vm() would end.
-                         const bool left =
-                             units->running(keeper_unit(vm)) || consoles->attached(vm);
-                         return left && !units->running(qemu_unit(vm));
-                       },
-                   .work = [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
-                     VmRow ended = TRY(catalog->vm(vm));
-                     if (units->running(qemu_unit(vm))) return sys::JsonObject{};
-                     if (by_itself)
-                       TRY(catalog->set_wanted(vm, false));  // the guest shut itself down
-                     TRY(finish_vm(*this, ended));
-                     return sys::JsonObject{{"vm", ended.name}};
-                   }});
-}
-
-void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {
-  if (event.will_restart || !units->running(qemu_unit(vm))) return;
-  Result<VmRow> row = catalog->vm(vm);
-  if (!row.ok()) return;
-  log_error("the keeper of VM " + row->name + " gave up under the running guest: " +
-            error_of_end("it", {.exit_status = event.exit_status,
-                                .signal = event.signal,
-                                .stderr_tail = event.stderr_tail})
-                .cause);
-  reconciler->add(
-      {.kind = "keeper-revive",
-       .vm = vm,
-       .needed = [this,
-                  vm] { return units->running(qemu_unit(vm)) && !units->running(keeper_unit(vm)); },
-       .work = [this, vm](Progress& progress) -> Result<sys::JsonObject> {
-         VmRow ended = TRY(catalog->vm(vm));
-         if (ended.role != VmRole::kActive || !units->running(qemu_unit(vm)))
-           return sys::JsonObject{};
-         progress.step("start the keeper again");
-         TRY(revive_keeper(*this, ended));
-         return sys::JsonObject{{"vm", ended.name}};
-       }});
+  if (serving_) unit_events->take(event);
 }
 
 }  // namespace hf::control

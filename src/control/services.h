@@ -20,6 +20,7 @@ class ConsoleHub;
 class PeerService;
 class Protections;
 class Reconciler;
+class UnitEvents;
 
 struct Services {
   Services(Paths where, launcher::SiteConfig config);
@@ -28,6 +29,8 @@ struct Services {
   // Everything but the listeners: catalog, launcher, vault. Adopts what runs.
   Status start(sys::UniqueFd launcher_socket);
   void stop();  // streams and consoles; guests go on
+  // The VM's key to its keeper. With its pass (reconciler.h).
+  Status release_passing(const VmRow& row);
 
   Paths paths;
   launcher::SiteConfig site;
@@ -39,6 +42,7 @@ struct Services {
   std::unique_ptr<PeerService> peers;
   std::unique_ptr<Protections> protections;
   std::unique_ptr<Attestation> attestation;
+  std::unique_ptr<UnitEvents> unit_events;
   std::unique_ptr<Units> units;
   std::unique_ptr<Reconciler> reconciler;
   ScratchMemory scratch;
@@ -46,10 +50,7 @@ struct Services {
 
  private:
   void on_event(const launcher::Event& event);
-  void on_qemu_ended(VmId vm, const launcher::Event& event);
-  void on_keeper_ended(VmId vm, const launcher::Event& event);
   Status take_up_running();
-  void release_running();
   void release(const VmRow& row);
 
   std::mutex event_mutex_;  // held while an event is dealt with

@@ -1,6 +1,7 @@
 #include "launcher/start_check.h"
 
 #include <algorithm>
+#include <array>
 
 #include "hypervisor/machine.h"
 #include "launcher/tree/state_tree.h"
@@ -59,7 +60,9 @@ Status check_no_paths(std::string_view member, const sys::JsonValue& value, int 
 }  // namespace
 
 Status check_start_request(const StartRequest& request, size_t fd_count, const StartPlace& place) {
-  if (request.unit == "vault" || request.unit == "daemon" || request.unit == "link") {
+  // Logs, process files and what is told of a unit go by its name.
+  constexpr std::array<std::string_view, 4> kOwn{"vault", "daemon", "link", "launcher"};
+  if (std::ranges::find(kOwn, request.unit) != kOwn.end()) {
     return refuse(ErrorCode::kInvalidArgument, "\"" + request.unit + "\" is the launcher's own");
   }
   if (request.fd_names.size() != fd_count) {

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <ctime>
+#include <utility>
 
 #include "sys/bounded_io.h"
 
@@ -19,6 +20,7 @@ using std::chrono::milliseconds;
 
 constexpr size_t kLogBytesMax = size_t{1} << 20;  // a file; the one before it is kept as .old
 constexpr milliseconds kSendLimit{500};
+constexpr uint64_t kNobody = 0;  // no request's id
 
 TimePoint now() { return std::chrono::steady_clock::now(); }
 
@@ -95,6 +97,7 @@ Status Supervisor::launch(Unit& unit) {
 
 Status Supervisor::run() {
   while (stage_ != Stage::kDone) TRY(step(milliseconds(60'000)));
+  remover_.stop();
   cgroups_.remove_site();
   if (fatal_) return *fatal_;
   return {};
@@ -104,6 +107,7 @@ Status Supervisor::step(milliseconds wait) {
   std::vector<pollfd> polled;
   polled.push_back({.fd = stage_ == Stage::kRunning ? stop_fd_ : -1, .events = POLLIN});
   polled.push_back({.fd = daemon_socket_ ? daemon_socket_.get() : -1, .events = POLLIN});
+  polled.push_back({.fd = remover_.done_fd(), .events = POLLIN});
   // The units cannot change between building this list and walking it.
   std::vector<Unit*> order;
   for (auto& [name, unit] : units_) {
@@ -115,8 +119,8 @@ Status Supervisor::step(milliseconds wait) {
   if (ready < 0 && errno != EINTR) return errno_error(errno, "wait for processes");
   if (ready > 0) {
     for (size_t i = 0; i < order.size(); ++i) {
-      if (polled[3 + 2 * i].revents != 0) read_stderr(*order[i]);
-      if (polled[2 + 2 * i].revents != 0) {
+      if (polled[4 + 2 * i].revents != 0) read_stderr(*order[i]);
+      if (polled[3 + 2 * i].revents != 0) {
         if (auto exit = reap(order[i]->pidfd.get())) on_exit(*order[i], *exit);
       }
     }
@@ -124,10 +128,12 @@ Status Supervisor::step(milliseconds wait) {
       note("stopping");
       stage_ = Stage::kDaemon;
     }
+    if (polled[2].revents != 0) end_removals();
     if (polled[1].revents != 0) on_daemon_message();
   }
   run_timers();
   if (stage_ != Stage::kRunning) advance_shutdown();
+  forget_ended();
   return {};
 }
 
@@ -248,7 +254,7 @@ void Supervisor::after_exit(Unit& unit) {
     }
   }
   if (unit.role == Role::kDaemon) {
-    daemon_socket_.reset();
+    lose_daemon();
     daemon_watch_.end();
   }
   std::string how = exit.signal != 0 ? "was ended by signal " + std::to_string(exit.signal)
@@ -303,22 +309,16 @@ void Supervisor::finish(Unit& unit) {
   unit.log.reset();
   unbind_keeper(unit);
   tree_.remove_pid_file(unit.name);
-  Status removed;
-  if (unit.remove_vm) removed = tree_.remove_vm(*unit.remove_vm);
-  unit.remove_vm.reset();
-  for (uint64_t id : unit.stop_waiters) {
-    Reply reply{.id = id};
-    if (!removed.ok()) reply.error = removed.error();
-    answer(reply);
-  }
-  unit.stop_waiters.clear();
+  some_ended_ = true;
+  for (uint64_t id : std::exchange(unit.stop_waiters, {})) answer(Reply{.id = id});
+  if (!unit.remove_waiters.empty()) begin_removal(*unit.vm, std::exchange(unit.remove_waiters, {}));
   answer_fences();
 }
 
 void Supervisor::unlink_sockets(Unit& unit) {
-  for (const SocketSpec& socket : unit.sockets) {
+  for (const MadeSocket& socket : unit.sockets) {
     HF_ASSERT(unit.vm.has_value());
-    tree_.unlink_socket(*unit.vm, socket);
+    tree_.unlink_socket(*unit.vm, socket.spec, {.device = socket.device, .inode = socket.inode});
   }
   unit.sockets.clear();
 }
@@ -358,8 +358,20 @@ void Supervisor::advance_shutdown() {
   }
 }
 
+// The next daemon counts its requests anew: no answer to this one's may reach it.
+void Supervisor::lose_daemon() {
+  daemon_socket_.reset();
+  fences_.clear();
+  for (auto& [name, unit] : units_) {
+    unit.stop_waiters.clear();
+    // The VM is to be removed all the same: the number is nobody's.
+    for (uint64_t& id : unit.remove_waiters) id = kNobody;
+  }
+  for (auto& [vm, waiters] : removals_) waiters.clear();
+}
+
 void Supervisor::answer(const Reply& reply) {
-  if (!daemon_socket_) return;
+  if (!daemon_socket_ || reply.id == kNobody) return;
   std::string text = encode(reply);
   Status sent = sys::send_message(daemon_socket_.get(), as_bytes(text), {}, kSendLimit);
   if (!sent.ok()) note("an answer to the daemon was lost: " + sent.error().describe());

@@ -1,9 +1,10 @@
 // The launcher's one loop: starts, watches, restarts and stops processes; answers the daemon.
 //
-// One thread, poll(2). Every listening socket stays open here for as long as its unit lives, so a
-// process's death never refuses a connection: clients wait in the backlog until its successor
-// accepts. What the daemon may ask is checked here (start_check.h): the programs are fixed, command
-// lines are made here, paths are those of the VM it names, users follow from the VM's number.
+// One thread, poll(2), and one that removes trees. Every listening socket stays open here for as
+// long as its unit lives, so a process's death never refuses a connection: clients wait in the
+// backlog until its successor accepts. What the daemon may ask is checked here (start_check.h): the
+// programs are fixed, command lines are made here, paths are those of the VM it names, users follow
+// from the VM's number.
 #pragma once
 
 #include <functional>
@@ -16,6 +17,7 @@
 #include "launcher/protocol/protocol.h"
 #include "launcher/start_check.h"
 #include "launcher/tree/state_tree.h"
+#include "launcher/tree/tree_remover.h"
 #include "launcher/vault_binding.h"
 
 namespace hf::launcher {
@@ -36,6 +38,9 @@ Result<sys::UniqueFd> listen_for_peers(const std::string& listen, const std::str
 
 // Beside this executable; QEMU is /usr/bin/qemu-system-x86_64.
 Result<Programs> installed_programs();
+
+// Units that have ended and of which something may still be asked; the oldest are forgotten.
+constexpr size_t kEndedUnitsMax = 256;
 
 struct SupervisorOptions {
   Programs programs;
@@ -97,8 +102,12 @@ class Supervisor {
   static bool fenced(const Unit& unit, const FenceRequest& fence);
   StartPlace place() const;
   void unlink_sockets(Unit& unit);
-  std::vector<UnitStatus> status() const;
+  void tell_status(const StatusRequest& from, Reply& reply) const;
   Status make_room();
+  void begin_removal(VmId vm, std::vector<uint64_t> waiters);
+  void end_removals();
+  void forget_ended();
+  void lose_daemon();
 
   void begin_stop(Unit& unit, int signal, std::chrono::milliseconds limit);
   void read_stderr(Unit& unit);
@@ -125,6 +134,9 @@ class Supervisor {
   Bar first_bar_;             // of a VM that this launcher has not fenced
   std::map<VmId, Bar> bars_;  // of the others
   std::vector<std::pair<uint64_t, FenceRequest>> fences_;  // to answer, by the requests' ids
+  // VMs whose trees are being removed, and the requests to answer then: nothing of them starts.
+  std::map<VmId, std::vector<uint64_t>> removals_;
+  bool some_ended_ = false;  // since forget_ended() looked
   sys::UniqueFd daemon_socket_;
   sys::UniqueFd daemon_alive_;  // an event descriptor that it counts up
   HangWatch daemon_watch_;
@@ -133,6 +145,7 @@ class Supervisor {
   std::function<void()> on_ready_;
   Stage stage_ = Stage::kRunning;
   std::optional<Error> fatal_;
+  TreeRemover remover_;  // last: its thread uses the tree
 };
 
 }  // namespace hf::launcher

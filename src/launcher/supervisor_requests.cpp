@@ -1,6 +1,7 @@
 // What the daemon asks of the supervisor: checks, and carrying it out.
 #include <algorithm>
 #include <cstdio>
+#include <utility>
 
 #include "launcher/process/guest_filter.h"
 #include "launcher/start_check.h"
@@ -31,7 +32,7 @@ void Supervisor::on_daemon_message() {
     return;
   }
   if (message->data.empty()) {
-    daemon_socket_.reset();  // the daemon ends, or has lost its head: its exit tells
+    lose_daemon();  // it ends, or has lost its head: its exit tells
     return;
   }
   auto request = decode_request(as_text(message->data));
@@ -65,10 +66,7 @@ void Supervisor::on_daemon_message() {
       handle_fence(request->id, *request->fence);
       return;
     case Request::Verb::kStatus:
-      reply.units = status();
-      reply.bar = first_bar_;
-      reply.weaknesses = weaknesses_;
-      for (const auto& [vm, bar] : bars_) reply.bars.emplace(vm.hex(), bar);
+      tell_status(request->status.value_or(StatusRequest{}), reply);
       break;
   }
   answer(reply);
@@ -80,6 +78,9 @@ Status Supervisor::check_start(const StartRequest& request, size_t fd_count) con
   if (at != units_.end() && !at->second.over()) {
     return refuse(ErrorCode::kConflict,
                   request.unit + " runs already (process " + std::to_string(at->second.pid) + ")");
+  }
+  if (removals_.contains(request.vm)) {
+    return refuse(ErrorCode::kConflict, "VM " + request.vm.hex() + " is being removed");
   }
   if (Bar bar = bar_of(request.vm); request.bar != bar) {
     Error stale =
@@ -157,8 +158,9 @@ Result<Unit> Supervisor::make_unit(const StartRequest& request, std::optional<Qe
       unlink_sockets(unit);
       return listener.error();
     }
-    add(socket.name, std::move(*listener));
-    unit.sockets.push_back(socket);
+    add(socket.name, std::move(listener->fd));
+    unit.sockets.push_back(
+        {.spec = socket, .device = listener->file.device, .inode = listener->file.inode});
   }
   if (request.config) {
     std::string text = sys::to_text(*request.config);
@@ -199,18 +201,38 @@ Result<int64_t> Supervisor::handle_start(const StartRequest& request,
   return pid;
 }
 
-std::vector<UnitStatus> Supervisor::status() const {
-  std::vector<UnitStatus> units;
-  units.reserve(units_.size());
-  for (const auto& [name, unit] : units_) {
-    units.push_back(UnitStatus{.unit = name,
-                               .pid = unit.pid,
-                               .running = !unit.over(),
-                               .exit_status = unit.last_exit.status,
-                               .signal = unit.last_exit.signal,
-                               .restarts = unit.restarts});
+// A page of it: what comes after what was told before, in the order of the names.
+void Supervisor::tell_status(const StatusRequest& from, Reply& reply) const {
+  reply.bar = first_bar_;
+  if (from.after_unit.empty() && !from.after_vm) reply.weaknesses = weaknesses_;
+  auto next = units_.upper_bound(from.after_unit);
+  for (; next != units_.end() && reply.units.size() < kStatusPageMax; ++next) {
+    const Unit& unit = next->second;
+    reply.units.push_back(UnitStatus{.unit = next->first,
+                                     .pid = unit.pid,
+                                     .running = !unit.over(),
+                                     .exit_status = unit.last_exit.status,
+                                     .signal = unit.last_exit.signal,
+                                     .restarts = unit.restarts});
   }
-  return units;
+  auto bar = from.after_vm ? bars_.upper_bound(*from.after_vm) : bars_.begin();
+  for (; bar != bars_.end() && reply.bars.size() < kStatusPageMax; ++bar) {
+    reply.bars.emplace(bar->first.hex(), bar->second);
+  }
+  reply.more = next != units_.end() || bar != bars_.end();
+}
+
+// At the end of a round, when nobody holds on to a unit.
+void Supervisor::forget_ended() {
+  if (!std::exchange(some_ended_, false)) return;
+  std::vector<std::pair<TimePoint, std::string>> ended;
+  for (const auto& [name, unit] : units_) {
+    if (unit.vm && unit.over()) ended.emplace_back(unit.ended_at, name);
+  }
+  if (ended.size() <= kEndedUnitsMax) return;
+  std::ranges::sort(ended);
+  ended.resize(ended.size() - kEndedUnitsMax);
+  for (const auto& [at, name] : ended) units_.erase(name);
 }
 
 }  // namespace hf::launcher

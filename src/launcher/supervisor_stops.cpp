@@ -38,16 +38,43 @@ void Supervisor::handle_stop(uint64_t id, const StopRequest& request) {
     }
   }
   if (!running) {
-    if (request.remove_vm) {
-      Status removed = tree_.remove_vm(*request.remove_vm);
-      if (!removed.ok()) reply.error = removed.error();
-    }
+    if (request.remove_vm) return begin_removal(*request.remove_vm, {id});
     answer(reply);
     return;
   }
-  at->second.stop_waiters.push_back(id);
-  if (request.remove_vm) at->second.remove_vm = request.remove_vm;
+  std::vector<uint64_t>& waiters =
+      request.remove_vm ? at->second.remove_waiters : at->second.stop_waiters;
+  waiters.push_back(id);
   begin_stop(at->second, request.signal, milliseconds(request.timeout_ms));
+}
+
+// Nothing of the VM runs, and nothing starts until it is done. A second request waits with the
+// first.
+void Supervisor::begin_removal(VmId vm, std::vector<uint64_t> waiters) {
+  auto [at, fresh] = removals_.try_emplace(vm);
+  at->second.insert(at->second.end(), waiters.begin(), waiters.end());
+  if (!fresh) return;
+  remover_.begin(vm,
+                 [this, vm](const std::atomic<bool>& stop) { return tree_.remove_vm(vm, stop); });
+}
+
+void Supervisor::end_removals() {
+  for (TreeRemover::Done& done : remover_.take_done()) {
+    auto at = removals_.find(done.vm);
+    HF_ASSERT(at != removals_.end());
+    const std::vector<uint64_t> waiters = std::move(at->second);
+    removals_.erase(at);
+    if (done.status.ok()) {
+      std::erase_if(units_, [&](const auto& item) {
+        return item.second.vm == done.vm && item.second.over();
+      });
+    }
+    for (uint64_t id : waiters) {
+      Reply reply{.id = id};
+      if (!done.status.ok()) reply.error = done.status.error();
+      answer(reply);
+    }
+  }
 }
 
 Bar Supervisor::bar_of(VmId vm) const {

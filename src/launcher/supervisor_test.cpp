@@ -90,6 +90,24 @@ TEST(Supervisor, a_killed_unit_is_back_within_milliseconds_with_the_same_listene
   EXPECT_NE(::stat(site.file(path).c_str(), &after), 0);
 }
 
+// A daemon that lost an answer may start a VM's next keeper before the last one has ended.
+TEST(Supervisor, a_unit_that_ends_takes_no_socket_with_it_that_another_made) {
+  TestSite site;
+  RunningSupervisor running(site, "exec sleep 60");
+  std::string path = "run/vms/" + test_vm(1).hex() + "/control.sock";
+  for (const char* unit : {"keeper-1", "keeper-2"}) {
+    StartRequest request = running.keeper(test_vm(1), unit);
+    request.sockets = {{.name = "control", .path = path, .access = SocketAccess::kDaemon}};
+    auto started = running.client().start(request, {}, kLimit);
+    ASSERT_TRUE(started.ok()) << started.error().describe();
+  }
+  ASSERT_TRUE(running.client().stop({.unit = "keeper-1"}, kLimit).ok());
+  EXPECT_TRUE(sys::connect_unix_within(site.file(path), milliseconds(1000)).ok());
+  ASSERT_TRUE(running.client().stop({.unit = "keeper-2"}, kLimit).ok());
+  struct stat status{};
+  EXPECT_NE(::stat(site.file(path).c_str(), &status), 0) << "its own goes";
+}
+
 TEST(Supervisor, a_unit_that_says_why_it_cannot_start_is_not_tried_again) {
   TestSite site;
   RunningSupervisor running(
@@ -135,6 +153,10 @@ TEST(Supervisor, refuses_what_the_daemon_may_not_ask_and_leaves_nothing_behind) 
     StartRequest request = running.keeper(test_vm(1));
     request.sockets = {{.name = "disk1", .path = path}};
     EXPECT_EQ(code(request), ErrorCode::kInvalidArgument) << path;
+  }
+  // Their logs, process files and messages would be taken for the site's own.
+  for (const char* own : {"vault", "daemon", "link", "launcher"}) {
+    EXPECT_EQ(code(running.keeper(test_vm(1), own)), ErrorCode::kInvalidArgument) << own;
   }
   StartRequest machine = running.keeper(test_vm(1));
   machine.machine = test_machine();
@@ -246,6 +268,57 @@ TEST(Supervisor, guests_outlive_a_dead_launcher_and_are_found_by_the_next) {
   EXPECT_EQ(status->units.at(0).pid, pid);
   EXPECT_TRUE(status->units.at(0).running);
   EXPECT_TRUE(second.client().stop({.unit = "keeper-1"}, kLimit).ok());
+}
+
+// A request's number is its daemon's own: the next one counts from the beginning.
+TEST(Supervisor, the_next_daemon_gets_no_answer_to_what_the_last_one_asked) {
+  TestSite site;
+  sys::UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
+  auto tree = StateTree::open(site.path());
+  ASSERT_TRUE(tree.ok());
+  SupervisorOptions options;
+  options.programs = {.vault = "/bin/false",
+                      .daemon = "/bin/false",
+                      .keeper = "/bin/bash",
+                      .qemu = "/bin/bash",
+                      .keeper_arguments = {"-c", "trap '' TERM; while :; do sleep 0.05; done"}};
+  Supervisor supervisor(std::move(*tree), options, stop.get());
+  auto daemon = supervisor.connect_as_daemon();
+  ASSERT_TRUE(daemon.ok());
+  auto ask = [&](const Request& request) {
+    ASSERT_TRUE(sys::send_message(daemon->get(), as_bytes(encode(request)), {}, kLimit).ok());
+  };
+  auto next = [&]() -> std::optional<FromLauncher> {
+    for (int i = 0; i < 300; ++i) {
+      EXPECT_TRUE(supervisor.step(milliseconds(10)).ok());
+      auto message = sys::receive_message(daemon->get(), kAnswerBytesMax, milliseconds(0));
+      if (!message.ok() || message->data.empty()) continue;
+      auto decoded = decode_from_launcher(as_text(message->data));
+      EXPECT_TRUE(decoded.ok());
+      return *decoded;
+    }
+    return std::nullopt;
+  };
+  ask({.verb = Request::Verb::kStatus, .id = 1});
+  auto status = next();
+  ASSERT_TRUE(status && status->reply);
+  ask({.verb = Request::Verb::kStart,
+       .id = 2,
+       .start = StartRequest{
+           .unit = "keeper-1", .vm = test_vm(1), .vm_number = 3, .bar = status->reply->bar}});
+  auto started = next();
+  ASSERT_TRUE(started && started->reply && !started->reply->error);
+  ask({.verb = Request::Verb::kStop,
+       .id = 3,
+       .stop = StopRequest{.unit = "keeper-1", .timeout_ms = 500}});
+  ASSERT_TRUE(supervisor.step(milliseconds(10)).ok());
+  daemon->reset();
+  ASSERT_TRUE(supervisor.step(milliseconds(10)).ok());
+  daemon = supervisor.connect_as_daemon();
+  ASSERT_TRUE(daemon.ok());
+  for (auto said = next(); said; said = next()) {
+    EXPECT_FALSE(said->reply.has_value()) << "an answer to request " << said->reply->id;
+  }
 }
 
 TEST(Supervisor, each_vm_runs_as_its_own_users) {

@@ -24,21 +24,6 @@ std::string stamp(Micros wall) {
 
 }  // namespace
 
-LogLimiter::Verdict LogLimiter::look(LogKind kind, Micros now) {
-  Bucket& bucket = buckets_[static_cast<size_t>(kind)];
-  const uint64_t earned = (now.value - bucket.refilled_us) / kRefillUs;
-  if (earned > 0) {
-    bucket.tokens = static_cast<uint32_t>(std::min<uint64_t>(kBurst, bucket.tokens + earned));
-    bucket.refilled_us += earned * kRefillUs;
-  }
-  if (bucket.tokens == 0) {
-    ++bucket.left_out;
-    return {};
-  }
-  --bucket.tokens;
-  return {.passes = true, .left_out = std::exchange(bucket.left_out, 0)};
-}
-
 Log::Log(Clock& clock) : clock_(clock) {
   const int flags = ::fcntl(STDERR_FILENO, F_GETFL);
   if (flags >= 0) static_cast<void>(::fcntl(STDERR_FILENO, F_SETFL, flags | O_NONBLOCK));

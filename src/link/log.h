@@ -4,11 +4,11 @@
 // lines, not time.
 #pragma once
 
-#include <array>
 #include <string>
 #include <string_view>
 
 #include "base/clock.h"
+#include "base/log_limiter.h"
 
 namespace hf::link {
 
@@ -22,26 +22,7 @@ enum class LogKind {
 };
 inline constexpr size_t kLogKinds = 6;
 
-// Which lines pass. Pure, so that tests need no waiting.
-class LogLimiter {
- public:
-  static constexpr uint32_t kBurst = 10;
-  static constexpr uint64_t kRefillUs = 10'000'000;
-  // How many of this kind were left out before it, if this one passes.
-  struct Verdict {
-    bool passes = false;
-    uint64_t left_out = 0;
-  };
-  Verdict look(LogKind kind, Micros now);
-
- private:
-  struct Bucket {
-    uint32_t tokens = kBurst;
-    uint64_t refilled_us = 0;
-    uint64_t left_out = 0;
-  };
-  std::array<Bucket, kLogKinds> buckets_;
-};
+using LogLimiter = hf::LogLimiter<LogKind, kLogKinds>;
 
 class Log {
  public:

@@ -148,8 +148,10 @@ Status LinkClientImpl::take_pair_up(const WirePtr& wire, const LinkMessage& mess
   });
   if (posted) return {};
   forget_pairing(message.id);
-  const std::lock_guard lock(mutex_);
-  --pairings_running_;
+  {
+    const std::lock_guard lock(mutex_);
+    --pairings_running_;
+  }
   return wire->send(LinkType::kClose, message.id, {});
 }
 

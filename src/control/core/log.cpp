@@ -3,7 +3,18 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <string>
+
+#include "base/log_limiter.h"
+#include "base/mutex.h"
+#include "base/text.h"
+#include "sys/system_clock.h"
+
 namespace hf::control {
+
+namespace {
+constexpr size_t kPeerLineMax = 1'000;
+}
 
 void log_start() {
   auto logger = spdlog::stderr_logger_mt("holdfastd");
@@ -16,5 +27,21 @@ void log_start() {
 void log_info(std::string_view text) { spdlog::info("{}", text); }
 void log_warning(std::string_view text) { spdlog::warn("{}", text); }
 void log_error(std::string_view text) { spdlog::error("{}", text); }
+
+void log_peer(PeerLog kind, std::string_view text) {
+  static Mutex mutex;
+  static LogLimiter<PeerLog, kPeerLogs> limiter;
+  sys::SystemClock clock;
+  LogLimiter<PeerLog, kPeerLogs>::Verdict verdict;
+  {
+    MutexLock lock(mutex);
+    verdict = limiter.look(kind, clock.monotonic());
+  }
+  if (!verdict.passes) return;
+  std::string line = clean_text(text, kPeerLineMax);
+  if (verdict.left_out != 0)
+    line += " (and " + std::to_string(verdict.left_out) + " of this kind before it, not written)";
+  spdlog::warn("{}", line);
+}
 
 }  // namespace hf::control

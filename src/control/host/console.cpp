@@ -22,6 +22,7 @@ namespace {
 // QEMU opens its console before its monitor answers, so the first pause is short.
 constexpr auto kRetryFirst = 20ms;
 constexpr auto kRetryMax = 2000ms;
+constexpr auto kStood = 1000ms;  // a connection that ends sooner was no success
 constexpr int kEventsMax = 64;
 constexpr auto kConnectLimit = 20ms;  // a backlog is full for moments only
 
@@ -41,6 +42,7 @@ struct ConsoleHub::Console {
   sys::UniqueFd connection;
   // The hub's thread's alone.
   Clock::time_point connect_at = Clock::now();
+  Clock::time_point connected_at;
   std::chrono::milliseconds retry = kRetryFirst;
 };
 
@@ -139,6 +141,7 @@ int ConsoleHub::connect_due() {
     if (!console->attached) continue;  // meanwhile; what was made is closed here
     connected_[fd] = console;
     console->connection = std::move(made).value();
+    console->connected_at = Clock::now();
   }
   if (next == Clock::time_point::max()) return -1;
   auto left = std::chrono::ceil<std::chrono::milliseconds>(next - now).count();
@@ -156,8 +159,10 @@ void ConsoleHub::read_from(const std::shared_ptr<Console>& console) {
   connected_.erase(fd);
   std::lock_guard lock(console->mutex);
   console->connection.reset();
-  console->retry = kRetryFirst;
-  console->connect_at = Clock::now() + kRetryFirst;
+  const auto now = Clock::now();
+  // One that is hung up on at once goes on from where its pauses were.
+  if (now - console->connected_at >= kStood) console->retry = kRetryFirst;
+  console->connect_at = now + console->retry;
 }
 
 namespace {

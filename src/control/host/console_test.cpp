@@ -71,6 +71,23 @@ TEST_F(ConsoleTest, it_connects_again_and_typing_arrives) {
   EXPECT_EQ(*sys::receive_some(qemu.get(), got, 1s), 3U);
 }
 
+TEST_F(ConsoleTest, one_that_hangs_up_at_once_is_called_ever_more_slowly) {
+  ConsoleHub hub;
+  hub.attach(vm_, path_, ConsoleStart::kFresh);
+  ::timeval limit{.tv_sec = 0, .tv_usec = 50'000};
+  ASSERT_EQ(::setsockopt(listener_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit), 0);
+  int calls = 0;
+  const auto end = std::chrono::steady_clock::now() + 1500ms;
+  while (std::chrono::steady_clock::now() < end) {
+    sys::UniqueFd qemu = accept();
+    if (!qemu) continue;
+    ++calls;
+    static_cast<void>(sys::send_all(qemu.get(), as_bytes("x"), 1s));
+  }
+  EXPECT_GE(calls, 3);
+  EXPECT_LE(calls, 10);
+}
+
 TEST_F(ConsoleTest, only_the_newest_bytes_are_kept) {
   ConsoleHub hub;
   hub.attach(vm_, path_, ConsoleStart::kFresh);

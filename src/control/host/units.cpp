@@ -2,6 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <set>
+#include <string_view>
+
 #include "sys/json.h"
 
 namespace hf::control {
@@ -9,7 +13,7 @@ namespace hf::control {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr std::chrono::milliseconds kCallLimit = 15s;
+constexpr auto kRemoveLimit = 60s;  // of a VM's directories, which may be large
 }
 
 std::optional<VmId> vm_of_unit(std::string_view unit, std::string_view prefix) {
@@ -18,8 +22,10 @@ std::optional<VmId> vm_of_unit(std::string_view unit, std::string_view prefix) {
   return vm.ok() ? std::optional<VmId>(*vm) : std::nullopt;
 }
 
-Units::Units(sys::UniqueFd launcher_socket, OnEvent on_event, std::function<void()> on_lost)
-    : on_event_(std::move(on_event)),
+Units::Units(sys::UniqueFd launcher_socket, OnEvent on_event, std::function<void()> on_lost,
+             std::chrono::milliseconds call_limit)
+    : call_limit_(call_limit),
+      on_event_(std::move(on_event)),
       client_(std::make_unique<launcher::Client>(
           std::move(launcher_socket), [this](const launcher::Event& event) { take(event); },
           std::move(on_lost))) {}
@@ -39,28 +45,92 @@ void Units::take(const launcher::Event& event) {
                                   .stderr_tail = event.stderr_tail,
                                   .will_restart = event.will_restart}};
     }
+    unit.heard = ++clock_;
     changed_.notify_all();
   }
   if (on_event_) on_event_(event);
 }
 
 Status Units::refresh() {
-  launcher::LauncherStatus all = TRY(client_->status(kCallLimit));
-  std::lock_guard lock(mutex_);
-  weaknesses_ = std::move(all.weaknesses);
-  first_bar_ = all.first_bar;
-  bars_ = std::move(all.bars);
-  for (const launcher::UnitStatus& status : all.units) {
+  uint64_t asked = 0;
+  uint64_t doubts = 0;
+  {
+    std::lock_guard lock(mutex_);
+    asked = clock_;
+    doubts = doubts_;
+  }
+  launcher::LauncherStatus all = TRY(client_->status(call_limit_));
+  std::vector<launcher::Event> found;
+  {
+    std::lock_guard lock(mutex_);
+    settled_ = std::max(settled_, doubts);
+    weaknesses_ = std::move(all.weaknesses);
+    first_bar_ = std::max(first_bar_, all.first_bar);
+    // They only rise: one that rose meanwhile stays.
+    for (const auto& [vm, bar] : all.bars) bars_[vm] = std::max(bars_[vm], bar);
+    found = take_status(all.units, asked);
+    changed_.notify_all();
+  }
+  for (const launcher::Event& event : found) {
+    if (on_event_) on_event_(event);
+  }
+  return {};
+}
+
+// Under the mutex. Of what was heard of after the question its events say the newest: those before
+// the answer have all been read. What ended and nobody told of.
+std::vector<launcher::Event> Units::take_status(const std::vector<launcher::UnitStatus>& units,
+                                                uint64_t asked) {
+  std::vector<launcher::Event> found;
+  std::set<std::string_view> there;
+  auto ends = [&](const std::string& name, Known& unit, const UnitEnd& end) {
+    unit.running = false;
+    unit.end = end;
+    found.push_back({.kind = launcher::Event::Kind::kExited,
+                     .unit = name,
+                     .pid = unit.pid,
+                     .exit_status = end.exit_status,
+                     .signal = end.signal});
+  };
+  for (const launcher::UnitStatus& status : units) {
+    there.insert(status.unit);
     Known& unit = known_[status.unit];
+    if (unit.heard > asked) continue;
+    // One that waits for its restart counts as running there.
+    const bool waits = unit.end && unit.end->will_restart && unit.pid == status.pid;
+    if (status.running && waits) continue;
+    const UnitEnd end{.exit_status = status.exit_status, .signal = status.signal};
+    if (!status.running && unit.running) {
+      unit.pid = status.pid;
+      ends(status.unit, unit, end);
+      continue;
+    }
     unit.running = status.running;
     unit.pid = status.pid;
-    if (!status.running && !unit.end) {
-      unit.end =
-          UnitEnd{.exit_status = status.exit_status, .signal = status.signal, .stderr_tail = ""};
-    }
+    if (status.running) unit.end.reset();
+    if (!status.running && (!unit.end || unit.end->will_restart)) unit.end = end;
   }
-  changed_.notify_all();
-  return {};
+  for (auto& [name, unit] : known_) {
+    // Ended so long ago that the launcher has forgotten it.
+    if (unit.running && unit.heard <= asked && !there.contains(name))
+      ends(name, unit, {.exit_status = -1});
+  }
+  return found;
+}
+
+bool Units::in_doubt() {
+  std::lock_guard lock(mutex_);
+  return doubts_ > settled_;
+}
+
+// What was asked may have happened, or may happen yet: the launcher takes its questions in order,
+// so what it says to the next one holds.
+void Units::doubt() {
+  {
+    std::lock_guard lock(mutex_);
+    ++doubts_;
+  }
+  if (!refresh().ok() && on_doubt_) on_doubt_();
 }
 
 launcher::Bar Units::bar(VmId vm) {
@@ -70,7 +140,8 @@ launcher::Bar Units::bar(VmId vm) {
 }
 
 Status Units::kill_guests(VmId vm) {
-  launcher::Bar raised = TRY(client_->fence(vm, launcher::FenceReach::kGuests, kCallLimit));
+  launcher::Bar raised =
+      TRY(settled(client_->fence(vm, launcher::FenceReach::kGuests, call_limit_)));
   std::lock_guard lock(mutex_);
   launcher::Bar& known = bars_[vm];
   known = std::max(known, raised);
@@ -83,11 +154,13 @@ Result<int64_t> Units::start(launcher::StartRequest request, const std::vector<i
     std::lock_guard lock(mutex_);
     known_.erase(request.unit);
   }
-  int64_t pid = TRY(client_->start(request, fds, kCallLimit));
+  int64_t pid = TRY(settled(client_->start(request, fds, call_limit_)));
   std::lock_guard lock(mutex_);
   Known& unit = known_[request.unit];
+  unit.heard = ++clock_;
   // A process that failed at once has had its event already.
-  if (!unit.end || unit.pid != pid) unit = Known{.running = true, .pid = pid, .end = std::nullopt};
+  if (!unit.end || unit.pid != pid)
+    unit = Known{.running = true, .pid = pid, .end = std::nullopt, .heard = clock_};
   return pid;
 }
 
@@ -96,10 +169,11 @@ Status Units::stop(const std::string& unit, int signal, std::chrono::millisecond
                                 .signal = signal,
                                 .timeout_ms = static_cast<uint64_t>(timeout.count()),
                                 .remove_vm = std::nullopt};
-  Status stopped = client_->stop(request, timeout + kCallLimit);
+  Status stopped = settled(client_->stop(request, timeout + call_limit_));
   if (!stopped.ok() && stopped.error().code != ErrorCode::kNotFound) return stopped;
   std::lock_guard lock(mutex_);
   known_[unit].running = false;
+  known_[unit].heard = ++clock_;
   changed_.notify_all();
   return {};
 }
@@ -107,7 +181,20 @@ Status Units::stop(const std::string& unit, int signal, std::chrono::millisecond
 Status Units::remove_vm(VmId vm) {
   launcher::StopRequest request{
       .unit = keeper_unit(vm), .signal = 15, .timeout_ms = 10000, .remove_vm = vm};
-  return client_->stop(request, 30s);
+  Status removed = client_->stop(request, kRemoveLimit);
+  if (!removed.ok()) {
+    if (removed.error().code != ErrorCode::kTimeout) return removed;
+    return Error{.code = ErrorCode::kTimeout,
+                 .cause = "the VM's directories were not removed within a minute",
+                 .effect = "they are still being removed; until then nothing of the VM starts",
+                 .mend = "give the command again after a while"};
+  }
+  const std::string suffix = "-" + vm.hex();
+  std::lock_guard lock(mutex_);
+  std::erase_if(known_, [&](const auto& item) {
+    return !item.second.running && item.first.ends_with(suffix);
+  });
+  return {};
 }
 
 launcher::Weaknesses Units::weaknesses() {

@@ -1,5 +1,6 @@
-// What the launcher runs for us, as far as we know: asked once at start, kept current by its
-// events.
+// What the launcher runs for us, as far as we know: asked at start, kept current by its events and
+// answers. An answer that did not come in time leaves a doubt: then the launcher is asked for
+// everything again, so that no process runs of which nobody here knows.
 //
 // Thread-safe.
 #pragma once
@@ -11,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "launcher/protocol/client.h"
 
@@ -32,10 +34,18 @@ struct UnitEnd {
 class Units {
  public:
   using OnEvent = std::function<void(const launcher::Event&)>;
+  static constexpr std::chrono::seconds kCallLimit{15};
 
-  // `on_event` is called after the book is up to date, on the client's thread: it must be quick.
-  Units(sys::UniqueFd launcher_socket, OnEvent on_event, std::function<void()> on_lost);
+  // `on_event` is called after the book is up to date, on the client's thread: it must be quick,
+  // and wait for nothing that is held over a call of the launcher. Of an end that was only found
+  // out it is called on the thread that refreshes.
+  Units(sys::UniqueFd launcher_socket, OnEvent on_event, std::function<void()> on_lost,
+        std::chrono::milliseconds call_limit = kCallLimit);
   Status refresh();  // asks the launcher for everything
+  // An answer did not come, and refresh() has not succeeded since.
+  bool in_doubt();
+  // Called when a doubt stays: refresh() is to be called until it succeeds. Before the first call.
+  void set_on_doubt(std::function<void()> callback) { on_doubt_ = std::move(callback); }
 
   // The VM's bar as it is now (launcher/protocol.h): to be taken before what it is to hold against
   // is looked at, and given with the start.
@@ -67,16 +77,30 @@ class Units {
     bool running = false;
     int64_t pid = 0;
     std::optional<UnitEnd> end;
+    uint64_t heard = 0;  // when something was last heard of it, by `clock_`
   };
   void take(const launcher::Event& event);
+  void doubt();
+  template <typename T>
+  Result<T> settled(Result<T> answer) {
+    if (!answer.ok() && answer.error().code == ErrorCode::kTimeout) doubt();
+    return answer;
+  }
+  std::vector<launcher::Event> take_status(const std::vector<launcher::UnitStatus>& units,
+                                           uint64_t asked);
 
+  const std::chrono::milliseconds call_limit_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<std::string, Known> known_;
+  uint64_t clock_ = 0;    // counts what is heard
+  uint64_t doubts_ = 0;   // answers that did not come
+  uint64_t settled_ = 0;  // of them, how many a refresh came after
   launcher::Weaknesses weaknesses_;
   launcher::Bar first_bar_;
   std::map<VmId, launcher::Bar> bars_;
   OnEvent on_event_;
+  std::function<void()> on_doubt_;
   std::unique_ptr<launcher::Client> client_;  // last: its thread uses the others
 };
 

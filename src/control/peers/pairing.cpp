@@ -107,7 +107,8 @@ Status PeerService::pin(const Introduction& introduction) {
 void PeerService::serve_pairing(peer::PairingSession& session) {
   Result<sys::JsonObject> done = answer_pairing(session);
   if (!done.ok())
-    log_warning("pairing with " + session.peer_address() + " failed: " + done.error().describe());
+    log_peer(PeerLog::kPairing,
+             "pairing with " + session.peer_address() + " failed: " + done.error().describe());
   static_cast<void>(session.send(
       done.ok() ? *done : sys::JsonObject{{"error", sys::error_to_json(done.error())}}));
 }

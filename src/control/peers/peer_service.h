@@ -69,13 +69,15 @@ class PeerService {
 
   sys::JsonArray show_peers();
 
- private:
+  // What the link hands over: a question of a paired site; a first contact.
   Result<Bytes> answer(SiteId site, ByteSpan request);
+  void serve_pairing(peer::PairingSession& session);
+
+ private:
   Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<StopOutcome> answer_stop(const StopOrder& order, const PeerRow& peer);
   Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
-  void serve_pairing(peer::PairingSession& session);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction);
 

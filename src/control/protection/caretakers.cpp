@@ -2,7 +2,6 @@
 
 #include "control/core/log.h"
 #include "control/host/keeper_units.h"
-#include "control/peers/peer_service.h"
 #include "control/vm/reconciler.h"
 #include "keeper_protocol/client.h"
 #include "keeper_protocol/config.h"
@@ -19,7 +18,7 @@ constexpr auto kStopLimit = 10s;
 }  // namespace
 
 bool Caretakers::needed(const VmRow& row, SiteId peer) {
-  if (row.role != VmRole::kActive || !services_.peers->connected(peer)) return false;
+  if (row.role != VmRole::kActive || !connected_(peer)) return false;
   Units& units = *services_.units;
   if (units.running(qemu_unit(row.id)) || units.running(keeper_unit(row.id))) return false;
   const std::optional<UnitEnd> keeper = units.ended(keeper_unit(row.id));
@@ -32,25 +31,49 @@ Result<bool> Caretakers::tend(VmId vm, SiteId peer) {
   const std::string unit = caretaker_unit(vm);
   // Who ends the VM now takes its key back first, and looks again afterwards.
   Reconciler::Turn turn = services_.reconciler->turn_to_finish(vm, 0ms);
+  {
+    std::lock_guard lock(mutex_);
+    Care& care = cares_[vm];
+    if (services_.units->running(unit)) {
+      if (care.holds == 0) care.pid = services_.units->pid(unit);
+      return true;
+    }
+    if (!turn.owns_lock() || care.holds > 0 || care.starting || care.level || !needed(row, peer))
+      return false;
+    const std::optional<UnitEnd> last = services_.units->ended(unit);
+    if (last && last->will_restart) return false;
+    if (care.failed && std::chrono::steady_clock::now() < care.failed_at + kTryAgain)
+      return *care.failed;
+    care.starting = true;
+  }
+  // Not under the mutex: the answer comes by the thread that on_unit() is called on.
+  return started(vm, launch(row, protection));
+}
+
+// What the launcher said, and what became of it: an answer may be lost, and an end may come before
+// the answer to the start.
+Result<bool> Caretakers::started(VmId vm, Result<int64_t> pid) {
+  const std::string unit = caretaker_unit(vm);
   std::lock_guard lock(mutex_);
   Care& care = cares_[vm];
+  care.starting = false;
+  no_start_.notify_all();
   if (services_.units->running(unit)) {
-    if (care.holds == 0) care.pid = services_.units->pid(unit);
+    // Who holds it off ends it now.
+    if (care.holds > 0) return false;
+    care.pid = services_.units->pid(unit);
     return true;
   }
-  if (!turn.owns_lock() || care.holds > 0 || care.level || !needed(row, peer)) return false;
-  const std::optional<UnitEnd> last = services_.units->ended(unit);
-  if (last && last->will_restart) return false;
-  if (care.failed && std::chrono::steady_clock::now() < care.failed_at + kTryAgain)
-    return *care.failed;
-  Result<int64_t> pid = launch(row, protection);
   if (!pid.ok()) {
     care.failed = pid.error();
     care.failed_at = std::chrono::steady_clock::now();
     return std::move(pid).error();
   }
-  care.pid = *pid;
-  return true;
+  const std::optional<UnitEnd> end = services_.units->ended(unit);
+  if (care.holds > 0 || !end || end->will_restart) return false;
+  note_end(vm, care, *end);
+  if (care.failed) return *care.failed;
+  return false;
 }
 
 Result<int64_t> Caretakers::launch(const VmRow& row, const ProtectionRow& protection) {
@@ -73,14 +96,18 @@ void Caretakers::on_unit(VmId vm, const launcher::Event& event) {
   auto found = cares_.find(vm);
   // One that was told to end says nothing by it.
   if (found == cares_.end() || found->second.pid != event.pid) return;
-  Care& care = found->second;
+  note_end(
+      vm, found->second,
+      {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail});
+}
+
+// Under the mutex.
+void Caretakers::note_end(VmId vm, Care& care, const UnitEnd& end) {
   care.pid = 0;
-  care.level = event.exit_status == 0 && event.signal == 0;
+  care.level = end.exit_status == 0 && end.signal == 0;
   care.failed.reset();
   if (care.level) return;
-  care.failed = error_of_end(
-      "the keeper that ships what the replica lacks",
-      {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail});
+  care.failed = error_of_end("the keeper that ships what the replica lacks", end);
   care.failed_at = std::chrono::steady_clock::now();
   log_error("VM " + vm.hex() + ": " + care.failed->describe());
 }
@@ -93,9 +120,11 @@ bool Caretakers::level(VmId vm) {
 
 void Caretakers::hold_off(VmId vm) {
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     Care& care = cares_[vm];
     care.holds += 1;
+    // As long as a call of the launcher may take: what is being started has to be ended.
+    no_start_.wait(lock, [&care] { return !care.starting; });
     care.pid = 0;
     care.level = false;
     care.failed.reset();

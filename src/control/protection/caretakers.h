@@ -6,6 +6,8 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -19,7 +21,10 @@ inline std::string caretaker_unit(VmId vm) { return "caretaker-" + vm.hex(); }
 
 class Caretakers {
  public:
-  explicit Caretakers(Services& services) : services_(services) {}
+  // Whether a site's link is connected now.
+  using Connected = std::function<bool(SiteId)>;
+  Caretakers(Services& services, Connected connected)
+      : services_(services), connected_(std::move(connected)) {}
 
   // Starts the VM's if it needs one. Whether one runs now. An error says why it could not start,
   // or why the last one ended; it is tried again no sooner than kTryAgain.
@@ -49,7 +54,8 @@ class Caretakers {
   using Time = std::chrono::steady_clock::time_point;
   struct Care {
     int holds = 0;
-    int64_t pid = 0;  // of the one that runs by tend()'s word: its own end counts
+    bool starting = false;  // the launcher is being asked
+    int64_t pid = 0;        // of the one that runs by tend()'s word: its own end counts
     bool level = false;
     std::optional<Error> failed;
     Time failed_at;
@@ -58,9 +64,13 @@ class Caretakers {
   void let_on(VmId vm);
   bool needed(const VmRow& row, SiteId peer);
   Result<int64_t> launch(const VmRow& row, const ProtectionRow& protection);
+  Result<bool> started(VmId vm, Result<int64_t> pid);
+  void note_end(VmId vm, Care& care, const UnitEnd& end);
 
   Services& services_;
-  std::mutex mutex_;
+  const Connected connected_;
+  std::mutex mutex_;  // not held while the launcher is asked: on_unit() waits for it
+  std::condition_variable no_start_;
   std::map<VmId, Care> cares_;
 };
 

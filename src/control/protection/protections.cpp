@@ -19,7 +19,7 @@ constexpr auto kServes = 1500ms;
 Protections::Protections(Services& services)
     : services_(services),
       replicas_(services),
-      caretakers_(services),
+      caretakers_(services, [&services](SiteId site) { return services.peers->connected(site); }),
       streams_(services, caretakers_) {}
 Protections::~Protections() { stop(); }
 

@@ -22,8 +22,16 @@ constexpr std::chrono::milliseconds kPauseMax = 10s;
 constexpr std::chrono::milliseconds kStood = 1s;
 constexpr std::chrono::milliseconds kConnectLimit = 500ms;
 constexpr std::chrono::milliseconds kPeerLimit = 3s;
+constexpr size_t kEarlyMax = 8;  // a stream has two events
 
 }  // namespace
+
+Streams::Streams(Services& services, Caretakers& caretakers, Open open)
+    : services_(services),
+      caretakers_(caretakers),
+      open_(open ? std::move(open) : [&services](SiteId peer, VmId vm, sys::UniqueFd keeper) {
+        return services.peers->link().open_stream(peer, vm, std::move(keeper));
+      }) {}
 
 void Streams::start() {
   Result<std::vector<ProtectionRow>> rows = services_.catalog->protections();
@@ -89,26 +97,36 @@ void Streams::on_stream(const peer::StreamEvent& event) {
   {
     std::lock_guard lock(mutex_);
     auto found = streams_.find(event.vm);
-    if (found == streams_.end() || found->second.id != event.id) return;
+    if (found == streams_.end()) return;
     Stream& stream = found->second;
-    if (event.kind == peer::StreamEvent::Kind::kOpened) {
-      stream.open = true;
-      stream.opened = Clock::now();
-      stream.error.reset();
+    if (stream.opening) {
+      if (stream.early.size() < kEarlyMax) stream.early.push_back(event);
       return;
     }
-    // One that ends as soon as it is open is no success: it is not tried ten times a second.
-    if (stream.open && Clock::now() - stream.opened >= kStood) stream.pause = 0ms;
-    stream.id.reset();
-    stream.open = false;
-    try_again_later(stream, event.error);
-    if (event.refused) {
-      Result<StreamRefusalDetail> detail = sys::decode_json<StreamRefusalDetail>(event.detail);
-      // Learned with the next try: a replica that cannot be opened says its epoch each time.
-      if (detail.ok() && detail->epoch.value > 0) stream.refused_under = detail->epoch;
-    }
+    if (stream.id != event.id) return;
+    take(stream, event);
   }
   changed_.notify_all();
+}
+
+// Under the mutex.
+void Streams::take(Stream& stream, const peer::StreamEvent& event) {
+  if (event.kind == peer::StreamEvent::Kind::kOpened) {
+    stream.open = true;
+    stream.opened = Clock::now();
+    stream.error.reset();
+    return;
+  }
+  // One that ends as soon as it is open is no success: it is not tried ten times a second.
+  if (stream.open && Clock::now() - stream.opened >= kStood) stream.pause = 0ms;
+  stream.id.reset();
+  stream.open = false;
+  try_again_later(stream, event.error);
+  if (event.refused) {
+    Result<StreamRefusalDetail> detail = sys::decode_json<StreamRefusalDetail>(event.detail);
+    // Learned with the next try: a replica that cannot be opened says its epoch each time.
+    if (detail.ok() && detail->epoch.value > 0) stream.refused_under = detail->epoch;
+  }
 }
 
 void Streams::on_peer(const peer::PeerState& state) {
@@ -215,15 +233,36 @@ void Streams::step(VmId vm) {
   }
   Result<sys::UniqueFd> keeper =
       sys::connect_unix_within(services_.paths.run_file(vm, "ship.sock"), kConnectLimit);
-  // Under the mutex: an event of the stream may come before its number is kept.
-  std::lock_guard lock(mutex_);
-  auto found = streams_.find(vm);
-  if (found == streams_.end() || found->second.peer != peer || found->second.id) return;
-  if (!keeper.ok()) return try_again_later(found->second, std::move(keeper).error());
-  Result<peer::StreamId> id =
-      services_.peers->link().open_stream(peer, vm, std::move(keeper).value());
-  if (!id.ok()) return try_again_later(found->second, std::move(id).error());
-  found->second.id = *id;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found == streams_.end() || found->second.peer != peer || found->second.id) return;
+    if (!keeper.ok()) return try_again_later(found->second, std::move(keeper).error());
+    found->second.opening = true;
+  }
+  open(vm, peer, std::move(keeper).value());
+}
+
+// An event of the stream may come before its number is known.
+void Streams::open(VmId vm, SiteId peer, sys::UniqueFd keeper) {
+  Result<peer::StreamId> id = open_(peer, vm, std::move(keeper));
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    // Else it was removed meanwhile, or another has its place.
+    if (found != streams_.end() && found->second.opening) {
+      Stream& stream = found->second;
+      stream.opening = false;
+      const std::vector<peer::StreamEvent> early = std::exchange(stream.early, {});
+      if (!id.ok()) return try_again_later(stream, std::move(id).error());
+      stream.id = *id;
+      for (const peer::StreamEvent& event : early) {
+        if (stream.id == event.id) take(stream, event);
+      }
+      return;
+    }
+  }
+  if (id.ok()) services_.peers->link().close_stream(*id);
 }
 
 }  // namespace hf::control

@@ -10,10 +10,12 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "control/protection/caretakers.h"
 #include "control/services.h"
@@ -23,8 +25,9 @@ namespace hf::control {
 
 class Streams {
  public:
-  Streams(Services& services, Caretakers& caretakers)
-      : services_(services), caretakers_(caretakers) {}
+  // Opens one at the link; tests have none.
+  using Open = std::function<Result<peer::StreamId>(SiteId, VmId, sys::UniqueFd)>;
+  Streams(Services& services, Caretakers& caretakers, Open open = nullptr);
   ~Streams() { stop(); }
   Streams(const Streams&) = delete;
   Streams& operator=(const Streams&) = delete;
@@ -51,7 +54,9 @@ class Streams {
   using Time = std::chrono::steady_clock::time_point;
   struct Stream {
     SiteId peer;
-    std::optional<peer::StreamId> id;  // asked for, or open
+    std::optional<peer::StreamId> id;      // asked for, or open
+    bool opening = false;                  // being asked for: its number is not known yet
+    std::vector<peer::StreamEvent> early;  // that came before the number
     bool open = false;
     Time opened{};
     bool wanted_look = true;
@@ -63,6 +68,8 @@ class Streams {
   };
   void run();
   void step(VmId vm);
+  void open(VmId vm, SiteId peer, sys::UniqueFd keeper);
+  void take(Stream& stream, const peer::StreamEvent& event);
   void try_again_later(Stream& stream, std::optional<Error> error);
   bool tend(VmId vm, SiteId peer, bool refused);
   void learn(VmId vm, Epoch epoch);
@@ -70,7 +77,8 @@ class Streams {
 
   Services& services_;
   Caretakers& caretakers_;
-  std::mutex mutex_;
+  const Open open_;
+  std::mutex mutex_;  // not held over anything that waits: look() is called by who must not wait
   std::condition_variable changed_;
   std::map<VmId, Stream> streams_;
   bool stopping_ = false;

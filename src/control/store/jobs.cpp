@@ -12,6 +12,7 @@ struct JobEngine::Job {
   std::string kind;
   std::string subject;
   JobWork work;
+  JobRecord record = JobRecord::kRow;
   Micros created;
   std::chrono::steady_clock::time_point begun = std::chrono::steady_clock::now();
   std::shared_ptr<Notice> changed = std::make_shared<Notice>();
@@ -74,12 +75,13 @@ JobEngine::~JobEngine() {
 }
 
 Result<uint64_t> JobEngine::submit(std::string kind, std::string subject, JobWork work,
-                                   const std::vector<std::string>& preempts) {
+                                   const std::vector<std::string>& preempts, JobRecord record) {
   auto job = std::make_shared<Job>();
   job->created = catalog_now();
   job->kind = std::move(kind);
   job->subject = std::move(subject);
   job->work = std::move(work);
+  job->record = record;
   std::vector<std::shared_ptr<Job>> ending;
   {
     std::lock_guard lock(mutex_);
@@ -88,10 +90,12 @@ Result<uint64_t> JobEngine::submit(std::string kind, std::string subject, JobWor
     beginning_.insert(job->subject);
   }
   // Nobody who looks at a job waits for the disk that this one is written to.
-  Result<uint64_t> id = catalog_.add_job(job->kind, job->subject, job->created);
+  Result<uint64_t> id = uint64_t{0};
+  if (record == JobRecord::kRow) id = catalog_.add_job(job->kind, job->subject, job->created);
   std::lock_guard lock(mutex_);
   beginning_.erase(job->subject);
   job->id = TRY(std::move(id));
+  if (record == JobRecord::kNone) job->id = next_unrecorded_++;
   jobs_[job->id] = job;
   for (const std::shared_ptr<Job>& before : ending) before->preempted = true;
   waiting_.push_back(job);
@@ -109,6 +113,12 @@ Result<std::vector<std::shared_ptr<JobEngine::Job>>> JobEngine::make_way(
     if (std::ranges::find(preempts, job->kind) != preempts.end()) {
       ending.push_back(job);
       continue;
+    }
+    if (job->record == JobRecord::kNone) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = job->kind + " is under way for \"" + subject + "\"",
+                   .effect = "nothing was begun",
+                   .mend = "give the command again in a moment"};
     }
     return Error{.code = ErrorCode::kConflict,
                  .cause = "job " + std::to_string(id) + " (" + job->kind + ") still runs for \"" +
@@ -176,11 +186,14 @@ void JobEngine::run(const std::shared_ptr<Job>& job) {
   ended.elapsed_ms = job->age_ms();
   ended.ended = true;
   row.detail = sys::to_text(show(ended));
-  if (Status kept = catalog_.finish_job(row); !kept.ok()) log_error(kept.error().describe());
+  if (job->record == JobRecord::kRow) {
+    if (Status kept = catalog_.finish_job(row); !kept.ok()) log_error(kept.error().describe());
+  }
   {
     std::lock_guard lock(mutex_);
     *job = std::move(ended);
     busy_.erase(job->subject);
+    if (job->record == JobRecord::kNone) jobs_.erase(job->id);
   }
   work_ready_.notify_all();
   job->changed->tell();

@@ -32,6 +32,13 @@ class Progress {
   virtual bool has_preempted() const { return false; }
 };
 
+enum class JobRecord {
+  kRow,  // in the catalog, from its beginning
+  // Not in the catalog: what is tried again and again by itself. It keeps others off its subject as
+  // any job does, and is forgotten when it ends.
+  kNone,
+};
+
 using JobWork = std::function<Result<sys::JsonObject>(Progress&)>;
 
 // A job as it is now, and what tells when it has changed: `changed`'s version is the job's.
@@ -58,12 +65,16 @@ class JobEngine {
   // The job's number. kConflict: a job for this subject runs, and its kind is none of `preempts`.
   // kLimit: too many wait.
   Result<uint64_t> submit(std::string kind, std::string subject, JobWork work,
-                          const std::vector<std::string>& preempts = {});
+                          const std::vector<std::string>& preempts = {},
+                          JobRecord record = JobRecord::kRow);
   // {"id","kind","subject","state","version","steps":[{"text","at_ms"}],"elapsed_ms","result"|"error"}.
   // A job that ended has no later version.
   Result<JobLook> look(uint64_t id);
   Result<sys::JsonObject> view(uint64_t id) { return TRY(look(id)).view; }
   Result<sys::JsonArray> list();
+
+  // Numbers from here on are of jobs without a row.
+  static constexpr uint64_t kUnrecordedFirst = uint64_t{1} << 48;
 
  private:
   struct Job;
@@ -80,6 +91,7 @@ class JobEngine {
   const JobLimits limits_;
   std::mutex mutex_;
   std::condition_variable work_ready_;
+  uint64_t next_unrecorded_ = kUnrecordedFirst;
   std::set<std::string> beginning_;  // subjects of the jobs that are being written down
   std::map<uint64_t, std::shared_ptr<Job>> jobs_;
   std::deque<std::shared_ptr<Job>> waiting_;

@@ -1,6 +1,7 @@
 #include "control/vm/reconciler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "control/core/log.h"
 #include "control/protection/recovery_rules.h"
@@ -10,6 +11,7 @@
 namespace hf::control {
 
 using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
 
 namespace {
 constexpr auto kAgain = 250ms;  // while something is left to mend
@@ -84,24 +86,84 @@ void Reconciler::add(Chore chore) {
   wake();
 }
 
+void Reconciler::release_running() {
+  {
+    std::lock_guard lock(mutex_);
+    vault_is_new_ = true;
+  }
+  wake();
+}
+
 void Reconciler::run() {
-  bool all_done = true;
+  Time again{};
   for (;;) {
     {
       std::unique_lock lock(mutex_);
       auto woken = [this] { return stopping_ || due_; };
-      if (all_done) {
+      if (again == Time::max()) {
         changed_.wait(lock, woken);
       } else {
-        changed_.wait_for(lock, kAgain, woken);
+        changed_.wait_until(lock, again, woken);
       }
       if (stopping_) return;
       due_ = false;
     }
+    const bool certain = end_doubt();
     const bool fenced = fence_all();
-    const bool chores_done = do_chores();
-    all_done = fenced && chores_done;
+    again = std::min(release_again(), do_chores());
+    if (!certain || !fenced) again = std::min(again, Clock::now() + kAgain);
   }
+}
+
+// As long as it is not known what runs nothing can be made to agree.
+bool Reconciler::end_doubt() {
+  if (!services_.units->in_doubt()) return true;
+  Status known = services_.units->refresh();
+  if (!known.ok()) log_error("what runs here is not known: " + known.error().describe());
+  return known.ok();
+}
+
+Reconciler::Time Reconciler::release_again() {
+  bool all = false;
+  {
+    std::lock_guard lock(mutex_);
+    all = std::exchange(vault_is_new_, false);
+  }
+  if (all) {
+    Result<std::vector<VmRow>> rows = services_.catalog->vms();
+    if (!rows.ok()) {
+      log_error(rows.error().describe());
+      std::lock_guard lock(mutex_);
+      vault_is_new_ = true;
+      return Clock::now() + kAgain;
+    }
+    for (const VmRow& row : *rows) unreleased_.insert(row.id);
+    release_pace_.reset();
+    release_at_ = {};
+  }
+  bool left = false;
+  for (auto at = unreleased_.begin(); at != unreleased_.end() && release_at_ <= Clock::now();) {
+    // Not waited for: whoever has it may wait for the launcher, and fences come first.
+    Pass pass(gate(*at).passing, std::try_to_lock);
+    if (!pass.owns_lock()) {
+      left = true;
+      ++at;
+      continue;
+    }
+    Result<VmRow> row = services_.catalog->vm(*at);
+    const bool runs =
+        services_.units->running(keeper_unit(*at)) || services_.units->running(qemu_unit(*at));
+    if (row.ok() && row->role == VmRole::kActive && runs) {
+      if (Status released = services_.release_passing(*row); !released.ok()) {
+        log_error(released.error().describe());
+        release_at_ = Clock::now() + release_pace_.next();
+        break;
+      }
+    }
+    at = unreleased_.erase(at);
+  }
+  if (unreleased_.empty()) return Time::max();
+  return std::max(release_at_, left ? Clock::now() + kAgain : Time{});
 }
 
 // All guests die before the first keeper is waited for.
@@ -139,21 +201,27 @@ bool Reconciler::fence_all() {
   return done;
 }
 
-bool Reconciler::do_chores() {
+Reconciler::Time Reconciler::do_chores() {
   std::vector<Chore> chores;
   {
     std::lock_guard lock(mutex_);
     chores.swap(chores_);
   }
   std::vector<Chore> left;
+  Time again = Time::max();
   for (Chore& chore : chores) {
     Result<VmRow> row = services_.catalog->vm(chore.vm);
     if (!row.ok() || !chore.needed()) continue;
-    if (services_.jobs->submit(chore.kind, row->name, chore.work).ok()) continue;
-    left.push_back(std::move(chore));  // another job works on the VM
+    if (chore.not_before > Clock::now()) {
+      again = std::min(again, chore.not_before);
+    } else {
+      if (services_.jobs->submit(chore.kind, row->name, chore.work, {}, chore.record).ok())
+        continue;
+      again = std::min(again, Clock::now() + kAgain);  // another job works on the VM
+    }
+    left.push_back(std::move(chore));
   }
   std::lock_guard lock(mutex_);
-  const bool done = left.empty();
   for (Chore& chore : left) {
     // One that came meanwhile is newer.
     auto same = [&](const Chore& other) {
@@ -161,7 +229,7 @@ bool Reconciler::do_chores() {
     };
     if (std::ranges::none_of(chores_, same)) chores_.push_back(std::move(chore));
   }
-  return done;
+  return again;
 }
 
 }  // namespace hf::control

@@ -15,10 +15,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "control/core/pace.h"
 #include "control/store/catalog.h"
 #include "control/store/jobs.h"
 
@@ -28,6 +30,8 @@ struct Services;
 
 class Reconciler {
  public:
+  using Time = std::chrono::steady_clock::time_point;
+
   explicit Reconciler(Services& services) : services_(services) {}
   ~Reconciler() { stop(); }
   Reconciler(const Reconciler&) = delete;
@@ -52,13 +56,19 @@ class Reconciler {
 
   // Something may have changed that has to be looked at.
   void wake();
+  // The vault began anew and has forgotten which VMs are released: those that run here are released
+  // to it again. Soon, on the thread: a VM's start may have its pass for long.
+  void release_running();
   // A job that has to be done when no other works on the VM, for as long as `needed` says so.
   struct Chore {
     std::string kind;
     VmId vm;
     std::function<bool()> needed;
     JobWork work;
+    Time not_before{};  // by the steady clock
+    JobRecord record = JobRecord::kRow;
   };
+  // In the place of one of the same kind for the same VM.
   void add(Chore chore);
 
  private:
@@ -68,16 +78,23 @@ class Reconciler {
   };
   Gate& gate(VmId vm);
   void run();
-  bool fence_all();  // false: something is left to do
-  bool do_chores();
+  bool fence_all();      // false: something is left to do
+  Time release_again();  // when to look again
+  bool end_doubt();
+  Time do_chores();  // when to look again
 
   Services& services_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool stopping_ = false;
   bool due_ = true;
+  bool vault_is_new_ = false;
   std::map<VmId, std::unique_ptr<Gate>> gates_;
   std::vector<Chore> chores_;
+  // The thread's alone.
+  std::set<VmId> unreleased_;
+  Pace release_pace_{std::chrono::milliseconds(250), std::chrono::seconds(10)};
+  Time release_at_{};  // not before, after the vault did not take one
   std::thread thread_;
 };
 

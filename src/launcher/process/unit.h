@@ -1,6 +1,8 @@
 // One supervised process: what it is started with, and how it is doing.
 #pragma once
 
+#include <sys/types.h>
+
 #include <chrono>
 #include <deque>
 #include <optional>
@@ -48,13 +50,20 @@ class Tail {
   std::string text_;
 };
 
+// A listener, and which file it is.
+struct MadeSocket {
+  SocketSpec spec;
+  dev_t device = 0;
+  ino_t inode = 0;
+};
+
 struct Unit {
   std::string name;
   Role role = Role::kKeeper;
   std::optional<VmId> vm;
   ProcessSpec spec;                 // its descriptors point into `fds`
   std::vector<sys::UniqueFd> fds;   // held here, so that a restart has the same ones
-  std::vector<SocketSpec> sockets;  // to unlink when it is over
+  std::vector<MadeSocket> sockets;  // to unlink when it is over
   RestartPolicy restart = RestartPolicy::kNever;
   Backoff backoff{RestartLimits{}};
 
@@ -73,8 +82,8 @@ struct Unit {
   std::optional<TimePoint> empty_at;
   TimePoint ended_at;
   bool stopping = false;
-  std::vector<uint64_t> stop_waiters;  // ids of stop requests to answer
-  std::optional<VmId> remove_vm;       // to remove once it is gone
+  std::vector<uint64_t> stop_waiters;    // ids of stop requests to answer
+  std::vector<uint64_t> remove_waiters;  // of those after which its VM is to be removed
 
   bool running() const { return pidfd.valid(); }
   // Neither running, nor about to, nor leaving anything behind.

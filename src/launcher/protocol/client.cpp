@@ -4,6 +4,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -89,15 +90,19 @@ void Client::Inner::read_loop() {
 Result<Reply> Client::Inner::call(Request request, const std::vector<int>& fds,
                                   milliseconds limit) {
   auto deadline = std::chrono::steady_clock::now() + limit;
-  std::unique_lock lock(mutex);
-  if (lost) return launcher_gone();
-  request.id = next_id++;
-  waiting[request.id] = std::nullopt;
+  {
+    std::lock_guard lock(mutex);
+    if (lost) return launcher_gone();
+    request.id = next_id++;
+    waiting[request.id] = std::nullopt;
+  }
   std::string text = encode(request);
+  // Not under the mutex: where the launcher does not read for a while, its answers still arrive.
   Status sent = text.size() > kMessageBytesMax
                     ? Status(Error{.code = ErrorCode::kLimit,
                                    .cause = "the request to the launcher is longer than 128 KiB"})
                     : sys::send_message(socket.get(), as_bytes(text), fds, limit);
+  std::unique_lock lock(mutex);
   if (!sent.ok()) {
     waiting.erase(request.id);
     if (sent.error().code == ErrorCode::kUnavailable) return launcher_gone();
@@ -153,16 +158,39 @@ Result<Bar> Client::fence(VmId vm, FenceReach reach, milliseconds limit) {
   return TRY(inner_->call(std::move(message), {}, limit)).bar;
 }
 
+// Bounded: each page begins after the one before it, and all of them together have `limit`.
 Result<LauncherStatus> Client::status(milliseconds limit) {
-  Request message{.verb = Request::Verb::kStatus};
-  Reply reply = TRY(inner_->call(std::move(message), {}, limit));
-  LauncherStatus status{.units = std::move(reply.units),
-                        .first_bar = reply.bar,
-                        .weaknesses = std::move(reply.weaknesses)};
-  for (const auto& [hex, bar] : reply.bars) {
-    status.bars.emplace(TRY_CONTEXT(VmId::parse_hex(hex), "the launcher's bars"), bar);
+  const auto deadline = std::chrono::steady_clock::now() + limit;
+  LauncherStatus all;
+  StatusRequest from;
+  for (bool first = true;; first = false) {
+    const auto left = std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now());
+    Request message{.verb = Request::Verb::kStatus, .status = from};
+    Reply page =
+        TRY(inner_->call(std::move(message), {}, std::max<milliseconds>(left, milliseconds(0))));
+    if (first) {
+      all.first_bar = page.bar;
+      all.weaknesses = std::move(page.weaknesses);
+    }
+    StatusRequest next = from;
+    for (UnitStatus& unit : page.units) {
+      next.after_unit = std::max(next.after_unit, unit.unit);
+      all.units.push_back(std::move(unit));
+    }
+    for (const auto& [hex, bar] : page.bars) {
+      const VmId vm = TRY_CONTEXT(VmId::parse_hex(hex), "the launcher's bars");
+      all.bars.emplace(vm, bar);
+      if (!next.after_vm || *next.after_vm < vm) next.after_vm = vm;
+    }
+    if (!page.more) return all;
+    if (next.after_unit == from.after_unit && next.after_vm == from.after_vm) {
+      return Error{.code = ErrorCode::kCorrupt,
+                   .cause = "the launcher says that there is more, and does not say what",
+                   .effect = "it is not known what runs here",
+                   .mend = "install launcher and daemon of one build, and start the site again"};
+    }
+    from = std::move(next);
   }
-  return status;
 }
 
 }  // namespace hf::launcher

@@ -44,6 +44,7 @@ class Client {
   // The VM's guests, or all of its processes, are killed and gone; what was decided under an older
   // bar starts no more. The new bar.
   Result<Bar> fence(VmId vm, FenceReach reach, std::chrono::milliseconds limit);
+  // All pages of it. What changes meanwhile may be in it or not: then its event comes.
   Result<LauncherStatus> status(std::chrono::milliseconds limit);
 
  private:

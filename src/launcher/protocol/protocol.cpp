@@ -62,7 +62,8 @@ Status json_check(const Request& request) {
   using Verb = Request::Verb;
   bool fits = request.start.has_value() == (request.verb == Verb::kStart) &&
               request.stop.has_value() == (request.verb == Verb::kStop) &&
-              request.fence.has_value() == (request.verb == Verb::kFence);
+              request.fence.has_value() == (request.verb == Verb::kFence) &&
+              (!request.status || request.verb == Verb::kStatus);
   if (!fits) return bad("a request has the part that its verb names, and no other");
   return {};
 }

@@ -4,7 +4,7 @@
 //   {"id":n,"verb":"start","start":{…}}   → {"reply":{"id":n,"pid":p}}
 //   {"id":n,"verb":"stop","stop":{…}}     → {"reply":{"id":n}}, when the process is gone
 //   {"id":n,"verb":"fence","fence":{…}}   → {"reply":{"id":n,"bar":b}}, when all of the VM is gone
-//   {"id":n,"verb":"status"}              → {"reply":{"id":n,"units":[…],"bars":{…},"bar":b}}
+//   {"id":n,"verb":"status","status":{…}} → {"reply":{"id":n,"units":[…],"bars":{…},…}}, a page
 //   refused                               → {"reply":{"id":n,"error":{…}}}
 //   {"event":{"kind":"exited",…}}, {"event":{"kind":"started",…}}
 //
@@ -35,9 +35,10 @@
 namespace hf::launcher {
 
 constexpr size_t kMessageBytesMax = size_t{128} << 10;
-constexpr size_t kSocketsMax = 32;    // a unit
-constexpr size_t kUnitNameMax = 120;  // [a-z0-9-]
-constexpr size_t kUnitsMax = 4096;    // a launcher
+constexpr size_t kSocketsMax = 32;      // a unit
+constexpr size_t kUnitNameMax = 120;    // [a-z0-9-]
+constexpr size_t kUnitsMax = 4096;      // a launcher
+constexpr size_t kStatusPageMax = 256;  // units, and as many bars, in one answer
 constexpr size_t kStderrTailMax = size_t{8} << 10;
 
 // How often a VM was fenced, as the launcher counts: a start names the bar that it was decided
@@ -160,6 +161,18 @@ constexpr auto json_members(sys::JsonOf<FenceRequest>) {
                     sys::json_member("reach", &FenceRequest::reach));
 }
 
+// Everything there is to say does not fit into one message: whoever asks goes on after the last
+// unit and the last VM that it was told of, for as long as there is more.
+struct StatusRequest {
+  std::string after_unit;  // in the order of their names; empty: from the first
+  std::optional<VmId> after_vm;
+};
+constexpr auto json_members(sys::JsonOf<StatusRequest>) {
+  return std::tuple(sys::json_member_or_default("after_unit", &StatusRequest::after_unit,
+                                                {.length_max = kUnitNameMax}),
+                    sys::json_member("after_vm", &StatusRequest::after_vm));
+}
+
 struct UnitStatus {
   std::string unit;
   int64_t pid = 0;
@@ -209,19 +222,21 @@ struct Reply {
   uint64_t id = 0;
   std::optional<Error> error;
   int64_t pid = 0;
-  std::vector<UnitStatus> units;
+  std::vector<UnitStatus> units;    // by name
   Bar bar;                          // fence: the VM's new one; status: of VMs never fenced
   std::map<std::string, Bar> bars;  // of the others, by the id's hex
   Weaknesses weaknesses;
+  bool more = false;  // status: units or bars after these
 };
 constexpr auto json_members(sys::JsonOf<Reply>) {
   return std::tuple(
       sys::json_member("id", &Reply::id), sys::json_member("error", &Reply::error),
       sys::json_member_or_default("pid", &Reply::pid),
-      sys::json_member_or_default("units", &Reply::units, {.items_max = kUnitsMax}),
+      sys::json_member_or_default("units", &Reply::units, {.items_max = kStatusPageMax}),
       sys::json_member_or_default("bar", &Reply::bar),
-      sys::json_member_or_default("bars", &Reply::bars, {.items_max = kVmNumberMax}),
-      sys::json_member_or_default("weaknesses", &Reply::weaknesses, {.items_max = 16}));
+      sys::json_member_or_default("bars", &Reply::bars, {.items_max = kStatusPageMax}),
+      sys::json_member_or_default("weaknesses", &Reply::weaknesses, {.items_max = 16}),
+      sys::json_member_or_default("more", &Reply::more));
 }
 
 struct Request {
@@ -230,6 +245,7 @@ struct Request {
   std::optional<StartRequest> start;
   std::optional<StopRequest> stop;
   std::optional<FenceRequest> fence;
+  std::optional<StatusRequest> status;  // left out: from the beginning
 };
 constexpr auto json_words(sys::JsonOf<Request::Verb>) {
   return std::array{sys::JsonWord{"start", Request::Verb::kStart},
@@ -238,15 +254,16 @@ constexpr auto json_words(sys::JsonOf<Request::Verb>) {
                     sys::JsonWord{"status", Request::Verb::kStatus}};
 }
 constexpr auto json_members(sys::JsonOf<Request>) {
-  return std::tuple(sys::json_member("verb", &Request::verb), sys::json_member("id", &Request::id),
-                    sys::json_member("start", &Request::start),
-                    sys::json_member("stop", &Request::stop),
-                    sys::json_member("fence", &Request::fence));
+  return std::tuple(
+      sys::json_member("verb", &Request::verb), sys::json_member("id", &Request::id),
+      sys::json_member("start", &Request::start), sys::json_member("stop", &Request::stop),
+      sys::json_member("fence", &Request::fence), sys::json_member("status", &Request::status));
 }
 // The verb's own part and no other.
 Status json_check(const Request& request);
 
-constexpr size_t kAnswerBytesMax = size_t{1} << 20;
+// Below what a socket takes as one message where nobody set anything (net.core.wmem_default).
+constexpr size_t kAnswerBytesMax = size_t{192} << 10;
 // What the daemon receives: exactly one of the two.
 struct FromLauncher {
   std::optional<Reply> reply;

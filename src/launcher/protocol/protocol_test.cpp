@@ -29,7 +29,8 @@ TEST(Protocol, requests_survive_the_wire) {
   stop.stop = StopRequest{.unit = "qemu-1", .signal = 9, .remove_vm = test_vm(5)};
   Request fence{.verb = Request::Verb::kFence, .id = 10};
   fence.fence = FenceRequest{.vm = test_vm(5), .reach = FenceReach::kGuests};
-  for (const Request& request : {keeper_request(), qemu, stop, fence, Request{.id = 11}}) {
+  Request status{.id = 12, .status = StatusRequest{"keeper-1", test_vm(2)}};
+  for (const Request& request : {keeper_request(), qemu, stop, fence, Request{.id = 11}, status}) {
     auto back = decode_request(encode(request));
     ASSERT_TRUE(back.ok()) << back.error().describe() << encode(request);
     EXPECT_EQ(encode(*back), encode(request));
@@ -66,6 +67,28 @@ TEST(Protocol, last_words_that_are_no_text_still_arrive) {
             "\xe2\x82\xac stays, \xf0\x9f\x90\x8e too");
 }
 
+TEST(Protocol, the_longest_page_of_a_status_is_one_message) {
+  Reply reply{.id = ~uint64_t{0} >> 2, .bar = Bar(~uint64_t{0} >> 2), .more = true};
+  for (size_t i = 0; i < kStatusPageMax; ++i) {
+    std::string name = std::to_string(1000 + i);
+    reply.units.push_back({.unit = name + std::string(kUnitNameMax - name.size(), 'x'),
+                           .pid = 4'194'304,
+                           .running = false,
+                           .exit_status = -1,
+                           .signal = 64,
+                           .restarts = ~uint64_t{0} >> 2});
+    VmId vm = test_vm(1);
+    store_le<uint32_t>(vm.bytes.data(), static_cast<uint32_t>(i));
+    reply.bars.emplace(vm.hex(), reply.bar);
+  }
+  reply.weaknesses.assign(16, std::string(512, 'w'));
+  const std::string text = encode(reply);
+  EXPECT_LT(text.size(), kMessageBytesMax);
+  auto back = decode_from_launcher(text);
+  ASSERT_TRUE(back.ok()) << back.error().describe();
+  EXPECT_EQ(encode(*back->reply), text);
+}
+
 TEST(Protocol, refuses_what_is_out_of_bounds) {
   auto changed = [](const std::string& from, const std::string& to) {
     std::string text = encode(keeper_request());
@@ -93,7 +116,10 @@ TEST(Protocol, refuses_what_is_out_of_bounds) {
         std::string(R"({"verb":"stop","id":1,"stop":{"unit":"a","signal":11}})"),
         std::string(R"({"verb":"stop","id":1,"stop":{"unit":"a","timeout_ms":600001}})"),
         std::string(R"({"verb":"fence","id":1,"fence":{"vm":"00"}})"),
-        std::string(R"({"verb":"fence","id":1})")}) {
+        std::string(R"({"verb":"fence","id":1})"),
+        std::string(R"({"verb":"fence","id":1,"fence":{"vm":")" + test_vm(1).hex() +
+                    R"(","reach":"all"},"status":{}})"),
+        std::string(R"({"verb":"status","id":1,"status":{"after":"x"}})")}) {
     EXPECT_FALSE(decode_request(text).ok()) << text;
   }
 }

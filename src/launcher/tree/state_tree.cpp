@@ -255,8 +255,9 @@ Status StateTree::prepare_vm(VmId vm, uint32_t vm_number) {
   return {};
 }
 
-Result<sys::UniqueFd> StateTree::make_socket(int target_dir, const std::string& file, uid_t owner,
-                                             gid_t group, mode_t mode, int type) {
+Result<StateTree::Listener> StateTree::make_socket(int target_dir, const std::string& file,
+                                                   uid_t owner, gid_t group, mode_t mode,
+                                                   int type) {
   auto workshop = TRY(open_dir("run/new"));
   (void)::unlinkat(workshop.get(), file.c_str(), 0);
   sockaddr_un address{};
@@ -284,10 +285,11 @@ Result<sys::UniqueFd> StateTree::make_socket(int target_dir, const std::string& 
   if (::renameat(workshop.get(), file.c_str(), target_dir, file.c_str()) != 0) {
     return errno_error(errno, "put the socket " + file + " in place");
   }
-  return fd;
+  return Listener{.fd = std::move(fd), .file = {.device = status.st_dev, .inode = status.st_ino}};
 }
 
-Result<sys::UniqueFd> StateTree::listen(VmId vm, uint32_t vm_number, const SocketSpec& socket) {
+Result<StateTree::Listener> StateTree::listen(VmId vm, uint32_t vm_number,
+                                              const SocketSpec& socket) {
   TRY(check_socket_path(vm, socket.path));
   std::string full = path_ + "/" + socket.path;
   if (full.size() >= sizeof(sockaddr_un::sun_path)) {
@@ -310,10 +312,15 @@ Result<sys::UniqueFd> StateTree::listen(VmId vm, uint32_t vm_number, const Socke
   return make_socket(directory.get(), file_of(socket.path), keeper, keeper, 0660);
 }
 
-void StateTree::unlink_socket(VmId vm, const SocketSpec& socket) {
+void StateTree::unlink_socket(VmId vm, const SocketSpec& socket, FileId file) {
   auto directory = open_dir("run/vms/" + vm.hex());
   if (!directory.ok()) return;
-  (void)::unlinkat(directory->get(), file_of(socket.path).c_str(), 0);
+  const std::string name = file_of(socket.path);
+  struct stat status{};
+  if (::fstatat(directory->get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) return;
+  // Nobody but the launcher makes anything here: it stays what it is until it is unlinked.
+  if (FileId{.device = status.st_dev, .inode = status.st_ino} != file) return;
+  (void)::unlinkat(directory->get(), name.c_str(), 0);
 }
 
 Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owner, mode_t mode,
@@ -326,15 +333,15 @@ Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owne
   }
   auto run = TRY(open_dir("run"));
   if (users_.uid_base == 0)
-    return make_socket(run.get(), name, owner, ::getegid(), mode & 0600, type);
-  return make_socket(run.get(), name, owner, owner, mode, type);
+    return TRY(make_socket(run.get(), name, owner, ::getegid(), mode & 0600, type)).fd;
+  return TRY(make_socket(run.get(), name, owner, owner, mode, type)).fd;
 }
 
-Status StateTree::remove_vm(VmId vm) {
+Status StateTree::remove_vm(VmId vm, const std::atomic<bool>& stop) const {
   auto vms = TRY(open_dir("vms"));
-  TRY_CONTEXT(remove_tree(vms.get(), vm.hex()), "remove the VM's state");
+  TRY_CONTEXT(remove_tree(vms.get(), vm.hex(), &stop), "remove the VM's state");
   auto runs = TRY(open_dir("run/vms"));
-  TRY_CONTEXT(remove_tree(runs.get(), vm.hex()), "remove the VM's sockets");
+  TRY_CONTEXT(remove_tree(runs.get(), vm.hex(), &stop), "remove the VM's sockets");
   return {};
 }
 

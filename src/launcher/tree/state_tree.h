@@ -3,14 +3,15 @@
 // Everything is reached from the state directory's descriptor without following symbolic links
 // (openat2, RESOLVE_NO_SYMLINKS), because parts of the tree belong to users the launcher does not
 // trust. A socket is made and given its owner in a directory only the launcher can write
-// (run/new), then renamed into place. Single thread: making a socket changes the umask for a
-// moment.
+// (run/new), then renamed into place. Single thread, because making a socket changes the umask for
+// a moment; only remove_vm(), which makes nothing, may run on another one meanwhile.
 #pragma once
 
 #include <sys/stat.h>
 
 #include <sys/socket.h>
 
+#include <atomic>
 #include <string>
 #include <string_view>
 
@@ -43,14 +44,27 @@ class StateTree {
   // kConflict if the user belongs to another VM; kPermission, with the mend, if the directories are
   // another user's or open to others. A launcher that died in it is carried on.
   Status prepare_vm(VmId vm, uint32_t vm_number);
+  // Which file it is, whatever has its name: unique for as long as its socket is open.
+  struct FileId {
+    dev_t device = 0;
+    ino_t inode = 0;
+    bool operator==(const FileId&) const = default;
+  };
+  struct Listener {
+    sys::UniqueFd fd;
+    FileId file;
+  };
   // A listening socket at a checked path (check_socket_path) of that VM.
-  Result<sys::UniqueFd> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
-  void unlink_socket(VmId vm, const SocketSpec& socket);
+  Result<Listener> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
+  // If its path still leads to that file, and not to one that was made in its place. Before the
+  // listener is closed.
+  void unlink_socket(VmId vm, const SocketSpec& socket, FileId file);
   // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
   Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode,
                                     int type = SOCK_STREAM);
 
-  Status remove_vm(VmId vm);
+  // Once `stop` is set: kUnavailable, and what is left stays.
+  Status remove_vm(VmId vm, const std::atomic<bool>& stop) const;
 
   // run/pids/<unit>, so that the next launcher finds what still runs.
   Status write_pid_file(const std::string& unit, std::string_view text);
@@ -64,8 +78,8 @@ class StateTree {
   Status check() const;
   Status check_vm(VmId vm, uid_t keeper) const;
   Result<sys::UniqueFd> open_dir(const std::string& relative) const;
-  Result<sys::UniqueFd> make_socket(int target_dir, const std::string& file, uid_t owner,
-                                    gid_t group, mode_t mode, int type = SOCK_STREAM);
+  Result<Listener> make_socket(int target_dir, const std::string& file, uid_t owner, gid_t group,
+                               mode_t mode, int type = SOCK_STREAM);
   // Of the launcher's directories that the site's users pass through, if it has such.
   mode_t shared_mode() const { return users_.uid_base == 0 ? 0700 : 0711; }
   Status refuse_shared_user(uid_t keeper, VmId vm) const;

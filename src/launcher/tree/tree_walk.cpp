@@ -15,15 +15,20 @@ namespace {
 
 constexpr int kDepthMax = 8;
 
-Status remove_entries(int directory, int depth) {
+Status remove_entries(int directory, int depth, const std::atomic<bool>* stop) {
   if (depth > kDepthMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "directories nested too deep"};
   }
   for (const std::string& name : TRY(list_directory(directory))) {
+    if (stop != nullptr && *stop) {
+      return Error{.code = ErrorCode::kUnavailable,
+                   .cause = "the launcher stopped meanwhile",
+                   .effect = "a part of it is left"};
+    }
     if (::unlinkat(directory, name.c_str(), 0) == 0) continue;
     if (errno != EISDIR && errno != EPERM) return errno_error(errno, "remove " + name);
     sys::UniqueFd child = TRY(open_beneath(directory, name, O_RDONLY | O_DIRECTORY));
-    TRY(remove_entries(child.get(), depth + 1));
+    TRY(remove_entries(child.get(), depth + 1, stop));
     if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) {
       return errno_error(errno, "remove " + name);
     }
@@ -97,13 +102,13 @@ Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Owne
   return fd;
 }
 
-Status remove_tree(int parent, const std::string& name) {
+Status remove_tree(int parent, const std::string& name, const std::atomic<bool>* stop) {
   Result<sys::UniqueFd> fd = open_beneath(parent, name, O_RDONLY | O_DIRECTORY);
   if (!fd.ok()) {
     if (fd.error().code == ErrorCode::kNotFound) return {};
     return fd.error();
   }
-  TRY(remove_entries(fd->get(), 0));
+  TRY(remove_entries(fd->get(), 0, stop));
   if (::unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0) {
     return errno_error(errno, "remove " + name);
   }

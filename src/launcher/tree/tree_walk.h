@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <atomic>
 #include <string>
 #include <vector>
 
@@ -28,7 +29,8 @@ Result<bool> is_own_and_empty(int directory);
 // process's (kConflict otherwise), and sets group and mode. A new one's name is durable.
 Result<sys::UniqueFd> ensure_directory(int parent, const std::string& name, Ownership ownership);
 
-// Removes parent/name and all below. Nothing there is no error.
-Status remove_tree(int parent, const std::string& name);
+// Removes parent/name and all below. Nothing there is no error. Once `stop` is set: kUnavailable,
+// and what is left stays.
+Status remove_tree(int parent, const std::string& name, const std::atomic<bool>* stop = nullptr);
 
 }  // namespace hf::launcher

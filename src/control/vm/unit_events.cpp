@@ -1,0 +1,103 @@
+#include "control/vm/unit_events.h"
+
+#include "control/core/log.h"
+#include "control/host/console.h"
+#include "control/protection/protections.h"
+#include "control/vm/reconciler.h"
+#include "control/vm/vm_operations.h"
+
+namespace hf::control {
+
+using Clock = std::chrono::steady_clock;
+
+UnitEvents::UnitEvents(Services& services, Revive revive)
+    : services_(services), revive_(revive ? std::move(revive) : [&services](const VmRow& row) {
+        return revive_keeper(services, row);
+      }) {}
+
+// What takes time becomes a job, when no other works on the VM. One that starts or stops it does
+// all this itself.
+void UnitEvents::take(const launcher::Event& event) {
+  // A keeper that the launcher starts again may be one that must not run.
+  services_.reconciler->wake();
+  services_.protections->on_event(event);
+  if (event.kind == launcher::Event::Kind::kStarted) {
+    // Its keepers could not come back after a death.
+    if (event.unit == "vault") services_.reconciler->release_running();
+    return;
+  }
+  if (event.exit_status != 0 || event.signal != 0) {
+    log_warning(event.unit + " ended: status " + std::to_string(event.exit_status) + ", signal " +
+                std::to_string(event.signal) + (event.will_restart ? ", it is started again" : ""));
+  }
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "qemu-")) return on_qemu_ended(*vm, event);
+  if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-"))
+    return on_keeper_ended(*vm, event);
+}
+
+void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
+  revivals_.forget(vm);
+  bool by_itself = event.exit_status == 0 && event.signal == 0;
+  services_.reconciler->add(
+      {.kind = "vm-ended",
+       .vm = vm,
+       .needed =
+           [this, vm] {
+             // What finish_vm() would end.
+             const bool left =
+                 services_.units->running(keeper_unit(vm)) || services_.consoles->attached(vm);
+             return left && !services_.units->running(qemu_unit(vm));
+           },
+       .work = [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
+         VmRow ended = TRY(services_.catalog->vm(vm));
+         if (services_.units->running(qemu_unit(vm))) return sys::JsonObject{};
+         if (by_itself)
+           TRY(services_.catalog->set_wanted(vm, false));  // the guest shut itself down
+         TRY(finish_vm(services_, ended));
+         return sys::JsonObject{{"vm", ended.name}};
+       }});
+}
+
+void UnitEvents::on_keeper_ended(VmId vm, const launcher::Event& event) {
+  if (event.will_restart || !services_.units->running(qemu_unit(vm))) return;
+  Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok()) return;
+  log_error("the keeper of VM " + row->name + " gave up under the running guest: " +
+            error_of_end("it", {.exit_status = event.exit_status,
+                                .signal = event.signal,
+                                .stderr_tail = event.stderr_tail})
+                .cause);
+  revive(vm);
+}
+
+// When it is due; without a row in the catalog, because it may be tried for as long as the guest
+// runs.
+void UnitEvents::revive(VmId vm) {
+  auto needed = [this, vm] {
+    return services_.units->running(qemu_unit(vm)) && !services_.units->running(keeper_unit(vm));
+  };
+  services_.reconciler->add(
+      {.kind = "keeper-revive",
+       .vm = vm,
+       .needed = needed,
+       .work = [this, vm, needed](Progress& progress) -> Result<sys::JsonObject> {
+         VmRow ended = TRY(services_.catalog->vm(vm));
+         if (ended.role != VmRole::kActive || !services_.units->running(qemu_unit(vm)))
+           return sys::JsonObject{};
+         progress.step("start the keeper again");
+         revivals_.begins(vm);
+         Status revived = revive_(ended);
+         if (revived.ok()) {
+           revivals_.stands(vm, Clock::now());
+           log_info("the keeper of VM " + ended.name + " runs again");
+           return sys::JsonObject{{"vm", ended.name}};
+         }
+         // One that was not even begun has no end that would be told.
+         if (needed()) revive(vm);
+         return std::move(revived).error();
+       },
+       .not_before = revivals_.due(vm, Clock::now()),
+       .record = JobRecord::kNone});
+}
+
+}  // namespace hf::control

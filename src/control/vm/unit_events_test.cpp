@@ -1,0 +1,102 @@
+#include "control/vm/unit_events.h"
+
+#include "control/test_services.h"
+
+namespace hf::control {
+namespace {
+
+using namespace std::chrono_literals;
+using launcher::Event;
+using launcher::Reply;
+using launcher::Request;
+
+constexpr auto kPrompt = 5s;
+
+Event vault_began() { return {.kind = Event::Kind::kStarted, .unit = "vault", .pid = 5}; }
+
+// All that was ever started runs.
+FakeLauncher::Answer running(const std::vector<std::string>& units) {
+  return [units](const Request& request) -> std::optional<Reply> {
+    Reply reply;
+    if (request.verb != Request::Verb::kStatus) return reply;
+    int64_t pid = 70;
+    for (const std::string& unit : units)
+      reply.units.push_back({.unit = unit, .pid = pid++, .running = true});
+    return reply;
+  };
+}
+
+VmId vm(uint8_t number) {
+  VmId id;
+  id.bytes[0] = std::byte{number};
+  return id;
+}
+
+// Whoever starts a VM has its pass while the launcher is asked: if the launcher's next event waited
+// for that, the answer behind it would not be read.
+TEST(UnitEvents, a_new_vault_holds_up_no_answer_of_the_launcher) {
+  TestServices site(running({keeper_unit(vm(1))}));
+  VmRow row = site.add_vm(1);
+  ASSERT_TRUE(site.services->units->refresh().ok());
+  UnitEvents events(*site.services);
+  site.services->reconciler->start();
+  std::atomic<bool> taken = false;
+  std::thread taker;
+  {
+    Result<Reconciler::Pass> pass = site.services->reconciler->pass(row);
+    ASSERT_TRUE(pass.ok());
+    taker = std::thread([&] {
+      events.take(vault_began());
+      taken = true;
+    });
+    EXPECT_TRUE(within(kPrompt, [&] { return taken.load(); }));
+  }
+  taker.join();
+  site.services->reconciler->stop();
+}
+
+// A keeper that ends as soon as it is started, again and again.
+TEST(UnitEvents, a_keeper_that_does_not_stand_is_revived_ever_more_slowly_and_leaves_no_rows) {
+  TestServices site(running({qemu_unit(vm(1))}));
+  site.add_vm(1);
+  ASSERT_TRUE(site.services->units->refresh().ok());
+  std::atomic<int> tries = 0;
+  const Event gone{
+      .kind = Event::Kind::kExited, .unit = keeper_unit(vm(1)), .pid = 9, .exit_status = 1};
+  UnitEvents* events = nullptr;
+  UnitEvents own(*site.services, [&](const VmRow&) -> Status {
+    tries += 1;
+    events->take(gone);
+    return Error{.code = ErrorCode::kCorrupt, .cause = "the journal is damaged"};
+  });
+  events = &own;
+  site.services->reconciler->start();
+  events->take(gone);
+  std::this_thread::sleep_for(2500ms);
+  site.services->reconciler->stop();
+  site.services->jobs.reset();
+  EXPECT_GE(tries, 1);
+  EXPECT_LE(tries, 3) << "at once, after a second, after two more";
+  EXPECT_TRUE(site.services->catalog->jobs(100)->empty());
+}
+
+// One that could not even be started has no end that would be told.
+TEST(UnitEvents, a_keeper_that_could_not_be_started_is_tried_again) {
+  TestServices site(running({qemu_unit(vm(1))}));
+  site.add_vm(1);
+  ASSERT_TRUE(site.services->units->refresh().ok());
+  std::atomic<int> tries = 0;
+  UnitEvents events(*site.services, [&](const VmRow&) -> Status {
+    tries += 1;
+    return Error{.code = ErrorCode::kTimeout, .cause = "the vault does not answer"};
+  });
+  site.services->reconciler->start();
+  events.take(
+      {.kind = Event::Kind::kExited, .unit = keeper_unit(vm(1)), .pid = 9, .exit_status = 1});
+  EXPECT_TRUE(within(10s, [&] { return tries >= 2; }));
+  site.services->reconciler->stop();
+  site.services->jobs.reset();
+}
+
+}  // namespace
+}  // namespace hf::control
