@@ -2,11 +2,17 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
 #include <set>
+#include <sstream>
 
 #include "cli/grammar.h"
+#include "cli/programs.h"
 
 namespace hf::cli {
 namespace {
@@ -145,6 +151,43 @@ TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
   }
   EXPECT_EQ(say({"--state", state, "site", "pair"}).status, 1);
   ASSERT_EQ(::rmdir(made), 0) << "a command that failed left something behind";
+}
+
+// Each of these ended the process by an assertion once: an empty file is read to a span without an
+// address.
+TEST(EmptyFile, is_refused_by_its_name_wherever_one_is_read) {
+  const std::string store = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
+  const std::string certificate = "/usr/share/shim/debian-uefi-ca.der";
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string directory = made;
+  const std::string copy = directory + "/store.fd";
+  const std::string disk = directory + "/disk.img";
+  const std::string empty = directory + "/empty";
+  std::filesystem::copy_file(store, copy);
+  std::ofstream(disk).close();
+  std::filesystem::resize_file(disk, size_t{4} << 20);
+  std::ofstream(empty).close();
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"secure-boot", "set", copy, "db", empty},
+           {"secure-boot", "append", copy, "db", empty},
+           {"secure-boot", "remove", copy, "db", empty},
+           {"secure-boot", "revoke", copy, empty},
+           {"secure-boot", "profile", copy, "own", "--pk", empty},
+           {"secure-boot", "profile", copy, "microsoft-2011", "--certificate", empty},
+           {"secure-boot", "sign-update", "db", certificate, "--key", empty, "--certificate",
+            certificate, "--out", directory + "/out"},
+           {"vm", "check", disk, "--profile", "microsoft-2011", "--certificate", empty},
+           {"vm", "check", empty},
+           {"attest", "log", empty},
+           {"attest", "appraise", empty, "--policy", "linux"}}) {
+    SCOPED_TRACE(joined(words));
+    const Said said = say(words);
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains(empty)) << said.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory + "/out"));
+  std::filesystem::remove_all(directory);
 }
 
 TEST(ExitCode, is_0_for_what_needs_no_site) {
