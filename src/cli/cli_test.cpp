@@ -190,6 +190,27 @@ TEST(EmptyFile, is_refused_by_its_name_wherever_one_is_read) {
   std::filesystem::remove_all(directory);
 }
 
+TEST(SiteInit, refuses_what_is_no_address_before_it_makes_anything) {
+  const std::string state = "/tmp/holdfast-cli-test-never-made";
+  for (const std::string listen : {"127.0.0.1:70000", "host:99999", "::1:7443", "[::1]",
+                                   "127.0.0.1", "127.0.0.1:http", "127.1:7443", ""}) {
+    SCOPED_TRACE(listen);
+    const Said said = say({"--state", state, "site", "init", "--name", "n", "--listen", listen});
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("--listen: \"" + listen + "\" is not an address")) << said.err;
+    EXPECT_TRUE(said.err.contains("no site was made")) << said.err;
+  }
+  for (const std::string wildcard : {"0.0.0.0:7443", "[::]:7443"}) {
+    const Said said = say({"--state", state, "site", "init", "--name", "n", "--listen", wildcard});
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("--advertise HOST:7443")) << said.err;
+    const Said vain = say({"--state", state, "site", "init", "--name", "n", "--listen", wildcard,
+                           "--advertise", wildcard});
+    EXPECT_TRUE(vain.err.contains("--advertise: \"" + wildcard)) << vain.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(state));
+}
+
 TEST(ExitCode, is_0_for_what_needs_no_site) {
   EXPECT_EQ(say({"--help"}).status, 0);
   Said version = say({"--version"});

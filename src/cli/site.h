@@ -11,6 +11,7 @@ namespace hf::cli {
 struct SiteInitOptions {
   std::string name;
   std::string listen = "127.0.0.1:7443";
+  std::string advertise;  // empty: `listen`
   uint32_t uid_base = 0;
   std::string secret_file;
 };

@@ -6,6 +6,7 @@
 #include <climits>
 #include <filesystem>
 
+#include "base/host_port.h"
 #include "cli/programs.h"
 #include "cli/site.h"
 #include "launcher/protocol/site_config.h"
@@ -31,6 +32,25 @@ std::string host_name() {
   return text.substr(0, text.find('.'));
 }
 
+Status check_addresses(const SiteInitOptions& options) {
+  Result<HostPort> listen = parse_host_port(options.listen);
+  if (!listen.ok()) {
+    return std::move(listen).error().context("--listen").with_effect(std::string(kEffect));
+  }
+  if (!options.advertise.empty()) {
+    Result<HostPort> advertise = parse_reachable_address(options.advertise);
+    if (advertise.ok()) return {};
+    return std::move(advertise).error().context("--advertise").with_effect(std::string(kEffect));
+  }
+  if (!listen->is_wildcard()) return {};
+  return init_error(ErrorCode::kInvalidArgument,
+                    options.listen +
+                        " is every address of this host: other sites could not be told where to "
+                        "reach this one",
+                    "name an address or name of this host too: --listen " + options.listen +
+                        " --advertise HOST:" + std::to_string(listen->port));
+}
+
 Status check_options(const SiteInitOptions& options) {
   for (char c : options.name) {
     bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -41,12 +61,7 @@ Status check_options(const SiteInitOptions& options) {
                         "choose 1 to 64 characters of letters, digits, '.', '_', '-'");
     }
   }
-  size_t colon = options.listen.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == options.listen.size()) {
-    return init_error(ErrorCode::kInvalidArgument,
-                      "\"" + options.listen + "\" is not an address to listen on",
-                      "write it as ADDRESS:PORT, for example 192.0.2.10:7443");
-  }
+  TRY(check_addresses(options));
   if (options.uid_base != 0 && ::geteuid() != 0) {
     return init_error(ErrorCode::kPermission, "separate users for the site's processes need root",
                       "run the command as root, or leave --uid-base out");
@@ -106,6 +121,7 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   launcher::SiteConfig config{.name = options.name,
                               .site_id = TRY(init_vault(state, options, users.vault())),
                               .listen = options.listen,
+                              .advertise = options.advertise,
                               .uid_base = options.uid_base,
                               .vault_secret_file = options.secret_file};
   TRY(parts.write_file("site.json", 0644, launcher::to_text(config) + "\n"));
@@ -120,6 +136,7 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
                          {"site_id", config.site_id.hex()},
                          {"state", state},
                          {"listen", config.listen},
+                         {"advertise", config.reached_at()},
                          {"uid_base", config.uid_base}});
   return {};
 }

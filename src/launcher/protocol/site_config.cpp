@@ -1,5 +1,7 @@
 #include "launcher/protocol/site_config.h"
 
+#include "base/host_port.h"
+
 namespace hf::launcher {
 namespace {
 
@@ -42,6 +44,11 @@ Result<SiteConfig> parse_site_config(std::string_view text) {
   config.site_id =
       TRY_CONTEXT(SiteId::parse_hex(TRY(sys::get_string(object, "site_id"))), "site_id");
   config.listen = TRY(sys::get_string(object, "listen"));
+  TRY_CONTEXT(parse_host_port(config.listen), "listen");
+  config.advertise = TRY(sys::get_string_or(object, "advertise", ""));
+  if (!config.advertise.empty()) {
+    TRY_CONTEXT(parse_reachable_address(config.advertise), "advertise");
+  }
   uint64_t uid_base = TRY(sys::get_u64(object, "uid_base"));
   if (uid_base != 0 && (uid_base < kUidBaseMin || uid_base > kUidBaseMax)) {
     return bad("uid_base is neither 0 nor from 1000 to 4000000000");
@@ -60,6 +67,7 @@ std::string to_text(const SiteConfig& config) {
   object["name"] = config.name;
   object["site_id"] = config.site_id.hex();
   object["listen"] = config.listen;
+  if (!config.advertise.empty()) object["advertise"] = config.advertise;
   object["uid_base"] = config.uid_base;
   if (!config.vault_secret_file.empty()) object["vault_secret_file"] = config.vault_secret_file;
   return sys::to_text(object);
