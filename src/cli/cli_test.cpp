@@ -211,6 +211,19 @@ TEST(SiteInit, refuses_what_is_no_address_before_it_makes_anything) {
   EXPECT_FALSE(std::filesystem::exists(state));
 }
 
+TEST(RunProgram, hands_down_no_descriptor_of_its_caller) {
+  // Without close-on-exec, as a shell's or a service manager's.
+  ASSERT_EQ(::dup2(STDIN_FILENO, 300), 300);
+  const Result<Finished> listed =
+      run_program({"/bin/sh", "-c", "echo /proc/$$/fd/*; echo of stderr >&2; exit 3"}, ::geteuid());
+  ::close(300);
+  ASSERT_TRUE(listed.ok()) << listed.error().describe();
+  EXPECT_EQ(listed->status, 3);
+  EXPECT_EQ(listed->errors, "of stderr\n");
+  EXPECT_TRUE(listed->output.contains("/fd/2")) << listed->output;
+  EXPECT_FALSE(listed->output.contains("/fd/300")) << listed->output;
+}
+
 TEST(ExitCode, is_0_for_what_needs_no_site) {
   EXPECT_EQ(say({"--help"}).status, 0);
   Said version = say({"--version"});

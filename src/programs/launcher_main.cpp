@@ -18,6 +18,7 @@
 
 #include "launcher/supervisor.h"
 #include "sys/bounded_io.h"
+#include "sys/process.h"
 
 namespace hf::launcher {
 namespace {
@@ -151,6 +152,10 @@ int run_background(const Arguments& arguments) {
 }
 
 int run(int count, char** values) {
+  if (Status dropped = sys::drop_inherited_descriptors(); !dropped.ok()) {
+    report(std::move(dropped).error().with_effect("nothing was started"));
+    return 1;
+  }
   auto arguments = parse_arguments(count, values);
   if (!arguments.ok()) {
     report(arguments.error());
