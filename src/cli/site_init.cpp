@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <filesystem>
 
@@ -12,6 +13,7 @@
 #include "launcher/protocol/site_config.h"
 #include "launcher/tree/host_users.h"
 #include "launcher/tree/site_parts.h"
+#include "launcher/tree/site_registry.h"
 
 namespace hf::cli {
 namespace {
@@ -62,11 +64,38 @@ Status check_options(const SiteInitOptions& options) {
     }
   }
   TRY(check_addresses(options));
-  if (options.uid_base != 0 && ::geteuid() != 0) {
+  return {};
+}
+
+// The first of the site's users: the one that was given, if its range is nobody's, or a free one.
+Result<uint32_t> settle_users(const Context& context, std::optional<uint32_t> given) {
+  if (given == 0 || (!given && ::geteuid() != 0)) return 0;
+  if (::geteuid() != 0) {
     return init_error(ErrorCode::kPermission, "separate users for the site's processes need root",
                       "run the command as root, or leave --uid-base out");
   }
-  return launcher::check_user_range(options.uid_base, launcher::taken_ids());
+  std::vector<launcher::TakenIds> taken = launcher::taken_ids();
+  std::ranges::move(launcher::SiteRegistry::of_host().taken(), std::back_inserter(taken));
+  const std::vector<launcher::TakenIds> reserved = launcher::reserved_ids();
+  if (!given) return launcher::choose_uid_base(taken, reserved);
+  TRY(launcher::check_user_range(*given, taken, reserved));
+  const launcher::TakenIds* later = launcher::overlapping(*given, reserved);
+  if (later != nullptr && !context.quiet) {
+    std::fprintf(stderr,
+                 "warning: useradd may give users of this site to others one day: they lie in %s. "
+                 "Without --uid-base a range outside is chosen.\n",
+                 later->by.c_str());
+  }
+  return *given;
+}
+
+// So that the next site of this host keeps off this one's users.
+void enter_site(const launcher::SiteConfig& config, const std::string& state) {
+  if (config.uid_base == 0) return;
+  Status entered = launcher::SiteRegistry::of_host().enter(config.site_id, state);
+  if (entered.ok()) return;
+  std::fprintf(stderr, "warning: other sites of this host do not know of this one's users: %s\n",
+               entered.error().cause.c_str());
 }
 
 // The vault's own line: {"site_id":…,…}.
@@ -110,10 +139,11 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   }
   if (!options.secret_file.empty())
     options.secret_file = std::filesystem::absolute(options.secret_file).string();
-  launcher::Users users{.uid_base = options.uid_base, .self = ::geteuid()};
-  launcher::SiteParts parts = TRY(launcher::SiteParts::begin(state, options.uid_base != 0));
+  const uint32_t uid_base = TRY(settle_users(context, options.uid_base));
+  launcher::Users users{.uid_base = uid_base, .self = ::geteuid()};
+  launcher::SiteParts parts = TRY(launcher::SiteParts::begin(state, uid_base != 0));
   auto make = [&](const std::string& name, mode_t mode, uid_t owner) {
-    return parts.make_directory(name, mode, owner, options.uid_base == 0 ? ::getegid() : owner);
+    return parts.make_directory(name, mode, owner, uid_base == 0 ? ::getegid() : owner);
   };
   TRY(make("vault", 0700, users.vault()));
   TRY(make("daemon", 0700, users.daemon()));
@@ -122,11 +152,12 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
                               .site_id = TRY(init_vault(state, options, users.vault())),
                               .listen = options.listen,
                               .advertise = options.advertise,
-                              .uid_base = options.uid_base,
+                              .uid_base = uid_base,
                               .vault_secret_file = options.secret_file};
   TRY(parts.write_file("site.json", 0644, launcher::to_text(config) + "\n"));
   parts.keep();
-  if (options.uid_base == 0 && !context.quiet) {
+  enter_site(config, state);
+  if (uid_base == 0 && !context.quiet) {
     std::fprintf(
         stderr,
         "warning: all parts of this site run as one user; only the kernel's view of processes "

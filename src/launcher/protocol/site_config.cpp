@@ -5,9 +5,6 @@
 namespace hf::launcher {
 namespace {
 
-// Room for every VM's two users below the kernel's last one.
-constexpr uint64_t kUidBaseMax = 4'000'000'000;
-constexpr uint64_t kUidBaseMin = 1000;
 // Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/.
 constexpr uint64_t kVersion = 2;
 

@@ -20,6 +20,10 @@ namespace hf::launcher {
 
 constexpr uint32_t kVmNumberMax = 20000;
 
+// Room for every VM's two users below the kernel's last one.
+constexpr uint64_t kUidBaseMin = 1000;
+constexpr uint64_t kUidBaseMax = 4'000'000'000;
+
 struct SiteConfig {
   std::string name;
   SiteId site_id;
