@@ -153,6 +153,51 @@ TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
   ASSERT_EQ(::rmdir(made), 0) << "a command that failed left something behind";
 }
 
+// What the commands say to a user who may not look into STATE/run.
+Said say_as_stranger(const std::vector<std::string>& words, const std::string& report) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) ::_exit(99);
+    const Said said = say(words);
+    std::ofstream(report) << said.err;
+    ::_exit(said.status);
+  }
+  int status = 0;
+  HF_ASSERT(child > 0 && ::waitpid(child, &status, 0) == child && WIFEXITED(status));
+  std::ostringstream text;
+  text << std::ifstream(report).rdbuf();
+  return {.status = WEXITSTATUS(status), .out = {}, .err = text.str()};
+}
+
+TEST(NoPermission, is_said_as_such_and_not_as_a_site_that_does_not_run) {
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string state = made;
+  const std::string report = state + "/said";
+  std::filesystem::create_directory(state + "/run");
+  std::ofstream(state + "/run/api.sock").close();
+  std::ofstream(report).close();
+  std::filesystem::permissions(state, std::filesystem::perms(0755));
+  std::filesystem::permissions(report, std::filesystem::perms(0666));
+  // For a test that is not root's own user: nobody at all.
+  std::filesystem::permissions(state + "/run", std::filesystem::perms(0));
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"vm", "list"}, {"vm", "console", "web"}}) {
+    std::vector<std::string> line{"--state", state};
+    line.insert(line.end(), words.begin(), words.end());
+    const Said said = say_as_stranger(line, report);
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("may not use " + state + "/run/api.sock: only root")) << said.err;
+    EXPECT_TRUE(said.err.contains("sudo holdfast --state " + state)) << said.err;
+    EXPECT_FALSE(said.err.contains("site start")) << said.err;
+  }
+  const Said stop = say_as_stranger({"--state", state, "site", "stop"}, report);
+  EXPECT_TRUE(stop.err.contains("nothing was stopped")) << stop.err;
+  EXPECT_TRUE(stop.err.contains("sudo holdfast --state " + state)) << stop.err;
+  std::filesystem::permissions(state + "/run", std::filesystem::perms(0755));
+  std::filesystem::remove_all(state);
+}
+
 // Each of these ended the process by an assertion once: an empty file is read to a span without an
 // address.
 TEST(EmptyFile, is_refused_by_its_name_wherever_one_is_read) {
