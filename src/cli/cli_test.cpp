@@ -126,6 +126,77 @@ TEST(ExitCode, is_2_for_a_line_that_is_not_understood) {
   EXPECT_EQ(say({"failover", "unplanned", "web", "--attestation", "perhaps"}).status, 2);
 }
 
+TEST(Usage, names_the_word_that_is_wrong_and_what_comes_nearest) {
+  struct Case {
+    std::vector<std::string> words;
+    std::string cause;
+    std::string mend;
+  };
+  for (const Case& one : {
+           Case{{"vmm", "list"}, "\"vmm\" is not a command of holdfast", "holdfast vm?"},
+           Case{{"vm", "lsit"}, "\"lsit\" is not a command of holdfast vm", "holdfast vm list"},
+           Case{{"vm", "strt", "web"}, "\"strt\"", "holdfast vm start"},
+           Case{{"--state", "/vm", "-q", "vm", "creat"}, "\"creat\"", "holdfast vm create"},
+           Case{{"secureboot", "show"}, "\"secureboot\"", "holdfast secure-boot"},
+           Case{{"prot", "show"}, "\"prot\"", "holdfast protection"},
+           Case{{"start", "web"}, "\"start\"", "holdfast vm start"},
+           Case{{"start", "web"}, "\"start\"", "holdfast site start"},
+           Case{{"vm", "pair"}, "\"pair\" is not a command of holdfast vm", "holdfast site pair"},
+           Case{{"zzzzzz"}, "\"zzzzzz\" is not a command of holdfast", "see holdfast --help"},
+           Case{{"vm", "create", "web", "--memroy", "1G"},
+                "\"--memroy\" is not an option of holdfast vm create",
+                "--memory"},
+           Case{{"vm", "create", "web", "--memroy=1G"}, "\"--memroy=1G\"", "--memory"},
+           Case{{"vm", "start"}, "holdfast vm start: ", "see holdfast vm start --help"},
+           Case{{"-o", "xml", "vm", "list"}, "xml", "see holdfast vm list --help"},
+       }) {
+    SCOPED_TRACE(joined(one.words));
+    const Said said = say(one.words);
+    EXPECT_EQ(said.status, 2);
+    EXPECT_EQ(said.out, "");
+    EXPECT_TRUE(said.err.contains("error:  ")) << said.err;
+    EXPECT_TRUE(said.err.contains(one.cause)) << said.err;
+    EXPECT_TRUE(said.err.contains("effect: nothing was done")) << said.err;
+    EXPECT_TRUE(said.err.contains(one.mend)) << said.err;
+  }
+  const std::string endless(100'000, 'x');
+  EXPECT_EQ(say({endless}).status, 2);
+}
+
+TEST(Usage, of_a_line_that_ends_early_is_shown) {
+  const Said alone = say({});
+  EXPECT_EQ(alone.status, 2);
+  for (const char* noun : {"site", "vm", "protection", "failover", "attest", "secure-boot"}) {
+    EXPECT_TRUE(alone.err.contains(noun)) << alone.err;
+  }
+  const Said vm = say({"vm"});
+  EXPECT_EQ(vm.status, 2);
+  for (const char* verb : {"create", "start", "stop", "console"}) {
+    EXPECT_TRUE(vm.err.contains(verb)) << vm.err;
+  }
+}
+
+TEST(Usage, is_json_where_json_was_asked_for) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"-o", "json"},
+           {"-o", "json", "vmm"},
+           {"vm", "lsit", "-o", "json"},
+           {"vm", "start", "--output=json"},
+           {"vm", "create", "web", "--memroy", "1G", "--output", "json"},
+           {"-ojson", "vm"}}) {
+    SCOPED_TRACE(joined(words));
+    const Said said = say(words);
+    EXPECT_EQ(said.status, 2);
+    EXPECT_EQ(said.out, "");
+    const Result<sys::JsonObject> parsed = sys::parse_json_object(said.err);
+    ASSERT_TRUE(parsed.ok()) << said.err;
+    const Error error = sys::error_from_json(**sys::get_object(*parsed, "error"));
+    EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(error.effect, "nothing was done");
+    EXPECT_TRUE(error.mend.contains("holdfast")) << error.mend;
+  }
+}
+
 TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
   char made[] = "/tmp/holdfast-cli-test-XXXXXX";
   ASSERT_NE(::mkdtemp(made), nullptr);
