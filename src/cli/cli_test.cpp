@@ -301,6 +301,7 @@ TEST(EmptyFile, is_refused_by_its_name_wherever_one_is_read) {
     const Said said = say(words);
     EXPECT_EQ(said.status, 1);
     EXPECT_TRUE(said.err.contains(empty)) << said.err;
+    EXPECT_FALSE(said.err.contains("run/log")) << "no site had a part in it: " << said.err;
   }
   EXPECT_FALSE(std::filesystem::exists(directory + "/out"));
   std::filesystem::remove_all(directory);

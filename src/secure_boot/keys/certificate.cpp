@@ -246,7 +246,11 @@ std::string words(const CertificateFacts& facts) {
 }
 
 Result<std::vector<Bytes>> certificates_in(ByteSpan file) {
-  if (file.empty()) return Error{.code = ErrorCode::kInvalidArgument, .cause = "it is empty"};
+  if (file.empty()) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "it is empty",
+                 .mend = "give a certificate in DER or PEM, as openssl x509 writes it"};
+  }
   if (file.size() > kCertificateFileBytesMax) {
     return Error{.code = ErrorCode::kLimit,
                  .cause = fmt::format("{} bytes are too many for certificates", file.size())};

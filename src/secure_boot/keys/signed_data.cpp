@@ -172,7 +172,11 @@ Result<Bytes> sign_detached(ByteSpan content, const crypto::KeyPair& key, ByteSp
 }
 
 Result<crypto::KeyPair> private_key_in(ByteSpan file) {
-  if (file.empty()) return refused(ErrorCode::kInvalidArgument, "it is empty");
+  if (file.empty()) {
+    Error error = refused(ErrorCode::kInvalidArgument, "it is empty");
+    error.mend = "give an unencrypted private key in PEM or PKCS #8, as openssl pkey writes it";
+    return error;
+  }
   if (file.size() > kCertificateFileBytesMax) {
     return refused(ErrorCode::kLimit, "too many bytes for a private key");
   }
