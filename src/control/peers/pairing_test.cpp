@@ -28,6 +28,18 @@ TEST(Introduction, what_is_missing_or_malformed_is_refused) {
           .ok());
 }
 
+TEST(Introduction, of_a_site_that_cannot_be_reached_is_not_taken) {
+  Introduction introduction;
+  introduction.address = "192.0.2.1:7443";
+  EXPECT_TRUE(decode_bearer(encode_introduction(introduction)).ok());
+  for (const char* bad : {"0.0.0.0:7443", "[::]:7443", "host:99999", "::1:7443", ""}) {
+    introduction.address = bad;
+    const auto refused = decode_bearer(encode_introduction(introduction));
+    ASSERT_FALSE(refused.ok()) << bad;
+    EXPECT_TRUE(refused.error().mend.contains("--address")) << refused.error().mend;
+  }
+}
+
 TEST(OwnAddress, is_what_was_said_or_what_the_site_advertises) {
   launcher::SiteConfig site{.listen = "192.0.2.1:7443"};
   EXPECT_EQ(*own_address(site, "", "no token was made"), "192.0.2.1:7443");

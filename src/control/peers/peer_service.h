@@ -29,6 +29,9 @@ Result<Introduction> decode_introduction(std::string_view text);
 Result<std::string> own_address(const launcher::SiteConfig& site, std::string given,
                                 std::string_view effect);
 
+// A bearer's introduction, whose address this site will come back to. kInvalidArgument.
+Result<Introduction> decode_bearer(std::string_view text);
+
 // As the link is told of a peer.
 peer::PeerSettings link_settings(const PeerRow& row);
 
