@@ -169,8 +169,10 @@ TEST(Usage, of_a_line_that_ends_early_is_shown) {
   for (const char* noun : {"site", "vm", "protection", "failover", "attest", "secure-boot"}) {
     EXPECT_TRUE(alone.err.contains(noun)) << alone.err;
   }
+  EXPECT_TRUE(alone.err.contains("Usage: holdfast [")) << alone.err;
   const Said vm = say({"vm"});
   EXPECT_EQ(vm.status, 2);
+  EXPECT_TRUE(vm.err.contains("Usage: holdfast vm [")) << vm.err;
   for (const char* verb : {"create", "start", "stop", "console"}) {
     EXPECT_TRUE(vm.err.contains(verb)) << vm.err;
   }

@@ -188,7 +188,8 @@ void explain(const CLI::App& app, std::span<const std::string> words, const std:
   const bool ended = reach.word.empty() && !commands_of(reach.at).empty() &&
                      !unknown_option(reach.at, words).has_value();
   if (ended && context.format == Format::kTable) {
-    std::fputs(reach.at->help(words_of(reach.at)).c_str(), stderr);
+    const CLI::App* parent = reach.at->get_parent();
+    std::fputs(reach.at->help(parent == nullptr ? "" : words_of(parent)).c_str(), stderr);
     return;
   }
   print_error(context, error_of(reach, words, said));
