@@ -55,7 +55,10 @@ int run(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    // --help and --version are errors of this kind too.
+    if (error.get_exit_code() == 0) return app.exit(error);
+    explain(app, std::vector<std::string>(argv + 1, argv + argc), error.what());
+    return 2;
   }
   line.context.format = line.format == "json" ? Format::kJson : Format::kTable;
   Status done = line.act(line.context);

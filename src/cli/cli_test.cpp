@@ -2,11 +2,17 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <filesystem>
+#include <fstream>
 #include <set>
+#include <sstream>
 
 #include "cli/grammar.h"
+#include "cli/programs.h"
 
 namespace hf::cli {
 namespace {
@@ -120,6 +126,79 @@ TEST(ExitCode, is_2_for_a_line_that_is_not_understood) {
   EXPECT_EQ(say({"failover", "unplanned", "web", "--attestation", "perhaps"}).status, 2);
 }
 
+TEST(Usage, names_the_word_that_is_wrong_and_what_comes_nearest) {
+  struct Case {
+    std::vector<std::string> words;
+    std::string cause;
+    std::string mend;
+  };
+  for (const Case& one : {
+           Case{{"vmm", "list"}, "\"vmm\" is not a command of holdfast", "holdfast vm?"},
+           Case{{"vm", "lsit"}, "\"lsit\" is not a command of holdfast vm", "holdfast vm list"},
+           Case{{"vm", "strt", "web"}, "\"strt\"", "holdfast vm start"},
+           Case{{"--state", "/vm", "-q", "vm", "creat"}, "\"creat\"", "holdfast vm create"},
+           Case{{"secureboot", "show"}, "\"secureboot\"", "holdfast secure-boot"},
+           Case{{"prot", "show"}, "\"prot\"", "holdfast protection"},
+           Case{{"start", "web"}, "\"start\"", "holdfast vm start"},
+           Case{{"start", "web"}, "\"start\"", "holdfast site start"},
+           Case{{"vm", "pair"}, "\"pair\" is not a command of holdfast vm", "holdfast site pair"},
+           Case{{"zzzzzz"}, "\"zzzzzz\" is not a command of holdfast", "see holdfast --help"},
+           Case{{"vm", "create", "web", "--memroy", "1G"},
+                "\"--memroy\" is not an option of holdfast vm create",
+                "--memory"},
+           Case{{"vm", "create", "web", "--memroy=1G"}, "\"--memroy=1G\"", "--memory"},
+           Case{{"vm", "start"}, "holdfast vm start: ", "see holdfast vm start --help"},
+           Case{{"-o", "xml", "vm", "list"}, "xml", "see holdfast vm list --help"},
+       }) {
+    SCOPED_TRACE(joined(one.words));
+    const Said said = say(one.words);
+    EXPECT_EQ(said.status, 2);
+    EXPECT_EQ(said.out, "");
+    EXPECT_TRUE(said.err.contains("error:  ")) << said.err;
+    EXPECT_TRUE(said.err.contains(one.cause)) << said.err;
+    EXPECT_TRUE(said.err.contains("effect: nothing was done")) << said.err;
+    EXPECT_TRUE(said.err.contains(one.mend)) << said.err;
+  }
+  const std::string endless(100'000, 'x');
+  EXPECT_EQ(say({endless}).status, 2);
+}
+
+TEST(Usage, of_a_line_that_ends_early_is_shown) {
+  const Said alone = say({});
+  EXPECT_EQ(alone.status, 2);
+  for (const char* noun : {"site", "vm", "protection", "failover", "attest", "secure-boot"}) {
+    EXPECT_TRUE(alone.err.contains(noun)) << alone.err;
+  }
+  EXPECT_TRUE(alone.err.contains("Usage: holdfast [")) << alone.err;
+  const Said vm = say({"vm"});
+  EXPECT_EQ(vm.status, 2);
+  EXPECT_TRUE(vm.err.contains("Usage: holdfast vm [")) << vm.err;
+  for (const char* verb : {"create", "start", "stop", "console"}) {
+    EXPECT_TRUE(vm.err.contains(verb)) << vm.err;
+  }
+}
+
+TEST(Usage, is_json_where_json_was_asked_for) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"-o", "json"},
+           {"-o", "json", "vmm"},
+           {"vm", "lsit", "-o", "json"},
+           {"vm", "start", "--output=json"},
+           {"vm", "create", "web", "--memroy", "1G", "--output", "json"},
+           {"-ojson", "vm"}}) {
+    SCOPED_TRACE(joined(words));
+    const Said said = say(words);
+    EXPECT_EQ(said.status, 2);
+    EXPECT_EQ(said.out, "");
+    const Result<sys::JsonObject> parsed = sys::parse_json_object(said.err);
+    ASSERT_TRUE(parsed.ok()) << said.err;
+    const Error error = sys::error_from_json(**sys::get_object(*parsed, "error"));
+    EXPECT_EQ(error.code, ErrorCode::kInvalidArgument);
+    EXPECT_EQ(error.effect, "nothing was done");
+    EXPECT_TRUE(error.mend.contains("holdfast")) << error.mend;
+  }
+}
+
 TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
   char made[] = "/tmp/holdfast-cli-test-XXXXXX";
   ASSERT_NE(::mkdtemp(made), nullptr);
@@ -145,6 +224,123 @@ TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
   }
   EXPECT_EQ(say({"--state", state, "site", "pair"}).status, 1);
   ASSERT_EQ(::rmdir(made), 0) << "a command that failed left something behind";
+}
+
+// What the commands say to a user who may not look into STATE/run.
+Said say_as_stranger(const std::vector<std::string>& words, const std::string& report) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) ::_exit(99);
+    const Said said = say(words);
+    std::ofstream(report) << said.err;
+    ::_exit(said.status);
+  }
+  int status = 0;
+  HF_ASSERT(child > 0 && ::waitpid(child, &status, 0) == child && WIFEXITED(status));
+  std::ostringstream text;
+  text << std::ifstream(report).rdbuf();
+  return {.status = WEXITSTATUS(status), .out = {}, .err = text.str()};
+}
+
+TEST(NoPermission, is_said_as_such_and_not_as_a_site_that_does_not_run) {
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string state = made;
+  const std::string report = state + "/said";
+  std::filesystem::create_directory(state + "/run");
+  std::ofstream(state + "/run/api.sock").close();
+  std::ofstream(report).close();
+  std::filesystem::permissions(state, std::filesystem::perms(0755));
+  std::filesystem::permissions(report, std::filesystem::perms(0666));
+  // For a test that is not root's own user: nobody at all.
+  std::filesystem::permissions(state + "/run", std::filesystem::perms(0));
+  for (const std::vector<std::string>& words :
+       std::vector<std::vector<std::string>>{{"vm", "list"}, {"vm", "console", "web"}}) {
+    std::vector<std::string> line{"--state", state};
+    line.insert(line.end(), words.begin(), words.end());
+    const Said said = say_as_stranger(line, report);
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("may not use " + state + "/run/api.sock: only root")) << said.err;
+    EXPECT_TRUE(said.err.contains("sudo holdfast --state " + state)) << said.err;
+    EXPECT_FALSE(said.err.contains("site start")) << said.err;
+  }
+  const Said stop = say_as_stranger({"--state", state, "site", "stop"}, report);
+  EXPECT_TRUE(stop.err.contains("nothing was stopped")) << stop.err;
+  EXPECT_TRUE(stop.err.contains("sudo holdfast --state " + state)) << stop.err;
+  std::filesystem::permissions(state + "/run", std::filesystem::perms(0755));
+  std::filesystem::remove_all(state);
+}
+
+// Each of these ended the process by an assertion once: an empty file is read to a span without an
+// address.
+TEST(EmptyFile, is_refused_by_its_name_wherever_one_is_read) {
+  const std::string store = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd";
+  const std::string certificate = "/usr/share/shim/debian-uefi-ca.der";
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string directory = made;
+  const std::string copy = directory + "/store.fd";
+  const std::string disk = directory + "/disk.img";
+  const std::string empty = directory + "/empty";
+  std::filesystem::copy_file(store, copy);
+  std::ofstream(disk).close();
+  std::filesystem::resize_file(disk, size_t{4} << 20);
+  std::ofstream(empty).close();
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"secure-boot", "set", copy, "db", empty},
+           {"secure-boot", "append", copy, "db", empty},
+           {"secure-boot", "remove", copy, "db", empty},
+           {"secure-boot", "revoke", copy, empty},
+           {"secure-boot", "profile", copy, "own", "--pk", empty},
+           {"secure-boot", "profile", copy, "microsoft-2011", "--certificate", empty},
+           {"secure-boot", "sign-update", "db", certificate, "--key", empty, "--certificate",
+            certificate, "--out", directory + "/out"},
+           {"vm", "check", disk, "--profile", "microsoft-2011", "--certificate", empty},
+           {"vm", "check", empty},
+           {"attest", "log", empty},
+           {"attest", "appraise", empty, "--policy", "linux"}}) {
+    SCOPED_TRACE(joined(words));
+    const Said said = say(words);
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains(empty)) << said.err;
+    EXPECT_FALSE(said.err.contains("run/log")) << "no site had a part in it: " << said.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(directory + "/out"));
+  std::filesystem::remove_all(directory);
+}
+
+TEST(SiteInit, refuses_what_is_no_address_before_it_makes_anything) {
+  const std::string state = "/tmp/holdfast-cli-test-never-made";
+  for (const std::string listen : {"127.0.0.1:70000", "host:99999", "::1:7443", "[::1]",
+                                   "127.0.0.1", "127.0.0.1:http", "127.1:7443", ""}) {
+    SCOPED_TRACE(listen);
+    const Said said = say({"--state", state, "site", "init", "--name", "n", "--listen", listen});
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("--listen: \"" + listen + "\" is not an address")) << said.err;
+    EXPECT_TRUE(said.err.contains("no site was made")) << said.err;
+  }
+  for (const std::string wildcard : {"0.0.0.0:7443", "[::]:7443"}) {
+    const Said said = say({"--state", state, "site", "init", "--name", "n", "--listen", wildcard});
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("--advertise HOST:7443")) << said.err;
+    const Said vain = say({"--state", state, "site", "init", "--name", "n", "--listen", wildcard,
+                           "--advertise", wildcard});
+    EXPECT_TRUE(vain.err.contains("--advertise: \"" + wildcard)) << vain.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(state));
+}
+
+TEST(RunProgram, hands_down_no_descriptor_of_its_caller) {
+  // Without close-on-exec, as a shell's or a service manager's.
+  ASSERT_EQ(::dup2(STDIN_FILENO, 300), 300);
+  const Result<Finished> listed =
+      run_program({"/bin/sh", "-c", "echo /proc/$$/fd/*; echo of stderr >&2; exit 3"}, ::geteuid());
+  ::close(300);
+  ASSERT_TRUE(listed.ok()) << listed.error().describe();
+  EXPECT_EQ(listed->status, 3);
+  EXPECT_EQ(listed->errors, "of stderr\n");
+  EXPECT_TRUE(listed->output.contains("/fd/2")) << listed->output;
+  EXPECT_FALSE(listed->output.contains("/fd/300")) << listed->output;
 }
 
 TEST(ExitCode, is_0_for_what_needs_no_site) {

@@ -1,8 +1,14 @@
 #include "cli/client.h"
 
 #include <curl/curl.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <memory>
+#include <optional>
 
 namespace hf::cli {
 namespace {
@@ -55,11 +61,42 @@ Error error_of(std::string_view body, long status) {
           .mend = "look at its log: STATE/run/log/daemon.log"};
 }
 
+std::string user_words(uid_t uid) {
+  const passwd* user = ::getpwuid(uid);
+  const std::string number = "user " + std::to_string(uid);
+  return user == nullptr ? number : number + " (" + user->pw_name + ")";
+}
+
+// The socket is its daemon's user's, and so is what lies above it where the site has one user for
+// all. Where it cannot be seen at all, root's is the only name that is known.
+std::optional<uid_t> user_of_daemon(const std::string& state, const std::string& socket) {
+  struct stat info{};
+  for (const std::string& path : {socket, state + "/run"}) {
+    if (::stat(path.c_str(), &info) == 0) return info.st_uid;
+  }
+  return std::nullopt;
+}
+
+Error not_permitted(const std::string& state, const std::string& socket) {
+  const std::optional<uid_t> owner = user_of_daemon(state, socket);
+  std::string who = "root";
+  if (owner && *owner != 0) who += " and " + user_words(*owner) + ", as whom holdfastd runs,";
+  return {.code = ErrorCode::kPermission,
+          .cause = user_words(::geteuid()) + " may not use " + socket + ": only " + who + " may",
+          .effect = "nothing was done",
+          .mend = "run the command as root: sudo holdfast --state " + state + " ..."};
+}
+
 }  // namespace
 
 Error Client::unreachable(std::string_view why) const {
+  // The client library tells of both with one number.
+  const std::string socket = state_ + "/run/api.sock";
+  if (::faccessat(AT_FDCWD, socket.c_str(), W_OK, AT_EACCESS) != 0 && errno == EACCES) {
+    return not_permitted(state_, socket);
+  }
   return {.code = ErrorCode::kUnavailable,
-          .cause = "holdfastd does not answer at " + state_ + "/run/api.sock: " + std::string(why),
+          .cause = "holdfastd does not answer at " + socket + ": " + std::string(why),
           .effect = "nothing was done",
           .mend = "holdfast --state " + state_ + " site start"};
 }

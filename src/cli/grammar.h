@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <span>
 #include <string>
 
 #include "cli/output.h"
@@ -25,6 +26,10 @@ struct Line {
 // The noun of that name, made if it is not there yet: several areas may add verbs to one.
 CLI::App* noun(CLI::App& app, const std::string& name, const std::string& what);
 void verb(CLI::App* sub, Line& line, Act act);
+
+// On stderr: what is wrong with a line that was not understood, `said` being the parser's words;
+// the help of the noun, or the overview, where the line ends before its verb.
+void explain(const CLI::App& app, std::span<const std::string> words, const std::string& said);
 
 void add_site(CLI::App& app, Line& line);
 void add_vm(CLI::App& app, Line& line);

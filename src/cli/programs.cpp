@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -35,6 +36,8 @@ Result<Pipe> make_pipe() {
 [[noreturn]] void become(const std::vector<std::string>& argv, uid_t user, int out, int err) {
   ::dup2(out, STDOUT_FILENO);
   ::dup2(err, STDERR_FILENO);
+  // What this program inherited is not the other one's.
+  ::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0);
   if (user != ::geteuid()) {
     if (::setgroups(0, nullptr) != 0 || ::setresgid(user, user, user) != 0 ||
         ::setresuid(user, user, user) != 0) {

@@ -18,7 +18,8 @@ struct Finished {
   std::string output;
   std::string errors;
 };
-// Runs as `user` (root only, if it is another than now), waits for its end; a minute at most.
+// Runs as `user` (root only, if it is another than now), with no descriptor but 0, 1 and 2; waits
+// for its end, a minute at most.
 Result<Finished> run_program(const std::vector<std::string>& argv, uid_t user);
 
 }  // namespace hf::cli

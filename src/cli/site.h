@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "cli/output.h"
@@ -11,7 +12,8 @@ namespace hf::cli {
 struct SiteInitOptions {
   std::string name;
   std::string listen = "127.0.0.1:7443";
-  uint32_t uid_base = 0;
+  std::string advertise;             // empty: `listen`
+  std::optional<uint32_t> uid_base;  // not given: chosen where this is root, else 0
   std::string secret_file;
 };
 // Makes the state directory, the vault and site.json.

@@ -64,9 +64,12 @@ void add_init(CLI::App* site, Line& line) {
   init->add_option("--name", options->name, "the site's name (default: the host's)");
   init->add_option("--listen", options->listen, "ADDRESS:PORT for other sites")
       ->capture_default_str();
+  init->add_option("--advertise", options->advertise,
+                   "HOST:PORT under which other sites reach this one (default: --listen)");
   init->add_option(
       "--uid-base", options->uid_base,
-      "first of the users that run vault, daemon and VMs; 0: all as the invoking user");
+      "first of the users that run vault, daemon and VMs (default: as root, a free range); 0: all "
+      "as the invoking user");
   init->add_option("--secret-file", options->secret_file,
                    "unlock the vault with this file instead of the host's own secret");
   verb(init, line, [options](const Context& context) { return site_init(context, *options); });

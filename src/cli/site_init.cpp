@@ -3,14 +3,17 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <climits>
 #include <filesystem>
 
+#include "base/host_port.h"
 #include "cli/programs.h"
 #include "cli/site.h"
 #include "launcher/protocol/site_config.h"
 #include "launcher/tree/host_users.h"
 #include "launcher/tree/site_parts.h"
+#include "launcher/tree/site_registry.h"
 
 namespace hf::cli {
 namespace {
@@ -31,6 +34,25 @@ std::string host_name() {
   return text.substr(0, text.find('.'));
 }
 
+Status check_addresses(const SiteInitOptions& options) {
+  Result<HostPort> listen = parse_host_port(options.listen);
+  if (!listen.ok()) {
+    return std::move(listen).error().context("--listen").with_effect(std::string(kEffect));
+  }
+  if (!options.advertise.empty()) {
+    Result<HostPort> advertise = parse_reachable_address(options.advertise);
+    if (advertise.ok()) return {};
+    return std::move(advertise).error().context("--advertise").with_effect(std::string(kEffect));
+  }
+  if (!listen->is_wildcard()) return {};
+  return init_error(ErrorCode::kInvalidArgument,
+                    options.listen +
+                        " is every address of this host: other sites could not be told where to "
+                        "reach this one",
+                    "name an address or name of this host too: --listen " + options.listen +
+                        " --advertise HOST:" + std::to_string(listen->port));
+}
+
 Status check_options(const SiteInitOptions& options) {
   for (char c : options.name) {
     bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -41,17 +63,39 @@ Status check_options(const SiteInitOptions& options) {
                         "choose 1 to 64 characters of letters, digits, '.', '_', '-'");
     }
   }
-  size_t colon = options.listen.rfind(':');
-  if (colon == std::string::npos || colon == 0 || colon + 1 == options.listen.size()) {
-    return init_error(ErrorCode::kInvalidArgument,
-                      "\"" + options.listen + "\" is not an address to listen on",
-                      "write it as ADDRESS:PORT, for example 192.0.2.10:7443");
-  }
-  if (options.uid_base != 0 && ::geteuid() != 0) {
+  TRY(check_addresses(options));
+  return {};
+}
+
+// The first of the site's users: the one that was given, if its range is nobody's, or a free one.
+Result<uint32_t> settle_users(const Context& context, std::optional<uint32_t> given) {
+  if (given == 0 || (!given && ::geteuid() != 0)) return 0;
+  if (::geteuid() != 0) {
     return init_error(ErrorCode::kPermission, "separate users for the site's processes need root",
                       "run the command as root, or leave --uid-base out");
   }
-  return launcher::check_user_range(options.uid_base, launcher::taken_ids());
+  std::vector<launcher::TakenIds> taken = launcher::taken_ids();
+  std::ranges::move(launcher::SiteRegistry::of_host().taken(), std::back_inserter(taken));
+  const std::vector<launcher::TakenIds> reserved = launcher::reserved_ids();
+  if (!given) return launcher::choose_uid_base(taken, reserved);
+  TRY(launcher::check_user_range(*given, taken, reserved));
+  const launcher::TakenIds* later = launcher::overlapping(*given, reserved);
+  if (later != nullptr && !context.quiet) {
+    std::fprintf(stderr,
+                 "warning: useradd may give users of this site to others one day: they lie in %s. "
+                 "Without --uid-base a range outside is chosen.\n",
+                 later->by.c_str());
+  }
+  return *given;
+}
+
+// So that the next site of this host keeps off this one's users.
+void enter_site(const launcher::SiteConfig& config, const std::string& state) {
+  if (config.uid_base == 0) return;
+  Status entered = launcher::SiteRegistry::of_host().enter(config.site_id, state);
+  if (entered.ok()) return;
+  std::fprintf(stderr, "warning: other sites of this host do not know of this one's users: %s\n",
+               entered.error().cause.c_str());
 }
 
 // The vault's own line: {"site_id":…,…}.
@@ -95,10 +139,11 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   }
   if (!options.secret_file.empty())
     options.secret_file = std::filesystem::absolute(options.secret_file).string();
-  launcher::Users users{.uid_base = options.uid_base, .self = ::geteuid()};
-  launcher::SiteParts parts = TRY(launcher::SiteParts::begin(state, options.uid_base != 0));
+  const uint32_t uid_base = TRY(settle_users(context, options.uid_base));
+  launcher::Users users{.uid_base = uid_base, .self = ::geteuid()};
+  launcher::SiteParts parts = TRY(launcher::SiteParts::begin(state, uid_base != 0));
   auto make = [&](const std::string& name, mode_t mode, uid_t owner) {
-    return parts.make_directory(name, mode, owner, options.uid_base == 0 ? ::getegid() : owner);
+    return parts.make_directory(name, mode, owner, uid_base == 0 ? ::getegid() : owner);
   };
   TRY(make("vault", 0700, users.vault()));
   TRY(make("daemon", 0700, users.daemon()));
@@ -106,11 +151,13 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   launcher::SiteConfig config{.name = options.name,
                               .site_id = TRY(init_vault(state, options, users.vault())),
                               .listen = options.listen,
-                              .uid_base = options.uid_base,
+                              .advertise = options.advertise,
+                              .uid_base = uid_base,
                               .vault_secret_file = options.secret_file};
   TRY(parts.write_file("site.json", 0644, launcher::to_text(config) + "\n"));
   parts.keep();
-  if (options.uid_base == 0 && !context.quiet) {
+  enter_site(config, state);
+  if (uid_base == 0 && !context.quiet) {
     std::fprintf(
         stderr,
         "warning: all parts of this site run as one user; only the kernel's view of processes "
@@ -120,6 +167,7 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
                          {"site_id", config.site_id.hex()},
                          {"state", state},
                          {"listen", config.listen},
+                         {"advertise", config.reached_at()},
                          {"uid_base", config.uid_base}});
   return {};
 }

@@ -38,6 +38,13 @@ Result<pid_t> running_launcher(const std::string& state) {
              .effect = "nothing was stopped",
              .mend = "holdfast --state " + state + " site start"};
   sys::UniqueFd file(::open((state + "/run/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  if (!file && errno == EACCES) {
+    return Error{.code = ErrorCode::kPermission,
+                 .cause = "user " + std::to_string(::geteuid()) + " may not look into " + state +
+                          "/run: it is another user's",
+                 .effect = "nothing was stopped",
+                 .mend = "run the command as root: sudo holdfast --state " + state + " site stop"};
+  }
   if (!file) return errno == ENOENT ? none : errno_error(errno, "open " + state + "/run/lock");
   std::string text(as_text(TRY(sys::read_all(file.get(), 64))));
   pid_t pid = 0;

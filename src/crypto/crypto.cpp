@@ -72,6 +72,7 @@ Digest Sha256::finish() {
 }
 
 Digest hmac_sha256(ByteSpan key, ByteSpan message) {
+  if (key.empty()) key = as_bytes("");  // OpenSSL takes one without an address for none
   Digest digest;
   unsigned int length = 0;
   HF_ASSERT(HMAC(sha256_method(), key.data(), length_of(key), u8(message.data()), message.size(),
@@ -81,7 +82,9 @@ Digest hmac_sha256(ByteSpan key, ByteSpan message) {
 }
 
 Secret hkdf_sha256(ByteSpan key, ByteSpan salt, std::string_view info, size_t size) {
-  HF_ASSERT(size > 0 && size <= 255 * 32);
+  HF_ASSERT(!key.empty() && size > 0 && size <= 255 * 32);
+  if (salt.empty()) salt = as_bytes("");  // OpenSSL refuses one without an address
+  if (info.empty()) info = "";
   EVP_KDF* kdf = EVP_KDF_fetch(nullptr, "HKDF", nullptr);
   HF_ASSERT(kdf != nullptr);
   EVP_KDF_CTX* context = EVP_KDF_CTX_new(kdf);

@@ -45,7 +45,8 @@ class Sha256 {
 
 Digest hmac_sha256(ByteSpan key, ByteSpan message);
 
-// HKDF-SHA256 (RFC 5869), extract and expand, `size` bytes out (at most 255 * 32).
+// HKDF-SHA256 (RFC 5869), extract and expand, `size` bytes out (at most 255 * 32). The key is not
+// empty: OpenSSL has no such one.
 Secret hkdf_sha256(ByteSpan key, ByteSpan salt, std::string_view info, size_t size);
 
 bool constant_time_equal(ByteSpan a, ByteSpan b);  // false at once if the lengths differ

@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "crypto/crypto.h"
+#include "crypto/memory_bio.h"
 
 namespace hf::crypto {
 namespace {
@@ -20,11 +21,6 @@ const unsigned char* u8(const std::byte* bytes) {
   return reinterpret_cast<const unsigned char*>(bytes);
 }
 unsigned char* u8(std::byte* bytes) { return reinterpret_cast<unsigned char*>(bytes); }
-
-struct BioFree {
-  void operator()(BIO* bio) const { BIO_free(bio); }
-};
-using BioHandle = std::unique_ptr<BIO, BioFree>;
 
 struct ContextFree {
   void operator()(EVP_PKEY_CTX* context) const { EVP_PKEY_CTX_free(context); }
@@ -93,9 +89,7 @@ Result<SpkiKey> SpkiKey::from_der(ByteSpan der) {
 }
 
 Result<SpkiKey> SpkiKey::from_pem(std::string_view pem) {
-  BioHandle bio(
-      BIO_new_mem_buf(pem.data(), static_cast<int>(std::min<size_t>(pem.size(), INT_MAX))));
-  HF_ASSERT(bio != nullptr);
+  BioHandle bio = reader_of(as_bytes(pem));
   EvpHandle key(PEM_read_bio_PUBKEY(bio.get(), nullptr, no_passphrase, nullptr));
   if (key == nullptr) return bad_key(ErrorCode::kCorrupt, "not a public key in PEM");
   return adopt(std::move(key));

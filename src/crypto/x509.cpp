@@ -12,6 +12,7 @@
 #include <climits>
 
 #include "crypto/crypto.h"
+#include "crypto/memory_bio.h"
 
 namespace hf::crypto {
 namespace {
@@ -25,11 +26,9 @@ template <typename T, void (*Free)(T*)>
 struct Freer {
   void operator()(T* object) const { Free(object); }
 };
-void free_bio(BIO* bio) { BIO_free(bio); }
 void free_names(GENERAL_NAMES* names) { GENERAL_NAMES_free(names); }
 void free_name(X509_NAME* name) { X509_NAME_free(name); }
 void free_request(X509_REQ* request) { X509_REQ_free(request); }
-using BioHandle = std::unique_ptr<BIO, Freer<BIO, free_bio>>;
 using NamesHandle = std::unique_ptr<GENERAL_NAMES, Freer<GENERAL_NAMES, free_names>>;
 using NameHandle = std::unique_ptr<X509_NAME, Freer<X509_NAME, free_name>>;
 using RequestHandle = std::unique_ptr<X509_REQ, Freer<X509_REQ, free_request>>;
@@ -37,13 +36,6 @@ using RequestHandle = std::unique_ptr<X509_REQ, Freer<X509_REQ, free_request>>;
 Error bad(ErrorCode code, std::string cause) {
   ERR_clear_error();
   return Error{.code = code, .cause = std::move(cause)};
-}
-
-BioHandle reader_of(std::string_view text) {
-  const auto length = static_cast<int>(std::min<size_t>(text.size(), INT_MAX));
-  BioHandle bio(BIO_new_mem_buf(text.data(), length));
-  HF_ASSERT(bio != nullptr);
-  return bio;
 }
 
 // Encrypted PEM is refused, never asked about on a terminal.
@@ -223,7 +215,7 @@ Certificate Certificate::adopt(X509Handle certificate) {
 }
 
 Result<Certificate> Certificate::from_pem(std::string_view pem) {
-  BioHandle bio = reader_of(pem);
+  BioHandle bio = reader_of(as_bytes(pem));
   X509Handle certificate(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
   if (certificate == nullptr) return bad(ErrorCode::kCorrupt, "not a certificate in PEM");
   X509Handle second(PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr));
@@ -325,7 +317,7 @@ Result<SpkiKey> Certificate::public_key() const {
 
 Result<SpkiKey> subject_key_from_pem(std::string_view pem) {
   if (pem.find("CERTIFICATE REQUEST-----") != std::string_view::npos) {
-    BioHandle bio = reader_of(pem);
+    BioHandle bio = reader_of(as_bytes(pem));
     RequestHandle request(PEM_read_bio_X509_REQ(bio.get(), nullptr, no_passphrase, nullptr));
     EVP_PKEY* carried = request ? X509_REQ_get0_pubkey(request.get()) : nullptr;
     if (carried == nullptr) return bad(ErrorCode::kInvalidArgument, "not a certificate request");

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "base/host_port.h"
 #include "launcher/process/hang_watch.h"
 #include "launcher/process/unit.h"
 #include "launcher/protocol/protocol.h"
@@ -33,8 +34,10 @@ struct Programs {
   std::vector<std::string> keeper_arguments;
   std::vector<std::string> qemu_arguments;
 };
-// Listens at site.json's address for other sites. An error names what is in the way.
+// Listens at site.json's address for other sites. An error names what is in the way. Port 0, which
+// no text can say, is one that the kernel chooses.
 Result<sys::UniqueFd> listen_for_peers(const std::string& listen, const std::string& config_path);
+Result<sys::UniqueFd> listen_for_peers(const HostPort& where, const std::string& config_path);
 
 // Beside this executable; QEMU is /usr/bin/qemu-system-x86_64.
 Result<Programs> installed_programs();

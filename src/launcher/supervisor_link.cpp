@@ -13,19 +13,6 @@ namespace {
 // Strangers may come in crowds; the link sorts them out as fast as it can accept.
 constexpr int kPeerBacklog = 1024;
 
-struct HostPort {
-  std::string host;
-  std::string port;
-};
-
-HostPort split(const std::string& address) {
-  size_t colon = address.rfind(':');
-  std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[') host = host.substr(1, host.size() - 2);
-  return {.host = std::move(host),
-          .port = colon == std::string::npos ? "" : address.substr(colon + 1)};
-}
-
 Error cannot_listen(const std::string& address, std::string_view why, std::string mend) {
   return {.code = ErrorCode::kUnavailable,
           .cause = "cannot listen at " + address + ": " + std::string(why),
@@ -36,12 +23,23 @@ Error cannot_listen(const std::string& address, std::string_view why, std::strin
 }  // namespace
 
 Result<sys::UniqueFd> listen_for_peers(const std::string& listen, const std::string& config_path) {
-  const auto [host, port] = split(listen);
+  Result<HostPort> where = parse_host_port(listen);
+  if (!where.ok()) {
+    Error error = std::move(where).error();
+    error.mend = "correct \"listen\" in " + config_path + ": " + error.mend;
+    return std::move(error).with_effect("the site does not start");
+  }
+  return listen_for_peers(*where, config_path);
+}
+
+Result<sys::UniqueFd> listen_for_peers(const HostPort& where, const std::string& config_path) {
+  const std::string listen = where.text();
+  const std::string port = std::to_string(where.port);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
   addrinfo* list = nullptr;
-  if (int failed = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &list); failed != 0) {
+  if (int failed = ::getaddrinfo(where.host.c_str(), port.c_str(), &hints, &list); failed != 0) {
     return cannot_listen(listen, ::gai_strerror(failed), "correct \"listen\" in " + config_path);
   }
   sys::UniqueFd fd(::socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));

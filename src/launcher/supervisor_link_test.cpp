@@ -19,7 +19,8 @@ std::string port_of(const sys::UniqueFd& listener) {
 }
 
 TEST(ListenForPeers, an_address_in_use_is_named_with_what_to_do) {
-  auto first = listen_for_peers("127.0.0.1:0", "/state/site.json");
+  auto first =
+      listen_for_peers(HostPort{.host = "127.0.0.1", .kind = HostKind::kIpv4}, "/state/site.json");
   ASSERT_TRUE(first.ok()) << first.error().describe();
   const std::string address = "127.0.0.1:" + port_of(*first);
   const auto second = listen_for_peers(address, "/state/site.json");
@@ -39,13 +40,16 @@ TEST(ListenForPeers, takes_numeric_addresses_of_both_families) {
   const bool here = v6.valid() && ::bind(v6.get(), reinterpret_cast<const sockaddr*>(&loopback),
                                          sizeof loopback) == 0;
   if (!here) GTEST_SKIP() << "no IPv6 here";
-  const auto listener = listen_for_peers("[::1]:0", "/state/site.json");
+  const auto listener =
+      listen_for_peers(HostPort{.host = "::1", .kind = HostKind::kIpv6}, "/state/site.json");
   ASSERT_TRUE(listener.ok()) << listener.error().describe();
   EXPECT_NE(port_of(*listener), "0");
 }
 
 TEST(ListenForPeers, what_is_no_address_is_refused) {
-  for (const char* listen : {"300.0.0.1:4000", "127.0.0.1:http", "203.0.113.7:4000"}) {
+  // getaddrinfo() takes 70000 for 4464, and "127.1" for 127.0.0.1.
+  for (const char* listen : {"300.0.0.1:4000", "127.0.0.1:http", "203.0.113.7:4000",
+                             "127.0.0.1:70000", "127.1:4000", "::1:4000", "[::1]", "[::1]:70000"}) {
     const auto listener = listen_for_peers(listen, "/state/site.json");
     ASSERT_FALSE(listener.ok()) << listen;
     EXPECT_TRUE(listener.error().cause.contains(listen)) << listener.error().cause;

@@ -1,6 +1,7 @@
 // Two sites: two real holdfast-link processes on the loopback device, a LinkClient beside each.
 #include <future>
 
+#include "base/host_port.h"
 #include "link/testing.h"
 #include "peer/address.h"
 
@@ -463,7 +464,7 @@ TEST_F(TwoSites, a_first_contact_passes_messages_and_what_proofs_are_made_of) {
 TEST_F(TwoSites, names_are_looked_up) {
   b_.run({a_.as_peer()});
   peer::PeerSettings by_name = b_.as_peer();
-  by_name.address = "localhost:" + peer::split_address(by_name.address)->port;
+  by_name.address = "localhost:" + std::to_string(parse_host_port(by_name.address)->port);
   a_.run({by_name});
   Result<Bytes> answer = Bytes();
   for (int i = 0; i < 50; ++i) {

@@ -6,9 +6,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 
-#include "peer/address.h"
+#include "base/host_port.h"
 
 namespace hf::link {
 namespace {
@@ -23,22 +22,21 @@ const sockaddr_in6& as_v6(const SocketAddress& address) {
 }  // namespace
 
 Result<SocketAddress> parse_address(const std::string& text) {
-  const peer::HostPort where = TRY(peer::split_address(text));
-  uint16_t port = 0;
-  std::from_chars(where.port.data(), where.port.data() + where.port.size(), port);
+  const HostPort where = TRY(parse_host_port(text));
   SocketAddress address;
-  auto& v4 = reinterpret_cast<sockaddr_in&>(address.storage);
-  if (::inet_pton(AF_INET, where.host.c_str(), &v4.sin_addr) == 1) {
+  if (where.kind == HostKind::kIpv4) {
+    auto& v4 = reinterpret_cast<sockaddr_in&>(address.storage);
+    HF_ASSERT(::inet_pton(AF_INET, where.host.c_str(), &v4.sin_addr) == 1);
     v4.sin_family = AF_INET;
-    v4.sin_port = htons(port);
+    v4.sin_port = htons(where.port);
     address.size = sizeof v4;
     return address;
   }
-  address = {};
-  auto& v6 = reinterpret_cast<sockaddr_in6&>(address.storage);
-  if (::inet_pton(AF_INET6, where.host.c_str(), &v6.sin6_addr) == 1) {
+  if (where.kind == HostKind::kIpv6) {
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(address.storage);
+    HF_ASSERT(::inet_pton(AF_INET6, where.host.c_str(), &v6.sin6_addr) == 1);
     v6.sin6_family = AF_INET6;
-    v6.sin6_port = htons(port);
+    v6.sin6_port = htons(where.port);
     address.size = sizeof v6;
     return address;
   }

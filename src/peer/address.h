@@ -1,4 +1,4 @@
-// HOST:PORT as text, and what it means.
+// What an address as text (base/host_port.h) means to the resolver.
 #pragma once
 
 #include <string>
@@ -7,13 +7,6 @@
 #include "base/result.h"
 
 namespace hf::peer {
-
-struct HostPort {
-  std::string host;  // without brackets
-  std::string port;  // 1 to 65535, decimal
-};
-// kInvalidArgument: not HOST:PORT, an IPv6 address in brackets.
-Result<HostPort> split_address(const std::string& address);
 
 // True for an address that needs no looking up.
 bool is_numeric(const std::string& address);

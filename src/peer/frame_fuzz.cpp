@@ -1,4 +1,5 @@
 // Frames from a stranger, and what is in them: whatever decodes must encode to the same bytes.
+#include "base/fuzz_input.h"
 #include "peer/frame.h"
 #include "peer/link_protocol.h"
 
@@ -27,7 +28,7 @@ void check(const Frame& frame) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  ByteSpan left = std::as_bytes(std::span(data, size));
+  ByteSpan left = hf::fuzz_input(data, size);
   if (const auto message = decode_link_message(left); message.ok()) {
     static_cast<void>(decode_body<Configure>(message->body));
     static_cast<void>(decode_body<PeerRecord>(message->body));

@@ -1,6 +1,7 @@
 // The peers as the link has to know them, and where names lead.
 #include <algorithm>
 
+#include "base/host_port.h"
 #include "peer/address.h"
 #include "peer/link_client_impl.h"
 
@@ -22,7 +23,7 @@ Status LinkClientImpl::send_peer(const WirePtr& wire, const Peer& peer) {
 }
 
 Status LinkClientImpl::set_peer(const PeerSettings& peer) {
-  TRY(split_address(peer.address));
+  TRY(parse_host_port(peer.address));
   TRY(crypto::Certificate::from_pem(peer.ca_pem));
   {
     const std::lock_guard sending(peers_sending_);

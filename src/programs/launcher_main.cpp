@@ -17,7 +17,9 @@
 #include <cstring>
 
 #include "launcher/supervisor.h"
+#include "launcher/tree/site_registry.h"
 #include "sys/bounded_io.h"
+#include "sys/process.h"
 
 namespace hf::launcher {
 namespace {
@@ -88,10 +90,19 @@ void warn_about_users(const Users& users) {
                "broken keeper or QEMU could reach other VMs' state and the vault's files\n");
 }
 
+Status claim(const StateTree& tree) {
+  Status claimed = claim_users(tree.site(), tree.path(), SiteRegistry::of_host());
+  if (claimed.ok() || claimed.error().code == ErrorCode::kConflict) return claimed;
+  // Another site's operator will not be warned; this one has what it needs.
+  std::fprintf(stderr, "holdfast-launcher: warning: %s\n", claimed.error().cause.c_str());
+  return {};
+}
+
 Status serve(const Arguments& arguments, int ready_fd) {
   sys::UniqueFd stop_fd = TRY(make_stop_fd());
   raise_descriptor_limit();
   StateTree tree = TRY(StateTree::open(arguments.state));
+  TRY(claim(tree));
   Programs programs = TRY(installed_programs());
   warn_about_users(tree.users());
   sys::UniqueFd lock = TRY(tree.lock());
@@ -151,6 +162,10 @@ int run_background(const Arguments& arguments) {
 }
 
 int run(int count, char** values) {
+  if (Status dropped = sys::drop_inherited_descriptors(); !dropped.ok()) {
+    report(std::move(dropped).error().with_effect("nothing was started"));
+    return 1;
+  }
   auto arguments = parse_arguments(count, values);
   if (!arguments.ok()) {
     report(arguments.error());

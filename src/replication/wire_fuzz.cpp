@@ -1,4 +1,5 @@
 // Frames from a stranger: whatever decodes must encode to the same bytes.
+#include "base/fuzz_input.h"
 #include "replication/wire.h"
 
 using namespace hf;
@@ -80,7 +81,7 @@ Bytes encode_again(const Frame& frame) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  ByteSpan left = std::as_bytes(std::span(data, size));
+  ByteSpan left = hf::fuzz_input(data, size);
   FrameReader reader;
   while (!left.empty()) {
     const size_t part = std::min(left.size(), FrameReader::kPushMax);

@@ -1,8 +1,11 @@
 #include "sys/process.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
@@ -21,6 +24,19 @@ Status harden_process() {
   if (::signal(SIGPIPE, SIG_IGN) == SIG_ERR) return errno_error(errno, "ignore SIGPIPE");
   ::umask(077);
   return {};
+}
+
+Status drop_inherited_descriptors() {
+  if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, 0) != 0)
+    return errno_error(errno, "close what was inherited");
+  // The lowest free number is taken each time.
+  for (;;) {
+    const int fd = ::open("/dev/null", O_RDWR);
+    if (fd < 0) return errno_error(errno, "open /dev/null");
+    if (fd <= STDERR_FILENO) continue;
+    ::close(fd);
+    return {};
+  }
 }
 
 std::string startup_error_line(const Error& error) {

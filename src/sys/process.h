@@ -13,6 +13,12 @@ namespace hf::sys {
 // PR_SET_NO_NEW_PRIVS, SIGPIPE ignored, umask 077.
 Status harden_process();
 
+// For a program that stays when whoever started it has gone: closes all descriptors but 0, 1 and 2,
+// which came along without anybody's intention (a caller's lock, pipe or socket would be held for
+// as long as the program runs), and puts /dev/null where one of those three is missing, so that
+// nothing that is opened later is taken for it. To be called before anything is opened.
+Status drop_inherited_descriptors();
+
 // The launcher reads the last line of stderr of a process that failed to start:
 // {"error":{"code":…,"cause":…,"effect":…,"mend":…}} on one line.
 std::string startup_error_line(const Error& error);

@@ -1,14 +1,18 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <thread>
 
 #include "sys/inherited_fds.h"
+#include "sys/process.h"
 #include "sys/reactor.h"
 #include "sys/turn_driver.h"
 #include "sys/unix_socket.h"
@@ -386,6 +390,43 @@ TEST(UnixSocket, says_that_nobody_listens_and_refuses_long_paths) {
             ErrorCode::kUnavailable);
   EXPECT_EQ(connect_unix("/tmp/" + std::string(120, 'x'), SocketType::kStream).error().code,
             ErrorCode::kInvalidArgument);
+}
+
+// The numbers of this process's open descriptors, without the one that lists them.
+std::string open_descriptors() {
+  std::string list;
+  for (int fd = 0; fd < 1024; ++fd) {
+    if (::fcntl(fd, F_GETFD) >= 0) list += std::to_string(fd) + " ";
+  }
+  return list;
+}
+
+TEST(DropInheritedDescriptors, leaves_the_standard_ones_and_has_them_all) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // The pipe becomes the last thing that is open, besides much that nobody meant.
+    ::dup2(ends[1], 2);
+    ::dup2(ends[1], 700);
+    ::close(0);
+    ::close(1);
+    const bool dropped = drop_inherited_descriptors().ok();
+    const std::string list = (dropped ? "" : "failed ") + open_descriptors();
+    (void)!::write(2, list.data(), list.size());
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  std::array<char, 256> text{};
+  size_t size = 0;
+  for (ssize_t got = 1; got > 0 && size < text.size(); size += static_cast<size_t>(got)) {
+    got = ::read(ends[0], text.data() + size, text.size() - size);
+    if (got < 0) break;
+  }
+  ::close(ends[0]);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  EXPECT_EQ(std::string(text.data()), "0 1 2 ");
 }
 
 TEST(InheritedFds, are_none_unless_meant_for_this_process) {

@@ -1,6 +1,7 @@
 // Any bytes as a described message: decoded or refused; what decodes encodes to what decodes to
 // the same, and keeps to its bounds.
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 #include "sys/typed_json.h"
 
 namespace hf::sys::fuzz {
@@ -40,7 +41,7 @@ constexpr auto json_members(JsonOf<Outer>) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;             // NOLINT
   using namespace hf::sys::fuzz;  // NOLINT
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const std::string_view text = hf::as_text(hf::fuzz_input(data, size));
   const Result<Outer> decoded = sys::decode_json<Outer>(text);
   if (!decoded.ok()) {
     HF_ASSERT(!decoded.error().cause.empty());

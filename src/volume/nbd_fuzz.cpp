@@ -2,6 +2,7 @@
 // rest is cut into receives, as a stream gives no promise about that.
 #include <algorithm>
 
+#include "base/fuzz_input.h"
 #include "volume/memory_volume.h"
 #include "volume/nbd_session.h"
 #include "volume/testing.h"
@@ -14,7 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   volume::testing::SessionOwner owner;
   volume::NbdSession session(owner, offered);
   size_t cut = size == 0 ? 1 : size_t{data[0]} + 1;
-  ByteSpan input = std::as_bytes(std::span(data, size));
+  ByteSpan input = hf::fuzz_input(data, size);
   while (!session.finished()) {
     MutableByteSpan space = session.input();
     size_t count = std::min({space.size(), input.size(), cut});

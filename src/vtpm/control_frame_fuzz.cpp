@@ -1,12 +1,13 @@
 // Any byte stream on the control channel: measured and parsed within its bounds, always with
 // progress.
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 #include "vtpm/control_protocol.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;
   using namespace hf::vtpm;
-  ByteSpan rest(reinterpret_cast<const std::byte*>(data), size);
+  ByteSpan rest = hf::fuzz_input(data, size);
   while (!rest.empty()) {
     const FrameSize frame = measure_frame(rest);
     if (frame.state == FrameState::kInvalid || frame.state == FrameState::kIncomplete) return 0;

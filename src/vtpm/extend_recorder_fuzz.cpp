@@ -1,6 +1,7 @@
 // A guest's commands as the engine shows them, with any answer: the record stays bounded, its pages
 // add up, and what it holds names PCRs and banks that there are.
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 #include "vtpm/extend_recorder.h"
 
 namespace {
@@ -40,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   NoClock clock;
   NoRng rng;
   ExtendRecorder recorder(clock, rng, kChangesMax);
-  ByteSpan rest(reinterpret_cast<const std::byte*>(data), size);
+  ByteSpan rest = hf::fuzz_input(data, size);
   recorder.on_power(PowerChange::kCold);
   while (rest.size() >= 3) {
     const auto what = std::to_integer<unsigned>(rest[0]);

@@ -1,10 +1,11 @@
 // Any bytes: decoded or refused; what decodes encodes to something that decodes to the same.
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 #include "vtpm/state_blob.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;
-  const ByteSpan input(reinterpret_cast<const std::byte*>(data), size);
+  const ByteSpan input = hf::fuzz_input(data, size);
   Result<vtpm::StateBlob> first = vtpm::decode_state_blob(input);
   if (!first.ok()) return 0;
   Result<Bytes> encoded = vtpm::encode_state_blob(*first);

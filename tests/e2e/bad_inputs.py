@@ -10,8 +10,9 @@ import os
 import pathlib
 import shutil
 import struct
+import subprocess
 
-from lib.process import Failure, Processes, run
+from lib.process import Failure, Processes, run, wait_until
 from lib.refusal import Snapshot, check_refused, message_of
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
@@ -25,6 +26,22 @@ def random_file(path, size):
             file.write(os.urandom(MIB))
     path.chmod(0o644)
     return path
+
+
+def held_by_qemu(site, directory):
+    """As a running guest's image is: qemu-io opens it as QEMU does, for reading and writing."""
+    image = random_file(directory / "guest.img", MIB)
+    qemu = subprocess.Popen(["qemu-io", "-f", "raw", image], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+                            stderr=subprocess.DEVNULL)
+    try:
+        inode = f":{image.stat().st_ino} "
+        wait_until(lambda: any("OFDLCK" in line and inode in line for line in pathlib.Path("/proc/locks").read_text().splitlines()),
+                   20, "QEMU holds the image")
+        check_refused(site, "an image that QEMU writes to", "vm", "create", "bad", "--disk", image, code="conflict",
+                      says=["in use", str(image)], mend=["fuser"])
+    finally:
+        qemu.stdin.close()
+        qemu.wait(20)
 
 
 def disk_images(site, directory):
@@ -43,6 +60,10 @@ def disk_images(site, directory):
         path.chmod(0o644)
         cases.append((f"an image of format {form}", path, "unsupported", [f"of format {form}"],
                       [f"qemu-img convert -f {form} -O raw"]))
+    archive = directory / "disk.tar"
+    run(["tar", "-cf", archive, "-C", directory, "cut-short.img"])
+    archive.chmod(0o644)
+    cases.append(("a tar file", archive, "unsupported", ["of format tar"], ["tar -xf"]))
     folder = directory / "folder.img"
     folder.mkdir(mode=0o755)
     cases.append(("an image that is a directory", folder, "invalid_argument", ["neither a file nor"], []))
@@ -52,6 +73,7 @@ def disk_images(site, directory):
         cases.append(("an image that the daemon may not read", image, "permission", ["may not read"], ["setfacl"]))
     for what, path, code, says, mend in cases:
         check_refused(site, what, "vm", "create", "bad", "--disk", path, code=code, says=says + [str(path)], mend=mend)
+    held_by_qemu(site, directory)
     check(site.json("vm", "list") == [], "no VM came of it")
     converted = directory / "converted.raw"
     run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", directory / "disk.qcow2", converted])

@@ -1,6 +1,7 @@
 // A verdict over any log and a record of it ends, whatever the guest measured; and a log that is
 // nobody's is never a healthy boot.
 #include "attestation/appraisal/appraisal.h"
+#include "base/fuzz_input.h"
 
 namespace {
 
@@ -27,7 +28,7 @@ ExtendRecord record_of(const EventLog& log) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const Policy policy = *built_in_policy("linux");
-  auto log = EventLog::parse(std::as_bytes(std::span(data, size)));
+  auto log = EventLog::parse(hf::fuzz_input(data, size));
   if (!log.ok()) return 0;
   ExtendRecord record = record_of(*log);
   AppraisalInput input{.log = &*log, .record = &record, .policy = &policy};

@@ -2,12 +2,13 @@
 #include "attestation/boot/event_log_check.h"
 #include "attestation/log/event_cover.h"
 #include "attestation/words/event_log_json.h"
+#include "base/fuzz_input.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;
   using namespace hf::attestation;
   if (size > size_t{256} << 10) return 0;
-  auto log = EventLog::parse(ByteSpan(reinterpret_cast<const std::byte*>(data), size));
+  auto log = EventLog::parse(hf::fuzz_input(data, size));
   if (!log.ok()) return 0;
   (void)check_covered(*log).ok();
   (void)to_json(*log).ok();

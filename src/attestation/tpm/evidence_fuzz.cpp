@@ -3,6 +3,7 @@
 #include "attestation/token/ear.h"
 #include "attestation/tpm/evidence.h"
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 
 namespace {
 
@@ -21,7 +22,7 @@ const KeySet& fixed_keys() {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const std::string_view text = hf::as_text(hf::fuzz_input(data, size));
   if (Result<Evidence> evidence = parse_evidence(text); evidence.ok()) {
     const std::string written = sys::to_text(to_json(*evidence));
     Result<Evidence> again = parse_evidence(written);

@@ -2,6 +2,7 @@
 // ever taken for a key whose private half the fuzzer does not have.
 #include "attestation/tpm/quote.h"
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 
 namespace {
 
@@ -60,7 +61,7 @@ void fuzz_verification(ByteSpan input) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const ByteSpan input(reinterpret_cast<const std::byte*>(data), size);
+  const ByteSpan input = hf::fuzz_input(data, size);
   fuzz_parsers(input);
   fuzz_verification(input);
   return 0;

@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 #include <openssl/param_build.h>
 
+#include <algorithm>
 #include <array>
 #include <memory>
 
@@ -188,8 +189,10 @@ Result<crypto::EvpHandle> openssl_ecc(const TpmPublic& key) {
   if (key.x.size() > size || key.y.size() > size) return corrupt("not a point of the key's curve");
   std::array<unsigned char, 97> point{};
   point[0] = 0x04;  // uncompressed; TPMs may leave leading zeroes out
-  std::memcpy(&point[1 + size - key.x.size()], key.x.data(), key.x.size());
-  std::memcpy(&point[1 + 2 * size - key.y.size()], key.y.data(), key.y.size());
+  // Whoever made the key may have left a coordinate empty: then nothing is copied.
+  const MutableByteSpan whole = std::as_writable_bytes(std::span(point)).first(1 + 2 * size);
+  std::ranges::copy(key.x, whole.subspan(1 + size - key.x.size()).begin());
+  std::ranges::copy(key.y, whole.last(key.y.size()).begin());
   char group[] = "P-256";
   if (!p256) std::memcpy(group, "P-384", sizeof group);
   OSSL_PARAM parameters[] = {

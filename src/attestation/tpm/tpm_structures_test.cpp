@@ -61,6 +61,15 @@ TEST(TpmPublic, of_weak_or_broken_keys_makes_no_key) {
   TpmPublic long_x = parse_public(good.area()).value();
   long_x.x.insert(long_x.x.begin(), std::byte{});
   EXPECT_FALSE(openssl_key(long_x).ok());
+  for (const AkKind curve : {AkKind::kEcdsaP256, AkKind::kEcdsaP384}) {
+    const SoftwareAk whole(curve);
+    TpmPublic without_y = parse_public(whole.area()).value();
+    without_y.y.clear();
+    EXPECT_FALSE(openssl_key(without_y).ok());
+    TpmPublic without_point = without_y;
+    without_point.x.clear();
+    EXPECT_FALSE(openssl_key(without_point).ok());
+  }
   TpmPublic other_curve = parse_public(good.area()).value();
   other_curve.curve = 0x0005;
   EXPECT_EQ(openssl_key(other_curve).error().code, ErrorCode::kUnsupported);

@@ -31,6 +31,7 @@ Answer show_site(Services& services, const Request&) {
   return Response::json(sys::JsonObject{{"name", services.site.name},
                                         {"site_id", services.site.site_id.hex()},
                                         {"listen", services.site.listen},
+                                        {"advertise", services.site.reached_at()},
                                         {"uid_base", services.site.uid_base},
                                         {"state", services.paths.state},
                                         {"ca_fingerprint", services.peers->fingerprint()},

@@ -42,18 +42,20 @@ Result<CheckedImage> open_image(const std::string& path) {
   Result<uint64_t> size = sys::disk_image_size(image.fd.get(), path);
   if (!size.ok()) return std::move(size).error().with_effect(std::string(kEffect));
   image.size_bytes = *size;
+  Status held = sys::hold_disk_image(image.fd, path);
+  if (!held.ok()) return std::move(held).error().with_effect(std::string(kEffect));
 
   std::byte head[512] = {};
   ssize_t got = ::pread(image.fd.get(), head, sizeof head, 0);
   if (got < 0) return open_error(path, errno);
   const ByteSpan read(head, static_cast<size_t>(got));
-  if (std::optional<std::string_view> format = sys::foreign_image_format(read)) {
+  if (std::optional<sys::ForeignFormat> format = sys::foreign_image_format(read)) {
     return Error{
         .code = ErrorCode::kUnsupported,
         .cause = fmt::format("the disk image {} is of format {}; only raw images are taken", path,
-                             *format),
+                             format->name),
         .effect = std::string(kEffect),
-        .mend = fmt::format("qemu-img convert -f {} -O raw {} {}.raw", *format, path, path)};
+        .mend = format->mend(path)};
   }
   if (image.size_bytes < vm::kDiskBytesMin) {
     return Error{.code = ErrorCode::kInvalidArgument,

@@ -14,8 +14,9 @@ struct CheckedImage {
 };
 
 // kNotFound, kPermission, kInvalidArgument (too small, not whole sectors, not a file), kUnsupported
-// (another format: the mend is the qemu-img command that converts it). Reads only its first
-// sectors.
+// (another format, or an archive: the mend is the command that makes a raw image of it), kConflict
+// (somebody writes to it). Reads only its first sectors. While the descriptor or a copy of it is
+// open, no QEMU takes the image for writing.
 Result<CheckedImage> open_image(const std::string& path);
 
 }  // namespace hf::control

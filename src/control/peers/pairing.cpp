@@ -8,6 +8,7 @@
 //   issuer → {"done":true}
 #include <fmt/format.h>
 
+#include "base/host_port.h"
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
 #include "control/peers/token.h"
@@ -30,6 +31,21 @@ Error not_paired(ErrorCode code, std::string cause) {
 }
 
 }  // namespace
+
+Result<std::string> own_address(const launcher::SiteConfig& site, std::string given,
+                                std::string_view effect) {
+  const bool chosen = !given.empty();
+  std::string address = chosen ? std::move(given) : site.reached_at();
+  Result<HostPort> parsed = parse_reachable_address(address);
+  if (parsed.ok() && address.size() <= kTokenAddressMax) return address;
+  Error error = parsed.ok()
+                    ? Error{.code = ErrorCode::kLimit, .cause = "an address that is too long"}
+                    : std::move(parsed).error();
+  if (!chosen) error.mend = "say where other sites reach this one: --address HOST:PORT";
+  return std::move(error)
+      .with_effect(std::string(effect))
+      .with_mend("give a shorter one: --address HOST:PORT");
+}
 
 std::string encode_introduction(const Introduction& introduction) {
   const vault::SiteIdentity& identity = introduction.identity;
@@ -61,17 +77,22 @@ Result<Introduction> decode_introduction(std::string_view text) {
   return introduction;
 }
 
+Result<Introduction> decode_bearer(std::string_view text) {
+  Introduction them = TRY(decode_introduction(text));
+  // Before anything is stored of them; their own site refuses to say such a thing, of late.
+  Result<HostPort> address = parse_reachable_address(them.address);
+  if (address.ok()) return them;
+  Error error = std::move(address).error().context("the other site's own address");
+  error.mend = "say there where it is reached: holdfast site pair TOKEN --address HOST:PORT";
+  return std::move(error).with_effect("the sites are not paired; the token can still be used");
+}
+
 Result<sys::JsonObject> PeerService::new_token(std::chrono::seconds lifetime, std::string address) {
-  PairingToken token{.site = identity_.site,
-                     .ca_fingerprint = TRY(Digest::parse_hex(fingerprint_)),
-                     .secret = crypto::Secret(kTokenSecretSize),
-                     .address = address.empty() ? services_.site.listen : std::move(address)};
-  if (token.address.size() > kTokenAddressMax || token.address.rfind(':') == std::string::npos) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "\"" + token.address + "\" is not an address",
-                 .effect = "no token was made",
-                 .mend = "write it as HOST:PORT"};
-  }
+  PairingToken token{
+      .site = identity_.site,
+      .ca_fingerprint = TRY(Digest::parse_hex(fingerprint_)),
+      .secret = crypto::Secret(kTokenSecretSize),
+      .address = TRY(own_address(services_.site, std::move(address), "no token was made"))};
   crypto::SystemRng().fill(token.secret.mutable_span());
   Micros now = catalog_now();
   TokenRow row{.hash = token_hash(token.secret).hex(),
@@ -138,12 +159,12 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
   if (!crypto::constant_time_equal(expected.span(), proof.span())) {
     return not_paired(ErrorCode::kWrongKey, "the other site does not know the token's secret");
   }
-  Introduction them = TRY(decode_introduction(their_text));
+  Introduction them = TRY(decode_bearer(their_text));
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   TRY_CONTEXT(peer::verify_peer(session.peer_chain(), ca, them.identity.site), "the other site");
 
   std::string our_text =
-      encode_introduction({.identity = identity_, .address = services_.site.listen});
+      encode_introduction({.identity = identity_, .address = services_.site.reached_at()});
   Digest ours = pairing_proof(key, ProofRole::kIssuer, session.exporter(), our_text);
   TRY(session.send({{"identity", our_text}, {"proof", ours.hex()}}));
   TRY(session.receive(kAnswerLimit));  // it has pinned us
@@ -158,6 +179,8 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
 
 Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string address) {
   PairingToken token = TRY(decode_token(text));
+  address = TRY(own_address(services_.site, std::move(address),
+                            "the sites are not paired; the token can still be used"));
   if (token.site == identity_.site) {
     return not_paired(ErrorCode::kInvalidArgument, "the token was made by this very site");
   }
@@ -183,9 +206,8 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   TRY_CONTEXT(peer::verify_peer(chain, *ca, token.site), "who answers at " + token.address);
 
   crypto::Secret key = token_proof_key(token.secret);
-  std::string our_text = encode_introduction(
-      {.identity = identity_,
-       .address = address.empty() ? services_.site.listen : std::move(address)});
+  std::string our_text =
+      encode_introduction({.identity = identity_, .address = std::move(address)});
   Digest proof = pairing_proof(key.span(), ProofRole::kBearer, session->exporter(), our_text);
   TRY(session->send({{"token_hash", token_hash(token.secret).hex()},
                      {"identity", our_text},

@@ -28,5 +28,38 @@ TEST(Introduction, what_is_missing_or_malformed_is_refused) {
           .ok());
 }
 
+TEST(Introduction, of_a_site_that_cannot_be_reached_is_not_taken) {
+  Introduction introduction;
+  introduction.address = "192.0.2.1:7443";
+  EXPECT_TRUE(decode_bearer(encode_introduction(introduction)).ok());
+  for (const char* bad : {"0.0.0.0:7443", "[::]:7443", "host:99999", "::1:7443", ""}) {
+    introduction.address = bad;
+    const auto refused = decode_bearer(encode_introduction(introduction));
+    ASSERT_FALSE(refused.ok()) << bad;
+    EXPECT_TRUE(refused.error().mend.contains("--address")) << refused.error().mend;
+  }
+}
+
+TEST(OwnAddress, is_what_was_said_or_what_the_site_advertises) {
+  launcher::SiteConfig site{.listen = "192.0.2.1:7443"};
+  EXPECT_EQ(*own_address(site, "", "no token was made"), "192.0.2.1:7443");
+  EXPECT_EQ(*own_address(site, "north.example:80", "no token was made"), "north.example:80");
+  site.advertise = "[2001:db8::1]:7443";
+  EXPECT_EQ(*own_address(site, "", "no token was made"), "[2001:db8::1]:7443");
+}
+
+TEST(OwnAddress, that_leads_nowhere_is_told_to_nobody) {
+  for (const char* bad : {"0.0.0.0:7443", "[::]:7443", "host:99999", "::1:7443", "[::1]", "host"}) {
+    const auto given = own_address({.listen = "192.0.2.1:7443"}, bad, "no token was made");
+    ASSERT_FALSE(given.ok()) << bad;
+    EXPECT_EQ(given.error().effect, "no token was made");
+    EXPECT_TRUE(given.error().cause.contains(bad)) << given.error().cause;
+  }
+  // A site of before: it listens everywhere and has no word of where it is reached.
+  const auto silent = own_address({.listen = "0.0.0.0:7443"}, "", "no token was made");
+  ASSERT_FALSE(silent.ok());
+  EXPECT_TRUE(silent.error().mend.contains("--address HOST:PORT")) << silent.error().mend;
+}
+
 }  // namespace
 }  // namespace hf::control

@@ -24,6 +24,14 @@ struct Introduction {
 std::string encode_introduction(const Introduction& introduction);
 Result<Introduction> decode_introduction(std::string_view text);
 
+// Where another site is told to reach this one: the operator's word, else what site.json says.
+// kInvalidArgument if that is no address, or one that leads nowhere (base/host_port.h).
+Result<std::string> own_address(const launcher::SiteConfig& site, std::string given,
+                                std::string_view effect);
+
+// A bearer's introduction, whose address this site will come back to. kInvalidArgument.
+Result<Introduction> decode_bearer(std::string_view text);
+
 // As the link is told of a peer.
 peer::PeerSettings link_settings(const PeerRow& row);
 

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "base/crc32c.h"
+#include "base/fuzz_input.h"
 #include "journal/journal.h"
 #include "journal/log/recovery.h"
 #include "sim/world/storage.h"
@@ -106,7 +107,7 @@ void recover_changed(const Seed& seed, ByteSpan input) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const hf::journal::Seed seed = hf::journal::make_seed();
-  const hf::ByteSpan input = std::as_bytes(std::span(data, size));
+  const hf::ByteSpan input = hf::fuzz_input(data, size);
   hf::journal::decode_all(input);
   if (size <= 200) hf::journal::recover_changed(seed, input);
   return 0;

@@ -2,13 +2,14 @@
 #include <algorithm>
 
 #include "base/assert.h"
+#include "base/fuzz_input.h"
 #include "keeper/guest_state/item_formats.h"
 #include "keeper/guest_state/items.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;          // NOLINT
   using namespace hf::keeper;  // NOLINT
-  const ByteSpan input(reinterpret_cast<const std::byte*>(data), size);
+  const ByteSpan input = hf::fuzz_input(data, size);
   if (input.size() >= kAttestationHeaderSize) {
     const Result<Bytes> decoded = decode_attestation(input);
     if (decoded.ok()) HF_ASSERT(std::ranges::equal(encode_attestation(*decoded), input));

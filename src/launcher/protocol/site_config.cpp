@@ -1,11 +1,10 @@
 #include "launcher/protocol/site_config.h"
 
+#include "base/host_port.h"
+
 namespace hf::launcher {
 namespace {
 
-// Room for every VM's two users below the kernel's last one.
-constexpr uint64_t kUidBaseMax = 4'000'000'000;
-constexpr uint64_t kUidBaseMin = 1000;
 // Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/.
 constexpr uint64_t kVersion = 2;
 
@@ -42,6 +41,11 @@ Result<SiteConfig> parse_site_config(std::string_view text) {
   config.site_id =
       TRY_CONTEXT(SiteId::parse_hex(TRY(sys::get_string(object, "site_id"))), "site_id");
   config.listen = TRY(sys::get_string(object, "listen"));
+  TRY_CONTEXT(parse_host_port(config.listen), "listen");
+  config.advertise = TRY(sys::get_string_or(object, "advertise", ""));
+  if (!config.advertise.empty()) {
+    TRY_CONTEXT(parse_reachable_address(config.advertise), "advertise");
+  }
   uint64_t uid_base = TRY(sys::get_u64(object, "uid_base"));
   if (uid_base != 0 && (uid_base < kUidBaseMin || uid_base > kUidBaseMax)) {
     return bad("uid_base is neither 0 nor from 1000 to 4000000000");
@@ -60,6 +64,7 @@ std::string to_text(const SiteConfig& config) {
   object["name"] = config.name;
   object["site_id"] = config.site_id.hex();
   object["listen"] = config.listen;
+  if (!config.advertise.empty()) object["advertise"] = config.advertise;
   object["uid_base"] = config.uid_base;
   if (!config.vault_secret_file.empty()) object["vault_secret_file"] = config.vault_secret_file;
   return sys::to_text(object);

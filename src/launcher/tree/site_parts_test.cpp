@@ -175,27 +175,90 @@ TEST(UserRange, a_range_that_others_use_is_refused_with_one_that_is_free) {
       "/etc/subuid");
   ASSERT_EQ(taken.size(), 2u);
   taken.push_back({.first = 71001, .by = "user dave"});
-  EXPECT_TRUE(check_user_range(0, taken).ok());
-  EXPECT_TRUE(check_user_range(200'000, taken).ok());
-  auto error_of = [&](uint32_t base) { return check_user_range(base, taken).error(); };
+  const auto check = [&](uint64_t base) {
+    return check_user_range(static_cast<uint32_t>(base), taken, {});
+  };
+  EXPECT_TRUE(check(0).ok());
+  EXPECT_TRUE(check(200'000).ok());
+  auto error_of = [&](uint32_t base) { return check(base).error(); };
   EXPECT_NE(error_of(165'535).cause.find("165535 is taken by /etc/subuid (alice)"),
             std::string::npos)
       << error_of(165'535).cause;
-  EXPECT_TRUE(check_user_range(165'536, taken).ok());
+  EXPECT_TRUE(check(165'536).ok());
   EXPECT_NE(error_of(70'000).cause.find("71001 is taken by user dave"), std::string::npos);
-  EXPECT_EQ(error_of(290'000).mend, "use a range that is free: --uid-base 200000");
-  EXPECT_TRUE(check_user_range(200'000, taken).ok());
+  EXPECT_EQ(error_of(290'000).mend, "use a range that is free: --uid-base 2010000000");
+  EXPECT_EQ(error_of(999).code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(error_of(4'000'000'001).code, ErrorCode::kInvalidArgument);
   // The last user that a VM of the highest number has is still inside.
   Users users{.uid_base = 200'000};
   EXPECT_EQ(users.qemu(kVmNumberMax), 200'000 + kSiteUsers - 1);
-  EXPECT_FALSE(check_user_range(static_cast<uint32_t>(71001 - kSiteUsers + 1), taken).ok());
-  EXPECT_TRUE(check_user_range(static_cast<uint32_t>(71001 - kSiteUsers), taken).ok());
+  EXPECT_FALSE(check(71001 - kSiteUsers + 1).ok());
+  EXPECT_TRUE(check(71001 - kSiteUsers).ok());
+}
+
+// Debian gives each login user 65,536 subordinate ids from 100000 on: the second has 165536 to
+// 231071, and the tenth is coming.
+TEST(UserRange, is_chosen_where_useradd_will_not_come) {
+  std::vector<TakenIds> taken =
+      parse_subordinate_ids("alice:100000:65536\nbob:165536:65536\n", "/etc/subuid");
+  EXPECT_FALSE(check_user_range(200'000, taken, {}).ok());
+  const std::vector<TakenIds> reserved = parse_login_defs("");
+  const uint32_t base = choose_uid_base(taken, reserved).value();
+  EXPECT_EQ(base, 2'010'000'000U);
+  EXPECT_EQ(overlapping(base, reserved), nullptr);
+  // Next to another site.
+  taken.push_back({.first = base, .count = kSiteUsers, .by = "site north"});
+  const uint32_t next = choose_uid_base(taken, reserved).value();
+  EXPECT_EQ(next, 2'010'050'000U);
+  EXPECT_TRUE(check_user_range(next, taken, reserved).ok());
+}
+
+TEST(UserRange, goes_elsewhere_where_that_is_full_or_not_there) {
+  const std::vector<TakenIds> reserved = parse_login_defs("");
+  std::vector<TakenIds> taken{{.first = 2'000'000'000, .count = 200'000'000, .by = "a domain"}};
+  const uint32_t base = choose_uid_base(taken, reserved).value();
+  EXPECT_EQ(overlapping(base, taken), nullptr);
+  EXPECT_EQ(overlapping(base, reserved), nullptr);
+  // A container with a million users.
+  taken = parse_unmapped_ids("0 100000 1000000\n", "/proc/self/uid_map");
+  const uint32_t inside = choose_uid_base(taken, reserved).value();
+  EXPECT_LE(inside + kSiteUsers, 1'000'000U);
+  EXPECT_FALSE(check_user_range(2'010'000'000, taken, reserved).ok());
+  // One with 65,536 of them has room only among its users who log in.
+  taken = parse_unmapped_ids("0 100000 65536\n", "/proc/self/uid_map");
+  const Result<uint32_t> nowhere = choose_uid_base(taken, reserved);
+  ASSERT_FALSE(nowhere.ok());
+  EXPECT_TRUE(nowhere.error().mend.contains("--uid-base 0")) << nowhere.error().mend;
+}
+
+TEST(UserRange, of_login_defs_is_read) {
+  const std::vector<TakenIds> read = parse_login_defs(
+      "# SUB_UID_MIN 1\nUID_MIN\t\t 500\nUID_MAX 70000\nSUB_UID_MIN 300000\nSUB_UID_MAX 400000\n"
+      "SUB_GID_MAX none\n");
+  ASSERT_EQ(read.size(), 4U);
+  EXPECT_EQ(read[0].first, 500U);
+  EXPECT_EQ(read[0].count, 69501U);
+  EXPECT_EQ(read[2].first, 300'000U);
+  EXPECT_EQ(read[2].count, 100'001U);
+  EXPECT_EQ(read[3].first, 100'000U) << "what useradd does where nothing is said";
+}
+
+TEST(UserRange, of_a_namespace_is_what_is_mapped) {
+  EXPECT_TRUE(parse_unmapped_ids("0 0 4294967295\n", "uid_map").empty());
+  EXPECT_TRUE(parse_unmapped_ids("", "uid_map").empty());
+  const auto unmapped = parse_unmapped_ids("1000 1000 1\n0 100000 1000\n5000 7 10\n", "uid_map");
+  ASSERT_EQ(unmapped.size(), 2U);
+  EXPECT_EQ(unmapped[0].first, 1001U);
+  EXPECT_EQ(unmapped[0].count, 3999U);
+  EXPECT_EQ(unmapped[1].first, 5010U);
 }
 
 TEST(UserRange, what_this_host_says_is_read) {
-  auto taken = taken_ids();
-  EXPECT_TRUE(std::ranges::any_of(
-      taken, [](const TakenIds& ids) { return ids.first == 0 && ids.by == "user root"; }));
+  for (const UserSource source : {UserSource::kNameService, UserSource::kFiles}) {
+    auto taken = taken_ids(source);
+    EXPECT_TRUE(std::ranges::any_of(
+        taken, [](const TakenIds& ids) { return ids.first == 0 && ids.by == "user root"; }));
+  }
 }
 
 TEST(DeviceGroup, is_lent_only_if_it_is_the_one_meant) {

@@ -128,6 +128,23 @@ TEST(SiteConfig, survives_its_own_text) {
                    .ok());
 }
 
+TEST(SiteConfig, has_addresses_that_are_ones) {
+  SiteConfig config{.name = "alpha", .listen = "127.0.0.1:7443"};
+  EXPECT_EQ(config.reached_at(), "127.0.0.1:7443");
+  for (const char* listen : {"127.0.0.1:70000", "host:99999", "::1:7443", "[::1]", ""}) {
+    config.listen = listen;
+    const auto refused = parse_site_config(to_text(config));
+    ASSERT_FALSE(refused.ok()) << listen;
+    EXPECT_TRUE(refused.error().cause.starts_with("listen: ")) << refused.error().cause;
+  }
+  config.listen = "[::]:7443";
+  EXPECT_EQ(parse_site_config(to_text(config))->reached_at(), "[::]:7443");
+  config.advertise = "north.example:7443";
+  EXPECT_EQ(parse_site_config(to_text(config))->reached_at(), "north.example:7443");
+  config.advertise = "0.0.0.0:7443";
+  EXPECT_FALSE(parse_site_config(to_text(config)).ok());
+}
+
 TEST(Backoff, restarts_at_once_five_times_then_ever_more_slowly) {
   Backoff backoff(RestartLimits{});
   TimePoint now{};

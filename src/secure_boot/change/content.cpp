@@ -63,6 +63,12 @@ Result<Content> digest_of_image(ByteSpan file, const Guid& owner) {
 }  // namespace
 
 Result<Content> signatures_in(ByteSpan file, const Guid& owner) {
+  if (file.empty()) {
+    return Error{
+        .code = ErrorCode::kInvalidArgument,
+        .cause = "it is empty",
+        .mend = "give a certificate, signature lists, a signed update, an image or digests"};
+  }
   if (file.size() > kContentBytesMax) {
     return Error{.code = ErrorCode::kLimit,
                  .cause = fmt::format("{} bytes are too many", file.size())};

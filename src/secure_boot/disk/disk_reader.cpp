@@ -64,13 +64,12 @@ Result<FileSource> FileSource::open(const std::string& path) {
   const uint64_t size = *found;
   FileSource source(std::move(fd), size);
   Bytes head = TRY(source.read_bytes(0, std::min<uint64_t>(size, 512)));
-  if (std::optional<std::string_view> format = sys::foreign_image_format(head)) {
-    return Error{
-        .code = ErrorCode::kUnsupported,
-        .cause = fmt::format("the disk image {} is of format {}; only raw images are read", path,
-                             *format),
-        .effect = "nothing was checked",
-        .mend = fmt::format("qemu-img convert -f {} -O raw {} {}.raw", *format, path, path)};
+  if (std::optional<sys::ForeignFormat> format = sys::foreign_image_format(head)) {
+    return Error{.code = ErrorCode::kUnsupported,
+                 .cause = fmt::format("the disk image {} is of format {}; only raw images are read",
+                                      path, format->name),
+                 .effect = "nothing was checked",
+                 .mend = format->mend(path)};
   }
   return source;
 }

@@ -1,4 +1,5 @@
 // Hostile FAT file systems: everything that a preflight would read of one.
+#include "base/fuzz_input.h"
 #include "secure_boot/disk/fat.h"
 
 namespace {
@@ -25,7 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;
   using namespace hf::secure_boot;
   if (size > 1 << 20) return 0;
-  MemorySource source(ByteSpan(reinterpret_cast<const std::byte*>(data), size));
+  MemorySource source(hf::fuzz_input(data, size));
   Result<FatVolume> volume = FatVolume::open(source);
   if (!volume.ok()) return 0;
   int budget = 64;

@@ -11,6 +11,8 @@
 
 #include <algorithm>
 
+#include "crypto/memory_bio.h"
+
 namespace hf::secure_boot {
 namespace {
 
@@ -23,7 +25,6 @@ struct Free {
 };
 using X509Pointer = std::unique_ptr<X509, Free<X509_free>>;
 using Pkcs7Pointer = std::unique_ptr<PKCS7, Free<PKCS7_free>>;
-using BioPointer = std::unique_ptr<BIO, Free<BIO_free>>;
 using StorePointer = std::unique_ptr<X509_STORE, Free<X509_STORE_free>>;
 struct FreeStack {  // the certificates in it are borrowed
   void operator()(STACK_OF(X509) * stack) const { sk_X509_free(stack); }
@@ -214,9 +215,8 @@ bool AuthenticodeSignature::chains_to(ByteSpan trusted) const {
   ErrorQueue errors;
   const X509Pointer anchor = parse_certificate(trusted);
   StorePointer store(X509_STORE_new());
-  BioPointer content(
-      BIO_new_mem_buf(impl_->content.data(), static_cast<int>(impl_->content.size())));
-  HF_ASSERT(store != nullptr && content != nullptr);
+  const crypto::BioHandle content = crypto::reader_of(impl_->content);
+  HF_ASSERT(store != nullptr);
   if (anchor == nullptr || X509_STORE_add_cert(store.get(), anchor.get()) != 1) return false;
   X509_STORE_set_flags(store.get(), X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_NO_CHECK_TIME);
   X509_STORE_set_purpose(store.get(), X509_PURPOSE_ANY);

@@ -1,4 +1,5 @@
 // Hostile EFI programs: headers, digests, signatures, SBAT, what shim and GRUB carry along.
+#include "base/fuzz_input.h"
 #include "secure_boot/image/boot_program.h"
 #include "secure_boot/image/image_verification.h"
 
@@ -6,7 +7,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;
   using namespace hf::secure_boot;
   if (size > 1 << 20) return 0;
-  const ByteSpan bytes(reinterpret_cast<const std::byte*>(data), size);
+  const ByteSpan bytes = hf::fuzz_input(data, size);
   // A signature by itself, too: the parser behind the certificate table is the deepest.
   Result<AuthenticodeSignature> signature = AuthenticodeSignature::parse(bytes);
   if (signature.ok() && !signature->certificates().empty()) {

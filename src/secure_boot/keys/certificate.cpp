@@ -14,15 +14,13 @@
 #include <optional>
 
 #include "crypto/crypto.h"
+#include "crypto/memory_bio.h"
 #include "crypto/x509.h"
 
 namespace hf::secure_boot {
 namespace {
 
-struct BioFree {
-  void operator()(BIO* bio) const { BIO_free(bio); }
-};
-using BioHandle = std::unique_ptr<BIO, BioFree>;
+using crypto::BioHandle;
 
 // Control characters and quotes come out escaped: what is printed cannot forge a line.
 std::string name_text(const X509_NAME* name) {
@@ -248,6 +246,11 @@ std::string words(const CertificateFacts& facts) {
 }
 
 Result<std::vector<Bytes>> certificates_in(ByteSpan file) {
+  if (file.empty()) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "it is empty",
+                 .mend = "give a certificate in DER or PEM, as openssl x509 writes it"};
+  }
   if (file.size() > kCertificateFileBytesMax) {
     return Error{.code = ErrorCode::kLimit,
                  .cause = fmt::format("{} bytes are too many for certificates", file.size())};
@@ -257,8 +260,7 @@ Result<std::vector<Bytes>> certificates_in(ByteSpan file) {
     found.emplace_back(file.begin(), file.end());
     return found;
   }
-  BioHandle bio(BIO_new_mem_buf(file.data(), static_cast<int>(file.size())));
-  HF_ASSERT(bio != nullptr);
+  const BioHandle bio = crypto::reader_of(file);
   for (;;) {
     X509* raw = PEM_read_bio_X509(bio.get(), nullptr, no_passphrase, nullptr);
     if (raw == nullptr) break;

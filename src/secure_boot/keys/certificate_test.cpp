@@ -6,8 +6,10 @@
 
 #include "crypto/x509.h"
 #include "secure_boot/keys/signature_list.h"
+#include "secure_boot/keys/signed_data.h"
 #include "secure_boot/keys/variable_store.h"
 #include "secure_boot/testing/test_files.h"
+#include "secure_boot/testing/test_keys.h"
 
 namespace hf::secure_boot {
 namespace {
@@ -67,6 +69,32 @@ TEST(CertificateNames, are_those_of_the_whole_reading_in_real_databases) {
     }
   }
   EXPECT_GE(seen, 6U);
+}
+
+// An empty file, as it is read: a span without an address.
+TEST(CertificateFile, without_a_byte_holds_no_certificate_and_no_key) {
+  const Result<std::vector<Bytes>> found = certificates_in({});
+  ASSERT_FALSE(found.ok());
+  EXPECT_EQ(found.error().cause, "it is empty");
+  const Result<crypto::KeyPair> key = private_key_in({});
+  ASSERT_FALSE(key.ok());
+  EXPECT_EQ(key.error().cause, "it is empty");
+  EXPECT_FALSE(read_certificate({}).ok());
+  EXPECT_FALSE(read_certificate_names({}).ok());
+  EXPECT_FALSE(SignedData::parse({}).ok());
+}
+
+TEST(CertificateFile, of_white_space_holds_none_either) {
+  EXPECT_FALSE(certificates_in(as_bytes("\n")).ok());
+  EXPECT_FALSE(private_key_in(as_bytes("\n")).ok());
+}
+
+TEST(SignedData, may_be_of_no_bytes) {
+  const TestKey own("Test CA");
+  const Bytes signature = sign_detached({}, own.key, own.certificate).value();
+  const SignedData data = SignedData::parse(signature).value();
+  EXPECT_TRUE(data.verify_detached({}, own.certificate).ok());
+  EXPECT_FALSE(data.verify_detached(as_bytes("x"), own.certificate).ok());
 }
 
 TEST(CertificateNames, take_one_whole_certificate_only) {

@@ -1,11 +1,12 @@
 // Hostile signature lists, authenticated updates and operator's files.
+#include "base/fuzz_input.h"
 #include "secure_boot/keys/authenticated_update.h"
 #include "secure_boot/keys/certificate.h"
 #include "secure_boot/keys/signed_data.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;
-  const ByteSpan bytes(reinterpret_cast<const std::byte*>(data), size);
+  const ByteSpan bytes = hf::fuzz_input(data, size);
   if (auto database = secure_boot::SignatureDatabase::parse(bytes); database.ok()) {
     const Bytes again = database->to_bytes();
     HF_ASSERT(std::ranges::equal(again, bytes));

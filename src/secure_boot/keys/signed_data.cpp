@@ -12,15 +12,13 @@
 #include <algorithm>
 #include <climits>
 
+#include "crypto/memory_bio.h"
 #include "crypto/x509.h"
 #include "secure_boot/keys/certificate.h"
 
 namespace hf::secure_boot {
 namespace {
 
-struct BioFree {
-  void operator()(BIO* bio) const { BIO_free(bio); }
-};
 struct StoreFree {
   void operator()(X509_STORE* store) const { X509_STORE_free(store); }
 };
@@ -30,17 +28,9 @@ struct StackFree {
 struct OpensslFree {
   void operator()(unsigned char* bytes) const { OPENSSL_free(bytes); }
 };
-using BioHandle = std::unique_ptr<BIO, BioFree>;
 
 const unsigned char* u8(const std::byte* bytes) {
   return reinterpret_cast<const unsigned char*>(bytes);
-}
-
-BioHandle reader_of(ByteSpan bytes) {
-  HF_ASSERT(bytes.size() <= INT_MAX);
-  BioHandle bio(BIO_new_mem_buf(bytes.data(), static_cast<int>(bytes.size())));
-  HF_ASSERT(bio != nullptr);
-  return bio;
 }
 
 Error refused(ErrorCode code, std::string cause) {
@@ -152,7 +142,7 @@ Result<std::string> SignedData::verify_detached(ByteSpan content, ByteSpan trust
   HF_ASSERT(X509_STORE_set_flags(store.get(),
                                  X509_V_FLAG_PARTIAL_CHAIN | X509_V_FLAG_NO_CHECK_TIME) == 1);
   HF_ASSERT(X509_STORE_set_purpose(store.get(), X509_PURPOSE_ANY) == 1);
-  const BioHandle reader = reader_of(content);
+  const crypto::BioHandle reader = crypto::reader_of(content);
   if (PKCS7_verify(message_.get(), nullptr, store.get(), reader.get(), nullptr, PKCS7_BINARY) !=
       1) {
     return refused(ErrorCode::kWrongKey, "its signature does not chain to this certificate");
@@ -165,7 +155,7 @@ Result<Bytes> sign_detached(ByteSpan content, const crypto::KeyPair& key, ByteSp
   if (X509_check_private_key(own.handle(), key.handle()) != 1) {
     return refused(ErrorCode::kInvalidArgument, "the certificate is not of the signing key");
   }
-  const BioHandle reader = reader_of(content);
+  const crypto::BioHandle reader = crypto::reader_of(content);
   constexpr int kFlags = PKCS7_BINARY | PKCS7_DETACHED | PKCS7_NOATTR | PKCS7_PARTIAL;
   PKCS7* message = PKCS7_sign(nullptr, nullptr, nullptr, reader.get(), kFlags);
   HF_ASSERT(message != nullptr);
@@ -182,11 +172,16 @@ Result<Bytes> sign_detached(ByteSpan content, const crypto::KeyPair& key, ByteSp
 }
 
 Result<crypto::KeyPair> private_key_in(ByteSpan file) {
+  if (file.empty()) {
+    Error error = refused(ErrorCode::kInvalidArgument, "it is empty");
+    error.mend = "give an unencrypted private key in PEM or PKCS #8, as openssl pkey writes it";
+    return error;
+  }
   if (file.size() > kCertificateFileBytesMax) {
     return refused(ErrorCode::kLimit, "too many bytes for a private key");
   }
   if (auto der = crypto::KeyPair::from_pkcs8(file); der.ok()) return der;
-  const BioHandle reader = reader_of(file);
+  const crypto::BioHandle reader = crypto::reader_of(file);
   const crypto::EvpHandle key(
       PEM_read_bio_PrivateKey(reader.get(), nullptr, no_passphrase, nullptr));
   if (key == nullptr) {

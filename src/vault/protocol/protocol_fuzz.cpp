@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/fuzz_input.h"
 #include "crypto/session_statement.h"
 #include "vault/core/certificate.h"
 #include "vault/core/wrap.h"
@@ -31,7 +32,7 @@ void round_trip(ByteSpan bytes, Decode decode) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  const ByteSpan bytes = std::as_bytes(std::span(data, size));
+  const ByteSpan bytes = hf::fuzz_input(data, size);
   if (bytes.size() >= kHeaderSize) {
     const auto header = decode_header(bytes.first(kHeaderSize));
     if (header.ok()) {

@@ -18,6 +18,10 @@ from .process import Failure, run, wait_until
 from .probe import REPOSITORY
 
 
+# Sites of tests do not keep off each other's users: several run at a time, with the same ones.
+os.environ.setdefault("HOLDFAST_SITES", "")
+
+
 @functools.cache
 def bin_dir():
     """Where the programs are. As root a site runs them as users of its own: from a clone in a closed directory, such as
@@ -99,7 +103,7 @@ class Site:
 
     def init(self, *flags):
         words = ["site", "init", "--name", self.name, "--listen", self.listen]
-        if self.uid_base:
+        if os.geteuid() == 0:
             words += ["--uid-base", str(self.uid_base)]
         return self.cli(*words, *flags)
 
