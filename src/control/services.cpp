@@ -40,10 +40,12 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   reconciler->start();
   std::lock_guard lock(event_mutex_);
   serving_ = true;
+  if (close_within_) close_within(*close_within_);
   return {};
 }
 
 void Services::stop() {
+  ending = true;
   {
     std::lock_guard lock(event_mutex_);
     serving_ = false;
@@ -62,6 +64,11 @@ void Services::stop() {
 // again: it ends, whatever kept the last holdfastd from ending it.
 Status Services::take_up_running() {
   for (const VmRow& row : TRY(catalog->vms())) {
+    if (row.role == VmRole::kCreating) {
+      Status removed = remove_cut_off(*this, row);
+      if (!removed.ok()) log_error(removed.error().describe());
+      continue;
+    }
     // A keeper that is down just now under a running guest comes back in a moment.
     if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
     if (row.role != VmRole::kActive) {
@@ -101,6 +108,12 @@ void Services::release_running() {
 // One that starts or stops it does all this itself.
 void Services::on_event(const launcher::Event& event) {
   std::lock_guard lock(event_mutex_);
+  if (event.kind == launcher::Event::Kind::kClosing) {
+    closing.until(Closing::Time::max());
+    close_within_ = std::chrono::milliseconds(event.limit_ms);
+    if (serving_) close_within(*close_within_);
+    return;
+  }
   if (!serving_) return;
   // A keeper that the launcher starts again may be one that must not run.
   reconciler->wake();
@@ -119,7 +132,8 @@ void Services::on_event(const launcher::Event& event) {
 }
 
 void Services::on_qemu_ended(VmId vm, const launcher::Event& event) {
-  bool by_itself = event.exit_status == 0 && event.signal == 0;
+  // One that was asked to, because the site is stopped, is wanted when it is started again.
+  bool by_itself = event.exit_status == 0 && event.signal == 0 && !closing.now();
   reconciler->add({.kind = "vm-ended",
                    .vm = vm,
                    .needed =
@@ -137,6 +151,14 @@ void Services::on_qemu_ended(VmId vm, const launcher::Event& event) {
                      TRY(finish_vm(*this, ended));
                      return sys::JsonObject{{"vm", ended.name}};
                    }});
+}
+
+// For good: the launcher ends this process when no guest runs any more, or the limit is over.
+void Services::close_within(std::chrono::milliseconds limit) {
+  Result<uint64_t> job = jobs->submit("site-stop", "the site", [this, limit](Progress& progress) {
+    return stop_guests(*this, {.limit = limit, .actor = "launcher"}, progress);
+  });
+  if (!job.ok()) log_error(job.error().describe());
 }
 
 void Services::on_keeper_ended(VmId vm, const launcher::Event& event) {

@@ -37,12 +37,22 @@ Result<sys::UniqueFd> listen_for_peers(const std::string& listen, const std::str
 // Beside this executable; QEMU is /usr/bin/qemu-system-x86_64.
 Result<Programs> installed_programs();
 
+// What becomes of the guests when the site is stopped.
+enum class StopKind {
+  kGuestsFirst,  // holdfastd asks them to shut down; after a time limit their power is cut
+  kPowerOff,     // at once; also of those that were asked and have not yet shut down
+  kLeaveGuests,  // they and their keepers run on, for the next launcher to take up
+};
+
 struct SupervisorOptions {
   Programs programs;
   RestartLimits restart_limits;
   bool control_groups = true;  // false: as on a host without them
   HangLimits hang_limits;
   std::chrono::milliseconds shutdown_step_max{15'000};  // for each of the four groups
+  std::chrono::milliseconds guests_max{90'000};         // to shut down when asked
+  // Asked when `stop_fd` is readable, which it reads; none: power off.
+  std::function<StopKind()> stop_kind = {};
 };
 
 class Supervisor {
@@ -67,7 +77,11 @@ class Supervisor {
   void set_on_ready(std::function<void()> callback) { on_ready_ = std::move(callback); }
 
  private:
-  enum class Stage { kRunning, kDaemon, kQemus, kKeepers, kVault, kDone };
+  enum class Stage { kRunning, kGuests, kDaemon, kQemus, kKeepers, kVault, kDone };
+  bool serves() const { return stage_ == Stage::kRunning || stage_ == Stage::kGuests; }
+
+  static TimePoint now() { return std::chrono::steady_clock::now(); }
+  static void note(const std::string& text);  // in the launcher's log
 
   Status adopt_survivors();
   Status start_vault();
@@ -111,6 +125,9 @@ class Supervisor {
   void look_at_daemon();
   void restart(Unit& unit);
   int next_timeout(std::chrono::milliseconds wait) const;
+  void on_stop_wanted();
+  void announce_closing();
+  bool guests_gone();
   void advance_shutdown();
 
   StateTree tree_;
@@ -132,6 +149,8 @@ class Supervisor {
   bool ready_ = false;
   std::function<void()> on_ready_;
   Stage stage_ = Stage::kRunning;
+  TimePoint guests_until_;  // in kGuests
+  bool leave_guests_ = false;
   std::optional<Error> fatal_;
 };
 
