@@ -20,7 +20,14 @@ struct SiteInitOptions {
 Status site_init(const Context& context, const SiteInitOptions& options);
 // Starts the launcher and waits until the daemon answers; with `foreground`, becomes the launcher.
 Status site_start(const Context& context, bool foreground);
-// Ends the launcher and waits for its end.
-Status site_stop(const Context& context);
+struct SiteStopOptions {
+  bool force = false;  // the guests' power is cut
+  uint64_t timeout_seconds = 120;
+};
+// Asks the guests to shut down, then ends the launcher and waits for its end. If one does not hear,
+// the site runs on.
+Status site_stop(const Context& context, const SiteStopOptions& options);
+// Ends the launcher and starts another one, whose guests are the same.
+Status site_restart(const Context& context);
 
 }  // namespace hf::cli

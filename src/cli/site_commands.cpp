@@ -88,6 +88,15 @@ void add_pair(CLI::App* site, Line& line) {
   verb(pair, line, [options](const Context& context) { return site_pair(context, *options); });
 }
 
+void add_stop(CLI::App* site, Line& line) {
+  CLI::App* stop = site->add_subcommand("stop", "shut the VMs down, then stop the site");
+  auto options = std::make_shared<SiteStopOptions>();
+  stop->add_flag("--force", options->force, "cut the power of VMs instead of asking their guests");
+  stop->add_option("--timeout", options->timeout_seconds, "seconds that the guests may take")
+      ->capture_default_str();
+  verb(stop, line, [options](const Context& context) { return site_stop(context, *options); });
+}
+
 }  // namespace
 
 void add_site(CLI::App& app, Line& line) {
@@ -99,7 +108,9 @@ void add_site(CLI::App& app, Line& line) {
   start->add_flag("--foreground", *foreground, "stay in the foreground");
   verb(start, line,
        [foreground](const Context& context) { return site_start(context, *foreground); });
-  verb(site->add_subcommand("stop", "stop the site with its VMs"), line, site_stop);
+  add_stop(site, line);
+  verb(site->add_subcommand("restart", "start launcher, vault, link and daemon anew; VMs run on"),
+       line, site_restart);
   verb(site->add_subcommand("show", "name, identity, fingerprint"), line, site_show);
   verb(site->add_subcommand("peers", "paired sites and whether they answer"), line, site_peers);
   add_pair(site, line);

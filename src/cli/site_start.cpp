@@ -1,4 +1,4 @@
-// `site start` and `site stop`: the launcher as a background process.
+// `site start`, `site stop` and `site restart`: the launcher as a background process.
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
@@ -57,6 +57,32 @@ Result<pid_t> running_launcher(const std::string& state) {
   return pid;
 }
 
+Status may_signal(pid_t launcher) {
+  if (::kill(launcher, 0) == 0) return {};
+  return errno_error(errno, "reach the launcher")
+      .with_effect("the site and its VMs run on")
+      .with_mend("run the command as root");
+}
+
+// Until it has ended.
+Status end_launcher(const std::string& state, pid_t launcher, int signal) {
+  if (::kill(launcher, signal) != 0) {
+    return errno_error(errno, "stop the launcher")
+        .with_effect("the site still runs")
+        .with_mend("run the command as root");
+  }
+  auto end = std::chrono::steady_clock::now() + 3min;
+  while (std::chrono::steady_clock::now() < end) {
+    if (!running_launcher(state).ok()) return {};
+    std::this_thread::sleep_for(20ms);
+  }
+  return Error{.code = ErrorCode::kTimeout,
+               .cause = "the launcher (process " + std::to_string(launcher) +
+                        ") did not end within 3 minutes",
+               .effect = "parts of the site still run",
+               .mend = "look at " + state + "/run/log/launcher.log"};
+}
+
 }  // namespace
 
 Status site_start(const Context& context, bool foreground) {
@@ -79,27 +105,27 @@ Status site_start(const Context& context, bool foreground) {
   return {};
 }
 
-Status site_stop(const Context& context) {
+Status site_stop(const Context& context, const SiteStopOptions& options) {
   std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
   pid_t launcher = TRY(running_launcher(state));
-  if (::kill(launcher, SIGTERM) != 0) {
-    return errno_error(errno, "stop the launcher")
-        .with_effect("the site still runs")
-        .with_mend("run the command as root");
+  TRY(may_signal(launcher));
+  if (!options.force) {
+    Client client = context.client();
+    const sys::JsonValue job =
+        TRY(client.post("/v1/site/stop-guests", {{"timeout_seconds", options.timeout_seconds}}));
+    TRY(follow_job(context, client, job));
   }
-  auto end = std::chrono::steady_clock::now() + 3min;
-  while (std::chrono::steady_clock::now() < end) {
-    if (!running_launcher(state).ok()) {
-      print_object(context, {{"stopped", true}});
-      return {};
-    }
-    std::this_thread::sleep_for(20ms);
-  }
-  return Error{.code = ErrorCode::kTimeout,
-               .cause = "the launcher (process " + std::to_string(launcher) +
-                        ") did not end within 3 minutes",
-               .effect = "parts of the site still run",
-               .mend = "look at " + state + "/run/log/launcher.log"};
+  TRY(end_launcher(state, launcher, options.force ? SIGQUIT : SIGTERM));
+  print_object(context, {{"stopped", true}});
+  return {};
+}
+
+Status site_restart(const Context& context) {
+  std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
+  pid_t launcher = TRY(running_launcher(state));
+  TRY(may_signal(launcher));
+  TRY(end_launcher(state, launcher, SIGUSR1));
+  return site_start(context, false);
 }
 
 }  // namespace hf::cli

@@ -7,6 +7,7 @@
 #include "control/protection/protections.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/unit_events.h"
+#include "control/vm/vm_operations.h"
 
 namespace hf::control {
 
@@ -42,10 +43,12 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   reconciler->start();
   std::lock_guard lock(event_mutex_);
   serving_ = true;
+  if (close_within_) close_within(*close_within_);
   return {};
 }
 
 void Services::stop() {
+  ending = true;
   {
     std::lock_guard lock(event_mutex_);
     serving_ = false;
@@ -64,6 +67,11 @@ void Services::stop() {
 // again: it ends, whatever kept the last holdfastd from ending it.
 Status Services::take_up_running() {
   for (const VmRow& row : TRY(catalog->vms())) {
+    if (row.role == VmRole::kCreating) {
+      Status removed = remove_cut_off(*this, row);
+      if (!removed.ok()) log_error(removed.error().describe());
+      continue;
+    }
     // A keeper that is down just now under a running guest comes back in a moment.
     if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
     if (row.role != VmRole::kActive) {
@@ -97,7 +105,21 @@ Status Services::release_passing(const VmRow& row) {
 
 void Services::on_event(const launcher::Event& event) {
   std::lock_guard lock(event_mutex_);
+  if (event.kind == launcher::Event::Kind::kClosing) {
+    closing.until(Closing::Time::max());
+    close_within_ = std::chrono::milliseconds(event.limit_ms);
+    if (serving_) close_within(*close_within_);
+    return;
+  }
   if (serving_) unit_events->take(event);
+}
+
+// For good: the launcher ends this process when no guest runs any more, or the limit is over.
+void Services::close_within(std::chrono::milliseconds limit) {
+  Result<uint64_t> job = jobs->submit("site-stop", "the site", [this, limit](Progress& progress) {
+    return stop_guests(*this, {.limit = limit, .actor = "launcher"}, progress);
+  });
+  if (!job.ok()) log_error(job.error().describe());
 }
 
 }  // namespace hf::control

@@ -1,10 +1,12 @@
 // All of holdfastd, as its operations see it: one place that owns what they share.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
 
+#include "control/core/closing.h"
 #include "control/core/paths.h"
 #include "control/core/scratch_memory.h"
 #include "control/host/units.h"
@@ -47,14 +49,18 @@ struct Services {
   std::unique_ptr<Reconciler> reconciler;
   ScratchMemory scratch;
   std::function<void()> on_launcher_lost;
+  Closing closing;
+  std::atomic<bool> ending{false};  // stop() waits for jobs: those that wait for guests give up
 
  private:
   void on_event(const launcher::Event& event);
+  void close_within(std::chrono::milliseconds limit);
   Status take_up_running();
   void release(const VmRow& row);
 
-  std::mutex event_mutex_;  // held while an event is dealt with
-  bool serving_ = false;    // all parts are there; under the mutex
+  std::mutex event_mutex_;                                 // held while an event is dealt with
+  bool serving_ = false;                                   // all parts are there; under the mutex
+  std::optional<std::chrono::milliseconds> close_within_;  // told before that; under the mutex
 };
 
 // Runs what was added, last first, unless dismissed: nothing half-done stays behind.

@@ -22,18 +22,12 @@ constexpr size_t kLogBytesMax = size_t{1} << 20;  // a file; the one before it i
 constexpr milliseconds kSendLimit{500};
 constexpr uint64_t kNobody = 0;  // no request's id
 
-TimePoint now() { return std::chrono::steady_clock::now(); }
-
 // Rises while the host is up, through suspensions too: no bar of an earlier launcher comes again.
 uint64_t uptime_ms() {
   timespec time{};
   HF_ASSERT(::clock_gettime(CLOCK_BOOTTIME, &time) == 0);
   return static_cast<uint64_t>(time.tv_sec) * 1000 +
          static_cast<uint64_t>(time.tv_nsec) / 1'000'000;
-}
-
-void note(const std::string& text) {
-  std::fprintf(stderr, "holdfast-launcher: %s\n", text.c_str());
 }
 
 }  // namespace
@@ -61,6 +55,10 @@ Supervisor::Supervisor(StateTree tree, SupervisorOptions options, int stop_fd)
 }
 
 Supervisor::~Supervisor() = default;
+
+void Supervisor::note(const std::string& text) {
+  std::fprintf(stderr, "holdfast-launcher: %s\n", text.c_str());
+}
 
 Status Supervisor::launch(Unit& unit) {
   unit.tail.clear();
@@ -105,7 +103,7 @@ Status Supervisor::run() {
 
 Status Supervisor::step(milliseconds wait) {
   std::vector<pollfd> polled;
-  polled.push_back({.fd = stage_ == Stage::kRunning ? stop_fd_ : -1, .events = POLLIN});
+  polled.push_back({.fd = serves() ? stop_fd_ : -1, .events = POLLIN});
   polled.push_back({.fd = daemon_socket_ ? daemon_socket_.get() : -1, .events = POLLIN});
   polled.push_back({.fd = remover_.done_fd(), .events = POLLIN});
   // The units cannot change between building this list and walking it.
@@ -124,10 +122,7 @@ Status Supervisor::step(milliseconds wait) {
         if (auto exit = reap(order[i]->pidfd.get())) on_exit(*order[i], *exit);
       }
     }
-    if (polled[0].revents != 0) {
-      note("stopping");
-      stage_ = Stage::kDaemon;
-    }
+    if (polled[0].revents != 0) on_stop_wanted();
     if (polled[2].revents != 0) end_removals();
     if (polled[1].revents != 0) on_daemon_message();
   }
@@ -145,6 +140,7 @@ int Supervisor::next_timeout(milliseconds wait) const {
     if (unit.empty_at) at = std::min(at, *unit.empty_at);
   }
   if (daemon_watch_.next_look()) at = std::min(at, *daemon_watch_.next_look());
+  if (stage_ == Stage::kGuests) at = std::min(at, guests_until_);
   auto left = std::chrono::ceil<milliseconds>(at - now()).count();
   return static_cast<int>(std::clamp<int64_t>(left, 0, wait.count()));
 }
@@ -239,11 +235,11 @@ bool Supervisor::left_nothing(Unit& unit) {
 void Supervisor::after_exit(Unit& unit) {
   ExitStatus exit = unit.last_exit;
   bool core = unit.role == Role::kVault || unit.role == Role::kDaemon;
-  bool again = stage_ == Stage::kRunning && wants_restart(unit, exit);
-  if (unit.role == Role::kLink && !unit.stopping && stage_ == Stage::kRunning) {
+  bool again = serves() && wants_restart(unit, exit);
+  if (unit.role == Role::kLink && !unit.stopping && serves()) {
     again = true;  // without it no site is reached, and nothing else is lost
   }
-  if (core && !again && !unit.stopping && stage_ == Stage::kRunning) {
+  if (core && !again && !unit.stopping && serves()) {
     auto failure = sys::find_start_failure(unit.tail.text());
     if (!ready_) {
       fatal_ =
@@ -293,7 +289,10 @@ void Supervisor::restart(Unit& unit) {
   }
   unit.restarts += 1;
   // The vault's too: it forgot what was released.
-  if (unit.role == Role::kDaemon) return;
+  if (unit.role == Role::kDaemon) {
+    if (stage_ == Stage::kGuests) announce_closing();
+    return;
+  }
   announce(Event{.kind = Event::Kind::kStarted, .unit = unit.name, .pid = unit.pid});
 }
 
@@ -334,28 +333,6 @@ void Supervisor::begin_stop(Unit& unit, int signal, milliseconds limit) {
   if (!sent.ok()) note(unit.name + ": " + sent.error().describe());
   TimePoint at = now() + limit;
   unit.kill_at = unit.kill_at ? std::min(*unit.kill_at, at) : at;
-}
-
-// Daemon, QEMUs, keepers, vault and link: each group is gone before the next is asked.
-void Supervisor::advance_shutdown() {
-  while (stage_ != Stage::kDone) {
-    Role role = stage_ == Stage::kDaemon    ? Role::kDaemon
-                : stage_ == Stage::kQemus   ? Role::kQemu
-                : stage_ == Stage::kKeepers ? Role::kKeeper
-                                            : Role::kVault;
-    // The link with the vault: keepers ship their last records while they end.
-    auto ends_now = [role](const Unit& unit) {
-      return unit.role == role || (role == Role::kVault && unit.role == Role::kLink);
-    };
-    bool left = false;
-    for (auto& [name, unit] : units_) {
-      if (!ends_now(unit) || unit.over()) continue;
-      left = true;
-      if (!unit.stopping) begin_stop(unit, SIGTERM, options_.shutdown_step_max);
-    }
-    if (left) return;
-    stage_ = static_cast<Stage>(static_cast<int>(stage_) + 1);
-  }
 }
 
 // The next daemon counts its requests anew: no answer to this one's may reach it.

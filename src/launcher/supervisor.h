@@ -45,12 +45,22 @@ Result<Programs> installed_programs();
 // Units that have ended and of which something may still be asked; the oldest are forgotten.
 constexpr size_t kEndedUnitsMax = 256;
 
+// What becomes of the guests when the site is stopped.
+enum class StopKind {
+  kGuestsFirst,  // holdfastd asks them to shut down; after a time limit their power is cut
+  kPowerOff,     // at once; also of those that were asked and have not yet shut down
+  kLeaveGuests,  // they and their keepers run on, for the next launcher to take up
+};
+
 struct SupervisorOptions {
   Programs programs;
   RestartLimits restart_limits;
   bool control_groups = true;  // false: as on a host without them
   HangLimits hang_limits;
   std::chrono::milliseconds shutdown_step_max{15'000};  // for each of the four groups
+  std::chrono::milliseconds guests_max{90'000};         // to shut down when asked
+  // Asked when `stop_fd` is readable, which it reads; none: power off.
+  std::function<StopKind()> stop_kind = {};
 };
 
 class Supervisor {
@@ -75,7 +85,11 @@ class Supervisor {
   void set_on_ready(std::function<void()> callback) { on_ready_ = std::move(callback); }
 
  private:
-  enum class Stage { kRunning, kDaemon, kQemus, kKeepers, kVault, kDone };
+  enum class Stage { kRunning, kGuests, kDaemon, kQemus, kKeepers, kVault, kDone };
+  bool serves() const { return stage_ == Stage::kRunning || stage_ == Stage::kGuests; }
+
+  static TimePoint now() { return std::chrono::steady_clock::now(); }
+  static void note(const std::string& text);  // in the launcher's log
 
   Status adopt_survivors();
   Status start_vault();
@@ -123,6 +137,9 @@ class Supervisor {
   void look_at_daemon();
   void restart(Unit& unit);
   int next_timeout(std::chrono::milliseconds wait) const;
+  void on_stop_wanted();
+  void announce_closing();
+  bool guests_gone();
   void advance_shutdown();
 
   StateTree tree_;
@@ -147,6 +164,8 @@ class Supervisor {
   bool ready_ = false;
   std::function<void()> on_ready_;
   Stage stage_ = Stage::kRunning;
+  TimePoint guests_until_;  // in kGuests
+  bool leave_guests_ = false;
   std::optional<Error> fatal_;
   TreeRemover remover_;  // last: its thread uses the tree
 };

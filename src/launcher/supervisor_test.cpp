@@ -209,26 +209,6 @@ TEST(Supervisor, removes_a_vm_only_when_nothing_of_it_runs) {
   EXPECT_NE(::access(site.file("run/vms/" + test_vm(1).hex()).c_str(), F_OK), 0);
 }
 
-TEST(Supervisor, shutdown_ends_qemu_before_the_keeper) {
-  TestSite site;
-  RunningSupervisor running(site,
-                            "trap 'test -e $HOLDFAST_STATE/qemu-gone && echo after >&2; exit 0' "
-                            "TERM; echo up >&2; while :; do sleep 0.02; done");
-  ASSERT_TRUE(running.client().start(running.keeper(test_vm(1)), {}, kLimit).ok());
-  ASSERT_TRUE(
-      running.client()
-          .start(running.shell(test_vm(1),
-                               "trap 'sleep 0.1; touch $HOLDFAST_STATE/qemu-gone; exit 0' TERM; "
-                               "echo up >&2; while :; do sleep 0.02; done"),
-                 {}, kLimit)
-          .ok());
-  ASSERT_TRUE(eventually([&] {
-    return site.read("run/log/keeper-1.log") == "up\n" && site.read("run/log/qemu-1.log") == "up\n";
-  }));
-  running.stop();
-  EXPECT_EQ(site.read("run/log/keeper-1.log"), "up\nafter\n");
-}
-
 TEST(Supervisor, guests_outlive_a_dead_launcher_and_are_found_by_the_next) {
   TestSite site;
   // This process plays the dead launcher: its supervisor goes away without a shutdown.

@@ -93,6 +93,12 @@ class RunningSupervisor {
     }
     options.control_groups = control_groups;
     options.shutdown_step_max = std::chrono::milliseconds(300);
+    options.guests_max = std::chrono::milliseconds(2000);
+    options.stop_kind = [this] {
+      uint64_t said = 0;
+      (void)!::read(stop_fd_.get(), &said, sizeof said);
+      return stop_kind_.load();
+    };
     supervisor_ = std::make_unique<Supervisor>(std::move(*tree), options, stop_fd_.get());
     auto socket = supervisor_->connect_as_daemon();
     HF_ASSERT(socket.ok());
@@ -133,10 +139,17 @@ class RunningSupervisor {
                         .bar = bar(vm),
                         .machine = test_machine()};
   }
-  void stop() {
-    if (!thread_.joinable()) return;
+  void begin_stop(StopKind kind) {
+    stop_kind_ = kind;
     uint64_t one = 1;
     (void)!::write(stop_fd_.get(), &one, sizeof one);
+  }
+  void await_end() {
+    if (thread_.joinable()) thread_.join();
+  }
+  void stop() {
+    if (!thread_.joinable()) return;
+    begin_stop(StopKind::kPowerOff);
     thread_.join();
   }
   // The first event of that kind and unit from the `from`th on; waits up to 5 s.
@@ -162,6 +175,7 @@ class RunningSupervisor {
  private:
   const TestSite& site_;
   sys::UniqueFd stop_fd_;
+  std::atomic<StopKind> stop_kind_{StopKind::kPowerOff};
   std::unique_ptr<Supervisor> supervisor_;
   std::unique_ptr<Client> client_;
   std::thread thread_;

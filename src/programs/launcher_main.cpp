@@ -1,7 +1,11 @@
 // holdfast-launcher --state DIR [--foreground]
 //
-// The only part that may run as root. It starts the site and stays until SIGTERM or SIGINT; in the
+// The only part that may run as root. It starts the site and stays until it is told to end; in the
 // background, unless told otherwise, once the daemon serves.
+//
+//   SIGTERM, SIGINT, SIGHUP   the guests are asked to shut down, then the site is stopped
+//   SIGQUIT                   their power is cut
+//   SIGUSR1                   they run on, for the next launcher
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -75,12 +79,19 @@ void raise_descriptor_limit() {
 Result<sys::UniqueFd> make_stop_fd() {
   sigset_t signals;
   ::sigemptyset(&signals);
-  for (int signal : {SIGTERM, SIGINT, SIGHUP}) ::sigaddset(&signals, signal);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1}) ::sigaddset(&signals, signal);
   if (::sigprocmask(SIG_BLOCK, &signals, nullptr) != 0) return errno_error(errno, "block signals");
   sys::UniqueFd fd(::signalfd(-1, &signals, SFD_CLOEXEC));
   if (!fd) return errno_error(errno, "watch signals");
   (void)::signal(SIGPIPE, SIG_IGN);
   return fd;
+}
+
+StopKind read_stop_kind(int stop_fd) {
+  signalfd_siginfo signal{};
+  if (::read(stop_fd, &signal, sizeof signal) != sizeof signal) return StopKind::kGuestsFirst;
+  if (signal.ssi_signo == SIGQUIT) return StopKind::kPowerOff;
+  return signal.ssi_signo == SIGUSR1 ? StopKind::kLeaveGuests : StopKind::kGuestsFirst;
 }
 
 void warn_about_users(const Users& users) {
@@ -108,7 +119,10 @@ Status serve(const Arguments& arguments, int ready_fd) {
   sys::UniqueFd lock = TRY(tree.lock());
   TRY(tree.prepare());
   sys::UniqueFd log = TRY(tree.open_log("launcher", size_t{1} << 20));
-  Supervisor supervisor(std::move(tree), {.programs = std::move(programs)}, stop_fd.get());
+  Supervisor supervisor(std::move(tree),
+                        {.programs = std::move(programs),
+                         .stop_kind = [fd = stop_fd.get()] { return read_stop_kind(fd); }},
+                        stop_fd.get());
   supervisor.set_on_ready([&] {
     if (ready_fd < 0) return;
     (void)sys::write_all(ready_fd, as_bytes(kReadyWord));

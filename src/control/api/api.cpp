@@ -176,6 +176,15 @@ Answer post_stop(Services& services, const Request& request) {
       preempts);
 }
 
+Answer post_stop_guests(Services& services, const Request& request) {
+  const uint64_t seconds =
+      std::min<uint64_t>(TRY(sys::get_u64_or(TRY(request.json()), "timeout_seconds", 120)), 3600);
+  const StopGuestsOptions options{.limit = std::chrono::seconds(seconds), .actor = request.actor};
+  return start_job(services, "site-stop", "the site", [&services, options](Progress& progress) {
+    return stop_guests(services, options, progress);
+  });
+}
+
 Answer remove_vm(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   DeleteOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
@@ -298,6 +307,7 @@ Router make_router(Services& services) {
   using enum Role;
   std::vector<Route> routes{
       {kGet, "/v1/site", kReader, on(show_site)},
+      {kPost, "/v1/site/stop-guests", kOperator, on(post_stop_guests)},
       {kGet, "/v1/host", kReader, on(show_host)},
       {kGet, "/v1/jobs", kReader, on(list_jobs)},
       {kGet, "/v1/jobs/{id}", kReader, on(show_job)},

@@ -127,6 +127,7 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
         .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
                                             : "fail over at the site that holds the replica"};
   }
+  TRY(site_stays(services, row));
   Promotion promotion = TRY(prepare(services, row, *protection, request, progress));
   const std::string answer(words(promotion.source.answer));
   TRY(services.catalog->audit(

@@ -12,6 +12,7 @@ recovery::Role role_of(VmRole role) {
       return recovery::Role::kPrimary;
     case VmRole::kStandby:
       return recovery::Role::kReplica;
+    case VmRole::kCreating:  // nobody's to run
     case VmRole::kSuperseded:
       return recovery::Role::kSuperseded;
   }
@@ -48,7 +49,17 @@ bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const Si
   return is_counterpart(protection, site) || row.taken_from == site;
 }
 
+Status is_made(const VmRow& row) {
+  if (row.role != VmRole::kCreating) return {};
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = "the creation of VM \"" + row.name + "\" was cut off: its disks are not whole",
+      .effect = "it does not run",
+      .mend = "holdfast vm delete " + row.name + ", then create it again"};
+}
+
 Status still_ours(const VmRow& started, const VmRow& now) {
+  TRY(is_made(now));
   if (now.role == VmRole::kActive && now.epoch == started.epoch) return {};
   const std::string epoch = std::to_string(now.epoch.value);
   return Error{.code = ErrorCode::kConflict,

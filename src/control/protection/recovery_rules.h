@@ -12,6 +12,8 @@ recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer);
 bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site);
 // Whether it may ask about the VM: that site, or the one that the VM was taken over from.
 bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const SiteId& site);
+// kConflict: its creation is under way, or was cut off.
+Status is_made(const VmRow& row);
 // Is the VM this site's to run, under the epoch that whoever starts it knew?
 Status still_ours(const VmRow& started, const VmRow& now);
 // Stores what follows of the peer's epoch, of the VM as it is now. If this site is no longer its

@@ -17,6 +17,7 @@
 namespace hf::control {
 
 enum class VmRole {
+  kCreating,    // its disks are not whole yet; one that is left so is removed
   kActive,      // this site's to run
   kStandby,     // another site's; a replica journal is here
   kSuperseded,  // was this site's; another one has a higher epoch

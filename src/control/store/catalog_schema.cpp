@@ -12,7 +12,7 @@ CREATE TABLE vms (
   name        TEXT NOT NULL UNIQUE,
   definition  TEXT NOT NULL,               -- JSON, vm/definition.h
   epoch       INTEGER NOT NULL,
-  role        TEXT NOT NULL CHECK (role IN ('active', 'standby', 'superseded')),
+  role        TEXT NOT NULL CHECK (role IN ('creating', 'active', 'standby', 'superseded')),
   wanted      TEXT NOT NULL CHECK (wanted IN ('stopped', 'running')),
   created_us  INTEGER NOT NULL,
   note        TEXT NOT NULL DEFAULT ''     -- why it is superseded, who took over

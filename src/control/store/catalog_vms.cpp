@@ -5,6 +5,8 @@ namespace hf::control {
 
 std::string_view to_string(VmRole role) {
   switch (role) {
+    case VmRole::kCreating:
+      return "creating";
     case VmRole::kActive:
       return "active";
     case VmRole::kStandby:
@@ -24,6 +26,7 @@ constexpr std::string_view kSelectProtection =
     "SELECT vm, peer, direction, public_key, minted_at, created_us FROM protections ";
 
 VmRole parse_role(std::string_view text) {
+  if (text == "creating") return VmRole::kCreating;
   if (text == "active") return VmRole::kActive;
   if (text == "standby") return VmRole::kStandby;
   return VmRole::kSuperseded;

@@ -142,6 +142,7 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
   row.name = definition.name;
   row.definition = sys::to_text(to_json(definition));
   row.epoch = Epoch(1);
+  row.role = VmRole::kCreating;
   row.created = catalog_now();
   row = TRY(services.catalog->add_vm(std::move(row)));
   undo_all.add(
@@ -157,11 +158,23 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
   TRY(import_into_journal(services, row, definition, images));
 
   TRY(services.vault.revoke(row.id));
+  TRY(services.catalog->change_role(row, VmRole::kActive, row.epoch, ""));
   undo_all.dismiss();
   log_info("VM " + row.name + " (" + row.id.hex() + ") was created");
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["key_id"] = key.key_id.hex();
   return result;
+}
+
+Status remove_cut_off(Services& services, const VmRow& row) {
+  log_warning("the creation of VM " + row.name + " was cut off: what there is of it is removed");
+  TRY(services.units->stop(import_unit(row.id), 9, 5s));
+  TRY(services.units->remove_vm(row.id));
+  static_cast<void>(services.vault.revoke(row.id));
+  Status deleted = services.vault.delete_key(row.id);
+  if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound) return deleted;
+  TRY(services.catalog->audit("holdfastd", "creation cut off", row.name, row.id.hex()));
+  return services.catalog->remove_vm(row.id);
 }
 
 }  // namespace hf::control

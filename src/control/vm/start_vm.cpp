@@ -41,6 +41,8 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
                  .effect = "nothing was started",
                  .mend = "holdfast vm list"};
   }
+  TRY(site_stays(services, row));
+  TRY(is_made(row));
   // A fence from here on ends this start, wherever it is by then.
   launcher::Bar bar = services.units->bar(vm);
   progress.step("check that this site may run the VM");

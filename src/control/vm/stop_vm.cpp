@@ -119,6 +119,10 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
                  .effect = "nothing was deleted",
                  .mend = "holdfast vm stop " + row.name};
   }
+  if (row.role == VmRole::kCreating) {
+    TRY(remove_cut_off(services, row));
+    return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};
+  }
   if (row.role == VmRole::kSuperseded) {
     progress.step("ask the other site whether it has the VM");
     TRY(check_left_over(services, row, options));

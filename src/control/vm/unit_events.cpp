@@ -37,7 +37,8 @@ void UnitEvents::take(const launcher::Event& event) {
 
 void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
   revivals_.forget(vm);
-  bool by_itself = event.exit_status == 0 && event.signal == 0;
+  // One that was asked to, because the site is stopped, is wanted when it is started again.
+  const bool by_itself = event.exit_status == 0 && event.signal == 0 && !services_.closing.now();
   services_.reconciler->add(
       {.kind = "vm-ended",
        .vm = vm,

@@ -12,6 +12,10 @@ Status check_create(Services& services, const vm::CreateRequest& request);
 Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& request,
                                   Progress& progress);
 
+// What is left of a VM whose creation ended with the process that did it: another keeper may not
+// meet it, and nobody may start on half a disk.
+Status remove_cut_off(Services& services, const VmRow& row);
+
 struct StartOptions {
   bool without_peer = false;
   bool give_up_bad_tail = false;  // records of the source's that it did not seal
@@ -26,6 +30,18 @@ struct StopOptions {
 };
 Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
                                 Progress& progress);
+
+struct StopGuestsOptions {
+  std::chrono::milliseconds limit{120'000};
+  std::string actor;
+};
+// Asks all guests to shut down, all at once, and waits for their end; nothing starts meanwhile, nor
+// for a minute after it, in which the launcher is told to stop. They stay wanted. kTimeout names
+// those that did not hear: they run on, and so does the site.
+Result<sys::JsonObject> stop_guests(Services& services, const StopGuestsOptions& options,
+                                    Progress& progress);
+// kConflict: the site is being stopped.
+Status site_stays(const Services& services, const VmRow& row);
 
 struct DeleteOptions {
   bool without_peer = false;  // of a superseded VM, though its new home cannot be asked

@@ -9,9 +9,10 @@ using namespace std::chrono_literals;
 
 std::string vm_state(Services& services, const VmRow& row) {
   if (services.units->running(qemu_unit(row.id))) return "running";
+  if (row.role == VmRole::kCreating)
+    return services.units->running(import_unit(row.id)) ? "importing" : "creating";
   if (row.role == VmRole::kStandby) return "standby";
   if (row.role == VmRole::kSuperseded) return "superseded";
-  if (services.units->running(import_unit(row.id))) return "importing";
   return row.wanted_running ? "stopped (was running)" : "stopped";
 }
 

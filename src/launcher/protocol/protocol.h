@@ -6,7 +6,7 @@
 //   {"id":n,"verb":"fence","fence":{…}}   → {"reply":{"id":n,"bar":b}}, when all of the VM is gone
 //   {"id":n,"verb":"status","status":{…}} → {"reply":{"id":n,"units":[…],"bars":{…},…}}, a page
 //   refused                               → {"reply":{"id":n,"error":{…}}}
-//   {"event":{"kind":"exited",…}}, {"event":{"kind":"started",…}}
+//   {"event":{"kind":"exited",…}}, {"event":{"kind":"started",…}}, {"event":{"kind":"closing"}}
 //
 // The daemon says *what* it wants to run, never how: a keeper by its config, QEMU by the VM's
 // definition. The launcher checks that again and makes the command line; a daemon that was taken
@@ -191,28 +191,32 @@ constexpr auto json_members(sys::JsonOf<UnitStatus>) {
 }
 
 struct Event {
-  enum class Kind { kExited, kStarted } kind = Kind::kExited;
+  // kClosing: the site is stopped once no guest runs, or `limit_ms` from now; it is of no unit.
+  enum class Kind { kExited, kStarted, kClosing } kind = Kind::kExited;
   std::string unit;
   int64_t pid = 0;
   int exit_status = 0;
   int signal = 0;
   bool will_restart = false;
   std::string stderr_tail;  // UTF-8; sys::find_start_failure() reads the reason out of it
+  uint64_t limit_ms = 0;
 };
 constexpr auto json_words(sys::JsonOf<Event::Kind>) {
   return std::array{sys::JsonWord{"exited", Event::Kind::kExited},
-                    sys::JsonWord{"started", Event::Kind::kStarted}};
+                    sys::JsonWord{"started", Event::Kind::kStarted},
+                    sys::JsonWord{"closing", Event::Kind::kClosing}};
 }
 constexpr auto json_members(sys::JsonOf<Event>) {
   return std::tuple(
       sys::json_member("kind", &Event::kind),
-      sys::json_member("unit", &Event::unit, {.length_max = kUnitNameMax}),
-      sys::json_member("pid", &Event::pid),
+      sys::json_member_or_default("unit", &Event::unit, {.length_max = kUnitNameMax}),
+      sys::json_member_or_default("pid", &Event::pid),
       sys::json_member_or_default("exit_status", &Event::exit_status, {.min = -1}),
       sys::json_member_or_default("signal", &Event::signal),
       sys::json_member_or_default("will_restart", &Event::will_restart),
       sys::json_member_or_default("stderr_tail", &Event::stderr_tail,
-                                  {.length_max = kStderrTailMax, .text = sys::JsonText::kAny}));
+                                  {.length_max = kStderrTailMax, .text = sys::JsonText::kAny}),
+      sys::json_member_or_default("limit_ms", &Event::limit_ms));
 }
 
 // What is missing on this host of what keeps processes apart; each a sentence.

@@ -126,8 +126,8 @@ class Site:
         wait_until(answers, timeout, f"site {self.name} answers", interval=0.05)
 
     def stop(self, timeout=60):
-        """SIGTERM to the launcher: it stops daemon, guests, keepers and vault in that order."""
-        self.launcher.child.terminate()
+        """The launcher stops daemon, guests, keepers and vault in that order, and asks no guest to shut down."""
+        self.launcher.child.send_signal(signal.SIGQUIT)
         self.launcher.wait(timeout)
 
     def pids(self):
