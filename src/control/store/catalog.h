@@ -122,6 +122,8 @@ class Catalog {
 
   // VMs. A row's `number` is chosen here.
   Result<VmRow> add_vm(VmRow row);  // kExists: the name or id is taken
+  // A replica: the VM and its protection together, a crash cannot part them.
+  Result<VmRow> add_replica(VmRow row, const ProtectionRow& protection);
   Result<VmRow> vm(VmId id);
   Result<VmRow> vm_named(std::string_view name_or_id);
   Result<std::vector<VmRow>> vms();

@@ -87,6 +87,30 @@ TEST_F(CatalogTest, a_name_is_taken_once) {
   EXPECT_EQ(catalog->add_vm(vm(3, "three"))->number, 2U);
 }
 
+TEST_F(CatalogTest, an_id_finds_its_own_vm_whatever_others_are_called) {
+  auto catalog = open();
+  const VmId own = vm(9, "").id;
+  // As another site may name the VM that it offers: lower in the order of ids, and added first.
+  ASSERT_TRUE(catalog->add_vm(vm(1, own.hex())).ok());
+  EXPECT_EQ(catalog->vm(own).error().code, ErrorCode::kNotFound);
+  ASSERT_TRUE(catalog->add_vm(vm(9, "own")).ok());
+  EXPECT_EQ(catalog->vm(own)->name, "own");
+  EXPECT_EQ(catalog->vm_named(own.hex())->name, "own");
+}
+
+TEST_F(CatalogTest, a_replica_is_there_with_its_protection_or_not_at_all) {
+  auto catalog = open();
+  VmRow row = vm(1, "one");
+  row.role = VmRole::kStandby;
+  ProtectionRow protection{.vm = row.id, .peer = peer("").site, .direction = Direction::kIn};
+  EXPECT_FALSE(catalog->add_replica(row, protection).ok()) << "no such peer";
+  EXPECT_FALSE(catalog->vm(row.id).ok());
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  EXPECT_EQ(catalog->add_replica(row, protection)->number, 1U) << "no number was spent";
+  EXPECT_EQ(catalog->protection(row.id)->direction, Direction::kIn);
+  EXPECT_EQ(catalog->add_replica(row, protection).error().code, ErrorCode::kExists);
+}
+
 TEST_F(CatalogTest, an_epoch_never_goes_back) {
   auto catalog = open();
   VmRow row = *catalog->add_vm(vm(1, "one"));

@@ -82,12 +82,7 @@ Status write_role(Database& database, const VmRow& from, VmRole role, Epoch epoc
                .mend = "holdfast vm show " + from.id.hex()};
 }
 
-}  // namespace
-
-Result<VmRow> Catalog::add_vm(VmRow row) {
-  MutexLock lock(inner_->mutex);
-  Database& database = inner_->database;
-  Transaction transaction = TRY(Transaction::begin(database));
+Result<VmRow> insert_vm(Database& database, VmRow row) {
   Statement taken = TRY(database.prepare("SELECT 1 FROM vms WHERE name = ?1 OR id = ?2"));
   if (TRY(taken.with(row.name, row.id.hex()).step())) {
     return Error{.code = ErrorCode::kExists,
@@ -106,16 +101,52 @@ Result<VmRow> Catalog::add_vm(VmRow row) {
                 to_string(row.role), row.wanted_running ? "running" : "stopped", row.created.value,
                 row.note)
           .run());
-  TRY(transaction.commit());
   return row;
 }
 
-Result<VmRow> Catalog::vm(VmId id) { return vm_named(id.hex()); }
+Status write_protection(Database& database, const ProtectionRow& row) {
+  Statement put = TRY(database.prepare(
+      "INSERT INTO protections (vm, peer, direction, public_key, minted_at, created_us) "
+      "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (vm) DO UPDATE SET peer = ?2, direction = ?3, "
+      "public_key = ?4, minted_at = ?5"));
+  return put
+      .with(row.vm.hex(), row.peer.hex(), row.direction == Direction::kOut ? "out" : "in",
+            row.journal_public_key, row.minted_at.hex(), row.created.value)
+      .run();
+}
+
+}  // namespace
+
+Result<VmRow> Catalog::add_vm(VmRow row) {
+  MutexLock lock(inner_->mutex);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  VmRow added = TRY(insert_vm(inner_->database, std::move(row)));
+  TRY(transaction.commit());
+  return added;
+}
+
+Result<VmRow> Catalog::add_replica(VmRow row, const ProtectionRow& protection) {
+  MutexLock lock(inner_->mutex);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  VmRow added = TRY(insert_vm(inner_->database, std::move(row)));
+  TRY(write_protection(inner_->database, protection));
+  TRY(transaction.commit());
+  return added;
+}
+
+// By its id alone: a VM of another site may bear any name, an id among them.
+Result<VmRow> Catalog::vm(VmId id) {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) + "WHERE id = ?1"));
+  if (TRY(select.with(id.hex()).step())) return read_vm(select);
+  return no_such_vm(id.hex());
+}
 
 Result<VmRow> Catalog::vm_named(std::string_view name_or_id) {
   MutexLock lock(inner_->mutex);
-  Statement select =
-      TRY(inner_->database.prepare(std::string(kSelectVm) + "WHERE name = ?1 OR id = ?1"));
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) +
+                                                  "WHERE name = ?1 OR id = ?1 ORDER BY id = ?1 "
+                                                  "DESC"));
   if (TRY(select.with(name_or_id).step())) return read_vm(select);
   return no_such_vm(name_or_id);
 }
@@ -159,14 +190,7 @@ Status Catalog::end_adoption(VmId id) {
 
 Status Catalog::put_protection(const ProtectionRow& row) {
   MutexLock lock(inner_->mutex);
-  Statement put = TRY(inner_->database.prepare(
-      "INSERT INTO protections (vm, peer, direction, public_key, minted_at, created_us) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (vm) DO UPDATE SET peer = ?2, direction = ?3, "
-      "public_key = ?4, minted_at = ?5"));
-  return put
-      .with(row.vm.hex(), row.peer.hex(), row.direction == Direction::kOut ? "out" : "in",
-            row.journal_public_key, row.minted_at.hex(), row.created.value)
-      .run();
+  return write_protection(inner_->database, row);
 }
 
 Result<ProtectionRow> Catalog::protection(VmId vm) {
