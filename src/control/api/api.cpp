@@ -246,8 +246,8 @@ Answer post_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   PeerRow peer = TRY(services.catalog->peer_named(TRY(sys::get_string(TRY(request.json()), "to"))));
   return start_job(services, "protection-enable", row.name,
-                   [&services, row, peer](Progress& progress) {
-                     return services.protections->enable(row, peer, progress);
+                   [&services, vm = row.id, peer](Progress& progress) {
+                     return services.protections->enable(vm, peer, progress);
                    });
 }
 

@@ -1,6 +1,8 @@
 // The replica's side of a protection: taking an offer, giving it up.
 #include "control/core/log.h"
+#include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
+#include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
 #include "hypervisor/machine.h"
 #include "hypervisor/qemu_command.h"
@@ -12,6 +14,11 @@ namespace hf::control {
 using namespace std::chrono_literals;
 
 namespace {
+
+// A doubled offer waits for the first one, which starts a keeper; a withdrawal waits for nobody
+// for long.
+constexpr Millis kOfferTurn = 20s;
+constexpr Millis kWithdrawalTurn = 1s;
 
 struct Offered {
   VmRow row;
@@ -41,6 +48,40 @@ Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   return offered;
 }
 
+ProtectionRow protection_of(const Offered& offered, const PeerRow& from) {
+  return {.vm = offered.row.id,
+          .peer = from.site,
+          .direction = Direction::kIn,
+          .journal_public_key = to_hex(offered.certificate.journal_public_key),
+          .minted_at = from.site,
+          .created = catalog_now()};
+}
+
+Asked asked(const Offered& offered, const PeerRow& from, const Services& services) {
+  return {.vm = offered.row.id,
+          .name = offered.row.name,
+          .epoch = offered.row.epoch,
+          .journal_public_key = to_hex(offered.certificate.journal_public_key),
+          .from = from.site,
+          .from_name = from.name,
+          .here = services.site.name};
+}
+
+Error at_work(const std::string& name, const std::string& here, std::string effect) {
+  return {.code = ErrorCode::kConflict,
+          .cause = "site " + here + " works on the replica of VM \"" + name +
+                   "\" just now: a failover, it may be",
+          .effect = std::move(effect),
+          .mend = "at site " + here + ": holdfast job list; then try again"};
+}
+
+Error name_taken(const std::string& name, const std::string& here) {
+  return {.code = ErrorCode::kExists,
+          .cause = "site " + here + " has another VM \"" + name + "\" already",
+          .effect = "the VM is not protected",
+          .mend = "at site " + here + ": holdfast vm show " + name};
+}
+
 // What a failover would need is looked for now.
 Status check_platform(const vm::Definition& definition) {
   TRY(hypervisor::check_machine_type(definition.machine_type));
@@ -51,16 +92,26 @@ Status check_platform(const vm::Definition& definition) {
 
 }  // namespace
 
+// The same again from the same source is taken as the same: its answer was lost, or its taking was
+// cut off, and is finished now.
 Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
-  Offered offered = TRY(read_offer(offer, from));
-  VmId vm = offer.vm;
+  const Offered offered = TRY(read_offer(offer, from));
+  const VmId vm = offer.vm;
+  std::optional<Turns::Turn> turn = turns_.take(vm, kOfferTurn);
+  if (!turn) {
+    return at_work(offered.row.name, services_.site.name, "whether it is a replica is not known");
+  }
+  Result<VmRow> known = services_.catalog->vm(vm);
+  const OfferIs is =
+      TRY(judge_offer(asked(offered, from, services_), known, services_.catalog->protection(vm)));
   TRY(check_platform(offered.definition));
+  if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
+    return name_taken(offered.row.name, services_.site.name);
   Undo undo;
-  VmRow row = TRY(services_.catalog->add_vm(offered.row));
-  undo.add([&] { static_cast<void>(services_.catalog->remove_vm(vm)); });
   vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   undo.add([&] {
-    if (outcome == vault::ImportOutcome::kStored) static_cast<void>(services_.vault.delete_key(vm));
+    if (is == OfferIs::kNew && outcome == vault::ImportOutcome::kStored)
+      static_cast<void>(services_.vault.delete_key(vm));
   });
   // What is received is checked with the certified key, what is opened at failover with the
   // imported one: a difference must show now.
@@ -71,42 +122,50 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
                  .effect = "the VM is not protected",
                  .mend = "see that both sites run the same version: holdfast site show"};
   }
-  ProtectionRow protection{.vm = vm,
-                           .peer = from.site,
-                           .direction = Direction::kIn,
-                           .journal_public_key = to_hex(offered.certificate.journal_public_key),
-                           .minted_at = from.site,
-                           .created = catalog_now()};
-  undo.add([&] {
-    static_cast<void>(replicas_.stop(vm));
-    static_cast<void>(services_.units->remove_vm(vm));
-  });
-  TRY(replicas_.create(row, protection));
-  TRY(services_.catalog->put_protection(protection));
+  const ProtectionRow protection = protection_of(offered, from);
+  if (is == OfferIs::kNew) {
+    known = services_.catalog->add_replica(offered.row, protection);
+    if (!known.ok() && known.error().code == ErrorCode::kExists)
+      return name_taken(offered.row.name, services_.site.name);
+    if (!known.ok()) return std::move(known).error();
+    undo.add([&] { static_cast<void>(services_.catalog->remove_vm(vm)); });
+    undo.add([&] {
+      static_cast<void>(replicas_.stop(vm));
+      static_cast<void>(services_.units->remove_vm(vm));
+    });
+  }
+  TRY(replicas_.create(*known, protection));
+  if (is == OfferIs::kSameLater)
+    TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));
   undo.dismiss();
-  log_info("this site protects VM " + row.name + " of site " + from.name);
+  log_info("this site protects VM " + offered.row.name + " of site " + from.name);
   return Taken{};
 }
 
+// Asked again, because the answer was lost, the answer is the same.
 Result<Removed> Protections::withdraw(VmId vm, const PeerRow& from) {
-  VmRow row = TRY(services_.catalog->vm(vm));
-  ProtectionRow protection = TRY(services_.catalog->protection(vm));
-  if (row.role != VmRole::kStandby || protection.direction != Direction::kIn ||
-      protection.peer != from.site) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" is not a replica of that site's here",
-                 .effect = "nothing was removed",
-                 .mend = "holdfast vm show " + row.name + " at both sites"};
+  std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
+  if (!turn) return at_work(vm.hex(), services_.site.name, "nothing was removed");
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
+                           services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
+    return Removed{};
   }
-  TRY(services_.catalog->audit("site " + from.name, "replica withdrawn", row.name, vm.hex()));
-  TRY(replicas_.stop(vm));
-  TRY(services_.units->remove_vm(vm));
-  Status deleted = services_.vault.delete_key(vm);
+  TRY(remove_replica(*row, "site " + from.name));
+  return Removed{};
+}
+
+// Each step may be done again: one that was cut off is finished by the next try.
+Status Protections::remove_replica(const VmRow& row, std::string_view actor) {
+  TRY(services_.catalog->audit(actor, "replica withdrawn", row.name, row.id.hex()));
+  TRY(replicas_.stop(row.id));
+  TRY(services_.units->remove_vm(row.id));
+  Status deleted = services_.vault.delete_key(row.id);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
     return std::move(deleted).error();
-  TRY(services_.catalog->remove_vm(vm));
-  log_info("the replica of VM " + row.name + " was withdrawn by site " + from.name);
-  return Removed{};
+  TRY(services_.catalog->remove_vm(row.id));
+  log_info("the replica of VM " + row.name + " was withdrawn by " + std::string(actor));
+  return {};
 }
 
 }  // namespace hf::control

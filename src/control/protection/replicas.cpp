@@ -75,7 +75,10 @@ void Replicas::start_all() {
 }
 
 Status Replicas::create(const VmRow& row, const ProtectionRow& protection) {
-  TRY(launch(row, protection, true));
+  if (!services_.units->running(replica_unit(row.id))) {
+    const std::optional<UnitEnd> last = services_.units->ended(replica_unit(row.id));
+    if (!last || !last->will_restart) TRY(launch(row, protection, true));
+  }
   return wait_serving(row.id);
 }
 

@@ -28,8 +28,8 @@ class Replicas {
 
   // Starts the keepers that should run and do not.
   void start_all();
-  // Makes the directory and an empty journal in it if there is none, and starts its keeper. It
-  // answers when this returns.
+  // Makes the directory and an empty journal in it if there is none, and starts its keeper if none
+  // runs. It answers when this returns.
   Status create(const VmRow& row, const ProtectionRow& protection);
   // No error if it runs.
   Status start(const VmRow& row, const ProtectionRow& protection);

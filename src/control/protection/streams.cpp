@@ -49,7 +49,10 @@ void Streams::stop() {
 void Streams::add(VmId vm, SiteId peer) {
   {
     std::lock_guard lock(mutex_);
-    streams_[vm] = {.peer = peer};
+    Stream& stream = streams_[vm];
+    if (stream.peer != peer) stream = {.peer = peer};
+    stream.wanted_look = true;
+    stream.pause = 0ms;
   }
   changed_.notify_all();
 }

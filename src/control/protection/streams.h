@@ -32,8 +32,8 @@ class Streams {
   void start();  // with every protection that leaves this site
   void stop();
 
-  void add(VmId vm, SiteId peer);
-  void remove(VmId vm);  // and ends its stream
+  void add(VmId vm, SiteId peer);  // one that is there goes on
+  void remove(VmId vm);            // and ends its stream
   // Its keeper or its caretaker was started or ended.
   void look(VmId vm);
 

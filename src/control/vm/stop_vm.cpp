@@ -110,6 +110,22 @@ Status check_left_over(Services& services, const VmRow& row, const DeleteOptions
 
 }  // namespace
 
+namespace {
+
+// A replica goes with the protection, which its source ends.
+Error still_protected(Services& services, const VmRow& row, const ProtectionRow& protection) {
+  const std::string peer = services.protections->peer_name(protection.peer);
+  const bool out = protection.direction == Direction::kOut;
+  return {.code = ErrorCode::kConflict,
+          .cause = "VM \"" + row.name + "\" is " +
+                   (out ? "protected by site " : "the replica of a VM of site ") + peer,
+          .effect = "nothing was deleted",
+          .mend = "at site " + (out ? services.site.name : peer) +
+                  ": holdfast protection disable " + row.name};
+}
+
+}  // namespace
+
 Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
@@ -122,11 +138,8 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
   if (row.role == VmRole::kSuperseded) {
     progress.step("ask the other site whether it has the VM");
     TRY(check_left_over(services, row, options));
-  } else if (services.catalog->protection(vm).ok()) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" is protected",
-                 .effect = "nothing was deleted",
-                 .mend = "holdfast protection disable " + row.name};
+  } else if (Result<ProtectionRow> protection = services.catalog->protection(vm); protection.ok()) {
+    return still_protected(services, row, *protection);
   }
   TRY(services.catalog->audit(options.actor, "vm delete", row.name, row.id.hex()));
   services.protections->end_stream(vm);
