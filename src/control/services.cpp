@@ -106,7 +106,7 @@ void Services::on_event(const launcher::Event& event) {
   reconciler->wake();
   protections->on_event(event);
   if (event.kind == launcher::Event::Kind::kStarted) {
-    if (event.unit == "vault") release_running();
+    if (event.unit == "vault") reconciler->vault_began();
     return;
   }
   if (event.exit_status != 0 || event.signal != 0) {

@@ -28,6 +28,9 @@ struct Services {
   // Everything but the listeners: catalog, launcher, vault. Adopts what runs.
   Status start(sys::UniqueFd launcher_socket);
   void stop();  // streams and consoles; guests go on
+  // Of a vault that began anew: the running VMs' keepers may fetch their keys again. Waits for who
+  // has a VM's pass, which may wait for the launcher: not for the thread that reads its answers.
+  void release_running();
 
   Paths paths;
   launcher::SiteConfig site;
@@ -49,7 +52,6 @@ struct Services {
   void on_qemu_ended(VmId vm, const launcher::Event& event);
   void on_keeper_ended(VmId vm, const launcher::Event& event);
   Status take_up_running();
-  void release_running();
   void release(const VmRow& row);
 
   std::mutex event_mutex_;  // held while an event is dealt with

@@ -83,7 +83,10 @@ Result<int64_t> Units::start(launcher::StartRequest request, const std::vector<i
     std::lock_guard lock(mutex_);
     known_.erase(request.unit);
   }
-  int64_t pid = TRY(client_->start(request, fds, kCallLimit));
+  Result<int64_t> started = client_->start(request, fds, kCallLimit);
+  // It may run all the same; what is not known of is neither used nor stopped.
+  if (!started.ok() && started.error().code == ErrorCode::kTimeout) static_cast<void>(refresh());
+  const int64_t pid = TRY(std::move(started));
   std::lock_guard lock(mutex_);
   Known& unit = known_[request.unit];
   // A process that failed at once has had its event already.

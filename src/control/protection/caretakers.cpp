@@ -15,6 +15,7 @@ namespace {
 
 constexpr auto kAskLimit = 2s;
 constexpr auto kStopLimit = 10s;
+constexpr auto kLaunchLimit = 20s;  // above what a call to the launcher takes
 
 }  // namespace
 
@@ -32,8 +33,9 @@ Result<bool> Caretakers::tend(VmId vm, SiteId peer) {
   const std::string unit = caretaker_unit(vm);
   // Who ends the VM now takes its key back first, and looks again afterwards.
   Reconciler::Turn turn = services_.reconciler->turn_to_finish(vm, 0ms);
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   Care& care = cares_[vm];
+  if (care.launching) return false;
   if (services_.units->running(unit)) {
     if (care.holds == 0) care.pid = services_.units->pid(unit);
     return true;
@@ -43,14 +45,22 @@ Result<bool> Caretakers::tend(VmId vm, SiteId peer) {
   if (last && last->will_restart) return false;
   if (care.failed && std::chrono::steady_clock::now() < care.failed_at + kTryAgain)
     return *care.failed;
+  care.launching = true;
+  care.early.reset();
+  lock.unlock();
   Result<int64_t> pid = launch(row, protection);
+  lock.lock();
+  // Who holds it off meanwhile waits for this: `care` is still there.
+  care.launching = false;
+  launched_.notify_all();
   if (!pid.ok()) {
     care.failed = pid.error();
     care.failed_at = std::chrono::steady_clock::now();
     return std::move(pid).error();
   }
   care.pid = *pid;
-  return true;
+  if (care.early && care.early->pid == *pid) settle(vm, care, *care.early);
+  return care.pid != 0;
 }
 
 Result<int64_t> Caretakers::launch(const VmRow& row, const ProtectionRow& protection) {
@@ -71,16 +81,24 @@ void Caretakers::on_unit(VmId vm, const launcher::Event& event) {
   if (event.kind != launcher::Event::Kind::kExited || event.will_restart) return;
   std::lock_guard lock(mutex_);
   auto found = cares_.find(vm);
+  if (found == cares_.end()) return;
+  if (found->second.launching) {
+    found->second.early = event;
+    return;
+  }
   // One that was told to end says nothing by it.
-  if (found == cares_.end() || found->second.pid != event.pid) return;
-  Care& care = found->second;
+  if (found->second.pid == event.pid) settle(vm, found->second, event);
+}
+
+// Under the mutex.
+void Caretakers::settle(VmId vm, Care& care, const launcher::Event& ended) {
   care.pid = 0;
-  care.level = event.exit_status == 0 && event.signal == 0;
+  care.level = ended.exit_status == 0 && ended.signal == 0;
   care.failed.reset();
   if (care.level) return;
   care.failed = error_of_end(
       "the keeper that ships what the replica lacks",
-      {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail});
+      {.exit_status = ended.exit_status, .signal = ended.signal, .stderr_tail = ended.stderr_tail});
   care.failed_at = std::chrono::steady_clock::now();
   log_error("VM " + vm.hex() + ": " + care.failed->describe());
 }
@@ -93,9 +111,10 @@ bool Caretakers::level(VmId vm) {
 
 void Caretakers::hold_off(VmId vm) {
   {
-    std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     Care& care = cares_[vm];
     care.holds += 1;
+    launched_.wait_for(lock, kLaunchLimit, [&] { return !care.launching; });
     care.pid = 0;
     care.level = false;
     care.failed.reset();

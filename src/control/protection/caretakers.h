@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <condition_variable>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -50,6 +51,8 @@ class Caretakers {
   struct Care {
     int holds = 0;
     int64_t pid = 0;  // of the one that runs by tend()'s word: its own end counts
+    bool launching = false;
+    std::optional<launcher::Event> early;  // an end that was told while it was being launched
     bool level = false;
     std::optional<Error> failed;
     Time failed_at;
@@ -57,10 +60,13 @@ class Caretakers {
   void hold_off(VmId vm);
   void let_on(VmId vm);
   bool needed(const VmRow& row, SiteId peer);
+  void settle(VmId vm, Care& care, const launcher::Event& ended);
   Result<int64_t> launch(const VmRow& row, const ProtectionRow& protection);
 
   Services& services_;
+  // Not held over a call to the launcher: the thread that reads its answers takes it in on_unit().
   std::mutex mutex_;
+  std::condition_variable launched_;
   std::map<VmId, Care> cares_;
 };
 

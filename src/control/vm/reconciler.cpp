@@ -1,6 +1,7 @@
 #include "control/vm/reconciler.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "control/core/log.h"
 #include "control/protection/recovery_rules.h"
@@ -73,6 +74,15 @@ void Reconciler::wake() {
   changed_.notify_all();
 }
 
+void Reconciler::vault_began() {
+  {
+    std::lock_guard lock(mutex_);
+    vault_began_ = true;
+    due_ = true;
+  }
+  changed_.notify_all();
+}
+
 void Reconciler::add(Chore chore) {
   {
     std::lock_guard lock(mutex_);
@@ -87,6 +97,7 @@ void Reconciler::add(Chore chore) {
 void Reconciler::run() {
   bool all_done = true;
   for (;;) {
+    bool vault_began = false;
     {
       std::unique_lock lock(mutex_);
       auto woken = [this] { return stopping_ || due_; };
@@ -97,7 +108,9 @@ void Reconciler::run() {
       }
       if (stopping_) return;
       due_ = false;
+      vault_began = std::exchange(vault_began_, false);
     }
+    if (vault_began) services_.release_running();
     const bool fenced = fence_all();
     const bool chores_done = do_chores();
     all_done = fenced && chores_done;

@@ -52,6 +52,8 @@ class Reconciler {
 
   // Something may have changed that has to be looked at.
   void wake();
+  // The vault is another process, which knows of no release. Does not block.
+  void vault_began();
   // A job that has to be done when no other works on the VM, for as long as `needed` says so.
   struct Chore {
     std::string kind;
@@ -76,6 +78,7 @@ class Reconciler {
   std::condition_variable changed_;
   bool stopping_ = false;
   bool due_ = true;
+  bool vault_began_ = false;
   std::map<VmId, std::unique_ptr<Gate>> gates_;
   std::vector<Chore> chores_;
   std::thread thread_;
