@@ -148,7 +148,6 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
     return std::move(stored).error();
   }
   // From here on this site is the VM's home: what fails below is mended by `vm start`.
-  TRY(services.catalog->remove_protection(vm));
   TRY(services.catalog->set_wanted(vm, true));
   int64_t promoted_ms = ms_since(begin);
   row = TRY(services.catalog->vm(vm));

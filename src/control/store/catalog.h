@@ -133,7 +133,8 @@ class Catalog {
   // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would
   // go back.
   Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
-  // The same, to kActive, with `adopt_pending` and where it came from: a crash cannot part them.
+  // The same, to kActive, with `adopt_pending` and where it came from; the replica's protection
+  // ends with it: a crash cannot part them.
   Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note);
   // There is nothing to adopt, or the operator gave it up.
   Status end_adoption(VmId id);

@@ -243,6 +243,21 @@ TEST_F(CatalogTest,
   EXPECT_EQ(open()->attestation(row.id)->baseline, "b");
 }
 
+TEST_F(CatalogTest, a_takeover_ends_the_replicas_protection_with_it) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  VmRow row = vm(1, "one");
+  row.role = VmRole::kStandby;
+  row = *catalog->add_replica(row,
+                              {.vm = row.id, .peer = peer("").site, .direction = Direction::kIn});
+  VmRow past = row;
+  past.epoch = Epoch(7);
+  EXPECT_FALSE(catalog->take_over(past, Epoch(8), peer("").site, "").ok());
+  EXPECT_TRUE(catalog->protection(row.id).ok());
+  ASSERT_TRUE(catalog->take_over(row, Epoch(2), peer("").site, "").ok());
+  EXPECT_FALSE(catalog->protection(row.id).ok());
+}
+
 TEST_F(CatalogTest, a_takeover_under_an_epoch_that_is_past_changes_nothing) {
   auto catalog = open();
   VmRow row = *catalog->add_vm(vm(1, "one"));

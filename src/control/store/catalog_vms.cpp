@@ -178,7 +178,11 @@ Status Catalog::change_role(const VmRow& from, VmRole role, Epoch epoch, std::st
 
 Status Catalog::take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note) {
   MutexLock lock(inner_->mutex);
-  return write_role(inner_->database, from, VmRole::kActive, epoch, note, source);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  TRY(write_role(inner_->database, from, VmRole::kActive, epoch, note, source));
+  Statement ended = TRY(inner_->database.prepare("DELETE FROM protections WHERE vm = ?1"));
+  TRY(ended.with(from.id.hex()).run());
+  return transaction.commit();
 }
 
 Status Catalog::end_adoption(VmId id) {
