@@ -2,6 +2,7 @@
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
+#include "control/protection/recovery_rules.h"
 #include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
 #include "hypervisor/machine.h"
@@ -18,7 +19,8 @@ namespace {
 // A doubled offer waits for the first one, which starts a keeper; a withdrawal waits for nobody
 // for long.
 constexpr Millis kOfferTurn = 20s;
-constexpr Millis kWithdrawalTurn = 1s;
+constexpr Millis kWithdrawalTurn = 5s;
+constexpr Millis kSourceLimit = 3s;
 
 struct Offered {
   VmRow row;
@@ -145,14 +147,40 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
 // Asked again, because the answer was lost, the answer is the same.
 Result<Removed> Protections::withdraw(VmId vm, const PeerRow& from) {
   std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
-  if (!turn) return at_work(vm.hex(), services_.site.name, "nothing was removed");
   const Result<VmRow> row = services_.catalog->vm(vm);
+  if (!turn) {
+    const bool may_know = row.ok() && may_ask(*row, services_.catalog->protection(vm), from.site);
+    return at_work(may_know ? row->name : vm.hex(), services_.site.name, "nothing was removed");
+  }
   if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
                            services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
     return Removed{};
   }
+  TRY(check_still_wanted(*row, from));
   TRY(remove_replica(*row, "site " + from.name));
   return Removed{};
+}
+
+// What left the source before a failover here stopped it for good comes too late: this copy is the
+// VM by then. With the turn, so that no failover begins between the answer and what follows.
+Status Protections::check_still_wanted(const VmRow& row, const PeerRow& from) {
+  Result<EpochAnswer> source = services_.peers->ask<EpochAnswer>(
+      from.site, EpochQuestion{.vm = row.id, .epoch = row.epoch}, kSourceLimit);
+  // It may have forgotten the protection meanwhile, by its operator's word.
+  if (!source.ok() && source.error().code == ErrorCode::kNotFound) return {};
+  if (!source.ok()) {
+    return std::move(source)
+        .error()
+        .with_effect("nothing was removed")
+        .with_mend("try again when the sites reach each other: holdfast site peers");
+  }
+  if (source->role == recovery::Role::kPrimary && source->epoch == row.epoch) return {};
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = "a failover of VM \"" + row.name + "\" to site " + services_.site.name +
+               " was begun, and site " + from.name + " has stopped it for good",
+      .effect = "nothing was removed",
+      .mend = "at site " + services_.site.name + ": holdfast failover unplanned " + row.name};
 }
 
 // Each step may be done again: one that was cut off is finished by the next try.

@@ -17,7 +17,7 @@ constexpr auto kServes = 1500ms;
 
 Protections::Protections(Services& services)
     : services_(services),
-      replicas_(services),
+      replicas_(services, turns_),
       caretakers_(services),
       streams_(services, caretakers_) {}
 Protections::~Protections() { stop(); }

@@ -48,7 +48,9 @@ class Protections {
 
  private:
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
-  Status remove_replica(const VmRow& row, std::string_view actor);  // with the turn
+  // Of a replica here, with its turn.
+  Status check_still_wanted(const VmRow& row, const PeerRow& from);
+  Status remove_replica(const VmRow& row, std::string_view actor);
   Result<sys::JsonObject> show_stream(const VmRow& row);
   Result<sys::JsonObject> show_replica(const VmRow& row);
   Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);
