@@ -6,8 +6,10 @@
 leave nothing that the same command does not finish, and what a refusal says to do leads on.
 """
 
+import contextlib
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
@@ -17,6 +19,7 @@ from lib.report import check, main, step
 from lib.site import CliError, Site, pair, wait_protected
 
 TRIES = 5
+KILLS = 5
 
 
 def rows(site, sql, *values):
@@ -60,6 +63,13 @@ def refused(site, *words):
 def kill(site, program):
     for pid in site.pids_of(program):
         os.kill(pid, signal.SIGKILL)
+
+
+def keepers_of(site, vm):
+    """Pids of the keepers that have the VM's journal open."""
+    directory = str((site.state / "vms" / site.vm_id(vm) / "journal").resolve())
+    return [pid for pid in site.pids_of("holdfast-keeper")
+            if any(os.readlink(f"/proc/{pid}/fd/{fd}") == directory for fd in os.listdir(f"/proc/{pid}/fd"))]
 
 
 def reachable(site):
@@ -128,6 +138,14 @@ def repeated(north, south):
     check(True, "disabled three times: the replica is gone")
 
 
+def settled(north, south, vm_id, name):
+    """Until south has removed its replica, north has that noted, and no job is at it any more."""
+    wait_until(lambda: not has_vm(south, vm_id), 60, "south's replica is gone")
+    wait_until(lambda: not rows(north, "SELECT 1 FROM protections WHERE vm = ?", vm_id), 60, "north has it noted")
+    wait_until(lambda: not any(job["subject"] == name and job["state"] == "running" for job in north.json("job", "list")), 20,
+               "no job is at it")
+
+
 def lost_removal(north, south):
     vm_id = north.vm_id("cut-north")
     replica = south.state / "vms" / vm_id
@@ -137,14 +155,158 @@ def lost_removal(north, south):
     kill(south, "holdfast-link")
     ended(disable)
     south.wait_answers()
-    reachable(north)
+    settled(north, south, vm_id, "cut-north")
     north.cli("protection", "disable", "cut-north")
-    wait_until(lambda: not has_vm(south, vm_id), 20, "south's replica is gone")
     shown = north.json("vm", "show", "cut-north")
-    check(not shown["protected"], "an answer to the withdrawal is lost: disabled again, both sites are rid of it")
+    check(not shown["protected"], "an answer to the withdrawal is lost: both sites are rid of it, and disabled again it stays so")
     north.cli("protection", "enable", "cut-north", "--to", "south")
     wait_protected(north, "cut-north")
     check(True, "and it can be protected there again")
+
+
+def peer_away(north, south):
+    """south is away when the protection is ended: it is asked when it is back, and until then it is still who may take over."""
+    vm_id = create(north, "away")
+    north.cli("vm", "start", "away")
+    north.cli("protection", "enable", "away", "--to", "south")
+    wait_protected(north, "away")
+    north.cli("vm", "stop", "away", "--force")
+    south.stop()
+    done = north.json("protection", "disable", "away")
+    check(not done["replica_removed"] and "--without-peer" in done["replica_error"]["mend"], f"{done['replica_error']['effect']}")
+    check(north.json("protection", "show", "away")["state"] == "withdrawing", "it is remembered")
+    mend = refused(north, "vm", "delete", "away", "--yes")["mend"]
+    check("--without-peer" in mend, f"nothing is deleted meanwhile: {mend}")
+    kill(north, "holdfastd")
+    north.wait_answers()
+    mend = refused(north, "vm", "start", "away")["mend"]
+    check("--without-peer" in mend, f"nor started unasked: {mend}")
+    south.start()
+    settled(north, south, vm_id, "away")
+    north.cli("vm", "start", "away")
+    check(True, "back, south is asked again by itself, and removes it; the VM starts")
+
+
+def away_and_taken_over(north, south):
+    """Instead of that, south takes the VM over before it hears of it."""
+    north.cli("protection", "enable", "away", "--to", "south")
+    wait_protected(north, "away")
+    south.stop()
+    north.cli("protection", "disable", "away")
+    north.stop()
+    south.start()
+    south.cli("failover", "unplanned", "away", "--source-is-dead", "--yes")
+    north.start()
+    wait_until(lambda: north.json("vm", "show", "away")["role"] == "superseded", 30, "north learns of it by itself")
+    north.wait_idle("away")
+    cause = refused(north, "vm", "start", "away")["cause"]
+    check(south.json("vm", "show", "away")["state"] == "running", f"south has it, and north does not start it: {cause}")
+    cause = refused(north, "protection", "disable", "away")["cause"]
+    check("taken over" in cause, f"nor withdraws it: {cause}")
+    check(south.json("vm", "show", "away")["state"] == "running", "south's is untouched")
+    south.cli("vm", "stop", "away", "--force")
+    south.cli("vm", "delete", "away", "--yes")
+    north.cli("vm", "delete", "away", "--yes", "--without-peer")
+
+
+def forgotten(north, south):
+    """North has forgotten what south still holds: south says so, and keeps the copy until it is told otherwise."""
+    vm_id = create(north, "orphan")
+    north.cli("vm", "start", "orphan")
+    north.cli("protection", "enable", "orphan", "--to", "south")
+    wait_protected(north, "orphan")
+    mend = refused(south, "protection", "disable", "orphan")["mend"]
+    check("at site north: holdfast protection disable orphan" in mend, f"while north protects it: {mend}")
+    south.stop()
+    north.cli("protection", "disable", "orphan", "--without-peer")
+    check(not north.json("vm", "show", "orphan")["protected"], "north forgets it by the operator's word")
+    south.start()
+    reachable(south)
+    parts = refused(south, "protection", "disable", "orphan")
+    check("last copy" in parts["cause"] and "--without-peer" in parts["mend"], parts["mend"])
+    north.cli("protection", "enable", "orphan", "--to", "south")
+    wait_protected(north, "orphan")
+    check(True, "north can protect it there again")
+    south.stop()
+    north.cli("protection", "disable", "orphan", "--without-peer")
+    south.start()
+    reachable(south)
+    south.cli("protection", "disable", "orphan", "--without-peer")
+    check(not has_vm(south, vm_id), "or south removes it")
+
+
+def withdrawn_in_a_failover(north, south):
+    """While south takes the VM over, north's operator ends its protection: that is refused, and the VM runs at south."""
+    create(north, "race")
+    north.cli("vm", "start", "race")
+    north.cli("protection", "enable", "race", "--to", "south")
+    wait_protected(north, "race")
+    keeper, = keepers_of(south, "race")
+    os.kill(keeper, signal.SIGSTOP)
+    try:
+        failover = command(south, "failover", "unplanned", "race", "--yes")
+        wait_until(lambda: any(job["kind"] == "failover" and job["state"] == "running" for job in south.json("job", "list")), 10,
+                   "the failover is under way")
+        parts = refused(north, "protection", "disable", "race")
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    check("failover" in parts["cause"], f"{parts['cause']}; {parts['effect']}")
+    status, stderr = ended(failover)
+    if status != 0:
+        raise Failure(f"the failover: {stderr}")
+    check(south.json("vm", "show", "race")["state"] == "running", "the failover goes on: south has the VM")
+    check(north.json("vm", "show", "race")["role"] == "superseded", "and north knows")
+    south.cli("vm", "stop", "race", "--force")
+
+
+def left_sealed(north, south):
+    """A replica that was sealed for a failover which died takes records again."""
+    create(north, "sealed")
+    north.cli("vm", "start", "sealed")
+    north.cli("protection", "enable", "sealed", "--to", "south")
+    wait_protected(north, "sealed")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as control:
+        control.settimeout(10)
+        control.connect(str(south.run_dir("sealed") / "control.sock"))
+        control.sendall(b'{"op":"seal"}\n')
+        check(b"durable" in control.recv(4096), "the replica is sealed, as in a failover")
+    kill(south, "holdfastd")
+    south.wait_answers()
+    north.cli("vm", "stop", "sealed", "--force")
+    north.cli("vm", "start", "sealed")
+    waited = wait_protected(north, "sealed", 40)
+    check(True, f"its holdfastd died before it took the VM over: replication goes on, after {waited:.1f} s")
+
+
+def killed_failovers(north, south):
+    """holdfastd at south dies somewhere in a failover: the same command again ends it."""
+    found = []
+    for number in range(KILLS):
+        name = f"taken{number}"
+        create(north, name)
+        north.cli("vm", "start", name)
+        north.cli("protection", "enable", name, "--to", "south")
+        wait_protected(north, name)
+        (daemon,) = south.pids_of("holdfastd")
+        failover = command(south, "failover", "unplanned", name, "--yes")
+        # The first is let begin only; then later and later.
+        wait_until(lambda: "superseded" in str(rows(north, "SELECT role FROM vms WHERE name = ?", name)) or failover.poll() is not None,
+                   20, "north has stopped", interval=0.0005)
+        time.sleep(number * 0.01)
+        os.kill(daemon, signal.SIGKILL)
+        ended(failover)
+        south.wait_answers()
+        reachable(south)
+        shown = south.json("vm", "show", name)
+        if shown["role"] == "standby":
+            south.cli("failover", "unplanned", name, "--yes")
+        elif shown["state"] != "running":
+            south.cli("vm", "start", name)
+        if south.json("vm", "show", name)["state"] != "running":
+            raise Failure(f"killed when it was {shown['role']} and {shown['state']}: it does not run")
+        found.append(shown["role"])
+        south.cli("vm", "stop", name, "--force")
+    check(True, f"killed after north had stopped, when south was {', '.join(found)}: the same again, and it runs")
 
 
 def test(directory):
@@ -160,6 +322,12 @@ def test(directory):
             killed_between(north, south)
             repeated(north, south)
             lost_removal(north, south)
+            peer_away(north, south)
+            away_and_taken_over(north, south)
+            forgotten(north, south)
+            withdrawn_in_a_failover(north, south)
+            left_sealed(north, south)
+            killed_failovers(north, south)
         finally:
             north.end()
             south.end()

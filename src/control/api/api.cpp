@@ -253,9 +253,11 @@ Answer post_protection(Services& services, const Request& request) {
 
 Answer remove_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  Protections::DisableOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
+                                      .actor = request.actor};
   return start_job(services, "protection-disable", row.name,
-                   [&services, vm = row.id](Progress& progress) {
-                     return services.protections->disable(vm, progress);
+                   [&services, vm = row.id, options](Progress& progress) {
+                     return services.protections->disable(vm, options, progress);
                    });
 }
 

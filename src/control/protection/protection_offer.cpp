@@ -84,6 +84,14 @@ Error name_taken(const std::string& name, const std::string& here) {
           .mend = "at site " + here + ": holdfast vm show " + name};
 }
 
+Status still_a_replica(const VmRow& row) {
+  if (row.role == VmRole::kStandby) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row.name + "\" was taken over by this site meanwhile",
+               .effect = "nothing was removed",
+               .mend = "holdfast vm show " + row.name};
+}
+
 // What a failover would need is looked for now.
 Status check_platform(const vm::Definition& definition) {
   TRY(hypervisor::check_machine_type(definition.machine_type));
@@ -181,6 +189,49 @@ Status Protections::check_still_wanted(const VmRow& row, const PeerRow& from) {
                " was begun, and site " + from.name + " has stopped it for good",
       .effect = "nothing was removed",
       .mend = "at site " + services_.site.name + ": holdfast failover unplanned " + row.name};
+}
+
+// By this site's operator: only what its source does not protect any more, or cannot be asked
+// about.
+Result<sys::JsonObject> Protections::give_up_replica(const VmRow& row,
+                                                     const ProtectionRow& protection,
+                                                     const DisableOptions& options) {
+  const std::string source = peer_name(protection.peer);
+  std::optional<Turns::Turn> turn = turns_.take(row.id, kWithdrawalTurn);
+  if (!turn) return at_work(row.name, services_.site.name, "nothing was removed");
+  const VmRow now = TRY(services_.catalog->vm(row.id));
+  TRY(still_a_replica(now));
+  Result<EpochAnswer> answer = services_.peers->ask<EpochAnswer>(
+      protection.peer, EpochQuestion{.vm = row.id, .epoch = now.epoch}, kSourceLimit);
+  Error error{.code = ErrorCode::kConflict, .effect = "nothing was removed"};
+  if (answer.ok() && answer->role == recovery::Role::kPrimary) {
+    error.cause =
+        "VM \"" + row.name + "\" is protected by site " + source + "; this one holds the replica";
+    error.mend = "at site " + source + ": holdfast protection disable " + row.name;
+    return error;
+  }
+  if (answer.ok()) {
+    error.cause = "a failover of VM \"" + row.name + "\" to this site was begun, and site " +
+                  source + " has stopped it for good";
+    error.mend = "holdfast failover unplanned " + row.name;
+    return error;
+  }
+  const bool forgotten = answer.error().code == ErrorCode::kNotFound;
+  if (!options.without_peer) {
+    error.cause =
+        forgotten ? "site " + source + " does not protect VM \"" + row.name +
+                        "\" here any more; this replica may be the last copy of it"
+                  : "site " + source + ", whose VM it is, cannot be asked: " + answer.error().cause;
+    error.mend = "to end the protection, at site " + source + ": holdfast protection " +
+                 (forgotten ? "enable " + row.name + " --to " + services_.site.name + ", then " +
+                                  "disable it"
+                            : "disable " + row.name) +
+                 "; to remove this replica alone: holdfast protection disable " + row.name +
+                 " --without-peer";
+    return error;
+  }
+  TRY(remove_replica(now, options.actor + " --without-peer"));
+  return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", true}};
 }
 
 // Each step may be done again: one that was cut off is finished by the next try.

@@ -19,7 +19,7 @@ Protections::Protections(Services& services)
     : services_(services),
       replicas_(services, turns_),
       caretakers_(services),
-      streams_(services, caretakers_) {}
+      streams_(services, caretakers_, [this](VmId vm) { withdraw_again(vm); }) {}
 Protections::~Protections() { stop(); }
 
 void Protections::start() {
@@ -100,6 +100,27 @@ Result<std::optional<keeper_protocol::Shipping>> Protections::shipping(const VmR
   return std::optional<keeper_protocol::Shipping>();
 }
 
+// Begun or ended here, and not known to be so at the other site.
+Result<sys::JsonObject> Protections::show_unsettled(const VmRow& row,
+                                                    const ProtectionRow& protection) {
+  const std::string peer = peer_name(protection.peer);
+  if (protection.state == ProtectionState::kOffered) {
+    const Error error{.code = ErrorCode::kUnavailable,
+                      .cause = "site " + peer + " has not said that it took the offer",
+                      .effect = "the VM is not protected",
+                      .mend = "holdfast protection enable " + row.name + " --to " + peer};
+    return sys::JsonObject{{"state", "offered"}, {"error", sys::error_to_json(error)}};
+  }
+  const Error error{
+      .code = ErrorCode::kUnavailable,
+      .cause = "site " + peer + " has not said that its replica is gone",
+      .effect = "replication has ended; until then site " + peer + " may take the VM over",
+      .mend = "it is removed by itself when site " + peer +
+              " is back; if that never comes: holdfast protection disable " + row.name +
+              " --without-peer"};
+  return sys::JsonObject{{"state", "withdrawing"}, {"error", sys::error_to_json(error)}};
+}
+
 Result<sys::JsonObject> Protections::show_stream(const VmRow& row) {
   const Streams::View stream = streams_.view(row.id);
   const bool stopped = !services_.units->running(keeper_unit(row.id));
@@ -141,7 +162,10 @@ Result<sys::JsonObject> Protections::show_replica(const VmRow& row) {
 Result<sys::JsonObject> Protections::show(const VmRow& row) {
   ProtectionRow protection = TRY(services_.catalog->protection(row.id));
   const bool out = protection.direction == Direction::kOut;
-  sys::JsonObject show = TRY(out ? show_stream(row) : show_replica(row));
+  const bool stands = protection.state == ProtectionState::kStands;
+  sys::JsonObject show = TRY(!stands ? show_unsettled(row, protection)
+                             : out   ? show_stream(row)
+                                     : show_replica(row));
   show["vm"] = row.name;
   show["vm_id"] = row.id.hex();
   show["epoch"] = row.epoch.value;

@@ -21,7 +21,12 @@ class Protections {
 
   // At the source. Each may be asked for again.
   Result<sys::JsonObject> enable(VmId vm, const PeerRow& peer, Progress& progress);
-  Result<sys::JsonObject> disable(VmId vm, Progress& progress);
+  struct DisableOptions {
+    bool without_peer = false;  // though the other site cannot be asked, or knows nothing of it
+    std::string actor;
+  };
+  // A replica that the other site cannot be asked to remove is removed when it is back.
+  Result<sys::JsonObject> disable(VmId vm, const DisableOptions& options, Progress& progress);
   void end_stream(VmId vm);
   // Waits until the replica has all that is durable here. False: it has not.
   bool drain(VmId vm, std::chrono::milliseconds limit);
@@ -47,10 +52,14 @@ class Protections {
   std::string peer_name(SiteId site);
 
  private:
+  Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
+                                          const DisableOptions& options);
+  void withdraw_again(VmId vm);
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
   // Of a replica here, with its turn.
   Status check_still_wanted(const VmRow& row, const PeerRow& from);
   Status remove_replica(const VmRow& row, std::string_view actor);
+  Result<sys::JsonObject> show_unsettled(const VmRow& row, const ProtectionRow& protection);
   Result<sys::JsonObject> show_stream(const VmRow& row);
   Result<sys::JsonObject> show_replica(const VmRow& row);
   Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);

@@ -22,6 +22,7 @@ constexpr std::chrono::milliseconds kPauseMax = 10s;
 constexpr std::chrono::milliseconds kStood = 1s;
 constexpr std::chrono::milliseconds kConnectLimit = 500ms;
 constexpr std::chrono::milliseconds kPeerLimit = 3s;
+constexpr std::chrono::milliseconds kWithdrawAgain = 30s;
 
 }  // namespace
 
@@ -31,7 +32,9 @@ void Streams::start() {
   if (rows.ok()) {
     std::lock_guard lock(mutex_);
     for (const ProtectionRow& row : *rows) {
-      if (row.direction == Direction::kOut) streams_[row.vm] = {.peer = row.peer};
+      if (row.direction != Direction::kOut || row.state == ProtectionState::kOffered) continue;
+      streams_[row.vm] = {.peer = row.peer,
+                          .withdrawing = row.state == ProtectionState::kWithdrawing};
     }
   }
   thread_ = std::thread([this] { run(); });
@@ -50,9 +53,20 @@ void Streams::add(VmId vm, SiteId peer) {
   {
     std::lock_guard lock(mutex_);
     Stream& stream = streams_[vm];
-    if (stream.peer != peer) stream = {.peer = peer};
+    if (stream.peer != peer || stream.withdrawing) stream = {.peer = peer};
     stream.wanted_look = true;
     stream.pause = 0ms;
+  }
+  changed_.notify_all();
+}
+
+void Streams::add_withdrawal(VmId vm, SiteId peer) {
+  {
+    std::lock_guard lock(mutex_);
+    streams_[vm] = {.peer = peer,
+                    .withdrawing = true,
+                    .wanted_look = false,
+                    .due = Clock::now() + kWithdrawAgain};
   }
   changed_.notify_all();
 }
@@ -73,7 +87,7 @@ void Streams::look(VmId vm) {
   {
     std::lock_guard lock(mutex_);
     auto found = streams_.find(vm);
-    if (found == streams_.end()) return;
+    if (found == streams_.end() || found->second.withdrawing) return;
     found->second.wanted_look = true;
     found->second.pause = 0ms;
   }
@@ -198,6 +212,13 @@ bool Streams::tend(VmId vm, SiteId peer, bool refused) {
   return false;
 }
 
+// Under the mutex. While the peer is away, its coming is what wakes.
+void Streams::withdraw(Stream& stream, VmId vm) {
+  if (!services_.peers->connected(stream.peer)) return;
+  stream.due = Clock::now() + kWithdrawAgain;
+  withdraw_again_(vm);
+}
+
 void Streams::step(VmId vm) {
   SiteId peer;
   std::optional<Epoch> refused_under;
@@ -207,6 +228,7 @@ void Streams::step(VmId vm) {
     auto found = streams_.find(vm);
     if (found == streams_.end() || found->second.id) return;
     peer = found->second.peer;
+    if (found->second.withdrawing) return withdraw(found->second, vm);
     refused_under = std::exchange(found->second.refused_under, std::nullopt);
     peer_asked = found->second.peer_asked;
   }

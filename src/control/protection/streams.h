@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -23,8 +24,9 @@ namespace hf::control {
 
 class Streams {
  public:
-  Streams(Services& services, Caretakers& caretakers)
-      : services_(services), caretakers_(caretakers) {}
+  // `withdraw_again` is called on this class's thread: it must not block.
+  Streams(Services& services, Caretakers& caretakers, std::function<void(VmId)> withdraw_again)
+      : services_(services), caretakers_(caretakers), withdraw_again_(std::move(withdraw_again)) {}
   ~Streams() { stop(); }
   Streams(const Streams&) = delete;
   Streams& operator=(const Streams&) = delete;
@@ -34,6 +36,9 @@ class Streams {
 
   void add(VmId vm, SiteId peer);  // one that is there goes on
   void remove(VmId vm);            // and ends its stream
+  // The peer still has to remove its replica of the VM: `withdraw_again` is called when it is
+  // connected again, and now and then while it is, until remove().
+  void add_withdrawal(VmId vm, SiteId peer);
   // Its keeper or its caretaker was started or ended.
   void look(VmId vm);
 
@@ -51,6 +56,7 @@ class Streams {
   using Time = std::chrono::steady_clock::time_point;
   struct Stream {
     SiteId peer;
+    bool withdrawing = false;          // no stream: the peer has to be told
     std::optional<peer::StreamId> id;  // asked for, or open
     bool open = false;
     Time opened{};
@@ -63,6 +69,7 @@ class Streams {
   };
   void run();
   void step(VmId vm);
+  void withdraw(Stream& stream, VmId vm);
   void try_again_later(Stream& stream, std::optional<Error> error);
   bool tend(VmId vm, SiteId peer, bool refused);
   void learn(VmId vm, Epoch epoch);
@@ -70,6 +77,7 @@ class Streams {
 
   Services& services_;
   Caretakers& caretakers_;
+  const std::function<void(VmId)> withdraw_again_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<VmId, Stream> streams_;

@@ -53,6 +53,14 @@ struct PeerRow {
 
 enum class Direction { kOut, kIn };
 
+// How far an outgoing protection is. What begins or ends it is written down first, then asked of
+// the other site: a site never holds a replica that the VM's own knows nothing of.
+enum class ProtectionState {
+  kOffered,      // it may have been taken; nothing was shipped yet
+  kStands,       // an incoming one always
+  kWithdrawing,  // until the other site says that its replica is gone, it may take the VM over
+};
+
 struct ProtectionRow {
   VmId vm;
   SiteId peer;
@@ -60,6 +68,7 @@ struct ProtectionRow {
   std::string journal_public_key;  // hex
   SiteId minted_at;
   Micros created;
+  ProtectionState state = ProtectionState::kStands;
 };
 
 struct TokenRow {

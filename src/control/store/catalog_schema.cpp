@@ -111,8 +111,13 @@ constexpr std::string_view kTakenFrom = R"sql(
 ALTER TABLE vms ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';  -- catalog.h: VmRow; hex or empty
 )sql";
 
-constexpr std::array<std::string_view, 5> kMigrations = {kFirst, kAttestation, kRollover,
-                                                         kAdoptPending, kTakenFrom};
+constexpr std::string_view kProtectionState = R"sql(
+ALTER TABLE protections ADD COLUMN state TEXT NOT NULL DEFAULT 'stands'  -- catalog.h
+  CHECK (state IN ('offered', 'stands', 'withdrawing'));
+)sql";
+
+constexpr std::array<std::string_view, 6> kMigrations = {
+    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kProtectionState};
 
 }  // namespace
 

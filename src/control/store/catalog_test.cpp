@@ -111,6 +111,20 @@ TEST_F(CatalogTest, a_replica_is_there_with_its_protection_or_not_at_all) {
   EXPECT_EQ(catalog->add_replica(row, protection).error().code, ErrorCode::kExists);
 }
 
+TEST_F(CatalogTest, how_far_a_protection_is_outlives_the_process) {
+  const VmId id = open()->add_vm(vm(1, "one"))->id;
+  ASSERT_TRUE(open()->put_peer(peer("aa")).ok());
+  ProtectionRow row{.vm = id, .peer = peer("").site};
+  ASSERT_TRUE(open()->put_protection(row).ok());
+  EXPECT_EQ(open()->protection(id)->state, ProtectionState::kStands);
+  for (ProtectionState state :
+       {ProtectionState::kOffered, ProtectionState::kStands, ProtectionState::kWithdrawing}) {
+    row.state = state;
+    ASSERT_TRUE(open()->put_protection(row).ok());
+    EXPECT_EQ(open()->protection(id)->state, state);
+  }
+}
+
 TEST_F(CatalogTest, an_epoch_never_goes_back) {
   auto catalog = open();
   VmRow row = *catalog->add_vm(vm(1, "one"));

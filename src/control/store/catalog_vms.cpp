@@ -21,12 +21,30 @@ constexpr std::string_view kSelectVm =
     "SELECT id, number, name, definition, epoch, role, wanted, created_us, note, adopt_pending, "
     "taken_from FROM vms ";
 constexpr std::string_view kSelectProtection =
-    "SELECT vm, peer, direction, public_key, minted_at, created_us FROM protections ";
+    "SELECT vm, peer, direction, public_key, minted_at, created_us, state FROM protections ";
 
 VmRole parse_role(std::string_view text) {
   if (text == "active") return VmRole::kActive;
   if (text == "standby") return VmRole::kStandby;
   return VmRole::kSuperseded;
+}
+
+std::string_view text_of(ProtectionState state) {
+  switch (state) {
+    case ProtectionState::kOffered:
+      return "offered";
+    case ProtectionState::kStands:
+      return "stands";
+    case ProtectionState::kWithdrawing:
+      return "withdrawing";
+  }
+  return "?";
+}
+
+ProtectionState parse_state(std::string_view text) {
+  if (text == "offered") return ProtectionState::kOffered;
+  if (text == "stands") return ProtectionState::kStands;
+  return ProtectionState::kWithdrawing;
 }
 
 Result<VmRow> read_vm(const Statement& row) {
@@ -51,7 +69,8 @@ Result<ProtectionRow> read_protection(const Statement& row) {
                        .direction = row.text(2) == "out" ? Direction::kOut : Direction::kIn,
                        .journal_public_key = row.text(3),
                        .minted_at = TRY(SiteId::parse_hex(row.text(4))),
-                       .created = Micros(static_cast<uint64_t>(row.integer(5)))};
+                       .created = Micros(static_cast<uint64_t>(row.integer(5))),
+                       .state = parse_state(row.text(6))};
 }
 
 Error no_such_vm(std::string_view name) {
@@ -106,12 +125,12 @@ Result<VmRow> insert_vm(Database& database, VmRow row) {
 
 Status write_protection(Database& database, const ProtectionRow& row) {
   Statement put = TRY(database.prepare(
-      "INSERT INTO protections (vm, peer, direction, public_key, minted_at, created_us) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (vm) DO UPDATE SET peer = ?2, direction = ?3, "
-      "public_key = ?4, minted_at = ?5"));
+      "INSERT INTO protections (vm, peer, direction, public_key, minted_at, created_us, state) "
+      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (vm) DO UPDATE SET peer = ?2, "
+      "direction = ?3, public_key = ?4, minted_at = ?5, state = ?7"));
   return put
       .with(row.vm.hex(), row.peer.hex(), row.direction == Direction::kOut ? "out" : "in",
-            row.journal_public_key, row.minted_at.hex(), row.created.value)
+            row.journal_public_key, row.minted_at.hex(), row.created.value, text_of(row.state))
       .run();
 }
 

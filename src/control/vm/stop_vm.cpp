@@ -116,9 +116,21 @@ namespace {
 Error still_protected(Services& services, const VmRow& row, const ProtectionRow& protection) {
   const std::string peer = services.protections->peer_name(protection.peer);
   const bool out = protection.direction == Direction::kOut;
+  if (protection.state == ProtectionState::kWithdrawing) {
+    return {.code = ErrorCode::kConflict,
+            .cause = "site " + peer + " has not removed its replica of VM \"" + row.name + "\" yet",
+            .effect = "nothing was deleted",
+            .mend = "it is removed by itself when site " + peer +
+                    " is back (holdfast site peers); if that never comes: holdfast protection "
+                    "disable " +
+                    row.name + " --without-peer"};
+  }
   return {.code = ErrorCode::kConflict,
           .cause = "VM \"" + row.name + "\" is " +
-                   (out ? "protected by site " : "the replica of a VM of site ") + peer,
+                   (protection.state == ProtectionState::kOffered ? "offered to site "
+                    : out                                         ? "protected by site "
+                          : "the replica of a VM of site ") +
+                   peer,
           .effect = "nothing was deleted",
           .mend = "at site " + (out ? services.site.name : peer) +
                   ": holdfast protection disable " + row.name};
