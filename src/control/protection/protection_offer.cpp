@@ -117,8 +117,8 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   TRY(check_platform(offered.definition));
   if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
     return name_taken(offered.row.name, services_.site.name);
+  const vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   Undo undo;
-  vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   undo.add([&] {
     if (is == OfferIs::kNew && outcome == vault::ImportOutcome::kStored)
       static_cast<void>(services_.vault.delete_key(vm));
@@ -138,10 +138,11 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
     if (!known.ok() && known.error().code == ErrorCode::kExists)
       return name_taken(offered.row.name, services_.site.name);
     if (!known.ok()) return std::move(known).error();
-    undo.add([&] { static_cast<void>(services_.catalog->remove_vm(vm)); });
     undo.add([&] {
       static_cast<void>(replicas_.stop(vm));
-      static_cast<void>(services_.units->remove_vm(vm));
+      const bool gone = services_.units->remove_vm(vm).ok();
+      static_cast<void>(
+          services_.catalog->remove_vm(vm, gone ? VmRemains::kNone : VmRemains::kSomething));
     });
   }
   TRY(replicas_.create(*known, protection));
@@ -242,7 +243,7 @@ Status Protections::remove_replica(const VmRow& row, std::string_view actor) {
   Status deleted = services_.vault.delete_key(row.id);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
     return std::move(deleted).error();
-  TRY(services_.catalog->remove_vm(row.id));
+  TRY(services_.catalog->remove_vm(row.id, VmRemains::kNone));
   log_info("the replica of VM " + row.name + " was withdrawn by " + std::string(actor));
   return {};
 }

@@ -40,6 +40,10 @@ struct VmRow {
   std::optional<SiteId> taken_from = {};
 };
 
+// A VM's number picks the users that its processes run as and its directories belong to.
+inline constexpr uint32_t kVmNumberLast = 20'000;
+enum class VmRemains { kNone, kSomething };
+
 struct PeerRow {
   SiteId site;
   std::string name;
@@ -129,14 +133,17 @@ class Catalog {
   static Result<std::unique_ptr<Catalog>> open(const std::string& path);
   ~Catalog();
 
-  // VMs. A row's `number` is chosen here.
-  Result<VmRow> add_vm(VmRow row);  // kExists: the name or id is taken
+  // VMs. A row's `number` is chosen here. kExists: the name or id is taken. kLimit: no number is
+  // free. One that is refused has spent none.
+  Result<VmRow> add_vm(VmRow row);
   // A replica: the VM and its protection together, a crash cannot part them.
   Result<VmRow> add_replica(VmRow row, const ProtectionRow& protection);
   Result<VmRow> vm(VmId id);
   Result<VmRow> vm_named(std::string_view name_or_id);
   Result<std::vector<VmRow>> vms();
-  Status remove_vm(VmId id);
+  // Its number is used again, last of those that are free, if nothing of the VM is left: no
+  // directory that the number's users own, and no process.
+  Status remove_vm(VmId id, VmRemains remains);
   Status set_wanted(VmId id, bool running);
   // Changes role, epoch and note together, of a VM that still has the role and the epoch of `from`:
   // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would

@@ -8,7 +8,7 @@ namespace {
 constexpr std::string_view kFirst = R"sql(
 CREATE TABLE vms (
   id          TEXT PRIMARY KEY,            -- 32 hex digits
-  number      INTEGER NOT NULL UNIQUE,     -- picks the users its processes run as; never reused
+  number      INTEGER NOT NULL UNIQUE,     -- picks the users its processes run as
   name        TEXT NOT NULL UNIQUE,
   definition  TEXT NOT NULL,               -- JSON, vm/definition.h
   epoch       INTEGER NOT NULL,
@@ -116,8 +116,15 @@ ALTER TABLE protections ADD COLUMN state TEXT NOT NULL DEFAULT 'stands'  -- cata
   CHECK (state IN ('offered', 'stands', 'withdrawing'));
 )sql";
 
-constexpr std::array<std::string_view, 6> kMigrations = {
-    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kProtectionState};
+constexpr std::string_view kFreeNumbers = R"sql(
+CREATE TABLE free_vm_numbers (
+  turn   INTEGER PRIMARY KEY AUTOINCREMENT,  -- the longest free is used first
+  number INTEGER NOT NULL UNIQUE
+) STRICT;
+)sql";
+
+constexpr std::array<std::string_view, 7> kMigrations = {
+    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kProtectionState, kFreeNumbers};
 
 }  // namespace
 

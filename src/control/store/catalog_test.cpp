@@ -70,11 +70,58 @@ TEST_F(CatalogTest, refuses_a_catalog_of_a_newer_version) {
   EXPECT_EQ(opened.error().code, ErrorCode::kUnsupported);
 }
 
-TEST_F(CatalogTest, a_vm_number_is_never_used_twice) {
+TEST_F(CatalogTest, a_number_is_used_again_when_nothing_of_its_vm_is_left) {
   auto catalog = open();
-  VmRow first = *catalog->add_vm(vm(1, "one"));
-  ASSERT_TRUE(catalog->remove_vm(first.id).ok());
-  EXPECT_EQ(catalog->add_vm(vm(2, "two"))->number, first.number + 1);
+  for (uint8_t i = 1; i <= 3; ++i)
+    ASSERT_EQ(catalog->add_vm(vm(i, std::to_string(i)))->number, uint32_t{i});
+  ASSERT_TRUE(catalog->remove_vm(vm(2, "").id, VmRemains::kNone).ok());
+  ASSERT_TRUE(catalog->remove_vm(vm(1, "").id, VmRemains::kNone).ok());
+  ASSERT_TRUE(catalog->remove_vm(vm(3, "").id, VmRemains::kSomething).ok());
+  ASSERT_TRUE(catalog->remove_vm(vm(3, "").id, VmRemains::kNone).ok()) << "it is gone already";
+  catalog = nullptr;
+  catalog = open();
+  EXPECT_EQ(catalog->add_vm(vm(4, "4"))->number, 2U) << "the longest free first";
+  EXPECT_EQ(catalog->add_vm(vm(5, "5"))->number, 1U);
+  EXPECT_EQ(catalog->add_vm(vm(6, "6"))->number, 4U) << "3 may still own something";
+}
+
+TEST_F(CatalogTest, a_hundred_thousand_that_are_refused_spend_no_number) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  ASSERT_TRUE(catalog->add_vm(vm(1, "one")).ok());
+  VmRow offered = vm(2, "one");
+  offered.role = VmRole::kStandby;
+  ProtectionRow protection{.vm = offered.id, .peer = peer("").site, .direction = Direction::kIn};
+  for (uint32_t i = 0; i < 100'000; ++i) {
+    offered.id.bytes[1] = std::byte(i & 0xff);
+    offered.id.bytes[2] = std::byte(i >> 8 & 0xff);
+    protection.vm = offered.id;
+    ASSERT_EQ(catalog->add_replica(offered, protection).error().code, ErrorCode::kExists);
+  }
+  // As an offer that was entered and could not be carried out.
+  for (int i = 0; i < 50; ++i) {
+    offered.name = "two";
+    ASSERT_EQ(catalog->add_replica(offered, protection)->number, 2U);
+    ASSERT_TRUE(catalog->remove_vm(offered.id, VmRemains::kNone).ok());
+  }
+  EXPECT_EQ(catalog->add_vm(vm(3, "three"))->number, 2U);
+}
+
+TEST_F(CatalogTest, the_last_number_is_the_last) {
+  open().reset();
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(
+        raw.execute("UPDATE vm_numbers SET last = " + std::to_string(kVmNumberLast - 1)).ok());
+  }
+  auto catalog = open();
+  EXPECT_EQ(catalog->add_vm(vm(1, "one"))->number, kVmNumberLast);
+  const Result<VmRow> refused = catalog->add_vm(vm(2, "two"));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
+  EXPECT_FALSE(refused.error().mend.empty());
+  ASSERT_TRUE(catalog->remove_vm(vm(1, "").id, VmRemains::kNone).ok());
+  EXPECT_EQ(catalog->add_vm(vm(2, "two"))->number, kVmNumberLast);
 }
 
 TEST_F(CatalogTest, a_name_is_taken_once) {
@@ -176,7 +223,7 @@ TEST_F(CatalogTest, a_protection_goes_with_its_vm) {
   ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
   ASSERT_TRUE(catalog->put_protection({.vm = id, .peer = peer("").site}).ok());
   EXPECT_TRUE(catalog->protection(id).ok());
-  ASSERT_TRUE(catalog->remove_vm(id).ok());
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
   EXPECT_FALSE(catalog->protection(id).ok());
 }
 
@@ -199,7 +246,7 @@ TEST_F(CatalogTest, a_vm_without_attestation_has_empty_parts_and_each_is_set_by_
   EXPECT_EQ(row.policy, "{q}");
   EXPECT_EQ(row.baseline, "{b}");
   EXPECT_EQ(row.identity, "");
-  ASSERT_TRUE(catalog->remove_vm(id).ok());
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
   EXPECT_EQ(catalog->attestation(id)->policy, "");
 }
 

@@ -101,6 +101,27 @@ Status write_role(Database& database, const VmRow& from, VmRole role, Epoch epoc
                .mend = "holdfast vm show " + from.id.hex()};
 }
 
+// Spent when the transaction ends well.
+Result<uint32_t> take_number(Database& database) {
+  uint32_t number = 0;
+  Statement free =
+      TRY(database.prepare("DELETE FROM free_vm_numbers WHERE turn = (SELECT min(turn) FROM "
+                           "free_vm_numbers) RETURNING number"));
+  if (TRY(free.step())) number = static_cast<uint32_t>(free.integer(0));
+  TRY(free.run());
+  if (number != 0) return number;
+  Statement next =
+      TRY(database.prepare("UPDATE vm_numbers SET last = last + 1 WHERE last < ?1 RETURNING last"));
+  if (TRY(next.with(uint64_t{kVmNumberLast}).step()))
+    number = static_cast<uint32_t>(next.integer(0));
+  TRY(next.run());
+  if (number != 0) return number;
+  return Error{.code = ErrorCode::kLimit,
+               .cause = "all " + std::to_string(kVmNumberLast) + " numbers of VMs are taken",
+               .effect = "nothing was created",
+               .mend = "delete VMs that are not needed: holdfast vm list"};
+}
+
 Result<VmRow> insert_vm(Database& database, VmRow row) {
   Statement taken = TRY(database.prepare("SELECT 1 FROM vms WHERE name = ?1 OR id = ?2"));
   if (TRY(taken.with(row.name, row.id.hex()).step())) {
@@ -109,9 +130,7 @@ Result<VmRow> insert_vm(Database& database, VmRow row) {
                  .effect = "nothing was created",
                  .mend = "choose another name, or holdfast vm delete " + row.name};
   }
-  Statement count = TRY(database.prepare("UPDATE vm_numbers SET last = last + 1 RETURNING last"));
-  if (TRY(count.step())) row.number = static_cast<uint32_t>(count.integer(0));
-  TRY(count.run());
+  row.number = TRY(take_number(database));
   Statement insert = TRY(database.prepare(
       "INSERT INTO vms (id, number, name, definition, epoch, role, wanted, created_us, note) "
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
@@ -178,10 +197,18 @@ Result<std::vector<VmRow>> Catalog::vms() {
   return rows;
 }
 
-Status Catalog::remove_vm(VmId id) {
+Status Catalog::remove_vm(VmId id, VmRemains remains) {
   MutexLock lock(inner_->mutex);
-  Statement remove = TRY(inner_->database.prepare("DELETE FROM vms WHERE id = ?1"));
-  return remove.with(id.hex()).run();
+  Database& database = inner_->database;
+  Transaction transaction = TRY(Transaction::begin(database));
+  if (remains == VmRemains::kNone) {
+    Statement free = TRY(database.prepare(
+        "INSERT INTO free_vm_numbers (number) SELECT number FROM vms WHERE id = ?1"));
+    TRY(free.with(id.hex()).run());
+  }
+  Statement remove = TRY(database.prepare("DELETE FROM vms WHERE id = ?1"));
+  TRY(remove.with(id.hex()).run());
+  return transaction.commit();
 }
 
 Status Catalog::set_wanted(VmId id, bool running) {

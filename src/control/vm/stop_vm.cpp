@@ -162,7 +162,7 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
   Status deleted = services.vault.delete_key(vm);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
     return std::move(deleted).error();
-  TRY(services.catalog->remove_vm(vm));
+  TRY(services.catalog->remove_vm(vm, VmRemains::kNone));
   log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + options.actor);
   return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};
 }
