@@ -23,30 +23,39 @@ constexpr std::chrono::milliseconds kStood = 1s;
 constexpr std::chrono::milliseconds kConnectLimit = 500ms;
 constexpr std::chrono::milliseconds kPeerLimit = 3s;
 constexpr std::chrono::milliseconds kWithdrawAgain = 30s;
+constexpr std::chrono::milliseconds kMute = 10s;
+constexpr size_t kEarlyMax = 4;  // of a stream's two events, and of one before it
 
 }  // namespace
 
 void Streams::start() {
   Result<std::vector<ProtectionRow>> rows = services_.catalog->protections();
   if (!rows.ok()) log_error(rows.error().describe());
-  if (rows.ok()) {
-    std::lock_guard lock(mutex_);
-    for (const ProtectionRow& row : *rows) {
-      if (row.direction != Direction::kOut || row.state == ProtectionState::kOffered) continue;
-      streams_[row.vm] = {.peer = row.peer,
-                          .withdrawing = row.state == ProtectionState::kWithdrawing};
-    }
+  std::lock_guard lock(mutex_);
+  started_ = true;
+  if (!rows.ok()) return;
+  for (const ProtectionRow& row : *rows) {
+    if (row.direction != Direction::kOut || row.state == ProtectionState::kOffered) continue;
+    streams_[row.vm] = {.peer = row.peer,
+                        .withdrawing = row.state == ProtectionState::kWithdrawing};
+    serve(row.peer);
   }
-  thread_ = std::thread([this] { run(); });
 }
 
 void Streams::stop() {
+  std::map<SiteId, std::thread> ending;
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;
+    ending.swap(threads_);
   }
   changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  for (auto& [peer, thread] : ending) thread.join();
+}
+
+void Streams::serve(SiteId peer) {
+  if (!started_ || stopping_ || threads_.contains(peer)) return;
+  threads_[peer] = std::thread([this, peer] { run(peer); });
 }
 
 void Streams::add(VmId vm, SiteId peer) {
@@ -56,6 +65,7 @@ void Streams::add(VmId vm, SiteId peer) {
     if (stream.peer != peer || stream.withdrawing) stream = {.peer = peer};
     stream.wanted_look = true;
     stream.pause = 0ms;
+    serve(peer);
   }
   changed_.notify_all();
 }
@@ -67,6 +77,7 @@ void Streams::add_withdrawal(VmId vm, SiteId peer) {
                     .withdrawing = true,
                     .wanted_look = false,
                     .due = Clock::now() + kWithdrawAgain};
+    serve(peer);
   }
   changed_.notify_all();
 }
@@ -106,32 +117,42 @@ void Streams::on_stream(const peer::StreamEvent& event) {
   {
     std::lock_guard lock(mutex_);
     auto found = streams_.find(event.vm);
-    if (found == streams_.end() || found->second.id != event.id) return;
+    if (found == streams_.end()) return;
     Stream& stream = found->second;
-    if (event.kind == peer::StreamEvent::Kind::kOpened) {
-      stream.open = true;
-      stream.opened = Clock::now();
-      stream.error.reset();
+    if (stream.id != event.id) {
+      if (stream.opening != 0 && stream.early.size() < kEarlyMax) stream.early.push_back(event);
       return;
     }
-    // One that ends as soon as it is open is no success: it is not tried ten times a second.
-    if (stream.open && Clock::now() - stream.opened >= kStood) stream.pause = 0ms;
-    stream.id.reset();
-    stream.open = false;
-    try_again_later(stream, event.error);
-    if (event.refused) {
-      Result<StreamRefusalDetail> detail = sys::decode_json<StreamRefusalDetail>(event.detail);
-      // Learned with the next try: a replica that cannot be opened says its epoch each time.
-      if (detail.ok() && detail->epoch.value > 0) stream.refused_under = detail->epoch;
-    }
+    take(stream, event);
   }
   changed_.notify_all();
+}
+
+// Under the mutex.
+void Streams::take(Stream& stream, const peer::StreamEvent& event) {
+  if (event.kind == peer::StreamEvent::Kind::kOpened) {
+    stream.open = true;
+    stream.opened = Clock::now();
+    stream.error.reset();
+    return;
+  }
+  // One that ends as soon as it is open is no success: it is not tried ten times a second.
+  if (stream.open && Clock::now() - stream.opened >= kStood) stream.pause = 0ms;
+  stream.id.reset();
+  stream.open = false;
+  try_again_later(stream, event.error);
+  if (event.refused) {
+    Result<StreamRefusalDetail> detail = sys::decode_json<StreamRefusalDetail>(event.detail);
+    // Learned with the next try: a replica that cannot be opened says its epoch each time.
+    if (detail.ok() && detail->epoch.value > 0) stream.refused_under = detail->epoch;
+  }
 }
 
 void Streams::on_peer(const peer::PeerState& state) {
   if (state.reach != peer::Reach::kConnected) return;
   {
     std::lock_guard lock(mutex_);
+    mute_until_.erase(state.site);
     for (auto& [vm, stream] : streams_) {
       if (stream.peer != state.site || stream.id) continue;
       stream.wanted_look = true;
@@ -148,30 +169,37 @@ void Streams::try_again_later(Stream& stream, std::optional<Error> error) {
   stream.error = std::move(error);
 }
 
-void Streams::run() {
-  for (;;) {
-    std::vector<VmId> now;
-    {
-      std::unique_lock lock(mutex_);
-      for (;;) {
-        if (stopping_) return;
-        Time next = Time::max();
-        for (auto& [vm, stream] : streams_) {
-          if (stream.wanted_look || stream.due <= Clock::now()) {
-            stream.wanted_look = false;
-            stream.due = Time::max();
-            now.push_back(vm);
-          }
-          next = std::min(next, stream.due);
-        }
-        if (!now.empty()) break;
-        if (next == Time::max()) {
-          changed_.wait(lock);
-        } else {
-          changed_.wait_until(lock, next);
-        }
+std::vector<VmId> Streams::await_due(SiteId peer) {
+  std::vector<VmId> now;
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    Time next = Time::max();
+    for (auto& [vm, stream] : streams_) {
+      if (stream.peer != peer) continue;
+      if (stream.wanted_look || stream.due <= Clock::now()) {
+        stream.wanted_look = false;
+        stream.due = Time::max();
+        now.push_back(vm);
       }
+      next = std::min(next, stream.due);
     }
+    if (!now.empty()) return now;
+    if (next == Time::max()) {
+      changed_.wait(lock);
+    } else {
+      changed_.wait_until(lock, next);
+    }
+  }
+  return {};
+}
+
+void Streams::run(SiteId peer) {
+  for (;;) {
+    std::vector<VmId> now = await_due(peer);
+    if (now.empty()) return;
+    // Of a VM that runs nothing is asked first: it waits for no other's question.
+    std::ranges::partition(now,
+                           [this](VmId vm) { return services_.units->running(keeper_unit(vm)); });
     for (VmId vm : now) step(vm);
   }
 }
@@ -187,10 +215,22 @@ void Streams::learn(VmId vm, Epoch epoch) {
 void Streams::ask_peer(VmId vm, SiteId peer) {
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok() || row->role != VmRole::kActive || !services_.peers->connected(peer)) return;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found == streams_.end()) return;
+    if (const auto mute = mute_until_.find(peer);
+        mute != mute_until_.end() && Clock::now() < mute->second) {
+      found->second.due = mute->second;
+      return;
+    }
+  }
   Result<recovery::PeerAnswer> answer =
       services_.peers->ask_epoch(vm, recovery_state(*row, true), kPeerLimit);
   if (answer.ok()) learn(vm, answer->epoch);
   std::lock_guard lock(mutex_);
+  if (!answer.ok() && answer.error().code == ErrorCode::kTimeout)
+    mute_until_[peer] = Clock::now() + kMute;
   auto found = streams_.find(vm);
   if (found == streams_.end()) return;
   found->second.peer_asked = answer.ok();
@@ -238,17 +278,39 @@ void Streams::step(VmId vm) {
     if (!peer_asked) ask_peer(vm, peer);
     if (!tend(vm, peer, refused_under.has_value())) return;
   }
+  open(vm, peer);
+}
+
+void Streams::open(VmId vm, SiteId peer) {
   Result<sys::UniqueFd> keeper =
       sys::connect_unix_within(services_.paths.run_file(vm, "ship.sock"), kConnectLimit);
-  // Under the mutex: an event of the stream may come before its number is kept.
-  std::lock_guard lock(mutex_);
-  auto found = streams_.find(vm);
-  if (found == streams_.end() || found->second.peer != peer || found->second.id) return;
-  if (!keeper.ok()) return try_again_later(found->second, std::move(keeper).error());
+  uint64_t number = 0;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found == streams_.end() || found->second.peer != peer || found->second.id) return;
+    if (!keeper.ok()) return try_again_later(found->second, std::move(keeper).error());
+    number = found->second.opening = ++tries_;
+  }
+  // Not under the mutex: a link that takes nothing just now holds nobody else up. So the stream's
+  // first events may be there before its id is known.
   Result<peer::StreamId> id =
       services_.peers->link().open_stream(peer, vm, std::move(keeper).value());
-  if (!id.ok()) return try_again_later(found->second, std::move(id).error());
-  found->second.id = *id;
+  {
+    std::lock_guard lock(mutex_);
+    auto found = streams_.find(vm);
+    if (found != streams_.end() && found->second.opening == number) {
+      Stream& stream = found->second;
+      stream.opening = 0;
+      const std::vector<peer::StreamEvent> early = std::exchange(stream.early, {});
+      if (!id.ok()) return try_again_later(stream, std::move(id).error());
+      stream.id = *id;
+      for (const peer::StreamEvent& event : early)
+        if (stream.id == event.id) take(stream, event);
+      return;
+    }
+  }
+  if (id.ok()) services_.peers->link().close_stream(*id);  // nobody wants it any more
 }
 
 }  // namespace hf::control

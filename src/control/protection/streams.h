@@ -4,8 +4,9 @@
 // here is decided that it exists.
 //
 // By level: what is wanted is compared with what is there, after every change and when a failed
-// try is due again. One thread for all VMs; it sleeps while every stream stands or waits for a
-// peer to come back.
+// try is due again. One thread a peer, however many VMs: what a peer that is there and says nothing
+// costs, only its own VMs wait for, once and not each. It sleeps while every stream stands or waits
+// for the peer to come back.
 #pragma once
 
 #include <chrono>
@@ -15,6 +16,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "control/protection/caretakers.h"
 #include "control/services.h"
@@ -56,8 +58,10 @@ class Streams {
   using Time = std::chrono::steady_clock::time_point;
   struct Stream {
     SiteId peer;
-    bool withdrawing = false;          // no stream: the peer has to be told
-    std::optional<peer::StreamId> id;  // asked for, or open
+    bool withdrawing = false;              // no stream: the peer has to be told
+    std::optional<peer::StreamId> id;      // asked for, or open
+    uint64_t opening = 0;                  // the number of the try that asks for it just now
+    std::vector<peer::StreamEvent> early;  // that came before that try knew its id
     bool open = false;
     Time opened{};
     bool wanted_look = true;
@@ -67,8 +71,13 @@ class Streams {
     std::optional<Epoch> refused_under;  // to be learned
     bool peer_asked = false;             // whether it has the VM, since this process began
   };
-  void run();
+  void serve(SiteId peer);  // under the mutex: its thread
+  void run(SiteId peer);
+  // What is due of the peer's now, running VMs first. Empty: the end.
+  std::vector<VmId> await_due(SiteId peer);
   void step(VmId vm);
+  void open(VmId vm, SiteId peer);
+  void take(Stream& stream, const peer::StreamEvent& event);
   void withdraw(Stream& stream, VmId vm);
   void try_again_later(Stream& stream, std::optional<Error> error);
   bool tend(VmId vm, SiteId peer, bool refused);
@@ -81,8 +90,11 @@ class Streams {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<VmId, Stream> streams_;
+  std::map<SiteId, Time> mute_until_;  // did not answer: not asked again before
+  std::map<SiteId, std::thread> threads_;
+  uint64_t tries_ = 0;
+  bool started_ = false;
   bool stopping_ = false;
-  std::thread thread_;
 };
 
 }  // namespace hf::control
