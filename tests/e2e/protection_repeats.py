@@ -20,6 +20,7 @@ from lib.site import CliError, Site, pair, wait_protected
 
 TRIES = 5
 KILLS = 5
+REFUSED = 5
 
 
 def rows(site, sql, *values):
@@ -278,6 +279,34 @@ def left_sealed(north, south):
     check(True, f"its holdfastd died before it took the VM over: replication goes on, after {waited:.1f} s")
 
 
+def number_of_next(site):
+    """The number that the next VM at the site has."""
+    create(site, "probe")
+    number = site.json("vm", "show", "probe")["vm_number"]
+    site.cli("vm", "delete", "probe", "--yes")
+    return number
+
+
+def spent_numbers(north, south):
+    """Offers that south cannot carry out spend none of its VM numbers, nor does a VM that came and went."""
+    if os.geteuid() != 0:
+        step("skipped: only as root have VMs users of their own, and a directory is another's")
+        return
+    vm_id = create(north, "spent")
+    before = number_of_next(south)
+    for _ in range(REFUSED):
+        # In the way of the replica's own: another user's.
+        (south.state / "vms" / vm_id / "journal").mkdir(parents=True)
+        refused(north, "protection", "enable", "spent", "--to", "south")
+        check(not has_vm(south, vm_id) and not (south.state / "vms" / vm_id).exists(), "nothing of it is left at south")
+    number = number_of_next(south)
+    check(number == before, f"{REFUSED} offers that failed and a VM that went: the next VM has number {number} again")
+    north.cli("protection", "enable", "spent", "--to", "south")
+    north.cli("vm", "start", "spent")
+    wait_protected(north, "spent")
+    check(south.json("vm", "show", "spent")["vm_number"] == before, "and the one that succeeds has it too")
+
+
 def killed_failovers(north, south):
     """holdfastd at south dies somewhere in a failover: the same command again ends it."""
     found = []
@@ -327,6 +356,7 @@ def test(directory):
             forgotten(north, south)
             withdrawn_in_a_failover(north, south)
             left_sealed(north, south)
+            spent_numbers(north, south)
             killed_failovers(north, south)
         finally:
             north.end()
