@@ -15,7 +15,7 @@ namespace {
 
 constexpr auto kAskLimit = 2s;
 constexpr auto kStopLimit = 10s;
-constexpr auto kLaunchLimit = 20s;  // above what a call to the launcher takes
+constexpr auto kLaunchLimit = 40s;  // above what two calls to the launcher take
 
 }  // namespace
 
@@ -34,10 +34,10 @@ Result<bool> Caretakers::tend(VmId vm, SiteId peer) {
   // Who ends the VM now takes its key back first, and looks again afterwards.
   Reconciler::Turn turn = services_.reconciler->turn_to_finish(vm, 0ms);
   std::unique_lock lock(mutex_);
-  Care& care = cares_[vm];
+  const Care& care = cares_[vm];
   if (care.launching) return false;
   if (services_.units->running(unit)) {
-    if (care.holds == 0) care.pid = services_.units->pid(unit);
+    if (care.holds == 0) cares_[vm].pid = services_.units->pid(unit);
     return true;
   }
   if (!turn.owns_lock() || care.holds > 0 || care.level || !needed(row, peer)) return false;
@@ -45,22 +45,23 @@ Result<bool> Caretakers::tend(VmId vm, SiteId peer) {
   if (last && last->will_restart) return false;
   if (care.failed && std::chrono::steady_clock::now() < care.failed_at + kTryAgain)
     return *care.failed;
-  care.launching = true;
-  care.early.reset();
+  cares_[vm].launching = true;
+  cares_[vm].early.reset();
   lock.unlock();
   Result<int64_t> pid = launch(row, protection);
   lock.lock();
-  // Who holds it off meanwhile waits for this: `care` is still there.
-  care.launching = false;
+  // Looked up anew: who held it off longer than a launch takes has let it go.
+  Care& launched = cares_[vm];
+  launched.launching = false;
   launched_.notify_all();
   if (!pid.ok()) {
-    care.failed = pid.error();
-    care.failed_at = std::chrono::steady_clock::now();
+    launched.failed = pid.error();
+    launched.failed_at = std::chrono::steady_clock::now();
     return std::move(pid).error();
   }
-  care.pid = *pid;
-  if (care.early && care.early->pid == *pid) settle(vm, care, *care.early);
-  return care.pid != 0;
+  launched.pid = *pid;
+  if (launched.early && launched.early->pid == *pid) settle(vm, launched, *launched.early);
+  return launched.pid != 0;
 }
 
 Result<int64_t> Caretakers::launch(const VmRow& row, const ProtectionRow& protection) {
@@ -114,7 +115,8 @@ void Caretakers::hold_off(VmId vm) {
     std::unique_lock lock(mutex_);
     Care& care = cares_[vm];
     care.holds += 1;
-    launched_.wait_for(lock, kLaunchLimit, [&] { return !care.launching; });
+    launched_.wait_for(lock, kLaunchLimit,
+                       [&] { return !care.launching; });  // it is held: it stays
     care.pid = 0;
     care.level = false;
     care.failed.reset();
