@@ -290,13 +290,14 @@ def number_of_next(site):
 def spent_numbers(north, south):
     """Offers that south cannot carry out spend none of its VM numbers, nor does a VM that came and went."""
     if os.geteuid() != 0:
-        step("skipped: only as root have VMs users of their own, and a directory is another's")
+        step("skipped: only root can put another user's directory in the way")
         return
     vm_id = create(north, "spent")
     before = number_of_next(south)
     for _ in range(REFUSED):
-        # In the way of the replica's own: another user's.
-        (south.state / "vms" / vm_id / "journal").mkdir(parents=True)
+        # In the way of the replica's sockets: another user's.
+        (south.state / "run/vms" / vm_id / "his").mkdir(parents=True)
+        os.chown(south.state / "run/vms" / vm_id, 1, 1)
         refused(north, "protection", "enable", "spent", "--to", "south")
         check(not has_vm(south, vm_id) and not (south.state / "vms" / vm_id).exists(), "nothing of it is left at south")
     number = number_of_next(south)
@@ -305,6 +306,21 @@ def spent_numbers(north, south):
     north.cli("vm", "start", "spent")
     wait_protected(north, "spent")
     check(south.json("vm", "show", "spent")["vm_number"] == before, "and the one that succeeds has it too")
+
+
+def nobodys_directory(north, south):
+    """What lies where a replica would lie, of a catalog that was lost, say, is not removed with an offer that fails."""
+    vm_id = create(north, "found")
+    journal = south.state / "vms" / vm_id / "journal"
+    journal.mkdir(parents=True)
+    (journal / "MANIFEST").write_text("the only copy, it may be")
+    parts = refused(north, "protection", "enable", "found", "--to", "south")
+    check((journal / "MANIFEST").exists() and "at site south" in parts["mend"], f"it is still there: {parts['mend']}")
+    (south.state / "vms" / vm_id).rename(south.state / "away")
+    north.cli("protection", "enable", "found", "--to", "south")
+    north.cli("vm", "start", "found")
+    wait_protected(north, "found")
+    check(True, "moved away, the VM can be protected")
 
 
 def killed_failovers(north, south):
@@ -357,6 +373,7 @@ def test(directory):
             withdrawn_in_a_failover(north, south)
             left_sealed(north, south)
             spent_numbers(north, south)
+            nobodys_directory(north, south)
             killed_failovers(north, south)
         finally:
             north.end()

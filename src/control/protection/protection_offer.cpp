@@ -1,4 +1,6 @@
 // The replica's side of a protection: taking an offer, giving it up.
+#include <filesystem>
+
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
@@ -84,6 +86,24 @@ Error name_taken(const std::string& name, const std::string& here) {
           .mend = "at site " + here + ": holdfast vm show " + name};
 }
 
+// What lies there belongs to nothing that the catalog knows: the only copy of the VM, it may be. It
+// is not for an offer to take or, if that fails, to remove.
+Status check_place(const Services& services, VmId vm) {
+  const std::filesystem::path place =
+      std::filesystem::path(services.paths.journal(vm)).parent_path();
+  std::error_code none;
+  const std::filesystem::file_status found = std::filesystem::symlink_status(place, none);
+  if (found.type() == std::filesystem::file_type::not_found) return {};
+  return Error{.code = ErrorCode::kExists,
+               .cause = "site " + services.site.name + " has " + place.string() +
+                        ", of a VM that its catalog does not know",
+               .effect = "the VM is not protected, and nothing there was changed",
+               .mend = "at site " + services.site.name +
+                       ": look at it, and move it away if it is "
+                       "not needed there: mv " +
+                       place.string() + " ELSEWHERE"};
+}
+
 Status still_a_replica(const VmRow& row) {
   if (row.role == VmRole::kStandby) return {};
   return Error{.code = ErrorCode::kConflict,
@@ -115,6 +135,7 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   const OfferIs is =
       TRY(judge_offer(asked(offered, from, services_), known, services_.catalog->protection(vm)));
   TRY(check_platform(offered.definition));
+  if (is == OfferIs::kNew) TRY(check_place(services_, vm));
   if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
     return name_taken(offered.row.name, services_.site.name);
   const vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
