@@ -9,6 +9,7 @@ namespace {
 struct ProtectionOptions {
   std::string vm;
   std::string peer;
+  bool without_peer = false;
 };
 
 std::string target(const std::string& vm) { return "/v1/vms/" + url_escape(vm) + "/protection"; }
@@ -22,7 +23,8 @@ Status protection_enable(const Context& context, const ProtectionOptions& option
 
 Status protection_disable(const Context& context, const ProtectionOptions& options) {
   Client client = context.client();
-  sys::JsonValue job = TRY(client.remove(target(options.vm)));
+  sys::JsonValue job =
+      TRY(client.remove(target(options.vm) + (options.without_peer ? "?without_peer=1" : "")));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
 }
@@ -59,6 +61,9 @@ void add_protection(CLI::App& app, Line& line) {
        [options](const Context& context) { return protection_enable(context, *options); });
   CLI::App* disable = protection->add_subcommand("disable", "end a VM's protection");
   disable->add_option("vm", options->vm, "the VM's name")->required();
+  disable->add_flag("--without-peer", options->without_peer,
+                    "although the other site cannot be asked, or knows nothing of it: what it has "
+                    "stays there (audited)");
   verb(disable, line,
        [options](const Context& context) { return protection_disable(context, *options); });
   CLI::App* show = protection->add_subcommand("show", "state, RPO, positions");

@@ -11,6 +11,8 @@
 
 namespace hf::control {
 
+static_assert(kVmNumberLast == launcher::kVmNumberMax);
+
 Services::Services(Paths where, launcher::SiteConfig config)
     : paths(std::move(where)),
       site(std::move(config)),

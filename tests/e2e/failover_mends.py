@@ -75,7 +75,10 @@ def source_without_the_vm(north, south):
     wait_protected(north, "gone")
     north.cli("vm", "stop", "gone", "--force")
     south.stop()
-    north.cli("protection", "disable", "gone", timeout=60)  # the replica stays at south: it cannot be asked
+    north.cli("protection", "disable", "gone")  # the replica stays at south: it cannot be asked
+    parts = refused(north, "vm", "delete", "gone", "--yes")
+    check("disable gone --without-peer" in parts["mend"], f"its mend: {parts['mend']}")
+    north.cli("protection", "disable", "gone", "--without-peer")
     north.cli("vm", "delete", "gone", "--yes")
     south.start()
     job = south.json("failover", "unplanned", "gone", "--yes", timeout=40)

@@ -256,16 +256,18 @@ Answer post_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   PeerRow peer = TRY(services.catalog->peer_named(TRY(sys::get_string(TRY(request.json()), "to"))));
   return start_job(services, "protection-enable", row.name,
-                   [&services, row, peer](Progress& progress) {
-                     return services.protections->enable(row, peer, progress);
+                   [&services, vm = row.id, peer](Progress& progress) {
+                     return services.protections->enable(vm, peer, progress);
                    });
 }
 
 Answer remove_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  Protections::DisableOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
+                                      .actor = request.actor};
   return start_job(services, "protection-disable", row.name,
-                   [&services, vm = row.id](Progress& progress) {
-                     return services.protections->disable(vm, progress);
+                   [&services, vm = row.id, options](Progress& progress) {
+                     return services.protections->disable(vm, options, progress);
                    });
 }
 

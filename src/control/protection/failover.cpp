@@ -17,6 +17,7 @@ namespace {
 // On the way to running vCPUs in under 3 s a dead source may cost this much.
 constexpr Millis kReachSource = 700ms;
 constexpr Millis kSourceStops = 30s;
+constexpr Millis kTurnLimit = 5s;
 // Of a boot; firmware that does not hand over gets its verdict after a minute.
 constexpr std::chrono::seconds kVerdict = 180s;
 
@@ -65,6 +66,15 @@ std::string_view words(recovery::SourceAnswer answer) {
       return "the source answers and did not stop";
   }
   return "?";
+}
+
+Error at_work(const Services& services, VmId vm) {
+  const Result<VmRow> row = services.catalog->vm(vm);
+  const std::string name = row.ok() ? row->name : vm.hex();
+  return {.code = ErrorCode::kConflict,
+          .cause = "the replica of VM \"" + name + "\" is being offered or withdrawn just now",
+          .effect = "the VM was not failed over",
+          .mend = "holdfast vm show " + name + "; then try again"};
 }
 
 // The source's answer; `row` is as it is afterwards. A source under an epoch as high as ours tells
@@ -116,6 +126,9 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
                                   Progress& progress) {
   auto begin = std::chrono::steady_clock::now();
   const Micros begun = catalog_now();
+  // From the decision until the VM is this site's, nobody withdraws the replica.
+  std::optional<Turns::Turn> turn = services.protections->turns().take(vm, kTurnLimit);
+  if (!turn) return at_work(services, vm);
   VmRow row = TRY(services.catalog->vm(vm));
   Result<ProtectionRow> protection = services.catalog->protection(vm);
   if (row.role != VmRole::kStandby || !protection.ok() || protection->direction != Direction::kIn) {
@@ -140,7 +153,18 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   // that did not is still its home, and nothing is promoted that could not be opened.
   if (promotion.source.answer != recovery::SourceAnswer::kStopped)
     TRY(services.protections->replicas().reopen(row, *protection));
-  const journal::LineEnd received = TRY(services.protections->replicas().seal(vm));
+  Result<journal::LineEnd> sealed = services.protections->replicas().seal(vm);
+  if (!sealed.ok()) {
+    // It may have sealed and not said so.
+    services.protections->replicas().unseal(vm);
+    const bool stopped = promotion.source.answer == recovery::SourceAnswer::kStopped;
+    return std::move(sealed)
+        .error()
+        .with_effect(stopped ? "the VM runs nowhere: its source has stopped it for good"
+                             : "the VM was not failed over; the replica takes records again")
+        .with_mend("try again: holdfast failover unplanned " + row.name);
+  }
+  const journal::LineEnd received = *sealed;
   // With the epoch, so that no start from here on can pass over what attestation knows of the VM.
   Status stored = services.catalog->take_over(promotion.row, promotion.next.epoch, protection->peer,
                                               "failed over to this site: " + answer);
@@ -149,8 +173,8 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
     return std::move(stored).error();
   }
   // From here on this site is the VM's home: what fails below is mended by `vm start`.
-  TRY(services.catalog->remove_protection(vm));
   TRY(services.catalog->set_wanted(vm, true));
+  turn.reset();
   int64_t promoted_ms = ms_since(begin);
   row = TRY(services.catalog->vm(vm));
   Result<Launched> launched = launch_vm(services, row, {}, progress);

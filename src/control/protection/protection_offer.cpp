@@ -1,6 +1,11 @@
 // The replica's side of a protection: taking an offer, giving it up.
+#include <filesystem>
+
 #include "control/core/log.h"
+#include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
+#include "control/protection/recovery_rules.h"
+#include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
 #include "hypervisor/machine.h"
 #include "hypervisor/qemu_command.h"
@@ -12,6 +17,12 @@ namespace hf::control {
 using namespace std::chrono_literals;
 
 namespace {
+
+// A doubled offer waits for the first one, which starts a keeper; a withdrawal waits for nobody
+// for long.
+constexpr Millis kOfferTurn = 20s;
+constexpr Millis kWithdrawalTurn = 5s;
+constexpr Millis kSourceLimit = 3s;
 
 struct Offered {
   VmRow row;
@@ -41,6 +52,66 @@ Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   return offered;
 }
 
+ProtectionRow protection_of(const Offered& offered, const PeerRow& from) {
+  return {.vm = offered.row.id,
+          .peer = from.site,
+          .direction = Direction::kIn,
+          .journal_public_key = to_hex(offered.certificate.journal_public_key),
+          .minted_at = from.site,
+          .created = catalog_now()};
+}
+
+Asked asked(const Offered& offered, const PeerRow& from, const Services& services) {
+  return {.vm = offered.row.id,
+          .name = offered.row.name,
+          .epoch = offered.row.epoch,
+          .journal_public_key = to_hex(offered.certificate.journal_public_key),
+          .from = from.site,
+          .from_name = from.name,
+          .here = services.site.name};
+}
+
+Error at_work(const std::string& name, const std::string& here, std::string effect) {
+  return {.code = ErrorCode::kConflict,
+          .cause = "site " + here + " works on the replica of VM \"" + name +
+                   "\" just now: a failover, it may be",
+          .effect = std::move(effect),
+          .mend = "at site " + here + ": holdfast job list; then try again"};
+}
+
+Error name_taken(const std::string& name, const std::string& here) {
+  return {.code = ErrorCode::kExists,
+          .cause = "site " + here + " has another VM \"" + name + "\" already",
+          .effect = "the VM is not protected",
+          .mend = "at site " + here + ": holdfast vm show " + name};
+}
+
+// What lies there belongs to nothing that the catalog knows: the only copy of the VM, it may be. It
+// is not for an offer to take or, if that fails, to remove.
+Status check_place(const Services& services, VmId vm) {
+  const std::filesystem::path place =
+      std::filesystem::path(services.paths.journal(vm)).parent_path();
+  std::error_code none;
+  const std::filesystem::file_status found = std::filesystem::symlink_status(place, none);
+  if (found.type() == std::filesystem::file_type::not_found) return {};
+  return Error{.code = ErrorCode::kExists,
+               .cause = "site " + services.site.name + " has " + place.string() +
+                        ", of a VM that its catalog does not know",
+               .effect = "the VM is not protected, and nothing there was changed",
+               .mend = "at site " + services.site.name +
+                       ": look at it, and move it away if it is "
+                       "not needed there: mv " +
+                       place.string() + " ELSEWHERE"};
+}
+
+Status still_a_replica(const VmRow& row) {
+  if (row.role == VmRole::kStandby) return {};
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "VM \"" + row.name + "\" was taken over by this site meanwhile",
+               .effect = "nothing was removed",
+               .mend = "holdfast vm show " + row.name};
+}
+
 // What a failover would need is looked for now.
 Status check_platform(const vm::Definition& definition) {
   TRY(hypervisor::check_machine_type(definition.machine_type));
@@ -51,16 +122,27 @@ Status check_platform(const vm::Definition& definition) {
 
 }  // namespace
 
+// The same again from the same source is taken as the same: its answer was lost, or its taking was
+// cut off, and is finished now.
 Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
-  Offered offered = TRY(read_offer(offer, from));
-  VmId vm = offer.vm;
+  const Offered offered = TRY(read_offer(offer, from));
+  const VmId vm = offer.vm;
+  std::optional<Turns::Turn> turn = turns_.take(vm, kOfferTurn);
+  if (!turn) {
+    return at_work(offered.row.name, services_.site.name, "whether it is a replica is not known");
+  }
+  Result<VmRow> known = services_.catalog->vm(vm);
+  const OfferIs is =
+      TRY(judge_offer(asked(offered, from, services_), known, services_.catalog->protection(vm)));
   TRY(check_platform(offered.definition));
+  if (is == OfferIs::kNew) TRY(check_place(services_, vm));
+  if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
+    return name_taken(offered.row.name, services_.site.name);
+  const vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   Undo undo;
-  VmRow row = TRY(services_.catalog->add_vm(offered.row));
-  undo.add([&] { static_cast<void>(services_.catalog->remove_vm(vm)); });
-  vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   undo.add([&] {
-    if (outcome == vault::ImportOutcome::kStored) static_cast<void>(services_.vault.delete_key(vm));
+    if (is == OfferIs::kNew && outcome == vault::ImportOutcome::kStored)
+      static_cast<void>(services_.vault.delete_key(vm));
   });
   // What is received is checked with the certified key, what is opened at failover with the
   // imported one: a difference must show now.
@@ -71,42 +153,120 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
                  .effect = "the VM is not protected",
                  .mend = "see that both sites run the same version: holdfast site show"};
   }
-  ProtectionRow protection{.vm = vm,
-                           .peer = from.site,
-                           .direction = Direction::kIn,
-                           .journal_public_key = to_hex(offered.certificate.journal_public_key),
-                           .minted_at = from.site,
-                           .created = catalog_now()};
-  undo.add([&] {
-    static_cast<void>(replicas_.stop(vm));
-    static_cast<void>(services_.units->remove_vm(vm));
-  });
-  TRY(replicas_.create(row, protection));
-  TRY(services_.catalog->put_protection(protection));
+  const ProtectionRow protection = protection_of(offered, from);
+  if (is == OfferIs::kNew) {
+    known = services_.catalog->add_replica(offered.row, protection);
+    if (!known.ok() && known.error().code == ErrorCode::kExists)
+      return name_taken(offered.row.name, services_.site.name);
+    if (!known.ok()) return std::move(known).error();
+    undo.add([&] {
+      static_cast<void>(replicas_.stop(vm));
+      const bool gone = services_.units->remove_vm(vm).ok();
+      static_cast<void>(
+          services_.catalog->remove_vm(vm, gone ? VmRemains::kNone : VmRemains::kSomething));
+    });
+  }
+  TRY(replicas_.create(*known, protection));
+  if (is == OfferIs::kSameLater)
+    TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));
   undo.dismiss();
-  log_info("this site protects VM " + row.name + " of site " + from.name);
+  log_info("this site protects VM " + offered.row.name + " of site " + from.name);
   return Taken{};
 }
 
+// Asked again, because the answer was lost, the answer is the same.
 Result<Removed> Protections::withdraw(VmId vm, const PeerRow& from) {
-  VmRow row = TRY(services_.catalog->vm(vm));
-  ProtectionRow protection = TRY(services_.catalog->protection(vm));
-  if (row.role != VmRole::kStandby || protection.direction != Direction::kIn ||
-      protection.peer != from.site) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" is not a replica of that site's here",
-                 .effect = "nothing was removed",
-                 .mend = "holdfast vm show " + row.name + " at both sites"};
+  std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  if (!turn) {
+    const bool may_know = row.ok() && may_ask(*row, services_.catalog->protection(vm), from.site);
+    return at_work(may_know ? row->name : vm.hex(), services_.site.name, "nothing was removed");
   }
-  TRY(services_.catalog->audit("site " + from.name, "replica withdrawn", row.name, vm.hex()));
-  TRY(replicas_.stop(vm));
-  TRY(services_.units->remove_vm(vm));
-  Status deleted = services_.vault.delete_key(vm);
+  if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
+                           services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
+    return Removed{};
+  }
+  TRY(check_still_wanted(*row, from));
+  TRY(remove_replica(*row, "site " + from.name));
+  return Removed{};
+}
+
+// What left the source before a failover here stopped it for good comes too late: this copy is the
+// VM by then. With the turn, so that no failover begins between the answer and what follows.
+Status Protections::check_still_wanted(const VmRow& row, const PeerRow& from) {
+  Result<EpochAnswer> source = services_.peers->ask<EpochAnswer>(
+      from.site, EpochQuestion{.vm = row.id, .epoch = row.epoch}, kSourceLimit);
+  // It may have forgotten the protection meanwhile, by its operator's word.
+  if (!source.ok() && source.error().code == ErrorCode::kNotFound) return {};
+  if (!source.ok()) {
+    return std::move(source)
+        .error()
+        .with_effect("nothing was removed")
+        .with_mend("try again when the sites reach each other: holdfast site peers");
+  }
+  if (source->role == recovery::Role::kPrimary && source->epoch == row.epoch) return {};
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = "a failover of VM \"" + row.name + "\" to site " + services_.site.name +
+               " was begun, and site " + from.name + " has stopped it for good",
+      .effect = "nothing was removed",
+      .mend = "at site " + services_.site.name + ": holdfast failover unplanned " + row.name};
+}
+
+// By this site's operator: only what its source does not protect any more, or cannot be asked
+// about.
+Result<sys::JsonObject> Protections::give_up_replica(const VmRow& row,
+                                                     const ProtectionRow& protection,
+                                                     const DisableOptions& options) {
+  const std::string source = peer_name(protection.peer);
+  std::optional<Turns::Turn> turn = turns_.take(row.id, kWithdrawalTurn);
+  if (!turn) return at_work(row.name, services_.site.name, "nothing was removed");
+  const VmRow now = TRY(services_.catalog->vm(row.id));
+  TRY(still_a_replica(now));
+  Result<EpochAnswer> answer = services_.peers->ask<EpochAnswer>(
+      protection.peer, EpochQuestion{.vm = row.id, .epoch = now.epoch}, kSourceLimit);
+  Error error{.code = ErrorCode::kConflict, .effect = "nothing was removed"};
+  if (answer.ok() && answer->role == recovery::Role::kPrimary) {
+    error.cause =
+        "VM \"" + row.name + "\" is protected by site " + source + "; this one holds the replica";
+    error.mend = "at site " + source + ": holdfast protection disable " + row.name;
+    return error;
+  }
+  if (answer.ok()) {
+    error.cause = "a failover of VM \"" + row.name + "\" to this site was begun, and site " +
+                  source + " has stopped it for good";
+    error.mend = "holdfast failover unplanned " + row.name;
+    return error;
+  }
+  const bool forgotten = answer.error().code == ErrorCode::kNotFound;
+  if (!options.without_peer) {
+    error.cause =
+        forgotten ? "site " + source + " does not protect VM \"" + row.name +
+                        "\" here any more; this replica may be the last copy of it"
+                  : "site " + source + ", whose VM it is, cannot be asked: " + answer.error().cause;
+    error.mend = "to end the protection, at site " + source + ": holdfast protection " +
+                 (forgotten ? "enable " + row.name + " --to " + services_.site.name + ", then " +
+                                  "disable it"
+                            : "disable " + row.name) +
+                 "; to remove this replica alone: holdfast protection disable " + row.name +
+                 " --without-peer";
+    return error;
+  }
+  TRY(remove_replica(now, options.actor + " --without-peer"));
+  return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", true}};
+}
+
+// Each step may be done again: one that was cut off is finished by the next try.
+Status Protections::remove_replica(const VmRow& row, std::string_view actor) {
+  TRY(services_.catalog->audit(actor, "replica withdrawn", row.name, row.id.hex()));
+  TRY(replicas_.stop(row.id));
+  TRY(services_.units->remove_vm(row.id));
+  Status deleted = services_.vault.delete_key(row.id);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
     return std::move(deleted).error();
-  TRY(services_.catalog->remove_vm(vm));
-  log_info("the replica of VM " + row.name + " was withdrawn by site " + from.name);
-  return Removed{};
+  TRY(services_.catalog->remove_vm(row.id, VmRemains::kNone));
+  log_info("the replica of VM " + row.name + " was withdrawn by " + std::string(actor));
+  return {};
 }
 
 }  // namespace hf::control

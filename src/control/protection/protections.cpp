@@ -2,7 +2,6 @@
 
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
-#include "control/store/catalog_inner.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
@@ -18,9 +17,9 @@ constexpr auto kServes = 1500ms;
 
 Protections::Protections(Services& services)
     : services_(services),
-      replicas_(services),
+      replicas_(services, turns_),
       caretakers_(services, [&services](SiteId site) { return services.peers->connected(site); }),
-      streams_(services, caretakers_) {}
+      streams_(services, caretakers_, [this](VmId vm) { withdraw_again(vm); }) {}
 Protections::~Protections() { stop(); }
 
 void Protections::start() {
@@ -58,93 +57,6 @@ bool Protections::drain(VmId vm, std::chrono::milliseconds limit) {
   if (!drained.ok() && stopped && caretakers_.level(vm)) return true;
   if (!drained.ok()) log_warning("VM " + vm.hex() + ": " + drained.error().describe());
   return drained.ok() && drained->drained;
-}
-
-Result<sys::JsonObject> Protections::enable(const VmRow& row, const PeerRow& peer,
-                                            Progress& progress) {
-  if (row.role != VmRole::kActive) {
-    return Error{
-        .code = ErrorCode::kConflict,
-        .cause = "VM \"" + row.name + "\" is " + std::string(to_string(row.role)) + " at this site",
-        .effect = "it is not protected from here",
-        .mend = "protect it at the site where it is active"};
-  }
-  if (Result<ProtectionRow> before = services_.catalog->protection(row.id); before.ok()) {
-    return Error{.code = ErrorCode::kExists,
-                 .cause = "VM \"" + row.name + "\" is protected already",
-                 .effect = "nothing was changed",
-                 .mend = "holdfast protection show " + row.name};
-  }
-  // From now on nothing is merged away that the replica has not.
-  keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
-  bool runs = services_.units->running(keeper_unit(row.id));
-  if (runs) TRY(keeper.ask(keeper_protocol::Protect{.peer_site = peer.site}, 5s));
-  Undo undo;
-  undo.add([&] {
-    if (runs) static_cast<void>(keeper.ask(keeper_protocol::Unprotect{}, 5s));
-  });
-  progress.step("wrap the key for " + peer.name);
-  vault::KeyInfo key = TRY(services_.vault.key_info(row.id));
-  Bytes wrap = TRY(services_.vault.wrap_for(row.id, peer.site));
-  progress.step("offer the VM to " + peer.name);
-  TRY(services_.peers->ask<Taken>(peer.site,
-                                  Offer{.vm = row.id,
-                                        .name = row.name,
-                                        .definition = row.definition,
-                                        .epoch = row.epoch,
-                                        .wrap = wrap,
-                                        .certificate = key.certificate},
-                                  30s));
-  TRY(services_.catalog->put_protection({.vm = row.id,
-                                         .peer = peer.site,
-                                         .direction = Direction::kOut,
-                                         .journal_public_key = to_hex(key.journal_public_key),
-                                         .minted_at = key.minted_at,
-                                         .created = catalog_now()}));
-  undo.dismiss();
-  streams_.add(row.id, peer.site);
-  log_info("VM " + row.name + " is protected by site " + peer.name);
-  return sys::JsonObject{{"vm", row.name}, {"peer", peer.name}, {"direction", "out"}};
-}
-
-Result<sys::JsonObject> Protections::disable(VmId vm, Progress& progress) {
-  const VmRow row = TRY(services_.catalog->vm(vm));
-  ProtectionRow protection = TRY(services_.catalog->protection(row.id));
-  if (protection.direction == Direction::kIn) {
-    return Error{
-        .code = ErrorCode::kConflict,
-        .cause = "VM \"" + row.name + "\" is protected by its own site; this one holds the replica",
-        .effect = "nothing was changed",
-        .mend = "holdfast protection disable " + row.name + " at its own site"};
-  }
-  // What the other site holds is the VM now, or may become it: it is not this site's to remove.
-  if (row.role == VmRole::kSuperseded) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" was taken over at the other site under epoch " +
-                          std::to_string(row.epoch.value),
-                 .effect = "nothing was changed, here or there",
-                 .mend = "holdfast vm delete " + row.name +
-                         " removes what is left of it here, and nothing at the other site"};
-  }
-  progress.step("end replication");
-  Caretakers::Hold off(caretakers_, row.id);
-  end_stream(row.id);
-  progress.step("ask the peer to remove its replica");
-  Result<Removed> withdrawn =
-      services_.peers->ask<Removed>(protection.peer, Withdrawal{.vm = row.id}, 30s);
-  TRY(services_.catalog->remove_protection(row.id));
-  if (services_.units->running(keeper_unit(row.id))) {
-    keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
-    static_cast<void>(keeper.ask(keeper_protocol::Unprotect{}, 2s));
-  }
-  sys::JsonObject result{
-      {"vm", row.name}, {"protected", false}, {"replica_removed", withdrawn.ok()}};
-  if (!withdrawn.ok()) {
-    log_warning("the replica of " + row.name +
-                " stays at its peer: " + withdrawn.error().describe());
-    result["replica_error"] = sys::error_to_json(withdrawn.error());
-  }
-  return result;
 }
 
 namespace {
@@ -188,6 +100,27 @@ Result<std::optional<keeper_protocol::Shipping>> Protections::shipping(const VmR
   return std::optional<keeper_protocol::Shipping>();
 }
 
+// Begun or ended here, and not known to be so at the other site.
+Result<sys::JsonObject> Protections::show_unsettled(const VmRow& row,
+                                                    const ProtectionRow& protection) {
+  const std::string peer = peer_name(protection.peer);
+  if (protection.state == ProtectionState::kOffered) {
+    const Error error{.code = ErrorCode::kUnavailable,
+                      .cause = "site " + peer + " has not said that it took the offer",
+                      .effect = "the VM is not protected",
+                      .mend = "holdfast protection enable " + row.name + " --to " + peer};
+    return sys::JsonObject{{"state", "offered"}, {"error", sys::error_to_json(error)}};
+  }
+  const Error error{
+      .code = ErrorCode::kUnavailable,
+      .cause = "site " + peer + " has not said that its replica is gone",
+      .effect = "replication has ended; until then site " + peer + " may take the VM over",
+      .mend = "it is removed by itself when site " + peer +
+              " is back; if that never comes: holdfast protection disable " + row.name +
+              " --without-peer"};
+  return sys::JsonObject{{"state", "withdrawing"}, {"error", sys::error_to_json(error)}};
+}
+
 Result<sys::JsonObject> Protections::show_stream(const VmRow& row) {
   const Streams::View stream = streams_.view(row.id);
   const bool stopped = !services_.units->running(keeper_unit(row.id));
@@ -229,13 +162,15 @@ Result<sys::JsonObject> Protections::show_replica(const VmRow& row) {
 Result<sys::JsonObject> Protections::show(const VmRow& row) {
   ProtectionRow protection = TRY(services_.catalog->protection(row.id));
   const bool out = protection.direction == Direction::kOut;
-  sys::JsonObject show = TRY(out ? show_stream(row) : show_replica(row));
-  Result<PeerRow> peer = services_.catalog->peer(protection.peer);
+  const bool stands = protection.state == ProtectionState::kStands;
+  sys::JsonObject show = TRY(!stands ? show_unsettled(row, protection)
+                             : out   ? show_stream(row)
+                                     : show_replica(row));
   show["vm"] = row.name;
   show["vm_id"] = row.id.hex();
   show["epoch"] = row.epoch.value;
   show["direction"] = out ? "out" : "in";
-  show["peer"] = peer.ok() ? peer->name : protection.peer.hex();
+  show["peer"] = peer_name(protection.peer);
   return show;
 }
 

@@ -6,6 +6,7 @@
 #include "control/protection/caretakers.h"
 #include "control/protection/replicas.h"
 #include "control/protection/streams.h"
+#include "control/protection/turns.h"
 #include "control/services.h"
 
 namespace hf::control {
@@ -18,9 +19,14 @@ class Protections {
   void start();
   void stop();
 
-  // At the source.
-  Result<sys::JsonObject> enable(const VmRow& row, const PeerRow& peer, Progress& progress);
-  Result<sys::JsonObject> disable(VmId vm, Progress& progress);
+  // At the source. Each may be asked for again.
+  Result<sys::JsonObject> enable(VmId vm, const PeerRow& peer, Progress& progress);
+  struct DisableOptions {
+    bool without_peer = false;  // though the other site cannot be asked, or knows nothing of it
+    std::string actor;
+  };
+  // A replica that the other site cannot be asked to remove is removed when it is back.
+  Result<sys::JsonObject> disable(VmId vm, const DisableOptions& options, Progress& progress);
   void end_stream(VmId vm);
   // Waits until the replica has all that is durable here. False: it has not.
   bool drain(VmId vm, std::chrono::milliseconds limit);
@@ -30,6 +36,7 @@ class Protections {
   Result<Removed> withdraw(VmId vm, const PeerRow& from);
   Replicas& replicas() { return replicas_; }
   Caretakers& caretakers() { return caretakers_; }
+  Turns& turns() { return turns_; }  // of who works on a replica
 
   // The launcher tells that a unit began again or ended. Does not block.
   void on_event(const launcher::Event& event);
@@ -41,13 +48,24 @@ class Protections {
 
   Result<sys::JsonObject> show(const VmRow& row);
   Result<sys::JsonArray> show_all();
+  // For texts: the site's name, its id if it has none here.
+  std::string peer_name(SiteId site);
 
  private:
+  Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
+                                          const DisableOptions& options);
+  void withdraw_again(VmId vm);
+  Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
+  // Of a replica here, with its turn.
+  Status check_still_wanted(const VmRow& row, const PeerRow& from);
+  Status remove_replica(const VmRow& row, std::string_view actor);
+  Result<sys::JsonObject> show_unsettled(const VmRow& row, const ProtectionRow& protection);
   Result<sys::JsonObject> show_stream(const VmRow& row);
   Result<sys::JsonObject> show_replica(const VmRow& row);
   Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);
 
   Services& services_;
+  Turns turns_;
   Replicas replicas_;
   Caretakers caretakers_;
   Streams streams_;

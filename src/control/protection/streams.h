@@ -4,8 +4,9 @@
 // here is decided that it exists.
 //
 // By level: what is wanted is compared with what is there, after every change and when a failed
-// try is due again. One thread for all VMs; it sleeps while every stream stands or waits for a
-// peer to come back.
+// try is due again. One thread a peer, however many VMs: what a peer that is there and says nothing
+// costs, only its own VMs wait for, once and not each. It sleeps while every stream stands or waits
+// for the peer to come back.
 #pragma once
 
 #include <chrono>
@@ -27,7 +28,9 @@ class Streams {
  public:
   // Opens one at the link; tests have none.
   using Open = std::function<Result<peer::StreamId>(SiteId, VmId, sys::UniqueFd)>;
-  Streams(Services& services, Caretakers& caretakers, Open open = nullptr);
+  // `withdraw_again` is called on this class's thread: it must not block.
+  Streams(Services& services, Caretakers& caretakers, std::function<void(VmId)> withdraw_again,
+          Open open = nullptr);
   ~Streams() { stop(); }
   Streams(const Streams&) = delete;
   Streams& operator=(const Streams&) = delete;
@@ -35,8 +38,11 @@ class Streams {
   void start();  // with every protection that leaves this site
   void stop();
 
-  void add(VmId vm, SiteId peer);
-  void remove(VmId vm);  // and ends its stream
+  void add(VmId vm, SiteId peer);  // one that is there goes on
+  void remove(VmId vm);            // and ends its stream
+  // The peer still has to remove its replica of the VM: `withdraw_again` is called when it is
+  // connected again, and now and then while it is, until remove().
+  void add_withdrawal(VmId vm, SiteId peer);
   // Its keeper or its caretaker was started or ended.
   void look(VmId vm);
 
@@ -54,9 +60,10 @@ class Streams {
   using Time = std::chrono::steady_clock::time_point;
   struct Stream {
     SiteId peer;
+    bool withdrawing = false;              // no stream: the peer has to be told
     std::optional<peer::StreamId> id;      // asked for, or open
-    bool opening = false;                  // being asked for: its number is not known yet
-    std::vector<peer::StreamEvent> early;  // that came before the number
+    uint64_t opening = 0;                  // the number of the try that asks for it just now
+    std::vector<peer::StreamEvent> early;  // that came before that try knew its id
     bool open = false;
     Time opened{};
     bool wanted_look = true;
@@ -66,10 +73,14 @@ class Streams {
     std::optional<Epoch> refused_under;  // to be learned
     bool peer_asked = false;             // whether it has the VM, since this process began
   };
-  void run();
+  void serve(SiteId peer);  // under the mutex: its thread
+  void run(SiteId peer);
+  // What is due of the peer's now, running VMs first. Empty: the end.
+  std::vector<VmId> await_due(SiteId peer);
   void step(VmId vm);
-  void open(VmId vm, SiteId peer, sys::UniqueFd keeper);
+  void open(VmId vm, SiteId peer);
   void take(Stream& stream, const peer::StreamEvent& event);
+  void withdraw(Stream& stream, VmId vm);
   void try_again_later(Stream& stream, std::optional<Error> error);
   bool tend(VmId vm, SiteId peer, bool refused);
   void learn(VmId vm, Epoch epoch);
@@ -77,12 +88,16 @@ class Streams {
 
   Services& services_;
   Caretakers& caretakers_;
+  const std::function<void(VmId)> withdraw_again_;
   const Open open_;
   std::mutex mutex_;  // not held over anything that waits: look() is called by who must not wait
   std::condition_variable changed_;
   std::map<VmId, Stream> streams_;
+  std::map<SiteId, Time> mute_until_;  // did not answer: not asked again before
+  std::map<SiteId, std::thread> threads_;
+  uint64_t tries_ = 0;
+  bool started_ = false;
   bool stopping_ = false;
-  std::thread thread_;
 };
 
 }  // namespace hf::control

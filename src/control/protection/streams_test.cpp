@@ -32,12 +32,13 @@ TEST(Streams, a_link_that_does_not_take_one_holds_up_nobody_and_loses_no_event) 
   std::atomic<bool> asked = false;
   std::atomic<bool> go_on = false;
   Caretakers caretakers(*site.services, [](SiteId) { return false; });
-  Streams streams(*site.services, caretakers,
-                  [&](SiteId, VmId, sys::UniqueFd) -> Result<peer::StreamId> {
-                    asked = true;
-                    EXPECT_TRUE(within(20s, [&] { return go_on.load(); }));
-                    return peer::StreamId(7);
-                  });
+  Streams streams(
+      *site.services, caretakers, [](VmId) {},
+      [&](SiteId, VmId, sys::UniqueFd) -> Result<peer::StreamId> {
+        asked = true;
+        EXPECT_TRUE(within(20s, [&] { return go_on.load(); }));
+        return peer::StreamId(7);
+      });
   streams.start();
   ASSERT_TRUE(within(kPrompt, [&] { return asked.load(); }));
   std::atomic<bool> told = false;

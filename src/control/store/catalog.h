@@ -41,6 +41,10 @@ struct VmRow {
   std::optional<SiteId> taken_from = {};
 };
 
+// A VM's number picks the users that its processes run as and its directories belong to.
+inline constexpr uint32_t kVmNumberLast = 20'000;
+enum class VmRemains { kNone, kSomething };
+
 struct PeerRow {
   SiteId site;
   std::string name;
@@ -54,6 +58,14 @@ struct PeerRow {
 
 enum class Direction { kOut, kIn };
 
+// How far an outgoing protection is. What begins or ends it is written down first, then asked of
+// the other site: a site never holds a replica that the VM's own knows nothing of.
+enum class ProtectionState {
+  kOffered,      // it may have been taken; nothing was shipped yet
+  kStands,       // an incoming one always
+  kWithdrawing,  // until the other site says that its replica is gone, it may take the VM over
+};
+
 struct ProtectionRow {
   VmId vm;
   SiteId peer;
@@ -61,6 +73,7 @@ struct ProtectionRow {
   std::string journal_public_key;  // hex
   SiteId minted_at;
   Micros created;
+  ProtectionState state = ProtectionState::kStands;
 };
 
 struct TokenRow {
@@ -121,18 +134,24 @@ class Catalog {
   static Result<std::unique_ptr<Catalog>> open(const std::string& path);
   ~Catalog();
 
-  // VMs. A row's `number` is chosen here.
-  Result<VmRow> add_vm(VmRow row);  // kExists: the name or id is taken
+  // VMs. A row's `number` is chosen here. kExists: the name or id is taken. kLimit: no number is
+  // free. One that is refused has spent none.
+  Result<VmRow> add_vm(VmRow row);
+  // A replica: the VM and its protection together, a crash cannot part them.
+  Result<VmRow> add_replica(VmRow row, const ProtectionRow& protection);
   Result<VmRow> vm(VmId id);
   Result<VmRow> vm_named(std::string_view name_or_id);
   Result<std::vector<VmRow>> vms();
-  Status remove_vm(VmId id);
+  // Its number is used again, last of those that are free, if nothing of the VM is left: no
+  // directory that the number's users own, and no process.
+  Status remove_vm(VmId id, VmRemains remains);
   Status set_wanted(VmId id, bool running);
   // Changes role, epoch and note together, of a VM that still has the role and the epoch of `from`:
   // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would
   // go back.
   Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
-  // The same, to kActive, with `adopt_pending` and where it came from: a crash cannot part them.
+  // The same, to kActive, with `adopt_pending` and where it came from; the replica's protection
+  // ends with it: a crash cannot part them.
   Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note);
   // There is nothing to adopt, or the operator gave it up.
   Status end_adoption(VmId id);

@@ -8,7 +8,7 @@ namespace {
 constexpr std::string_view kFirst = R"sql(
 CREATE TABLE vms (
   id          TEXT PRIMARY KEY,            -- 32 hex digits
-  number      INTEGER NOT NULL UNIQUE,     -- picks the users its processes run as; never reused
+  number      INTEGER NOT NULL UNIQUE,     -- picks the users its processes run as
   name        TEXT NOT NULL UNIQUE,
   definition  TEXT NOT NULL,               -- JSON, vm/definition.h
   epoch       INTEGER NOT NULL,
@@ -111,8 +111,20 @@ constexpr std::string_view kTakenFrom = R"sql(
 ALTER TABLE vms ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';  -- catalog.h: VmRow; hex or empty
 )sql";
 
-constexpr std::array<std::string_view, 5> kMigrations = {kFirst, kAttestation, kRollover,
-                                                         kAdoptPending, kTakenFrom};
+constexpr std::string_view kProtectionState = R"sql(
+ALTER TABLE protections ADD COLUMN state TEXT NOT NULL DEFAULT 'stands'  -- catalog.h
+  CHECK (state IN ('offered', 'stands', 'withdrawing'));
+)sql";
+
+constexpr std::string_view kFreeNumbers = R"sql(
+CREATE TABLE free_vm_numbers (
+  turn   INTEGER PRIMARY KEY AUTOINCREMENT,  -- the longest free is used first
+  number INTEGER NOT NULL UNIQUE
+) STRICT;
+)sql";
+
+constexpr std::array<std::string_view, 7> kMigrations = {
+    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kProtectionState, kFreeNumbers};
 
 }  // namespace
 

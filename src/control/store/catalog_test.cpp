@@ -70,11 +70,58 @@ TEST_F(CatalogTest, refuses_a_catalog_of_a_newer_version) {
   EXPECT_EQ(opened.error().code, ErrorCode::kUnsupported);
 }
 
-TEST_F(CatalogTest, a_vm_number_is_never_used_twice) {
+TEST_F(CatalogTest, a_number_is_used_again_when_nothing_of_its_vm_is_left) {
   auto catalog = open();
-  VmRow first = *catalog->add_vm(vm(1, "one"));
-  ASSERT_TRUE(catalog->remove_vm(first.id).ok());
-  EXPECT_EQ(catalog->add_vm(vm(2, "two"))->number, first.number + 1);
+  for (uint8_t i = 1; i <= 3; ++i)
+    ASSERT_EQ(catalog->add_vm(vm(i, std::to_string(i)))->number, uint32_t{i});
+  ASSERT_TRUE(catalog->remove_vm(vm(2, "").id, VmRemains::kNone).ok());
+  ASSERT_TRUE(catalog->remove_vm(vm(1, "").id, VmRemains::kNone).ok());
+  ASSERT_TRUE(catalog->remove_vm(vm(3, "").id, VmRemains::kSomething).ok());
+  ASSERT_TRUE(catalog->remove_vm(vm(3, "").id, VmRemains::kNone).ok()) << "it is gone already";
+  catalog = nullptr;
+  catalog = open();
+  EXPECT_EQ(catalog->add_vm(vm(4, "4"))->number, 2U) << "the longest free first";
+  EXPECT_EQ(catalog->add_vm(vm(5, "5"))->number, 1U);
+  EXPECT_EQ(catalog->add_vm(vm(6, "6"))->number, 4U) << "3 may still own something";
+}
+
+TEST_F(CatalogTest, a_hundred_thousand_that_are_refused_spend_no_number) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  ASSERT_TRUE(catalog->add_vm(vm(1, "one")).ok());
+  VmRow offered = vm(2, "one");
+  offered.role = VmRole::kStandby;
+  ProtectionRow protection{.vm = offered.id, .peer = peer("").site, .direction = Direction::kIn};
+  for (uint32_t i = 0; i < 100'000; ++i) {
+    offered.id.bytes[1] = std::byte(i & 0xff);
+    offered.id.bytes[2] = std::byte(i >> 8 & 0xff);
+    protection.vm = offered.id;
+    ASSERT_EQ(catalog->add_replica(offered, protection).error().code, ErrorCode::kExists);
+  }
+  // As an offer that was entered and could not be carried out.
+  for (int i = 0; i < 50; ++i) {
+    offered.name = "two";
+    ASSERT_EQ(catalog->add_replica(offered, protection)->number, 2U);
+    ASSERT_TRUE(catalog->remove_vm(offered.id, VmRemains::kNone).ok());
+  }
+  EXPECT_EQ(catalog->add_vm(vm(3, "three"))->number, 2U);
+}
+
+TEST_F(CatalogTest, the_last_number_is_the_last) {
+  open().reset();
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(
+        raw.execute("UPDATE vm_numbers SET last = " + std::to_string(kVmNumberLast - 1)).ok());
+  }
+  auto catalog = open();
+  EXPECT_EQ(catalog->add_vm(vm(1, "one"))->number, kVmNumberLast);
+  const Result<VmRow> refused = catalog->add_vm(vm(2, "two"));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kLimit);
+  EXPECT_FALSE(refused.error().mend.empty());
+  ASSERT_TRUE(catalog->remove_vm(vm(1, "").id, VmRemains::kNone).ok());
+  EXPECT_EQ(catalog->add_vm(vm(2, "two"))->number, kVmNumberLast);
 }
 
 TEST_F(CatalogTest, a_name_is_taken_once) {
@@ -85,6 +132,44 @@ TEST_F(CatalogTest, a_name_is_taken_once) {
   EXPECT_EQ(second.error().code, ErrorCode::kExists);
   EXPECT_FALSE(second.error().mend.empty());
   EXPECT_EQ(catalog->add_vm(vm(3, "three"))->number, 2U);
+}
+
+TEST_F(CatalogTest, an_id_finds_its_own_vm_whatever_others_are_called) {
+  auto catalog = open();
+  const VmId own = vm(9, "").id;
+  // As another site may name the VM that it offers: lower in the order of ids, and added first.
+  ASSERT_TRUE(catalog->add_vm(vm(1, own.hex())).ok());
+  EXPECT_EQ(catalog->vm(own).error().code, ErrorCode::kNotFound);
+  ASSERT_TRUE(catalog->add_vm(vm(9, "own")).ok());
+  EXPECT_EQ(catalog->vm(own)->name, "own");
+  EXPECT_EQ(catalog->vm_named(own.hex())->name, "own");
+}
+
+TEST_F(CatalogTest, a_replica_is_there_with_its_protection_or_not_at_all) {
+  auto catalog = open();
+  VmRow row = vm(1, "one");
+  row.role = VmRole::kStandby;
+  ProtectionRow protection{.vm = row.id, .peer = peer("").site, .direction = Direction::kIn};
+  EXPECT_FALSE(catalog->add_replica(row, protection).ok()) << "no such peer";
+  EXPECT_FALSE(catalog->vm(row.id).ok());
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  EXPECT_EQ(catalog->add_replica(row, protection)->number, 1U) << "no number was spent";
+  EXPECT_EQ(catalog->protection(row.id)->direction, Direction::kIn);
+  EXPECT_EQ(catalog->add_replica(row, protection).error().code, ErrorCode::kExists);
+}
+
+TEST_F(CatalogTest, how_far_a_protection_is_outlives_the_process) {
+  const VmId id = open()->add_vm(vm(1, "one"))->id;
+  ASSERT_TRUE(open()->put_peer(peer("aa")).ok());
+  ProtectionRow row{.vm = id, .peer = peer("").site};
+  ASSERT_TRUE(open()->put_protection(row).ok());
+  EXPECT_EQ(open()->protection(id)->state, ProtectionState::kStands);
+  for (ProtectionState state :
+       {ProtectionState::kOffered, ProtectionState::kStands, ProtectionState::kWithdrawing}) {
+    row.state = state;
+    ASSERT_TRUE(open()->put_protection(row).ok());
+    EXPECT_EQ(open()->protection(id)->state, state);
+  }
 }
 
 TEST_F(CatalogTest, an_epoch_never_goes_back) {
@@ -138,7 +223,7 @@ TEST_F(CatalogTest, a_protection_goes_with_its_vm) {
   ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
   ASSERT_TRUE(catalog->put_protection({.vm = id, .peer = peer("").site}).ok());
   EXPECT_TRUE(catalog->protection(id).ok());
-  ASSERT_TRUE(catalog->remove_vm(id).ok());
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
   EXPECT_FALSE(catalog->protection(id).ok());
 }
 
@@ -161,7 +246,7 @@ TEST_F(CatalogTest, a_vm_without_attestation_has_empty_parts_and_each_is_set_by_
   EXPECT_EQ(row.policy, "{q}");
   EXPECT_EQ(row.baseline, "{b}");
   EXPECT_EQ(row.identity, "");
-  ASSERT_TRUE(catalog->remove_vm(id).ok());
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
   EXPECT_EQ(catalog->attestation(id)->policy, "");
 }
 
@@ -217,6 +302,21 @@ TEST_F(CatalogTest,
   }
   EXPECT_FALSE(open()->vm(row.id)->adopt_pending);
   EXPECT_EQ(open()->attestation(row.id)->baseline, "b");
+}
+
+TEST_F(CatalogTest, a_takeover_ends_the_replicas_protection_with_it) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  VmRow row = vm(1, "one");
+  row.role = VmRole::kStandby;
+  row = *catalog->add_replica(row,
+                              {.vm = row.id, .peer = peer("").site, .direction = Direction::kIn});
+  VmRow past = row;
+  past.epoch = Epoch(7);
+  EXPECT_FALSE(catalog->take_over(past, Epoch(8), peer("").site, "").ok());
+  EXPECT_TRUE(catalog->protection(row.id).ok());
+  ASSERT_TRUE(catalog->take_over(row, Epoch(2), peer("").site, "").ok());
+  EXPECT_FALSE(catalog->protection(row.id).ok());
 }
 
 TEST_F(CatalogTest, a_takeover_under_an_epoch_that_is_past_changes_nothing) {

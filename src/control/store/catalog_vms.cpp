@@ -23,13 +23,31 @@ constexpr std::string_view kSelectVm =
     "SELECT id, number, name, definition, epoch, role, wanted, created_us, note, adopt_pending, "
     "taken_from FROM vms ";
 constexpr std::string_view kSelectProtection =
-    "SELECT vm, peer, direction, public_key, minted_at, created_us FROM protections ";
+    "SELECT vm, peer, direction, public_key, minted_at, created_us, state FROM protections ";
 
 VmRole parse_role(std::string_view text) {
   if (text == "creating") return VmRole::kCreating;
   if (text == "active") return VmRole::kActive;
   if (text == "standby") return VmRole::kStandby;
   return VmRole::kSuperseded;
+}
+
+std::string_view text_of(ProtectionState state) {
+  switch (state) {
+    case ProtectionState::kOffered:
+      return "offered";
+    case ProtectionState::kStands:
+      return "stands";
+    case ProtectionState::kWithdrawing:
+      return "withdrawing";
+  }
+  return "?";
+}
+
+ProtectionState parse_state(std::string_view text) {
+  if (text == "offered") return ProtectionState::kOffered;
+  if (text == "stands") return ProtectionState::kStands;
+  return ProtectionState::kWithdrawing;
 }
 
 Result<VmRow> read_vm(const Statement& row) {
@@ -54,7 +72,8 @@ Result<ProtectionRow> read_protection(const Statement& row) {
                        .direction = row.text(2) == "out" ? Direction::kOut : Direction::kIn,
                        .journal_public_key = row.text(3),
                        .minted_at = TRY(SiteId::parse_hex(row.text(4))),
-                       .created = Micros(static_cast<uint64_t>(row.integer(5)))};
+                       .created = Micros(static_cast<uint64_t>(row.integer(5))),
+                       .state = parse_state(row.text(6))};
 }
 
 Error no_such_vm(std::string_view name) {
@@ -85,12 +104,28 @@ Status write_role(Database& database, const VmRow& from, VmRole role, Epoch epoc
                .mend = "holdfast vm show " + from.id.hex()};
 }
 
-}  // namespace
+// Spent when the transaction ends well.
+Result<uint32_t> take_number(Database& database) {
+  uint32_t number = 0;
+  Statement free =
+      TRY(database.prepare("DELETE FROM free_vm_numbers WHERE turn = (SELECT min(turn) FROM "
+                           "free_vm_numbers) RETURNING number"));
+  if (TRY(free.step())) number = static_cast<uint32_t>(free.integer(0));
+  TRY(free.run());
+  if (number != 0) return number;
+  Statement next =
+      TRY(database.prepare("UPDATE vm_numbers SET last = last + 1 WHERE last < ?1 RETURNING last"));
+  if (TRY(next.with(uint64_t{kVmNumberLast}).step()))
+    number = static_cast<uint32_t>(next.integer(0));
+  TRY(next.run());
+  if (number != 0) return number;
+  return Error{.code = ErrorCode::kLimit,
+               .cause = "all " + std::to_string(kVmNumberLast) + " numbers of VMs are taken",
+               .effect = "nothing was created",
+               .mend = "delete VMs that are not needed: holdfast vm list"};
+}
 
-Result<VmRow> Catalog::add_vm(VmRow row) {
-  MutexLock lock(inner_->mutex);
-  Database& database = inner_->database;
-  Transaction transaction = TRY(Transaction::begin(database));
+Result<VmRow> insert_vm(Database& database, VmRow row) {
   Statement taken = TRY(database.prepare("SELECT 1 FROM vms WHERE name = ?1 OR id = ?2"));
   if (TRY(taken.with(row.name, row.id.hex()).step())) {
     return Error{.code = ErrorCode::kExists,
@@ -98,9 +133,7 @@ Result<VmRow> Catalog::add_vm(VmRow row) {
                  .effect = "nothing was created",
                  .mend = "choose another name, or holdfast vm delete " + row.name};
   }
-  Statement count = TRY(database.prepare("UPDATE vm_numbers SET last = last + 1 RETURNING last"));
-  if (TRY(count.step())) row.number = static_cast<uint32_t>(count.integer(0));
-  TRY(count.run());
+  row.number = TRY(take_number(database));
   Statement insert = TRY(database.prepare(
       "INSERT INTO vms (id, number, name, definition, epoch, role, wanted, created_us, note) "
       "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"));
@@ -109,16 +142,52 @@ Result<VmRow> Catalog::add_vm(VmRow row) {
                 to_string(row.role), row.wanted_running ? "running" : "stopped", row.created.value,
                 row.note)
           .run());
-  TRY(transaction.commit());
   return row;
 }
 
-Result<VmRow> Catalog::vm(VmId id) { return vm_named(id.hex()); }
+Status write_protection(Database& database, const ProtectionRow& row) {
+  Statement put = TRY(database.prepare(
+      "INSERT INTO protections (vm, peer, direction, public_key, minted_at, created_us, state) "
+      "VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (vm) DO UPDATE SET peer = ?2, "
+      "direction = ?3, public_key = ?4, minted_at = ?5, state = ?7"));
+  return put
+      .with(row.vm.hex(), row.peer.hex(), row.direction == Direction::kOut ? "out" : "in",
+            row.journal_public_key, row.minted_at.hex(), row.created.value, text_of(row.state))
+      .run();
+}
+
+}  // namespace
+
+Result<VmRow> Catalog::add_vm(VmRow row) {
+  MutexLock lock(inner_->mutex);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  VmRow added = TRY(insert_vm(inner_->database, std::move(row)));
+  TRY(transaction.commit());
+  return added;
+}
+
+Result<VmRow> Catalog::add_replica(VmRow row, const ProtectionRow& protection) {
+  MutexLock lock(inner_->mutex);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  VmRow added = TRY(insert_vm(inner_->database, std::move(row)));
+  TRY(write_protection(inner_->database, protection));
+  TRY(transaction.commit());
+  return added;
+}
+
+// By its id alone: a VM of another site may bear any name, an id among them.
+Result<VmRow> Catalog::vm(VmId id) {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) + "WHERE id = ?1"));
+  if (TRY(select.with(id.hex()).step())) return read_vm(select);
+  return no_such_vm(id.hex());
+}
 
 Result<VmRow> Catalog::vm_named(std::string_view name_or_id) {
   MutexLock lock(inner_->mutex);
-  Statement select =
-      TRY(inner_->database.prepare(std::string(kSelectVm) + "WHERE name = ?1 OR id = ?1"));
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) +
+                                                  "WHERE name = ?1 OR id = ?1 ORDER BY id = ?1 "
+                                                  "DESC"));
   if (TRY(select.with(name_or_id).step())) return read_vm(select);
   return no_such_vm(name_or_id);
 }
@@ -131,10 +200,18 @@ Result<std::vector<VmRow>> Catalog::vms() {
   return rows;
 }
 
-Status Catalog::remove_vm(VmId id) {
+Status Catalog::remove_vm(VmId id, VmRemains remains) {
   MutexLock lock(inner_->mutex);
-  Statement remove = TRY(inner_->database.prepare("DELETE FROM vms WHERE id = ?1"));
-  return remove.with(id.hex()).run();
+  Database& database = inner_->database;
+  Transaction transaction = TRY(Transaction::begin(database));
+  if (remains == VmRemains::kNone) {
+    Statement free = TRY(database.prepare(
+        "INSERT INTO free_vm_numbers (number) SELECT number FROM vms WHERE id = ?1"));
+    TRY(free.with(id.hex()).run());
+  }
+  Statement remove = TRY(database.prepare("DELETE FROM vms WHERE id = ?1"));
+  TRY(remove.with(id.hex()).run());
+  return transaction.commit();
 }
 
 Status Catalog::set_wanted(VmId id, bool running) {
@@ -150,7 +227,11 @@ Status Catalog::change_role(const VmRow& from, VmRole role, Epoch epoch, std::st
 
 Status Catalog::take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note) {
   MutexLock lock(inner_->mutex);
-  return write_role(inner_->database, from, VmRole::kActive, epoch, note, source);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  TRY(write_role(inner_->database, from, VmRole::kActive, epoch, note, source));
+  Statement ended = TRY(inner_->database.prepare("DELETE FROM protections WHERE vm = ?1"));
+  TRY(ended.with(from.id.hex()).run());
+  return transaction.commit();
 }
 
 Status Catalog::end_adoption(VmId id) {
@@ -162,14 +243,7 @@ Status Catalog::end_adoption(VmId id) {
 
 Status Catalog::put_protection(const ProtectionRow& row) {
   MutexLock lock(inner_->mutex);
-  Statement put = TRY(inner_->database.prepare(
-      "INSERT INTO protections (vm, peer, direction, public_key, minted_at, created_us) "
-      "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (vm) DO UPDATE SET peer = ?2, direction = ?3, "
-      "public_key = ?4, minted_at = ?5"));
-  return put
-      .with(row.vm.hex(), row.peer.hex(), row.direction == Direction::kOut ? "out" : "in",
-            row.journal_public_key, row.minted_at.hex(), row.created.value)
-      .run();
+  return write_protection(inner_->database, row);
 }
 
 Result<ProtectionRow> Catalog::protection(VmId vm) {

@@ -137,6 +137,7 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
   Images images = TRY(settle_disks(request, definition));
   TRY(settle_platform(row.id, definition));
 
+  VmRemains remains = VmRemains::kNone;
   Undo undo_all;
   progress.step("enter VM " + definition.name + " in the catalog");
   row.name = definition.name;
@@ -145,8 +146,9 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
   row.role = VmRole::kCreating;
   row.created = catalog_now();
   row = TRY(services.catalog->add_vm(std::move(row)));
-  undo_all.add(
-      [&] { undo("remove the VM from the catalog", services.catalog->remove_vm(row.id)); });
+  undo_all.add([&] {
+    undo("remove the VM from the catalog", services.catalog->remove_vm(row.id, remains));
+  });
 
   progress.step("create the VM's key in the vault");
   vault::KeyInfo key = TRY(services.vault.create_key(row.id));
@@ -154,7 +156,11 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
   undo_all.add([&] { undo("take the key back", services.vault.revoke(row.id)); });
 
   progress.step(images.fds.empty() ? "make the journal" : "import the images into the journal");
-  undo_all.add([&] { undo("remove the VM's directories", services.units->remove_vm(row.id)); });
+  undo_all.add([&] {
+    Status removed = services.units->remove_vm(row.id);
+    if (!removed.ok()) remains = VmRemains::kSomething;
+    undo("remove the VM's directories", removed);
+  });
   TRY(import_into_journal(services, row, definition, images));
 
   TRY(services.vault.revoke(row.id));

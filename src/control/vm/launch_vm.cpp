@@ -45,7 +45,8 @@ Result<launcher::StartRequest> keeper_request(const Services& services, const Vm
                                       .vmgs_path = services.paths.vmgs(row.id),
                                       .give_up_bad_tail = options.give_up_bad_tail};
   Result<ProtectionRow> protection = services.catalog->protection(row.id);
-  if (protection.ok() && protection->direction == Direction::kOut)
+  if (protection.ok() && protection->direction == Direction::kOut &&
+      protection->state != ProtectionState::kWithdrawing)
     config.peer_site = protection->peer;
   launcher::StartRequest request{.unit = keeper_unit(row.id),
                                  .kind = launcher::UnitKind::kKeeper,

@@ -9,7 +9,9 @@ namespace hf::control {
 using namespace std::chrono_literals;
 
 Status check_may_start(Services& services, const VmRow& row, const StartOptions& options) {
-  bool is_protected = services.catalog->protection(row.id).ok();
+  const Result<ProtectionRow> protection = services.catalog->protection(row.id);
+  // To what was only offered nothing was shipped: nobody can take the VM over from it.
+  const bool is_protected = protection.ok() && protection->state != ProtectionState::kOffered;
   recovery::RecoveryState state = recovery_state(row, is_protected);
   std::optional<recovery::PeerAnswer> answer;
   if (is_protected && row.role == VmRole::kActive) {

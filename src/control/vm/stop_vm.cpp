@@ -110,6 +110,34 @@ Status check_left_over(Services& services, const VmRow& row, const DeleteOptions
 
 }  // namespace
 
+namespace {
+
+// A replica goes with the protection, which its source ends.
+Error still_protected(Services& services, const VmRow& row, const ProtectionRow& protection) {
+  const std::string peer = services.protections->peer_name(protection.peer);
+  const bool out = protection.direction == Direction::kOut;
+  if (protection.state == ProtectionState::kWithdrawing) {
+    return {.code = ErrorCode::kConflict,
+            .cause = "site " + peer + " has not removed its replica of VM \"" + row.name + "\" yet",
+            .effect = "nothing was deleted",
+            .mend = "it is removed by itself when site " + peer +
+                    " is back (holdfast site peers); if that never comes: holdfast protection "
+                    "disable " +
+                    row.name + " --without-peer"};
+  }
+  return {.code = ErrorCode::kConflict,
+          .cause = "VM \"" + row.name + "\" is " +
+                   (protection.state == ProtectionState::kOffered ? "offered to site "
+                    : out                                         ? "protected by site "
+                          : "the replica of a VM of site ") +
+                   peer,
+          .effect = "nothing was deleted",
+          .mend = "at site " + (out ? services.site.name : peer) +
+                  ": holdfast protection disable " + row.name};
+}
+
+}  // namespace
+
 Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
@@ -126,11 +154,8 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
   if (row.role == VmRole::kSuperseded) {
     progress.step("ask the other site whether it has the VM");
     TRY(check_left_over(services, row, options));
-  } else if (services.catalog->protection(vm).ok()) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM \"" + row.name + "\" is protected",
-                 .effect = "nothing was deleted",
-                 .mend = "holdfast protection disable " + row.name};
+  } else if (Result<ProtectionRow> protection = services.catalog->protection(vm); protection.ok()) {
+    return still_protected(services, row, *protection);
   }
   TRY(services.catalog->audit(options.actor, "vm delete", row.name, row.id.hex()));
   services.protections->end_stream(vm);
@@ -141,7 +166,7 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
   Status deleted = services.vault.delete_key(vm);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound)
     return std::move(deleted).error();
-  TRY(services.catalog->remove_vm(vm));
+  TRY(services.catalog->remove_vm(vm, VmRemains::kNone));
   log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + options.actor);
   return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};
 }

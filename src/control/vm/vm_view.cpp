@@ -19,6 +19,8 @@ std::string vm_state(Services& services, const VmRow& row) {
 Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
   VmRow row = TRY(services.catalog->vm(given.id));
   vm::Definition definition = TRY(vm::parse_definition(row.definition));
+  const Result<ProtectionRow> protection = services.catalog->protection(row.id);
+  const bool stands = protection.ok() && protection->state == ProtectionState::kStands;
   sys::JsonObject view{{"id", row.id.hex()},
                        {"name", row.name},
                        {"state", vm_state(services, row)},
@@ -29,7 +31,7 @@ Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
                        {"vtpm", definition.vtpm},
                        {"cpus", definition.cpus},
                        {"memory_mib", definition.memory_mib},
-                       {"protected", services.catalog->protection(row.id).ok()},
+                       {"protected", stands},
                        {"created_us", row.created.value}};
   if (std::optional<attestation::Verdict> verdict = TRY(services.attestation->verdict_now(row))) {
     view["boot"] = attestation::name_of(*verdict);

@@ -342,6 +342,8 @@ Status StateTree::remove_vm(VmId vm, const std::atomic<bool>& stop) const {
   TRY_CONTEXT(remove_tree(vms.get(), vm.hex(), &stop), "remove the VM's state");
   auto runs = TRY(open_dir("run/vms"));
   TRY_CONTEXT(remove_tree(runs.get(), vm.hex(), &stop), "remove the VM's sockets");
+  // Whoever hears of it gives the VM's users to another one.
+  if (::fsync(vms.get()) != 0) return errno_error(errno, "sync vms/ after removing a VM");
   return {};
 }
 

@@ -16,9 +16,9 @@ from .report import step
 #   run/                   sockets, pid files, logs: what processes say of themselves; a reboot empties it
 #   daemon/catalog.sqlite* compared row by row instead: SQLite moves the same rows between the file and its log
 #     jobs, audit          a refusal is recorded there on purpose
-#     vm_numbers           a number picks a user id and is never given out twice, also when a create is undone
+#     vm_numbers, free_vm_numbers   a create that is undone gives its number back as the last of those that are free
 #   vault/audit.log        may grow at its end (refusals and undone acts are recorded); what it held must stay
-_CATALOG_TABLES_LEFT_OUT = {"jobs", "audit", "vm_numbers", "sqlite_sequence"}
+_CATALOG_TABLES_LEFT_OUT = {"jobs", "audit", "vm_numbers", "free_vm_numbers", "sqlite_sequence"}
 
 
 def _catalog_rows(daemon_dir):
