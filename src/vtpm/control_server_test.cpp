@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -277,8 +278,13 @@ TEST_F(ControlServerTest, refuses_at_once_what_can_carry_no_commands) {
   const sys::UniqueFd in(ends[1]);
   const sys::UniqueFd lonely(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   const sys::UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un any{.sun_family = AF_UNIX, .sun_path = {}};  // a name of the kernel's choice
+  ASSERT_EQ(::bind(listening.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any.sun_family),
+            0);
+  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  const sys::UniqueFd idle(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const sys::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  for (const sys::UniqueFd* fd : {&out, &in, &lonely, &listening, &null}) {
+  for (const sys::UniqueFd* fd : {&out, &in, &lonely, &listening, &idle, &null}) {
     pass(control, fd->get());
     EXPECT_EQ(control.receive(4), "00000003");
   }

@@ -60,10 +60,10 @@ std::optional<DataEnd> write_whole(int fd, ByteSpan bytes, const StopSignal& sto
 }
 
 // 0 for what is no socket.
-int socket_type(int fd) {
-  int type = 0;
-  socklen_t size = sizeof type;
-  return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 ? type : 0;
+int socket_option(int fd, int name) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
 }
 
 // One message, or why there is none.
@@ -99,12 +99,15 @@ DataEnd serve_messages(Engine& engine, int fd, const StopSignal& stop) {
 
 }  // namespace
 
+// By what a keeper's sandbox lets it ask.
 bool can_serve_data(int fd) {
-  const int type = socket_type(fd);
+  const int type = socket_option(fd, SO_TYPE);
   if (type != SOCK_STREAM && type != SOCK_SEQPACKET && type != SOCK_DGRAM) return false;
-  sockaddr_storage peer{};
+  if (socket_option(fd, SO_ACCEPTCONN) != 0) return false;
+  ucred peer{};
   socklen_t size = sizeof peer;
-  return ::getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &size) == 0;
+  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         peer.uid != static_cast<uid_t>(-1);  // there is none
 }
 
 StopSignal::StopSignal() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) { HF_ASSERT(fd_.valid()); }
@@ -116,7 +119,7 @@ void StopSignal::signal() {
 }
 
 DataEnd serve_data(Engine& engine, int fd, const StopSignal& stop) {
-  if (socket_type(fd) != SOCK_STREAM) return serve_messages(engine, fd, stop);
+  if (socket_option(fd, SO_TYPE) != SOCK_STREAM) return serve_messages(engine, fd, stop);
   std::array<std::byte, kTpmBufferMax> buffer;
   const MutableByteSpan all(buffer);
   while (true) {

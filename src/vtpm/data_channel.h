@@ -25,7 +25,7 @@ enum class DataEnd {
   kBroken,   // what came was no TPM command, or the socket failed
   kFatal,    // the engine could not make a change durable: the answer was withheld
 };
-// A connected socket of one of these kinds; all else could be waited for in vain.
+// A connected unix socket of one of these kinds; all else could be waited for in vain.
 bool can_serve_data(int fd);
 // Serves until one of these; blocks. A command that has begun is finished and answered first.
 DataEnd serve_data(Engine& engine, int fd, const StopSignal& stop);
