@@ -36,6 +36,7 @@ constexpr uint32_t kRcBadAuth = 0x9A2;
 constexpr uint32_t kRcNvLocked = 0x148;
 constexpr uint32_t kRcNvUninitialized = 0x14A;
 constexpr uint32_t kAttributeWriteDefine = 1U << 13;
+constexpr uint32_t kAttributeGlobalLock = 1U << 15;
 constexpr uint32_t kAttributeNoDa = 1U << 25;
 constexpr uint32_t kAttributeOrderly = 1U << 26;
 // OWNERWRITE, AUTHWRITE, OWNERREAD, AUTHREAD.
@@ -187,7 +188,8 @@ constexpr IndexSpec kIndices[] = {
     spec(7, NvKind::kOrdinary, 16, kAttributesAll | kAttributeNoDa),
     spec(8, NvKind::kOrdinary, 16, kAttributesAll | kAttributeNoDa | kAttributeOrderly),
     spec(kLockable, NvKind::kCounter, 8,
-         kAttributesAll | kAttributeNoDa | kAttributeOrderly | kAttributeWriteDefine),
+         kAttributesAll | kAttributeNoDa | kAttributeOrderly | kAttributeWriteDefine |
+             kAttributeGlobalLock),
     spec(10, NvKind::kPinFail, 8, kAttributesPin),
     spec(11, NvKind::kPinFail, 8, kAttributesPin | kAttributeOrderly),
     spec(kProtected, NvKind::kOrdinary, 16, kAttributesAll),
@@ -263,6 +265,10 @@ class RandomMix {
     if (what <= 4) return set_clock();
     if (what == 5) return read_clock();
     if (what == 6) return told(guest_.extend_pcr(), {}, [](Answered&) {});
+    if (what == 9) {
+      const auto steps = static_cast<int8_t>(static_cast<int>(below(7)) - 3);
+      return told(guest_.adjust_clock_rate(steps), {}, [](Answered&) {});
+    }
     const IndexSpec& on = kIndices[below(std::size(kIndices))];
     if (!answered_.values.contains(on.index)) {
       return told(guest_.define(on.index, on.attributes, on.size), {kRcSuccess},
@@ -322,7 +328,7 @@ class RandomMix {
         const bool lockable = on.index == kIndices[kLockable - 1].index;
         if (lockable && answered_.locked) return;
         if (lockable && old && below(3) == 0) {
-          return told(guest_.lock(on.index), {kRcSuccess},
+          return told(below(2) == 0 ? guest_.lock(on.index) : guest_.lock_globally(), {kRcSuccess},
                       [](Answered& now) { now.locked = true; });
         }
         store_be(next.data(),
@@ -368,6 +374,13 @@ class RandomMix {
     guest_.kill();
     wall_clock_step_s = wall_clock == 0 ? -3600 : wall_clock == 1 ? 60 : wall_clock_step_s.load();
     guest_.recover(Bytes(store_.last));
+    // Killed again before it was started up.
+    for (uint64_t again = below(4); again > 1; --again) {
+      ASSERT_TRUE(guest_.engine().init().ok());
+      if (again == 2) ASSERT_TRUE(guest_.engine().power_off().ok());
+      guest_.kill();
+      guest_.recover(Bytes(store_.last));
+    }
     guest_.power_on();
     look();
   }

@@ -18,6 +18,7 @@ inline constexpr uint32_t kCcNvUndefineSpace = 0x122;
 inline constexpr uint32_t kCcClockSet = 0x128;
 inline constexpr uint32_t kCcNvDefineSpace = 0x12A;
 inline constexpr uint32_t kCcPcrAllocate = 0x12B;
+inline constexpr uint32_t kCcClockRateAdjust = 0x130;
 inline constexpr uint32_t kCcCreatePrimary = 0x131;
 inline constexpr uint32_t kCcNvGlobalWriteLock = 0x132;
 inline constexpr uint32_t kCcNvIncrement = 0x134;

@@ -302,6 +302,17 @@ class MortalGuest {
   Answer lock(uint32_t index) {
     return send(command(kCcNvWriteLock).u32(kHandleOwner).u32(index).password().finish());
   }
+  Answer lock_globally() {
+    return send(command(kCcNvGlobalWriteLock).u32(kHandleOwner).password().finish());
+  }
+  // -3 to 3: coarsely slower to coarsely faster.
+  Answer adjust_clock_rate(int8_t steps) {
+    return send(command(kCcClockRateAdjust)
+                    .u32(kHandleOwner)
+                    .password()
+                    .u8(static_cast<uint8_t>(steps))
+                    .finish());
+  }
   Answer set_clock(uint64_t to) {
     return send(command(kCcClockSet)
                     .u32(kHandleOwner)
