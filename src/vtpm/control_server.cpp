@@ -251,7 +251,7 @@ TpmResult ControlServer::refusal(ControlCommand command) const {
 }
 
 void ControlServer::begin_hash_data(Connection& connection, const FrameSize& head) {
-  connection.hash_data = Connection::HashData{.left = head.data_size};
+  connection.hash_data.emplace(Connection::HashData{.left = head.data_size});
   connection.passed.clear();
   connection.buffered.erase(connection.buffered.begin(),
                             connection.buffered.begin() + static_cast<ptrdiff_t>(head.size));
@@ -266,6 +266,7 @@ void ControlServer::begin_hash_data(Connection& connection, const FrameSize& hea
 }
 
 void ControlServer::take_hash_data(Connection& connection) {
+  HF_ASSERT(connection.hash_data.has_value());
   Connection::HashData& hash = *connection.hash_data;
   const size_t size = std::min<uint64_t>(hash.left, connection.buffered.size());
   if (hash.result == kTpmSuccess) {
