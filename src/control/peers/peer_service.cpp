@@ -116,7 +116,11 @@ PeerService::StopAnswer PeerService::ask_stop(VmId vm, SiteId source, Epoch epoc
   }
   if (!outcome.ok()) {
     log_warning("the source did not say that it stopped: " + outcome.error().describe());
-    return {.answer = recovery::SourceAnswer::kSilent};
+    const ErrorCode code = outcome.error().code;
+    if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout)
+      return {.answer = recovery::SourceAnswer::kSilent};
+    // It has said why not: whoever decides that it is dead has to know.
+    return {.answer = recovery::SourceAnswer::kRefused, .why = outcome.error().cause};
   }
   if (outcome->stopped)
     return {.answer = recovery::SourceAnswer::kStopped, .shipped = outcome->shipped};

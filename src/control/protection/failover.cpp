@@ -193,6 +193,8 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   result["phases_ms"] = sys::JsonObject{{"source_asked", promotion.asked_ms},
                                         {"promoted", promoted_ms},
                                         {"vcpus_running", running_ms}};
+  result["source_shipped_all"] =
+      promotion.source.answer == recovery::SourceAnswer::kStopped && promotion.source.shipped;
   result["received_sequence"] = received.position.sequence.value;
   result["accelerator"] = launched->accelerator;
   if (request.attestation != AttestationNeed::kNone) {

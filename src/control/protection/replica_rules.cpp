@@ -26,6 +26,10 @@ Error is_here_otherwise(const VmRow& row, const std::string& here, std::string e
                     " from before it was taken over under epoch " + std::to_string(row.epoch.value);
       error.mend = "at site " + here + ": holdfast vm delete " + row.name;
       break;
+    case VmRole::kCreating:
+      error.cause = "site " + here + " is creating " + vm;
+      error.mend = "at site " + here + ": holdfast job list";
+      break;
     case VmRole::kStandby:
       error.cause = "site " + here + " holds the replica of " + vm + " for another site";
       error.mend = "at site " + here + ": holdfast protection show " + row.name;

@@ -180,7 +180,7 @@ Status remove_cut_off(Services& services, const VmRow& row) {
   Status deleted = services.vault.delete_key(row.id);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound) return deleted;
   TRY(services.catalog->audit("holdfastd", "creation cut off", row.name, row.id.hex()));
-  return services.catalog->remove_vm(row.id);
+  return services.catalog->remove_vm(row.id, VmRemains::kNone);
 }
 
 }  // namespace hf::control
