@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/version.h"
 #include "control/api/api_routes.h"
-#include "control/core/version.h"
 #include "control/host/accelerator.h"
 #include "control/host/console.h"
 #include "control/host/packages.h"

@@ -181,9 +181,10 @@ Result<Bytes> Service::attestation(Op op, const Caller& caller, ByteSpan body) {
       TRY(reader.finish("attestation_forget"));
       return empty(vault_.attestation_forget(vm, caller));
     case Op::kAttestationSign: {
-      const std::string input = reader.text(kMaxSigningInput);
+      const VerdictClaims claims = decode_verdict_claims(reader);
       TRY(reader.finish("attestation_sign"));
-      return blob(vault_.attestation_sign(input, caller));
+      out.text(TRY(vault_.attestation_sign(claims, caller)), kMaxToken);
+      return out.take();
     }
     case Op::kAttestationKeys: {
       TRY(reader.finish("attestation_keys"));

@@ -10,6 +10,7 @@
 //   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a pinned recipient,
 //     or to its VM's keeper while it is released: that it may have it the daemon says, which user
 //     it is the launcher says, and neither can say the other;
+//   - what the attestation key signs is a verdict that is put into words here, nothing else;
 //   - what changes keys or hands them on is in the audit log before it happens.
 #pragma once
 
@@ -21,6 +22,7 @@
 #include "base/clock.h"
 #include "vault/core/keeper_table.h"
 #include "vault/protocol/types.h"
+#include "vault/protocol/verdict_claims.h"
 #include "vault/store/audit.h"
 #include "vault/store/directory.h"
 #include "vault/store/event_limiter.h"
@@ -87,7 +89,7 @@ class Vault {
   Result<AttestationPin> attestation_adopt(const VmId& vm, std::string_view certificate_pem,
                                            ByteSpan ak_public, const Caller& caller);
   Status attestation_forget(const VmId& vm, const Caller& caller);
-  Result<Bytes> attestation_sign(std::string_view signing_input, const Caller& caller);
+  Result<std::string> attestation_sign(const VerdictClaims& claims, const Caller& caller);
   Result<std::string> attestation_keys(const Caller& caller);
 
   // For the launcher. A VM whose keeper is in the list no more, or has another user, is not

@@ -293,46 +293,5 @@ TEST(Pin, goes_with_the_vm_and_is_refused_when_damaged) {
   EXPECT_FALSE(fs::exists(file));
 }
 
-TEST(VerdictKey, is_made_once_and_signs_tokens_that_its_key_set_verifies) {
-  TestVault site("a");
-  const std::string file = site.directory + "/attestation-key.hfv";
-  EXPECT_FALSE(fs::exists(file));
-  const std::string published = *site->attestation_keys(kDaemon);
-  ASSERT_TRUE(fs::exists(file));
-  const auto keys = *attestation::KeySet::parse(published);
-  ASSERT_EQ(keys.keys().size(), 1u);
-  const auto sign = [&](ByteSpan input) { return site->attestation_sign(as_text(input), kDaemon); };
-  const std::string token = *attestation::sign_token(R"({"a":1})", keys.keys()[0].kid, "jwt", sign);
-  EXPECT_TRUE(attestation::verify_token(token, keys).ok());
-
-  site.reopen();
-  EXPECT_EQ(*site->attestation_keys(kDaemon), published);
-  EXPECT_TRUE(attestation::verify_token(
-                  *attestation::sign_token(R"({"b":2})", keys.keys()[0].kid, "jwt", sign), keys)
-                  .ok());
-  const std::string log(as_text(read_file(site.directory + "/audit.log")));
-  const size_t first = log.find("create_attestation_key");
-  EXPECT_NE(first, std::string::npos);
-  EXPECT_EQ(log.find("create_attestation_key", first + 1), std::string::npos);
-  EXPECT_EQ(site->check()->attestation_records, 1u);
-
-  Bytes bad = read_file(file);
-  bad[bad.size() / 2] ^= std::byte{1};
-  write_file(file, bad);
-  site.reopen();
-  EXPECT_EQ(site->attestation_keys(kDaemon).error().code, ErrorCode::kCorrupt);
-  EXPECT_EQ(site->attestation_sign("a.b", kDaemon).error().code, ErrorCode::kCorrupt);
-}
-
-TEST(VerdictKey, signs_nothing_but_the_two_parts_of_a_token) {
-  TestVault site("a");
-  EXPECT_EQ(site->attestation_sign("eyJ9.eyJ9", kDaemon)->size(), 64u);
-  for (const std::string_view bad :
-       {"", ".", "a", "a.", ".b", "a.b.c", "a.b\n", "a b.c", "a.b=", "a/b.c", "a.+"}) {
-    EXPECT_EQ(site->attestation_sign(bad, kDaemon).error().code, ErrorCode::kInvalidArgument)
-        << bad;
-  }
-}
-
 }  // namespace
 }  // namespace hf::vault

@@ -327,11 +327,16 @@ Status AdminClient::attestation_forget(VmId vm) {
   return ask(options_, Op::kAttestationForget, body_of(vm), expect_empty);
 }
 
-Result<Bytes> AdminClient::attestation_sign(std::string_view signing_input) {
-  if (signing_input.size() > kMaxSigningInput) return too_long("what is to be signed");
+Result<std::string> AdminClient::attestation_sign(const VerdictClaims& claims) {
+  if (!within_bounds(claims)) return too_long("the verdict");
   Writer body;
-  body.text(signing_input, kMaxSigningInput);
-  return ask(options_, Op::kAttestationSign, body, parse_blob);
+  encode(body, claims);
+  return ask(options_, Op::kAttestationSign, body, [](ByteSpan result) -> Result<std::string> {
+    Reader reader(result);
+    std::string token = reader.text(kMaxToken);
+    TRY(reader.finish("attestation result"));
+    return token;
+  });
 }
 
 Result<std::string> AdminClient::attestation_keys() {

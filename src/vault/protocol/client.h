@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "vault/protocol/protocol.h"
 #include "vault/protocol/types.h"
+#include "vault/protocol/verdict_claims.h"
 
 namespace hf::vault {
 
@@ -80,10 +81,9 @@ class AdminClient {
   // Gives a VM's pinned AK up, for a VM that got another vTPM on purpose. kNotFound.
   Status attestation_forget(VmId vm);
 
-  // A JWS signature (ES256: r ‖ s, 64 bytes) by the site's attestation key, which is made at its
-  // first use. `signing_input`: the two base64url parts of a compact JWS with a dot between them,
-  // nothing else is signed. kInvalidArgument.
-  Result<Bytes> attestation_sign(std::string_view signing_input);
+  // The verdict as a token (EAR in a JWS, ES256), which the vault puts into words and signs with
+  // the site's attestation key; that is made at its first use. kInvalidArgument.
+  Result<std::string> attestation_sign(const VerdictClaims& claims);
   // The public side: a JWK Set (RFC 7517) as JSON, each key with kid (RFC 7638) and x5c (the key's
   // certificate, then the site's CA).
   Result<std::string> attestation_keys();

@@ -40,11 +40,10 @@ inline constexpr size_t kMaxSubjectNames = 16;
 inline constexpr size_t kMaxSubjectName = 253;
 inline constexpr size_t kMaxRecipients = 12;      // whose identities together fit a body
 inline constexpr size_t kMaxIdentity = 5 * 1024;  // encoded
-inline constexpr size_t kMaxSigningInput = 60 * 1024;
-inline constexpr size_t kMaxTpmArea = 1024;      // of a TPM: public area, name, credential, secret
-inline constexpr size_t kMaxCertificate = 4096;  // DER, of an endorsement key
-inline constexpr size_t kMaxKeepers = 6000;      // bound at a time
-inline constexpr size_t kMaxStatement = 1024;    // of a session
+inline constexpr size_t kMaxTpmArea = 1024;       // of a TPM: public area, name, credential, secret
+inline constexpr size_t kMaxCertificate = 4096;   // DER, of an endorsement key
+inline constexpr size_t kMaxKeepers = 6000;       // bound at a time
+inline constexpr size_t kMaxStatement = 1024;     // of a session
 
 enum class Op : uint16_t {
   // Admin listener: the daemon.

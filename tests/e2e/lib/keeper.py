@@ -159,8 +159,9 @@ class Vault:
     def forget_pin(self, vm):
         self.call(_FORGET, vm)
 
-    def sign_token(self, signing_input):
-        return _blobs(self.call(_SIGN, _blob(signing_input)), 1)[0]
+    def sign_token(self, claims):
+        """The token, as bytes, that says what vault_words.verdict_claims() made."""
+        return _blobs(self.call(_SIGN, claims), 1)[0]
 
     def key_set(self):
         return json.loads(_blobs(self.call(_KEYS, b""), 1)[0])
