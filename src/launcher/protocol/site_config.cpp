@@ -6,8 +6,9 @@ namespace {
 // Room for every VM's two users below the kernel's last one.
 constexpr uint64_t kUidBaseMax = 4'000'000'000;
 constexpr uint64_t kUidBaseMin = 1000;
-// Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/.
-constexpr uint64_t kVersion = 2;
+// Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/. 3: the
+// vault keeps pairing tokens and what an operator called a recipient.
+constexpr uint64_t kVersion = 3;
 
 Error bad(std::string cause) {
   return Error{.code = ErrorCode::kInvalidArgument, .cause = std::move(cause)};

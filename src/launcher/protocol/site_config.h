@@ -1,6 +1,6 @@
 // STATE/site.json, and which user runs what.
 //
-//   {"version":2,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
+//   {"version":3,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
 //
 // Optional: "vault_secret_file" (absolute path; handed to the vault as --secret-file).
 // uid_base 0: everything runs as the invoking user. Else vault, daemon and each VM's keeper and

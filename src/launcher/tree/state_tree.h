@@ -46,7 +46,7 @@ class StateTree {
   // A listening socket at a checked path (check_socket_path) of that VM.
   Result<sys::UniqueFd> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
   void unlink_socket(VmId vm, const SocketSpec& socket);
-  // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
+  // api.sock, vault-admin.sock and the vault's others: STATE/run/<name>.
   Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode,
                                     int type = SOCK_STREAM);
 

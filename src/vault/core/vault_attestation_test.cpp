@@ -212,7 +212,7 @@ TEST(Enrolment, wants_the_endorsement_key_that_the_vm_was_made_with) {
   const Bytes theirs = *stranger->issue_ek_certificate(vm_of(1), EkKind::kRsa2048,
                                                        spki_of(tpm.identity.ek_public), kKeeper);
   expect_all_parts(with_certificate(theirs), ErrorCode::kWrongKey);
-  ASSERT_TRUE(site->add_recipient(stranger->identity(), kDaemon).ok());
+  ASSERT_TRUE(site->add_recipient(stranger->identity(), "", kDaemon).ok());
   EXPECT_TRUE(site->attestation_enroll(vm_of(1), tpm.identity.ek_public, theirs,
                                        tpm.identity.ak_public, kDaemon)
                   .ok());
@@ -251,12 +251,12 @@ TEST(Adoption, takes_what_a_paired_site_certified_for_this_vm) {
     return b->attestation_adopt(vm, pin.certificate_pem, ak, kDaemon);
   };
   EXPECT_EQ(adopt(vm_of(1), pin.ak_public).error().code, ErrorCode::kNotFound);  // no VM yet
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->create_key(vm_of(3), kDaemon).ok());
   ASSERT_TRUE(b->create_key(vm_of(1), kDaemon).ok());
   expect_all_parts(adopt(vm_of(1), pin.ak_public).error(), ErrorCode::kWrongKey);  // not paired
-  ASSERT_TRUE(b->add_recipient(a->identity(), kDaemon).ok());
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   expect_all_parts(adopt(vm_of(3), pin.ak_public).error(), ErrorCode::kWrongKey);
   expect_all_parts(adopt(vm_of(1), foreign_ak()).error(), ErrorCode::kWrongKey);
   const AttestationPin adopted = *adopt(vm_of(1), pin.ak_public);

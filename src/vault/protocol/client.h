@@ -49,9 +49,15 @@ class AdminClient {
   Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
   Status delete_key(VmId vm);  // kConflict while released. The VM's data cannot be read after it.
 
-  // Pins what the peer's site_identity() said. The same again: no change; another: kConflict.
-  Status add_recipient(const SiteIdentity& peer);
-  Status remove_recipient(SiteId site);
+  // Pairing, which operators have begun by offer_pairing() at one site and confirm_pairing() at the
+  // other (operator_client.h). `context` ties a proof to the daemons' connection.
+  Result<Digest> prove_pairing(PairingTokenId token, const Digest& context);  // who this site is
+  // Whether it is the other site that has the token. kWrongKey; kConflict: the token was used, or
+  // has expired; kNotFound.
+  Status check_pairing(const PairingProof& said);
+  // The same, and makes it a recipient: the token works no second time. The same site again: no
+  // change; with other keys: kConflict.
+  Status accept_pairing(const PairingProof& said);
   Result<std::vector<SiteIdentity>> recipients();
 
   Result<Bytes> wrap_for(VmId vm,

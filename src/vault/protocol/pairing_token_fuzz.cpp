@@ -3,11 +3,11 @@
 #include <cstdint>
 #include <string_view>
 
-#include "control/peers/token.h"
+#include "vault/protocol/pairing_token.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);
-  hf::Result<hf::control::PairingToken> token = hf::control::decode_token(text);
-  if (token.ok()) HF_ASSERT(text.starts_with(hf::control::encode_token(*token)));
+  hf::Result<hf::vault::PairingToken> token = hf::vault::decode_token(text);
+  if (token.ok()) HF_ASSERT(text.starts_with(hf::vault::encode_token(*token)));
   return 0;
 }
