@@ -155,8 +155,10 @@ TEST_F(Served, two_vaults_exchange_a_key_through_clients) {
   pair(b);
   EXPECT_EQ(*admin().recipients(), std::vector<vault::SiteIdentity>{b->identity()});
   ASSERT_TRUE(admin().create_key(vm_of(1)).ok());
+  ASSERT_TRUE(operators().add_member(vm_of(1), b->identity().site).ok());
   const Bytes wrap = *admin().wrap_for(vm_of(1), b->identity().site);
   EXPECT_EQ(*b->import_wrap(vm_of(1), wrap, kDaemon), vault::ImportOutcome::kStored);
+  ASSERT_TRUE(b->add_member(vm_of(1), site_->identity().site, kOperator).ok());
   const Bytes back = *b->wrap_for(vm_of(1), site_->identity().site, kDaemon);
   EXPECT_EQ(*admin().import_wrap(vm_of(1), back), vault::ImportOutcome::kAlreadyThere);
   ASSERT_TRUE(operators().remove_recipient(b->identity().site).ok());

@@ -20,6 +20,7 @@ std::string key_file_name(const VmId& vm);              // key-HEX.hfv
 std::string freshness_file_name(const VmId& vm);        // freshness-HEX.hfv
 std::string attestation_file_name(const VmId& vm);      // attestation-HEX.hfv
 std::string recipient_file_name(const SiteId& site);    // recipient-HEX.hfv
+std::string members_file_name(const VmId& vm);          // members-HEX.hfv
 std::string offer_file_name(const PairingTokenId& id);  // pairing-HEX.hfv
 
 Error no_key(const VmId& vm);

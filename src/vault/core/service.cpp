@@ -191,6 +191,24 @@ Result<Bytes> Service::operators(Op op, const Caller& caller, ByteSpan body) {
       TRY(reader.finish("remove_recipient"));
       return empty(vault_.remove_recipient(site, caller));
     }
+    case Op::kAddMember: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("add_member"));
+      out.u8(TRY(vault_.add_member(vm, site, caller)) ? 1 : 0);
+      return out.take();
+    }
+    case Op::kRemoveMember: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("remove_member"));
+      return empty(vault_.remove_member(vm, site, caller));
+    }
+    case Op::kClearMembers: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("clear_members"));
+      return empty(vault_.clear_members(vm, caller));
+    }
     default:
       return wrong_listener(op);
   }

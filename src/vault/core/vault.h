@@ -7,9 +7,9 @@
 // Rules it keeps:
 //   - a VM's attestation key is pinned once; another one is refused until the pin is given up;
 //   - a key is never minted over existing state: not over a key, not over a freshness record;
-//   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a pinned recipient,
-//     or to its VM's keeper while it is released: that it may have it the daemon says, which user
-//     it is the launcher says, and neither can say the other;
+//   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a recipient that an
+//     operator has named for that VM, or to its VM's keeper while it is released: that it may have
+//     it the daemon says, which user it is the launcher says, and neither can say the other;
 //   - what the attestation key signs is a verdict that is put into words here, nothing else;
 //   - who is a recipient is an operator's word, proved by the other site: not the daemon's;
 //   - what changes keys or hands them on is in the audit log before it happens.
@@ -39,6 +39,7 @@ struct CheckSummary {
   uint64_t freshness_records = 0;
   uint64_t attestation_records = 0;
   uint64_t pairing_tokens = 0;
+  uint64_t member_records = 0;
   AuditSummary audit;
   std::vector<std::string> problems;  // one line each: the file and what is wrong with it
 };
@@ -101,6 +102,9 @@ class Vault {
   Result<PairingTokenId> confirm_pairing(const PairingConfirmation& word, const Caller& caller);
   Result<std::vector<Recipient>> pinned_recipients() const;
   Status remove_recipient(const SiteId& site, const Caller& caller);
+  Result<bool> add_member(const VmId& vm, const SiteId& site, const Caller& caller);
+  Status remove_member(const VmId& vm, const SiteId& site, const Caller& caller);
+  Status clear_members(const VmId& vm, const Caller& caller);
 
   // What a pairing comes to; no socket offers it as such. The same again: no change; another:
   // kConflict. `name` may be empty.
@@ -177,6 +181,8 @@ class Vault {
   Result<SiteIdentity> load_recipient(const SiteId& site) const;
   Result<Recipient> load_recipient_file(const SiteId& site) const;
   Result<bool> is_pinned(const SiteIdentity& peer) const;
+  Result<std::vector<Digest>> load_members(const VmId& vm) const;  // empty if there are none
+  Status store_members(const VmId& vm, const std::vector<Digest>& members);
   Status store_offer(const PairingTokenId& id, const StoredOffer& offer);
   Result<StoredOffer> load_offer(const PairingTokenId& id) const;
   Result<StoredOffer> usable_offer(const PairingTokenId& id) const;

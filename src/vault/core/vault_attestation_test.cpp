@@ -252,6 +252,7 @@ TEST(Adoption, takes_what_a_paired_site_certified_for_this_vm) {
   };
   EXPECT_EQ(adopt(vm_of(1), pin.ak_public).error().code, ErrorCode::kNotFound);  // no VM yet
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->create_key(vm_of(3), kDaemon).ok());
   ASSERT_TRUE(b->create_key(vm_of(1), kDaemon).ok());

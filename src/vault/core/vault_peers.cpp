@@ -143,24 +143,4 @@ Result<std::vector<Recipient>> Vault::pinned_recipients() const {
   return out;
 }
 
-Result<Bytes> Vault::wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller) {
-  const SiteIdentity peer = TRY(load_recipient(recipient));
-  const StoredKey stored = TRY(load_key(vm));
-  const crypto::SpkiKey key = TRY(crypto::SpkiKey::from_pem(peer.recipient_public_key_pem));
-  TRY(audit_.append({.event = "wrap_for",
-                     .vm = vm,
-                     .site = recipient,
-                     .key = stored.key_id,
-                     .uid = caller.uid,
-                     .pid = caller.pid}));
-  return seal_wrap({.vm = vm,
-                    .key_id = stored.key_id,
-                    .version = stored.version,
-                    .from = site_.identity.site,
-                    .recipient = recipient,
-                    .recipient_key = {},
-                    .time = clock_.wall_time()},
-                   stored.key, key, site_.signing);
-}
-
 }  // namespace hf::vault

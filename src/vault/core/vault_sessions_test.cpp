@@ -127,6 +127,7 @@ TEST_F(Sessions, no_signature_of_one_kind_counts_as_one_of_another) {
   std::ranges::copy(session, certificate.end() - crypto::kSignatureSize);
   EXPECT_EQ(verify_certificate(certificate, key).error().code, ErrorCode::kWrongKey);
 
+  ASSERT_TRUE(home_->add_member(vm_of(1), replica_site(), kOperator).ok());
   const Bytes wrap = *home_->wrap_for(vm_of(1), replica_site(), kDaemon);
   const ParsedWrap parsed = *parse_wrap(wrap);
   EXPECT_EQ(

@@ -170,6 +170,7 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   const KeyInfo at_a = *a->create_key(vm_of(1), kDaemon);
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
 
   EXPECT_EQ(*b->import_wrap(vm_of(1), wrap, kDaemon), ImportOutcome::kStored);
@@ -188,6 +189,7 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   EXPECT_TRUE(crypto::constant_time_equal(key_a.key.span(), key_b.key.span()));
 
   // And back: the origin finds its own key there already.
+  ASSERT_TRUE(b->add_member(vm_of(1), a->identity().site, kOperator).ok());
   const Bytes back = *b->wrap_for(vm_of(1), a->identity().site, kDaemon);
   EXPECT_EQ(*a->import_wrap(vm_of(1), back, kDaemon), ImportOutcome::kAlreadyThere);
 }
@@ -199,6 +201,7 @@ TEST(Peers, name_a_conflict_of_two_keys_and_keep_their_own) {
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   const KeyInfo at_a = *a->create_key(vm_of(1), kDaemon);
   const KeyInfo at_b = *b->create_key(vm_of(1), kDaemon);
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   const Digest before = digest_of(b.directory);
   const Error error = b->import_wrap(vm_of(1), wrap, kDaemon).error();
@@ -215,7 +218,9 @@ TEST(Peers, import_only_from_who_is_pinned_for_the_right_vm_and_site) {
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->add_recipient(c->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes for_b = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
+  ASSERT_TRUE(a->add_member(vm_of(1), c->identity().site, kOperator).ok());
   const Bytes for_c = *a->wrap_for(vm_of(1), c->identity().site, kDaemon);
   Digest before = digest_of(b.directory);
   EXPECT_EQ(b->import_wrap(vm_of(1), for_b, kDaemon).error().code, ErrorCode::kNotFound);
@@ -339,6 +344,7 @@ TEST(Custody, no_file_of_either_vault_and_no_wrap_holds_the_key) {
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->import_wrap(vm_of(1), wrap, kDaemon).ok());
   ASSERT_TRUE(a->release(vm_of(1), kDaemon).ok());

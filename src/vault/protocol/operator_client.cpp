@@ -48,4 +48,26 @@ Status OperatorClient::remove_recipient(SiteId site) {
   return ask(options_, Op::kRemoveRecipient, body_of(site), expect_empty);
 }
 
+Result<bool> OperatorClient::add_member(VmId vm, SiteId site) {
+  Writer body = body_of(vm);
+  body.id(site);
+  return ask(options_, Op::kAddMember, body, [](ByteSpan result) -> Result<bool> {
+    Reader reader(result);
+    const uint8_t added = reader.u8();
+    if (added > 1) reader.fail();
+    TRY(reader.finish("member"));
+    return added == 1;
+  });
+}
+
+Status OperatorClient::remove_member(VmId vm, SiteId site) {
+  Writer body = body_of(vm);
+  body.id(site);
+  return ask(options_, Op::kRemoveMember, body, expect_empty);
+}
+
+Status OperatorClient::clear_members(VmId vm) {
+  return ask(options_, Op::kClearMembers, body_of(vm), expect_empty);
+}
+
 }  // namespace hf::vault

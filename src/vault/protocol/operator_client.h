@@ -19,6 +19,12 @@ class OperatorClient {
   Result<PairingTokenId> confirm_pairing(const PairingConfirmation& word);
   Result<std::vector<Recipient>> recipients();
   Status remove_recipient(SiteId site);  // kNotFound
+  // The word that `site`, a recipient, may have the key of this VM, so that it can stand by for it.
+  // Whether it was not said before. kNotFound: no recipient, or no key of that VM.
+  Result<bool> add_member(VmId vm, SiteId site);
+  Status remove_member(VmId vm, SiteId site);
+  // From now on no site may have it any more; what one has, it keeps.
+  Status clear_members(VmId vm);
 
  private:
   ClientOptions options_;

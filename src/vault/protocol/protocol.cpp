@@ -40,6 +40,9 @@ constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kConfirmPairing, "confirm_pairing"},
     {Op::kPinnedRecipients, "pinned_recipients"},
     {Op::kRemoveRecipient, "remove_recipient"},
+    {Op::kAddMember, "add_member"},
+    {Op::kRemoveMember, "remove_member"},
+    {Op::kClearMembers, "clear_members"},
 };
 
 constexpr auto kLastErrorCode = static_cast<uint16_t>(ErrorCode::kInternal);

@@ -84,6 +84,9 @@ enum class Op : uint16_t {
   kConfirmPairing = 0x0402,
   kPinnedRecipients = 0x0403,
   kRemoveRecipient = 0x0404,
+  kAddMember = 0x0405,
+  kRemoveMember = 0x0406,
+  kClearMembers = 0x0407,
 };
 
 // Who may ask what: each has a socket of its own.

@@ -35,6 +35,7 @@ enum class FileKind : uint16_t {
   kAttestationKey = 5,
   kAttestation = 6,
   kPairingOffer = 7,
+  kMembers = 8,
 };
 
 inline constexpr size_t kSealedFileMax = 64 * 1024;
