@@ -145,6 +145,7 @@ class Vault:
     def give_key(self, vm, other):
         """The VM's key, wrapped for the other vault's site and taken there."""
         site = other.call(_SITE_IDENTITY, b"")[:16]
+        self.call(vault_words.ADD_MEMBER, vm + site, path=self.operators)
         other.call(_IMPORT_WRAP, vm + self.call(_WRAP_FOR, vm + site))
 
     def ca_pem(self):
