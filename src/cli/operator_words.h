@@ -6,7 +6,7 @@
 #include <string>
 
 #include "base/ids.h"
-#include "cli/output.h"
+#include "cli/core/output.h"
 
 namespace hf::cli {
 

@@ -1,7 +1,7 @@
 // holdfast protection …
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 #include "cli/operator_words.h"
 
 namespace hf::cli {

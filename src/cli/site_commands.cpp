@@ -1,9 +1,9 @@
 // holdfast site …
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 #include "cli/operator_words.h"
-#include "cli/parse.h"
+#include "cli/core/parse.h"
 #include "cli/site.h"
 
 namespace hf::cli {
