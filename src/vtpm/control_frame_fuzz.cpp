@@ -1,5 +1,7 @@
 // Any byte stream on the control channel: measured and parsed within its bounds, always with
 // progress.
+#include <algorithm>
+
 #include "base/assert.h"
 #include "base/fuzz_input.h"
 #include "vtpm/control_protocol.h"
@@ -18,6 +20,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       HF_ASSERT(request->data.size() <= kControlBlobMax);
     }
     rest = rest.subspan(frame.size);
+    if (frame.state == FrameState::kLongHashData) {
+      rest = rest.subspan(std::min<size_t>(rest.size(), frame.data_size));
+    }
   }
   return 0;
 }

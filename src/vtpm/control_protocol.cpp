@@ -83,12 +83,33 @@ FrameSize measure_frame(ByteSpan buffered) {
     case ControlCommand::kSetLocality:
     case ControlCommand::kResetTpmEstablished:
       return with_padding(buffered);
-    case ControlCommand::kHashData:
-      return with_length(buffered, kHashDataHeader, kHashDataMax);
+    case ControlCommand::kHashData: {
+      const FrameSize whole = with_length(buffered, kHashDataHeader, kHashDataWhole);
+      if (whole.state != FrameState::kInvalid) return whole;
+      return {.state = FrameState::kLongHashData,
+              .size = kHashDataHeader,
+              .data_size = load_be<uint32_t>(buffered.data() + kCommandSize)};
+    }
     case ControlCommand::kSetStateBlob:
       return with_length(buffered, kSetStateBlobHeader, kControlBlobMax);
     default:
       return {.state = FrameState::kComplete, .size = buffered.size()};
+  }
+}
+
+WhatFollows what_follows(ControlCommand command) {
+  switch (command) {
+    case ControlCommand::kGetCapability:
+    case ControlCommand::kSetLocality:
+    case ControlCommand::kResetTpmEstablished:
+    case ControlCommand::kGetStateBlob:
+    case ControlCommand::kSetDataFd:
+    case ControlCommand::kSetBufferSize:
+    case ControlCommand::kGetInfo:
+    case ControlCommand::kLockStorage:
+      return WhatFollows::kIgnored;
+    default:
+      return WhatFollows::kRefused;
   }
 }
 

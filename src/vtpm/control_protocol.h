@@ -4,7 +4,8 @@
 //
 // Request: u32 command, then a body of a fixed size per command; HASH_DATA and SET_STATEBLOB carry
 // a length of their own. Answer: the response half only. All integers big-endian. There is no
-// framing besides the command id; a client sends one request and waits.
+// framing besides the command id; a client sends one request and waits. One that does not wait
+// gets one answer, as from swtpm (what_follows()).
 //
 //   1 GET_CAPABILITY       -                        u64 capabilities
 //   2 INIT                 u32 flags                u32 result
@@ -88,7 +89,9 @@ inline constexpr uint64_t kCaps =
 inline constexpr uint32_t kStateFlagEncrypted = 2;  // PTM_STATE_FLAG_ENCRYPTED, on a response
 inline constexpr uint32_t kConfigMigrationKey = 2;  // GET_CONFIG flags
 
-inline constexpr size_t kHashDataMax = 4096;
+// HASH_DATA may carry more, of any length: it is then hashed as it comes and never stands in
+// memory.
+inline constexpr size_t kHashDataWhole = 4096;
 // What is sealed may be longer than the state itself (blob_sealer.h).
 inline constexpr size_t kControlBlobMax = kStateBlobSizeMax + 256;
 inline constexpr size_t kControlFrameMax = 16 + kControlBlobMax;
@@ -100,11 +103,13 @@ enum class FrameState {
   // them, swtpm_ioctl does not). Wait a moment, then take what is there.
   kPaddingMayFollow,
   kComplete,
-  kInvalid,  // a length no client may send: answer, then give up the connection
+  kLongHashData,  // the head of a HASH_DATA that is taken piece by piece
+  kInvalid,       // a length no client may send: answer, then give up the connection
 };
 struct FrameSize {
   FrameState state;
-  size_t size = 0;  // of the frame, where complete
+  size_t size = 0;         // of the frame, where complete; of its head
+  uint32_t data_size = 0;  // what comes behind the head of a long HASH_DATA
 };
 // `buffered` is all that has come since the last answer. An unknown command has no known length:
 // it is taken with all that came with it.
@@ -119,6 +124,14 @@ struct ControlRequest {
   uint8_t locality = 0;
   ByteSpan data;  // HASH_DATA, SET_STATEBLOB; points into the frame
 };
+// What a client sends behind a frame without having waited for its answer. Swtpm takes all that
+// came for one request, so no answer may be made of it.
+enum class WhatFollows {
+  kIgnored,  // dropped, the request is executed
+  kRefused,  // all of it: TPM_BAD_PARAMETER, nothing is executed
+};
+WhatFollows what_follows(ControlCommand command);
+
 // `frame` as measured. kUnsupported: unknown command.
 Result<ControlRequest> parse_frame(ByteSpan frame);
 

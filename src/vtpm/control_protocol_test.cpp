@@ -72,10 +72,20 @@ TEST(ControlProtocol, decodes_the_fields) {
 }
 
 TEST(ControlProtocol, refuses_hostile_lengths_before_buffering_them) {
-  EXPECT_EQ(measure_frame(hex("0000000700001001")).state, FrameState::kInvalid);
-  EXPECT_EQ(measure_frame(hex("00000007ffffffff")).state, FrameState::kInvalid);
   EXPECT_EQ(measure_frame(hex("0000000d0000000000000001ffffffff")).state, FrameState::kInvalid);
   EXPECT_EQ(measure_frame(hex("0000000d00000000000000017fffffff")).state, FrameState::kInvalid);
+}
+
+TEST(ControlProtocol, tells_hash_data_that_is_taken_in_pieces_by_its_head) {
+  EXPECT_EQ(measure_frame(hex("0000000700001000")).state, FrameState::kIncomplete);
+  for (const uint32_t size : {0x1001U, 0xFFFFFFFFU}) {
+    Bytes head = hex("0000000700000000");
+    store_be(head.data() + 4, size);
+    const FrameSize frame = measure_frame(head);
+    EXPECT_EQ(frame.state, FrameState::kLongHashData);
+    EXPECT_EQ(frame.size, 8U);
+    EXPECT_EQ(frame.data_size, size);
+  }
 }
 
 TEST(ControlProtocol, does_not_know_other_commands) {

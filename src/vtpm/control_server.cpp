@@ -18,7 +18,8 @@ using std::chrono::milliseconds;
 
 constexpr size_t kConnectionsMax = 8;
 constexpr milliseconds kPaddingWait{50};
-constexpr milliseconds kFrameLimit{5'000};   // from a frame's first byte to its last
+constexpr milliseconds kFrameLimit{5'000};   // from a frame's first byte to its last; of a long
+                                             // HASH_DATA, from one piece to the next
 constexpr unsigned kAnswerLimitMs = 10'000;  // for a client to take an answer
 constexpr size_t kReadChunk = 64 * 1024;
 
@@ -54,7 +55,13 @@ struct ControlServer::Connection {
   std::vector<sys::UniqueFd> passed;                     // descriptors that came with the frame
   std::optional<SteadyClock::time_point> padding_until;  // then the frame is taken as it is
   std::optional<SteadyClock::time_point> whole_until;    // then the connection is given up
-  bool owns_data = false;                                // this is QEMU
+  struct HashData {
+    uint64_t left;
+    TpmResult result = kTpmSuccess;
+    bool answered = false;
+  };
+  std::optional<HashData> hash_data;  // a long one is coming in
+  bool owns_data = false;             // this is QEMU
   bool dropped = false;
 };
 
@@ -177,12 +184,19 @@ void ControlServer::read_from(Connection& connection) {
 void ControlServer::serve_frames(Connection& connection) {
   connection.padding_until.reset();
   while (!connection.dropped && !connection.buffered.empty()) {
+    if (connection.hash_data) {
+      take_hash_data(connection);
+      continue;
+    }
     const FrameSize frame = measure_frame(connection.buffered);
     const auto now = SteadyClock::now();
     switch (frame.state) {
       case FrameState::kComplete:
         serve_frame(connection, frame.size);
         connection.whole_until.reset();
+        break;
+      case FrameState::kLongHashData:
+        begin_hash_data(connection, frame);
         break;
       case FrameState::kInvalid:
         (void)send_answer(connection.fd.get(), result_answer(kTpmBadParameter));
@@ -200,14 +214,75 @@ void ControlServer::serve_frames(Connection& connection) {
 
 void ControlServer::serve_frame(Connection& connection, size_t size) {
   const Result<ControlRequest> request = parse_frame(ByteSpan(connection.buffered).first(size));
-  const Bytes answer = request.ok() ? execute(connection, *request) : result_answer(kTpmBadOrdinal);
+  const bool refused = request.ok() && size < connection.buffered.size() &&
+                       what_follows(request->command) == WhatFollows::kRefused;
+  Bytes answer;
+  if (!request.ok()) {
+    answer = result_answer(kTpmBadOrdinal);
+  } else if (refused) {
+    answer = result_answer(refusal(request->command));
+  } else {
+    answer = execute(connection, *request);
+  }
   connection.passed.clear();
-  connection.buffered.erase(connection.buffered.begin(),
-                            connection.buffered.begin() + static_cast<ptrdiff_t>(size));
+  connection.buffered.clear();  // what_follows()
   if (!send_answer(connection.fd.get(), answer).ok()) connection.dropped = true;
-  if (request.ok() && request->command == ControlCommand::kShutdown && options_.on_shutdown) {
+  if (request.ok() && !refused && request->command == ControlCommand::kShutdown &&
+      options_.on_shutdown) {
     options_.on_shutdown();
   }
+}
+
+// Whether the TPM is on is asked before what came is looked at.
+TpmResult ControlServer::refusal(ControlCommand command) const {
+  switch (command) {
+    case ControlCommand::kGetTpmEstablished:
+    case ControlCommand::kHashStart:
+    case ControlCommand::kHashData:
+    case ControlCommand::kHashEnd:
+    case ControlCommand::kCancelTpmCommand:
+    case ControlCommand::kStoreVolatile:
+      return engine_.running() ? kTpmBadParameter : kTpmBadOrdinal;
+    case ControlCommand::kSetStateBlob:
+      return engine_.running() ? kTpmBadOrdinal : kTpmBadParameter;
+    default:
+      return kTpmBadParameter;
+  }
+}
+
+void ControlServer::begin_hash_data(Connection& connection, const FrameSize& head) {
+  connection.hash_data.emplace(Connection::HashData{.left = head.data_size});
+  connection.passed.clear();
+  connection.buffered.erase(connection.buffered.begin(),
+                            connection.buffered.begin() + static_cast<ptrdiff_t>(head.size));
+  connection.whole_until = SteadyClock::now() + kFrameLimit;
+  if (engine_.running()) return;
+  // Refused before all of it has come; the rest is let by, or it would be taken for commands.
+  connection.hash_data->result = kTpmBadOrdinal;
+  connection.hash_data->answered = true;
+  if (!send_answer(connection.fd.get(), result_answer(kTpmBadOrdinal)).ok()) {
+    connection.dropped = true;
+  }
+}
+
+void ControlServer::take_hash_data(Connection& connection) {
+  HF_ASSERT(connection.hash_data.has_value());
+  Connection::HashData& hash = *connection.hash_data;
+  const size_t size = std::min<uint64_t>(hash.left, connection.buffered.size());
+  if (hash.result == kTpmSuccess) {
+    hash.result = engine_.hash_data(ByteSpan(connection.buffered).first(size));
+  }
+  hash.left -= size;
+  const bool more = size < connection.buffered.size();
+  connection.buffered.clear();
+  connection.whole_until = SteadyClock::now() + kFrameLimit;
+  if (hash.left > 0) return;
+  if (more && hash.result == kTpmSuccess) hash.result = kTpmBadParameter;  // what_follows()
+  if (!hash.answered && !send_answer(connection.fd.get(), result_answer(hash.result)).ok()) {
+    connection.dropped = true;
+  }
+  connection.hash_data.reset();
+  connection.whole_until.reset();
 }
 
 void ControlServer::check_deadlines() {
@@ -337,8 +412,10 @@ Bytes ControlServer::set_buffer_size(const ControlRequest& request) {
 // ---- QEMU's data channel
 
 Bytes ControlServer::set_data_fd(Connection& connection) {
-  if (connection.passed.empty()) return result_answer(kTpmBadParameter);
   if (data_thread_.joinable() && !data_ended_.load()) return result_answer(kTpmIoError);
+  if (connection.passed.empty() || !can_serve_data(connection.passed.front().get())) {
+    return result_answer(kTpmBadParameter);
+  }
   end_data();
   start_data(std::move(connection.passed.front()));
   for (const auto& other : connections_) other->owns_data = false;

@@ -71,6 +71,9 @@ class ControlServer {
   void read_from(Connection& connection);
   void serve_frames(Connection& connection);
   void serve_frame(Connection& connection, size_t size);
+  void begin_hash_data(Connection& connection, const FrameSize& head);
+  void take_hash_data(Connection& connection);
+  TpmResult refusal(ControlCommand command) const;
   void check_deadlines();
   void remove_dropped();
   Bytes execute(Connection& connection, const ControlRequest& request);

@@ -1,7 +1,10 @@
 #include "vtpm/control_server.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <condition_variable>
@@ -90,11 +93,16 @@ class ControlServerTest : public ::testing::Test {
   }
 
   // QEMU's opening: the data socket by SCM_RIGHTS.
-  Client pass_data_fd(Client& control) {
-    sys::SocketPair pair = std::move(sys::socket_pair(sys::SocketType::kStream)).value();
-    const int fds[] = {pair.second.get()};
+  Client pass_data_fd(Client& control, int type = SOCK_STREAM) {
+    int pair[2] = {-1, -1};
+    EXPECT_EQ(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair), 0);
+    const sys::UniqueFd theirs(pair[1]);
+    pass(control, theirs.get());
+    return Client(sys::UniqueFd(pair[0]));
+  }
+  void pass(Client& control, int fd) {
+    const int fds[] = {fd};
     EXPECT_TRUE(sys::send_with_fds(control.fd(), hex("00000010"), fds).ok());
-    return Client(std::move(pair.first));
   }
 
   MemoryStateStore store_;
@@ -136,13 +144,88 @@ TEST_F(ControlServerTest, frames_by_command_and_not_by_read) {
     control.send(ByteSpan(&byte, 1));
   }
   EXPECT_EQ(control.receive(4), "00000000");
-  // HASH_START, HASH_DATA with three bytes, HASH_END in one write.
-  control.send(hex("00000006000000070000000361626300000008"));
-  EXPECT_EQ(control.receive(12), "000000000000000000000000");
+  EXPECT_EQ(control.ask("00000006", 4), "00000000");
+  control.send(hex("0000000700000003"));
+  EXPECT_FALSE(control.readable(2));
+  EXPECT_EQ(control.ask("616263", 4), "00000000");
+  EXPECT_EQ(control.ask("00000008", 4), "00000000");
   EXPECT_EQ(control.ask("00000004", 8), "0000000001000000") << "a DRTM was established";
   // libtpms keeps the flag for the process's life.
   EXPECT_EQ(control.ask("0000000b03000000", 4), "00000000");
   EXPECT_EQ(control.ask("00000004", 8), "0000000000000000");
+}
+
+// Swtpm takes all that one read gave it for one request. As it answers, so do we; e2e.vtpm_peers
+// compares.
+TEST_F(ControlServerTest, gives_one_answer_to_a_client_that_does_not_wait_for_it) {
+  start(nullptr);
+  Client control = connect();
+  const auto answers = [&](std::string_view frames, std::string_view answer) {
+    EXPECT_EQ(control.ask(frames, answer.size() / 2), answer) << frames;
+    EXPECT_FALSE(control.readable(20)) << "a second answer to " << frames;
+    EXPECT_EQ(control.ask("0000000f", 8), "0000000000000000") << "after " << frames;
+  };
+  answers("000000020000000000000002", "00000003");
+  EXPECT_FALSE(engine_->running()) << "nothing of what is refused is done";
+  answers("0000000600000008", "0000000a");
+  answers("0000000100000001", "0000000000017cff");
+  answers(
+      "0000000502000000"
+      "00000009",
+      "00000000");
+  answers("000000050200000009", "00000000");
+  const std::string sizes = control.ask("0000001100000000", 16);
+  answers("00000011000000000000000e", sizes);
+  answers("0000006300000002", "0000000a");
+  EXPECT_EQ(control.ask("0000000200000000", 4), "00000000");
+  // HASH_START, HASH_DATA with three bytes, HASH_END.
+  answers("00000006000000070000000361626300000008", "00000003");
+  answers("000000070000000361626300000008", "00000003");
+  answers("0000000300000003", "00000003");
+  answers("0000000e0000000e", "00000003");
+  EXPECT_TRUE(engine_->running());
+}
+
+TEST_F(ControlServerTest, hashes_data_of_any_length_as_it_comes) {
+  start(nullptr);
+  Client control = connect();
+  EXPECT_EQ(control.ask("0000000200000000", 4), "00000000");
+  const auto pcr_after = [&](size_t size) {
+    EXPECT_EQ(control.ask("00000006", 4), "00000000");
+    for (size_t left = size; left > 0;) {
+      const size_t frame = std::min<size_t>(left, 4096);
+      control.send(hex("00000007"));
+      control.send(result_answer(static_cast<uint32_t>(frame)));
+      control.send(Bytes(frame, std::byte{'z'}));
+      EXPECT_EQ(control.receive(4), "00000000");
+      left -= frame;
+    }
+    EXPECT_EQ(control.ask("00000008", 4), "00000000");
+    return GuestTpm(*engine_).read_pcr(17);
+  };
+  ASSERT_TRUE(engine_->process(startup_command(StartupType::kClear)).ok());
+  for (const uint32_t size : {0U, 4096U, 4097U, 5000U, 3'000'000U}) {
+    const Bytes in_pieces = pcr_after(size);
+    EXPECT_EQ(control.ask("00000006", 4), "00000000");
+    control.send(hex("00000007"));
+    control.send(result_answer(size));
+    const Bytes data(size, std::byte{'z'});
+    for (ByteSpan rest(data); !rest.empty();) {
+      const ByteSpan piece = rest.first(std::min<size_t>(rest.size(), 50'000));
+      control.send(piece);
+      rest = rest.subspan(piece.size());
+    }
+    EXPECT_EQ(control.receive(4), "00000000") << size;
+    EXPECT_EQ(control.ask("00000008", 4), "00000000");
+    EXPECT_EQ(GuestTpm(*engine_).read_pcr(17), in_pieces) << size;
+  }
+  control.send(hex("0000000700002000"));
+  control.send(Bytes(0x2000 + 4, std::byte{0}));
+  EXPECT_EQ(control.receive(4), "00000003") << "more than was announced";
+  EXPECT_EQ(control.ask("0000000e", 4), "00000000");
+  EXPECT_EQ(control.ask("00000007ffffffff", 4), "0000000a") << "refused before it has come";
+  control.send(Bytes(100, std::byte{0}));
+  EXPECT_FALSE(control.readable(20)) << "data is not taken for commands";
 }
 
 TEST_F(ControlServerTest, waits_a_moment_for_padding_and_no_longer) {
@@ -164,6 +247,50 @@ TEST_F(ControlServerTest, gives_up_a_client_that_lies_about_lengths) {
   Client other = connect();
   EXPECT_EQ(other.ask("00000063", 4), "0000000a") << "unknown command";
   EXPECT_EQ(other.ask("0000000f", 8), "0000000000000000");
+}
+
+TEST_F(ControlServerTest, takes_a_data_socket_that_keeps_messages_apart) {
+  start(nullptr);
+  for (const int type : {SOCK_SEQPACKET, SOCK_DGRAM}) {
+    Client control = connect();
+    Client data = pass_data_fd(control, type);
+    EXPECT_EQ(control.receive(4), "00000000");
+    EXPECT_EQ(data.ask(kReadClock, 10), "80010000000a00000101") << "the probe before INIT";
+    EXPECT_EQ(control.ask("0000000200000000", 4), "00000000");
+    EXPECT_EQ(data.ask("80010000000c000001440000", 10), "80010000000a00000000");
+    EXPECT_EQ(data.ask("80010000000b00000181", 10), "80010000000a00000142") << "of another length";
+    EXPECT_EQ(data.ask("8001", 10), "80010000000a00000142") << "no header";
+    data.send(Bytes(5000, std::byte{0}));
+    EXPECT_EQ(data.receive(10), "80010000000a00000142") << "longer than any command";
+    EXPECT_EQ(data.ask("80010000000c0000017b0004", 16).substr(0, 20), "80010000001000000000")
+        << type;
+    control.close();
+    EXPECT_TRUE(wait_states(type == SOCK_SEQPACKET ? 2 : 4));
+  }
+}
+
+TEST_F(ControlServerTest, refuses_at_once_what_can_carry_no_commands) {
+  start(nullptr);
+  Client control = connect();
+  int ends[2] = {-1, -1};
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+  const sys::UniqueFd out(ends[0]);
+  const sys::UniqueFd in(ends[1]);
+  const sys::UniqueFd lonely(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  const sys::UniqueFd listening(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sockaddr_un any{.sun_family = AF_UNIX, .sun_path = {}};  // a name of the kernel's choice
+  ASSERT_EQ(::bind(listening.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any.sun_family),
+            0);
+  ASSERT_EQ(::listen(listening.get(), 1), 0);
+  const sys::UniqueFd idle(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const sys::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const sys::UniqueFd* fd : {&out, &in, &lonely, &listening, &idle, &null}) {
+    pass(control, fd->get());
+    EXPECT_EQ(control.receive(4), "00000003");
+  }
+  EXPECT_EQ(server_->state(), ControlState::kReady);
+  Client data = pass_data_fd(control);
+  EXPECT_EQ(control.receive(4), "00000000") << "a good one is still taken";
 }
 
 TEST_F(ControlServerTest, serves_the_next_qemu_when_one_has_died_and_only_one_at_a_time) {

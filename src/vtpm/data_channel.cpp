@@ -50,7 +50,7 @@ std::optional<DataEnd> write_whole(int fd, ByteSpan bytes, const StopSignal& sto
       const Wait wait = wait_for(fd, POLLOUT, stop, kSendLimitMs);
       if (wait == Wait::kStopped) return DataEnd::kStopped;
       if (wait == Wait::kTimeout) return DataEnd::kBroken;
-    } else if (errno == EPIPE || errno == ECONNRESET) {
+    } else if (errno == EPIPE || errno == ECONNRESET || errno == ECONNREFUSED) {
       return DataEnd::kClosed;
     } else if (errno != EINTR) {
       return DataEnd::kBroken;
@@ -59,7 +59,56 @@ std::optional<DataEnd> write_whole(int fd, ByteSpan bytes, const StopSignal& sto
   return {};
 }
 
+// 0 for what is no socket.
+int socket_option(int fd, int name) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return ::getsockopt(fd, SOL_SOCKET, name, &value, &size) == 0 ? value : 0;
+}
+
+// One message, or why there is none.
+struct Message {
+  std::optional<DataEnd> end;
+  size_t size = 0;
+};
+
+Message read_message(int fd, MutableByteSpan out, const StopSignal& stop) {
+  while (true) {
+    if (wait_for(fd, POLLIN, stop, -1) == Wait::kStopped) return {.end = DataEnd::kStopped};
+    const ssize_t n = ::recv(fd, out.data(), out.size(), MSG_DONTWAIT | MSG_TRUNC);
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n == 0 || (n < 0 && errno == ECONNRESET)) return {.end = DataEnd::kClosed};
+    if (n < 0) return {.end = DataEnd::kBroken};
+    return {.size = static_cast<size_t>(n)};
+  }
+}
+
+// Where the next command begins is always known: what is no command is answered as such.
+DataEnd serve_messages(Engine& engine, int fd, const StopSignal& stop) {
+  std::array<std::byte, kTpmBufferMax> buffer;
+  while (true) {
+    const Message message = read_message(fd, buffer, stop);
+    if (message.end) return *message.end;
+    const bool fits = message.size <= buffer.size();
+    const Result<Bytes> response = fits ? engine.process(ByteSpan(buffer).first(message.size))
+                                        : Result<Bytes>(status_response(kRcCommandSize));
+    if (!response.ok()) return DataEnd::kFatal;
+    if (const auto end = write_whole(fd, *response, stop)) return *end;
+  }
+}
+
 }  // namespace
+
+// By what a keeper's sandbox lets it ask.
+bool can_serve_data(int fd) {
+  const int type = socket_option(fd, SO_TYPE);
+  if (type != SOCK_STREAM && type != SOCK_SEQPACKET && type != SOCK_DGRAM) return false;
+  if (socket_option(fd, SO_ACCEPTCONN) != 0) return false;
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  return ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 &&
+         peer.uid != static_cast<uid_t>(-1);  // there is none
+}
 
 StopSignal::StopSignal() : fd_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) { HF_ASSERT(fd_.valid()); }
 
@@ -70,6 +119,7 @@ void StopSignal::signal() {
 }
 
 DataEnd serve_data(Engine& engine, int fd, const StopSignal& stop) {
+  if (socket_option(fd, SO_TYPE) != SOCK_STREAM) return serve_messages(engine, fd, stop);
   std::array<std::byte, kTpmBufferMax> buffer;
   const MutableByteSpan all(buffer);
   while (true) {

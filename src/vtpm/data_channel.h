@@ -1,4 +1,6 @@
-// The data channel: raw TPM command in, raw TPM answer out, in lockstep, on a stream socket.
+// The data channel: raw TPM command in, raw TPM answer out, in lockstep. On a stream socket, as
+// QEMU passes one, or on one that keeps messages apart (SOCK_SEQPACKET, SOCK_DGRAM): there a
+// message is a command.
 #pragma once
 
 #include "sys/fd.h"
@@ -23,6 +25,8 @@ enum class DataEnd {
   kBroken,   // what came was no TPM command, or the socket failed
   kFatal,    // the engine could not make a change durable: the answer was withheld
 };
+// A connected unix socket of one of these kinds; all else could be waited for in vain.
+bool can_serve_data(int fd);
 // Serves until one of these; blocks. A command that has begun is finished and answered first.
 DataEnd serve_data(Engine& engine, int fd, const StopSignal& stop);
 

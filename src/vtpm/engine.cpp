@@ -6,6 +6,7 @@
 #include <libtpms/tpm_nvfilename.h>
 #include <libtpms/tpm_tis.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "crypto/secret.h"
@@ -13,6 +14,37 @@
 
 namespace hf::vtpm {
 namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// A recovered clock is set ahead by the margin, so no answer may tell one further from the durable
+// one. TPM2_ClockRateAdjust makes it run up to a fifth faster than the host's. The host's wall
+// clock, by which libtpms counts what a resumed TPM has missed, is not relied on: it may step back.
+constexpr milliseconds kClockMargin{30'000};
+constexpr milliseconds kClockCommitAfter{20'000};
+static_assert(kClockCommitAfter * 6 / 5 < kClockMargin);
+constexpr uint64_t kClockMax = 0xFFFF000000000000;  // part 3, TPM2_ClockSet
+
+// What outlives a power cycle, but is staged by libtpms no sooner than TPM2_Shutdown.
+bool is_staged_late(uint32_t code) {
+  return code == kCcNvIncrement || code == kCcNvWriteLock || code == kCcNvGlobalWriteLock ||
+         code == kCcClockSet;
+}
+
+// Their answers, signed or not, tell the clock; TPM2_PolicyCounterTimer's by yes and no.
+bool tells_clock(uint32_t code) {
+  constexpr std::array kTelling = {kCcReadClock,
+                                   kCcGetTime,
+                                   kCcQuote,
+                                   kCcCertify,
+                                   kCcCertifyCreation,
+                                   kCcNvCertify,
+                                   kCcGetSessionAuditDigest,
+                                   kCcGetCommandAuditDigest,
+                                   kCcPolicyCounterTimer};
+  return std::ranges::count(kTelling, code) != 0;
+}
 
 // libtpms' callbacks carry no context pointer.
 std::atomic<Engine*> the_engine = nullptr;
@@ -141,9 +173,9 @@ Result<std::unique_ptr<Engine>> Engine::recover(EngineOptions options, ByteSpan 
   MutexLock lock(engine.mutex_);
   TRY(engine.register_callbacks());
   engine.permanent_ = std::move(state.permanent);
-  Status orderly = engine.make_orderly(state.volatile_state);
+  Result<bool> killed = engine.make_orderly(state.volatile_state);
   crypto::wipe(state.volatile_state);
-  TRY(std::move(orderly));
+  engine.clock_behind_ = TRY(std::move(killed));
   TRY(engine.settle());
   return owner;
 }
@@ -184,6 +216,7 @@ void Engine::terminate() {
   TPMLIB_Terminate();
   TPMLIB_ChooseTPMVersion(TPMLIB_TPM_VERSION_2);  // forgotten by Terminate
   running_ = false;
+  shutdown_durable_ = false;
 }
 
 Status Engine::set_libtpms_state(StateType type, ByteSpan state) {
@@ -200,13 +233,13 @@ Status Engine::set_libtpms_state(StateType type, ByteSpan state) {
   return error;
 }
 
-Status Engine::make_orderly(ByteSpan volatile_state) {
+Result<bool> Engine::make_orderly(ByteSpan volatile_state) {
   if (volatile_state.empty()) {
-    // Powered off when it was committed: nothing to shut down. What libtpms cannot read is found
-    // out now rather than at the reset.
+    // Powered off or shut down when it was committed: nothing to shut down. What libtpms cannot
+    // read is found out now rather than at the reset.
     TRY(main_init());
     terminate();
-    return {};
+    return false;
   }
   TRY(set_libtpms_state(StateType::kPermanent, permanent_));
   TRY(set_libtpms_state(StateType::kVolatile, volatile_state));
@@ -220,7 +253,32 @@ Status Engine::make_orderly(ByteSpan volatile_state) {
                  .cause = fmt::format("vTPM: TPM2_Shutdown of the recovered state answered 0x{:x}",
                                       header.code)};
   }
+  return header.code == kRcSuccess;
+}
+
+Status Engine::set_clock_ahead() {
+  const Bytes read = TRY(execute_surely(CommandBuilder(kTagNoSessions, kCcReadClock).finish(),
+                                        "read the recovered clock"));
+  ResponseReader reader(ByteSpan(read).subspan(kTpmHeaderSize));
+  TRY(reader.raw(8));  // time since power-on
+  const uint64_t clock = load_be<uint64_t>(TRY(reader.raw(8)).data());
+  const uint64_t ahead = clock + static_cast<uint64_t>(kClockMargin.count());
+  if (ahead > kClockMax) return {};
+  // TPM2_Startup has emptied the platform's authorization.
+  TRY(execute_surely(CommandBuilder(kTagSessions, kCcClockSet)
+                         .u32(kHandlePlatform)
+                         .password()
+                         .u32(static_cast<uint32_t>(ahead >> 32))
+                         .u32(static_cast<uint32_t>(ahead))
+                         .finish(),
+                     "set the recovered clock ahead"));
   return {};
+}
+
+Result<Bytes> Engine::execute_surely(ByteSpan command, std::string_view doing) {
+  Bytes answer = TRY(execute(command));
+  TRY(expect_success(answer, fmt::format("vTPM: {}", doing)));
+  return answer;
 }
 
 Status Engine::resume_incoming() {
@@ -280,6 +338,7 @@ Status Engine::power_off_locked() {
 
 Result<Bytes> Engine::execute(ByteSpan command) {
   HF_ASSERT(running_.load());
+  clock_since_ = steady_clock::now();
   Bytes request(command.begin(), command.end());  // libtpms takes it non-const
   unsigned char* buffer = nullptr;
   uint32_t size = 0;
@@ -291,6 +350,10 @@ Result<Bytes> Engine::execute(ByteSpan command) {
   Bytes response = take_secret(buffer, size);
   if (result != TPM_SUCCESS) return libtpms_error("process a command", result);
   HF_ASSERT(response.size() >= kTpmHeaderSize && response.size() <= kTpmBufferMax);
+  const uint32_t code = command_code(command);
+  const bool done = load_be<uint32_t>(response.data() + 6) == kRcSuccess;
+  if (done && is_staged_late(code)) staged_ = true;
+  if (tells_clock(code)) clock_told_ = steady_clock::now();
   return response;
 }
 
@@ -307,8 +370,13 @@ Result<Bytes> Engine::process(ByteSpan command) {
   volatile_exported_ = false;
   hashing_ = false;                      // a command ends it
   replace_secret(stored_volatile_, {});  // of an older moment now
-  guest_shut_down_ =
-      command_code(command) == kCcShutdown && load_be<uint32_t>(response.data() + 6) == kRcSuccess;
+  const bool done = load_be<uint32_t>(response.data() + 6) == kRcSuccess;
+  guest_shut_down_ = done && command_code(command) == kCcShutdown;
+  if (clock_behind_ && done && command_code(command) == kCcStartup) {
+    Status ahead = set_clock_ahead();
+    if (!ahead.ok()) return give_up(std::move(ahead).error());
+    clock_behind_ = false;
+  }
   TRY(settle());
   if (options_.observer != nullptr) TRY(tell_observer(command, response));
   return response;
@@ -362,6 +430,13 @@ Bytes Engine::volatile_snapshot() {
 }
 
 Status Engine::settle() {
+  // Nothing was told yet: what was found is still right, and is recovered another time.
+  if (clock_behind_) return {};
+  if (running_.load()) {
+    // What is durable is too old a clock to tell from, or a shutdown that is over.
+    if (clock_told_ - clock_durable_ >= kClockCommitAfter) staged_ = true;
+    if (shutdown_durable_ && !guest_shut_down_) staged_ = true;
+  }
   if (!staged_ || !commit_allowed_) return {};
   if (fatal_.load()) {
     return Error{.code = ErrorCode::kIo, .cause = "vTPM: its state could not be stored earlier"};
@@ -369,18 +444,24 @@ Status Engine::settle() {
   Status done = commit();
   if (done.ok()) {
     staged_ = false;
+    shutdown_durable_ = running_.load() && guest_shut_down_;
+    clock_durable_ = clock_since_;
     return {};
   }
+  return give_up(std::move(done).error().context("vTPM state not stored"));
+}
+
+Error Engine::give_up(Error error) {
   fatal_ = true;
-  Error error = std::move(done).error().context("vTPM state not stored");
   if (options_.on_fatal) options_.on_fatal(error);
   return error;
 }
 
 Status Engine::commit() {
+  // What the guest has shut down is as it wants it: resumed, it would be shut down another way.
   StateBlob state{.libtpms_version = libtpms_version(),
                   .permanent = permanent_,
-                  .volatile_state = volatile_snapshot()};
+                  .volatile_state = guest_shut_down_ ? Bytes() : volatile_snapshot()};
   Result<Bytes> blob = encode_state_blob(state);
   crypto::wipe(state.permanent);
   crypto::wipe(state.volatile_state);

@@ -7,13 +7,21 @@
 // What is durable when: an NV change is only staged by libtpms' callback. After the command the
 // engine commits one state blob, permanent and volatile state together, and only then hands out
 // the answer. So the newest committed blob always resumes exactly where the last answered NV
-// change left the TPM.
+// change left the TPM. Some of what outlives a power cycle libtpms stages with TPM2_Shutdown only,
+// as hardware that cannot write NV that often would:
+//   orderly counters (TPMA_NV_ORDERLY), their locks, TPM2_ClockSet   committed with the command
+//   the clock as it runs      committed now and then by what tells it, so that recover() can go
+//   past orderly indices of other kinds   not at all: a TPM Reset takes them, whatever came before
+// PCRs, sessions and transient objects end with the power and are never a reason to commit.
 //
 // Why the volatile state is in there: a TPM that lost power without TPM2_Shutdown after a protected
 // object was used counts that as a dictionary attack (failedTries + 1; locked out at 3). From
 // permanent state alone every crash of a host would count. recover() resumes both, sends
 // TPM2_Shutdown as the guest would have, and powers off: what starts next is an orderly TPM.
-// Only the shutdown is ever resumed: the guest's PCRs and sessions are not brought back.
+// Only the shutdown is ever resumed: the guest's PCRs and sessions are not brought back. At the
+// next TPM2_Startup, before its answer, the clock is set ahead of anything that can have been told;
+// until then nothing is committed. After a guest's own TPM2_Shutdown the blob is without volatile
+// state: nothing is left to do.
 //
 //   start            from                     done by
 //   create()         nothing                  libtpms manufactures; only at VM creation
@@ -27,6 +35,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 
@@ -74,7 +83,7 @@ using SendCommand = std::function<Result<Bytes>(ByteSpan command)>;
 struct EngineOptions {
   StateStore* store = nullptr;          // required; outlives the engine
   CommandObserver* observer = nullptr;  // outlives the engine
-  // Called once, with the engine's mutex held, when a commit failed.
+  // Called once, with the engine's mutex held, when a commit failed or the clock could not be kept.
   std::function<void(const Error&)> on_fatal = {};
   // False at a migration target: state stays in memory until set_commit_allowed(true).
   bool commit_allowed = true;
@@ -171,15 +180,20 @@ class Engine {
   void terminate() HF_REQUIRES(mutex_);
   Status set_libtpms_state(StateType type, ByteSpan state) HF_REQUIRES(mutex_);
   // Resumes `permanent_` with `volatile_state`, sends TPM2_Shutdown, powers off; nothing committed.
-  Status make_orderly(ByteSpan volatile_state) HF_REQUIRES(mutex_);
+  // Whether there was anything to shut down.
+  Result<bool> make_orderly(ByteSpan volatile_state) HF_REQUIRES(mutex_);
+  // Just after TPM2_Startup; nothing committed.
+  Status set_clock_ahead() HF_REQUIRES(mutex_);
+  Result<Bytes> execute_surely(ByteSpan command, std::string_view doing) HF_REQUIRES(mutex_);
   Status resume_incoming() HF_REQUIRES(mutex_);
   Status power_off_locked() HF_REQUIRES(mutex_);
   Result<Bytes> execute(ByteSpan command) HF_REQUIRES(mutex_);
   Result<Bytes> execute_own(ByteSpan command);
   Status tell_observer(ByteSpan command, ByteSpan response) HF_REQUIRES(mutex_);
   Bytes volatile_snapshot() HF_REQUIRES(mutex_);
-  Status settle() HF_REQUIRES(mutex_);  // commits if something is staged
+  Status settle() HF_REQUIRES(mutex_);  // commits if something is staged or the clock leaves
   Status commit() HF_REQUIRES(mutex_);
+  Error give_up(Error error) HF_REQUIRES(mutex_);
   TpmResult hash_step(TpmResult result) HF_REQUIRES(mutex_);
   void stage_permanent(ByteSpan bytes) HF_REQUIRES(mutex_);
 
@@ -195,6 +209,12 @@ class Engine {
   bool guest_shut_down_ HF_GUARDED_BY(mutex_) = false;    // TPM2_Shutdown was the last command
   bool volatile_exported_ HF_GUARDED_BY(mutex_) = false;  // and no command since
   bool hashing_ HF_GUARDED_BY(mutex_) = false;            // between hash_start() and hash_end()
+  bool shutdown_durable_ HF_GUARDED_BY(mutex_) = false;   // the guest's, and it goes on
+  bool clock_behind_ HF_GUARDED_BY(mutex_) = false;       // recovered, and not started up since
+  // The TPM's clock stands at its value of this instant or later: each command moves it on.
+  std::chrono::steady_clock::time_point clock_since_ HF_GUARDED_BY(mutex_);
+  std::chrono::steady_clock::time_point clock_durable_ HF_GUARDED_BY(mutex_);  // so the durable one
+  std::chrono::steady_clock::time_point clock_told_ HF_GUARDED_BY(mutex_);     // last, or earlier
   Bytes permanent_ HF_GUARDED_BY(mutex_);
   Bytes stored_volatile_ HF_GUARDED_BY(mutex_);      // by store_volatile()
   Bytes disorderly_volatile_ HF_GUARDED_BY(mutex_);  // powered off without TPM2_Shutdown from this

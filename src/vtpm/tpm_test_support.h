@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "vtpm/engine.h"
 
 namespace hf::vtpm {
@@ -199,6 +201,188 @@ class GuestTpm {
   }
 
   Engine& engine_;
+};
+
+struct TpmClock {
+  uint64_t clock = 0;
+  uint32_t resets = 0;
+  uint32_t restarts = 0;
+  bool safe = false;
+  auto counts() const { return std::pair(resets, restarts); }
+};
+
+// A guest whose TPM may die under any of its commands: no answer is no failure.
+class MortalGuest {
+ public:
+  explicit MortalGuest(StateStore& store) : store_(store) {
+    Result<std::unique_ptr<Engine>> engine = Engine::create({.store = &store});
+    EXPECT_TRUE(engine.ok());
+    engine_ = std::move(*engine);
+  }
+  Engine& engine() { return *engine_; }
+  void kill() { engine_.reset(); }
+  void recover(ByteSpan blob) {
+    engine_.reset();
+    Result<std::unique_ptr<Engine>> engine = Engine::recover({.store = &store_}, blob);
+    ASSERT_TRUE(engine.ok()) << engine.error().describe();
+    engine_ = std::move(*engine);
+  }
+
+  struct Answer {
+    bool came = false;
+    uint32_t code = ~0U;
+    Bytes body;
+    bool success() const { return came && code == kRcSuccess; }
+  };
+  Answer send(const Bytes& command) {
+    for (int attempt = 0;; ++attempt) {
+      Result<Bytes> response = engine_->process(command);
+      if (!response.ok()) return {};
+      const ResponseHeader header = parse_response_header(*response).value();
+      if (header.code == kRcRetry && attempt < 3) continue;
+      return {.came = true,
+              .code = header.code,
+              .body = Bytes(response->begin() + kTpmHeaderSize, response->end())};
+    }
+  }
+  static CommandBuilder command(uint32_t code) { return {kTagSessions, code}; }
+
+  Answer startup() { return send(startup_command(StartupType::kClear)); }
+  Answer shutdown(StartupType type) { return send(shutdown_command(type)); }
+  Answer define(uint32_t index, uint32_t attributes, uint16_t size) {
+    Bytes area =
+        CommandBuilder(0, 0).u32(index).u16(kAlgSha256).u32(attributes).u16(0).u16(size).finish();
+    return send(command(kCcNvDefineSpace)
+                    .u32(kHandleOwner)
+                    .password()
+                    .u16(0)
+                    .sized(ByteSpan(area).subspan(kTpmHeaderSize))
+                    .finish());
+  }
+  Answer undefine(uint32_t index) {
+    return send(command(kCcNvUndefineSpace).u32(kHandleOwner).u32(index).password().finish());
+  }
+  Answer read(uint32_t index, uint16_t size) {
+    return send(
+        command(kCcNvRead).u32(kHandleOwner).u32(index).password().u16(size).u16(0).finish());
+  }
+  Answer read_with_wrong_password(uint32_t index) {
+    return send(command(kCcNvRead)
+                    .u32(index)
+                    .u32(index)
+                    .password(as_bytes("wrong"))
+                    .u16(1)
+                    .u16(0)
+                    .finish());
+  }
+  Answer write(uint32_t index, ByteSpan data, uint16_t offset) {
+    return send(command(kCcNvWrite)
+                    .u32(kHandleOwner)
+                    .u32(index)
+                    .password()
+                    .sized(data)
+                    .u16(offset)
+                    .finish());
+  }
+  Answer increment(uint32_t index) {
+    return send(command(kCcNvIncrement).u32(kHandleOwner).u32(index).password().finish());
+  }
+  Answer extend(uint32_t index, ByteSpan data) {
+    return send(command(kCcNvExtend).u32(kHandleOwner).u32(index).password().sized(data).finish());
+  }
+  Answer set_bits(uint32_t index, uint64_t bits) {
+    return send(command(kCcNvSetBits)
+                    .u32(kHandleOwner)
+                    .u32(index)
+                    .password()
+                    .u32(static_cast<uint32_t>(bits >> 32))
+                    .u32(static_cast<uint32_t>(bits))
+                    .finish());
+  }
+  Answer lock(uint32_t index) {
+    return send(command(kCcNvWriteLock).u32(kHandleOwner).u32(index).password().finish());
+  }
+  Answer lock_globally() {
+    return send(command(kCcNvGlobalWriteLock).u32(kHandleOwner).password().finish());
+  }
+  // -3 to 3: coarsely slower to coarsely faster.
+  Answer adjust_clock_rate(int8_t steps) {
+    return send(command(kCcClockRateAdjust)
+                    .u32(kHandleOwner)
+                    .password()
+                    .u8(static_cast<uint8_t>(steps))
+                    .finish());
+  }
+  Answer set_clock(uint64_t to) {
+    return send(command(kCcClockSet)
+                    .u32(kHandleOwner)
+                    .password()
+                    .u32(static_cast<uint32_t>(to >> 32))
+                    .u32(static_cast<uint32_t>(to))
+                    .finish());
+  }
+  Answer extend_pcr() {
+    return send(command(kCcPcrExtend)
+                    .u32(10)
+                    .password()
+                    .u32(1)
+                    .u16(kAlgSha256)
+                    .raw(Bytes(32, std::byte{7}))
+                    .finish());
+  }
+  // In these tests there is neither a lockout nor time that heals.
+  Answer allow_many_tries() {
+    return send(command(kCcDictionaryAttackParameters)
+                    .u32(kHandleLockout)
+                    .password()
+                    .u32(1'000'000)
+                    .u32(4'000'000'000)
+                    .u32(1'000)
+                    .finish());
+  }
+  Answer forgive_tries() {
+    return send(command(kCcDictionaryAttackLockReset).u32(kHandleLockout).password().finish());
+  }
+
+  std::optional<TpmClock> try_clock() {
+    const Answer answer = send(CommandBuilder(kTagNoSessions, kCcReadClock).finish());
+    if (!answer.success()) return {};
+    const std::byte* at = answer.body.data() + 8;
+    return TpmClock{.clock = load_be<uint64_t>(at),
+                    .resets = load_be<uint32_t>(at + 8),
+                    .restarts = load_be<uint32_t>(at + 12),
+                    .safe = at[16] == std::byte{1}};
+  }
+  TpmClock clock() {
+    const std::optional<TpmClock> now = try_clock();
+    EXPECT_TRUE(now.has_value());
+    return now.value_or(TpmClock{});
+  }
+  uint32_t failed_tries() {
+    constexpr uint32_t kCapProperties = 6;
+    constexpr uint32_t kLockoutCounter = 0x20E;
+    const Answer answer = send(CommandBuilder(kTagNoSessions, kCcGetCapability)
+                                   .u32(kCapProperties)
+                                   .u32(kLockoutCounter)
+                                   .u32(1)
+                                   .finish());
+    EXPECT_TRUE(answer.success());
+    if (!answer.success()) return ~0U;
+    return load_be<uint32_t>(answer.body.data() + 13);
+  }
+  uint64_t counter(uint32_t index) {
+    const Answer answer = read(index, 8);
+    EXPECT_EQ(answer.code, kRcSuccess);
+    return answer.success() ? load_be<uint64_t>(answer.body.data() + 6) : 0;
+  }
+  void power_on() {
+    ASSERT_TRUE(engine_->init().ok());
+    ASSERT_EQ(startup().code, kRcSuccess);
+  }
+
+ private:
+  StateStore& store_;
+  std::unique_ptr<Engine> engine_;
 };
 
 // AUTHREAD | AUTHWRITE | NO_DA, counter type.

@@ -92,14 +92,26 @@ Status TpmAttestation::learn_identity() {
   vtpm::Engine& engine = parts_.engine;
   refresh_pin();
   TRY(engine.init());
+  // Nobody is told of anything before the end: until then it may as well not have been.
+  TRY(engine.set_commit_allowed(false));
   Status learnt = [&]() -> Status {
-    const Bytes command = vtpm::startup_command(vtpm::StartupType::kClear);
-    const Bytes answer = TRY(engine.process(command));
-    TRY(vtpm::expect_success(answer, "start the TPM up"));
-    return engine.between_guest_commands(
+    // A guest that hibernated has saved more than a TPM Reset leaves it; it finds that as it was.
+    const auto saved = vtpm::StartupType::kState;
+    const Bytes resumed = TRY(engine.process(vtpm::startup_command(saved)));
+    const bool hibernated = vtpm::expect_success(resumed, "resume the TPM").ok();
+    if (!hibernated) {
+      const Bytes command = vtpm::startup_command(vtpm::StartupType::kClear);
+      const Bytes answer = TRY(engine.process(command));
+      TRY(vtpm::expect_success(answer, "start the TPM up"));
+    }
+    Status known = engine.between_guest_commands(
         [this](const vtpm::SendCommand& send) { return know_identity(send); });
+    if (hibernated) TRY(engine.process(vtpm::shutdown_command(saved)));
+    return known;
   }();
-  TRY(engine.power_off());
+  Status off = engine.power_off();
+  TRY(engine.set_commit_allowed(true));
+  TRY(std::move(off));
   return learnt;
 }
 
