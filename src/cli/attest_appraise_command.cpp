@@ -8,8 +8,8 @@
 
 #include "attestation/appraisal/evidence_appraisal.h"
 #include "base/base64.h"
-#include "cli/grammar.h"
-#include "cli/input.h"
+#include "cli/core/grammar.h"
+#include "cli/core/input.h"
 #include "sys/system_clock.h"
 
 namespace hf::cli {

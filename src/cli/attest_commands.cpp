@@ -5,9 +5,9 @@
 #include <cstdio>
 #include <fstream>
 
-#include "cli/grammar.h"
-#include "cli/input.h"
-#include "cli/parse.h"
+#include "cli/core/grammar.h"
+#include "cli/core/input.h"
+#include "cli/core/parse.h"
 #include "cli/secure_boot_target.h"
 
 namespace hf::cli {

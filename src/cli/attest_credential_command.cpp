@@ -8,8 +8,8 @@
 
 #include "attestation/tpm/credential.h"
 #include "attestation/tpm/quote.h"
-#include "cli/grammar.h"
-#include "cli/input.h"
+#include "cli/core/grammar.h"
+#include "cli/core/input.h"
 #include "sys/fd.h"
 
 namespace hf::cli {

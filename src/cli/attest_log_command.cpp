@@ -9,7 +9,7 @@
 #include "attestation/log/event_cover.h"
 #include "attestation/words/event_log_json.h"
 #include "attestation/words/event_words.h"
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 
 namespace hf::cli {
 namespace {

@@ -5,9 +5,9 @@
 
 #include "attestation/token/ear.h"
 #include "base/base64.h"
-#include "cli/grammar.h"
-#include "cli/input.h"
-#include "cli/parse.h"
+#include "cli/core/grammar.h"
+#include "cli/core/input.h"
+#include "cli/core/parse.h"
 #include "sys/system_clock.h"
 
 namespace hf::cli {

@@ -4,7 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 #include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
 #include "secure_boot/change/content.h"

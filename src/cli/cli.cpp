@@ -2,7 +2,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 
 namespace hf::cli {
 

@@ -11,8 +11,8 @@
 #include <set>
 #include <sstream>
 
-#include "cli/grammar.h"
-#include "cli/programs.h"
+#include "cli/core/grammar.h"
+#include "cli/core/programs.h"
 
 namespace hf::cli {
 namespace {

@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <thread>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 
 namespace hf::cli {
 namespace {

@@ -1,8 +1,8 @@
 // holdfast failover …
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
-#include "cli/parse.h"
+#include "cli/core/grammar.h"
+#include "cli/core/parse.h"
 
 namespace hf::cli {
 namespace {

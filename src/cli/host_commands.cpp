@@ -1,7 +1,7 @@
 // holdfast host …
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 
 namespace hf::cli {
 namespace {

@@ -1,7 +1,8 @@
 // holdfast protection …
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
+#include "cli/operator_words.h"
 
 namespace hf::cli {
 namespace {
@@ -16,8 +17,13 @@ std::string target(const std::string& vm) { return "/v1/vms/" + url_escape(vm) +
 
 Status protection_enable(const Context& context, const ProtectionOptions& options) {
   Client client = context.client();
-  sys::JsonValue job = TRY(client.post(target(options.vm), {{"to", options.peer}}));
-  print_object(context, TRY(follow_job(context, client, job)));
+  const MemberWord word = TRY(say_member(context, options.vm, options.peer));
+  auto protected_there = [&]() -> Result<sys::JsonObject> {
+    return follow_job(context, client,
+                      TRY(client.post(target(options.vm), {{"to", options.peer}})));
+  }();
+  if (!protected_there.ok()) take_back(context, word);
+  print_object(context, TRY(std::move(protected_there)));
   return {};
 }
 
@@ -25,7 +31,9 @@ Status protection_disable(const Context& context, const ProtectionOptions& optio
   Client client = context.client();
   sys::JsonValue job =
       TRY(client.remove(target(options.vm) + (options.without_peer ? "?without_peer=1" : "")));
-  print_object(context, TRY(follow_job(context, client, job)));
+  sys::JsonObject done = TRY(follow_job(context, client, job));
+  TRY(say_no_members(context, options.vm));
+  print_object(context, done);
   return {};
 }
 

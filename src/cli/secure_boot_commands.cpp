@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 #include "cli/secure_boot_profile.h"
 #include "cli/secure_boot_target.h"
 #include "secure_boot/change/content.h"

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "cli/output.h"
+#include "cli/core/output.h"
 #include "secure_boot/change/change.h"
 #include "secure_boot/keys/variable_store.h"
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "cli/output.h"
+#include "cli/core/output.h"
 
 namespace hf::cli {
 

@@ -1,8 +1,9 @@
 // holdfast site …
 #include <CLI/CLI.hpp>
 
-#include "cli/grammar.h"
-#include "cli/parse.h"
+#include "cli/core/grammar.h"
+#include "cli/operator_words.h"
+#include "cli/core/parse.h"
 #include "cli/site.h"
 
 namespace hf::cli {
@@ -35,7 +36,6 @@ struct PairOptions {
 };
 
 Status site_pair(const Context& context, const PairOptions& options) {
-  Client client = context.client();
   if (options.new_token == !options.token.empty()) {
     return Error{
         .code = ErrorCode::kInvalidArgument,
@@ -45,15 +45,11 @@ Status site_pair(const Context& context, const PairOptions& options) {
             "holdfast site pair --new-token here, then holdfast site pair TOKEN at the other site"};
   }
   if (options.new_token) {
-    sys::JsonValue made = TRY(client.post(
-        "/v1/pairing/tokens",
-        {{"expires_seconds", TRY(parse_duration(options.expires))}, {"address", options.address}}));
-    if (made.is_object()) print_object(context, made.as_object());
+    print_object(context, TRY(make_pairing_token(context, TRY(parse_duration(options.expires)),
+                                                 options.address)));
     return {};
   }
-  sys::JsonValue paired =
-      TRY(client.post("/v1/pairing", {{"token", options.token}, {"address", options.address}}));
-  if (paired.is_object()) print_object(context, paired.as_object());
+  print_object(context, TRY(pair_by_token(context, options.token, options.address)));
   return {};
 }
 

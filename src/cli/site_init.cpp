@@ -8,7 +8,7 @@
 #include <filesystem>
 
 #include "base/host_port.h"
-#include "cli/programs.h"
+#include "cli/core/programs.h"
 #include "cli/site.h"
 #include "launcher/protocol/site_config.h"
 #include "launcher/tree/host_users.h"

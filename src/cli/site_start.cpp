@@ -13,7 +13,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "cli/programs.h"
+#include "cli/core/programs.h"
 #include "cli/site.h"
 #include "sys/fd.h"
 

@@ -2,8 +2,8 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 
-#include "cli/grammar.h"
-#include "cli/parse.h"
+#include "cli/core/grammar.h"
+#include "cli/core/parse.h"
 
 namespace hf::cli {
 namespace {

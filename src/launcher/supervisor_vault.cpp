@@ -52,6 +52,8 @@ Status Supervisor::start_vault() {
                       "--admin-uid",
                       std::to_string(users.daemon()),
                       "--launcher-uid",
+                      std::to_string(::geteuid()),
+                      "--operator-uid",
                       std::to_string(::geteuid())};
     if (users.uid_base != 0) {
       unit.spec.argv.insert(unit.spec.argv.end(),
@@ -67,15 +69,18 @@ Status Supervisor::start_vault() {
     unit.fds.push_back(TRY(tree_.listen_core("vault-admin.sock", users.daemon(), 0600)));
     unit.fds.push_back(TRY(tree_.listen_core("vault-keys.sock", users.vault(), 0666)));
     unit.fds.push_back(TRY(tree_.listen_core("vault-launcher.sock", ::geteuid(), 0600)));
+    // Root, or the user of a site that has one: never the daemon's, where users are apart.
+    unit.fds.push_back(TRY(tree_.listen_core("vault-operators.sock", ::geteuid(), 0600)));
     unit.fds.emplace_back();
     at = units_.emplace("vault", std::move(unit)).first;
   }
   Unit& unit = at->second;
-  unit.fds[3] = TRY(vault_binding_.for_start(bound_keepers(nullptr)));
+  unit.fds[4] = TRY(vault_binding_.for_start(bound_keepers(nullptr)));
   unit.spec.fds = {{.name = "vault-admin", .fd = unit.fds[0].get()},
                    {.name = "vault-keys", .fd = unit.fds[1].get()},
                    {.name = "vault-launcher", .fd = unit.fds[2].get()},
-                   {.name = "keepers", .fd = unit.fds[3].get()}};
+                   {.name = "vault-operators", .fd = unit.fds[3].get()},
+                   {.name = "keepers", .fd = unit.fds[4].get()}};
   return launch(unit);
 }
 

@@ -67,6 +67,7 @@ class TakenOver : public testing::Test {
     for (const auto& [name, owner, mode] : std::vector<std::tuple<std::string, uid_t, mode_t>>{
              {"api.sock", users.daemon(), 0660},
              {"vault-admin.sock", users.daemon(), 0600},
+             {"vault-operators.sock", ::geteuid(), 0600},
              {"vault-keys.sock", users.vault(), 0666}}) {
       auto socket = tree->listen_core(name, owner, mode);
       HF_ASSERT(socket.ok());
@@ -158,7 +159,7 @@ TEST_F(TakenOver, reaches_its_own_disks_variables_and_tpm_and_nothing_else) {
     attempts.push_back("list " + site_->file("vms/" + test_vm(number).hex()));
     attempts.push_back("list " + site_->file("vms/" + test_vm(number).hex() + "/journal"));
   }
-  for (const char* name : {"run/api.sock", "run/vault-admin.sock"}) {
+  for (const char* name : {"run/api.sock", "run/vault-admin.sock", "run/vault-operators.sock"}) {
     attempts.push_back("socket " + site_->file(name));
   }
   attempts.push_back("write " + site_->file("site.json"));

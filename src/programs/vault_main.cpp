@@ -1,7 +1,7 @@
-// holdfast-vault: a site's keys. Serves the listeners "vault-admin", "vault-keys" and
-// "vault-launcher" that it inherits; with --init creates a vault and ends, with --check reads and
-// verifies all of one. A fourth descriptor, "keepers", may have the body of a bind_keepers request:
-// which keepers run already.
+// holdfast-vault: a site's keys. Serves the listeners "vault-admin", "vault-keys", "vault-launcher"
+// and "vault-operators" that it inherits; with --init creates a vault and ends, with --check reads
+// and verifies all of one. A fifth descriptor, "keepers", may have the body of a bind_keepers
+// request: which keepers run already.
 
 #include <fmt/format.h>
 #include <signal.h>
@@ -36,7 +36,7 @@ using hf::Status;
 constexpr std::string_view kUsage =
     "usage: holdfast-vault --init --dir DIR --name SITE [--secret-file FILE]\n"
     "       holdfast-vault --dir DIR [--secret-file FILE] [--admin-uid UID] [--launcher-uid UID]\n"
-    "                      [--keeper-uids FIRST-LAST]\n"
+    "                      [--operator-uid UID] [--keeper-uids FIRST-LAST]\n"
     "       holdfast-vault --check --dir DIR [--secret-file FILE]\n";
 
 struct Arguments {
@@ -48,6 +48,7 @@ struct Arguments {
   std::optional<std::string> secret_file;
   uint32_t admin_uid = ::geteuid();
   uint32_t launcher_uid = ::geteuid();
+  uint32_t operator_uid = ::geteuid();  // besides root
   std::optional<hf::vault::UidRange> keeper_uids;
 };
 
@@ -79,11 +80,16 @@ Result<hf::vault::UidRange> parse_uids(std::string_view flag, std::string_view t
 // Where users are apart, keepers are none of those who decide about keys.
 Status check_users(const Arguments& arguments) {
   if (!arguments.keeper_uids) return {};
-  for (const uint32_t uid :
-       {0u, static_cast<uint32_t>(::geteuid()), arguments.admin_uid, arguments.launcher_uid}) {
+  for (const uint32_t uid : {0u, static_cast<uint32_t>(::geteuid()), arguments.admin_uid,
+                             arguments.launcher_uid, arguments.operator_uid}) {
     if (arguments.keeper_uids->holds(uid)) {
       return usage_error(fmt::format("user {} is among the keepers' and has another office", uid));
     }
+  }
+  // Else holdfastd had the operators' word.
+  if (arguments.operator_uid == arguments.admin_uid) {
+    return usage_error(fmt::format("user {} runs holdfastd and cannot be an operator too",
+                                   arguments.operator_uid));
   }
   return {};
 }
@@ -110,6 +116,8 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
       out.admin_uid = TRY(parse_uid(flag, argv[++i]));
     } else if (flag == "--launcher-uid") {
       out.launcher_uid = TRY(parse_uid(flag, argv[++i]));
+    } else if (flag == "--operator-uid") {
+      out.operator_uid = TRY(parse_uid(flag, argv[++i]));
     } else if (flag == "--keeper-uids") {
       out.keeper_uids = TRY(parse_uids(flag, argv[++i]));
     } else {
@@ -180,9 +188,11 @@ Status bind_running_keepers(hf::vault::Vault& vault, hf::sys::InheritedFds& inhe
 
 Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   hf::sys::InheritedFds inherited = TRY(hf::sys::take_inherited_fds());
-  hf::vault_server::Server::Listeners listeners{.admin = TRY(inherited.take("vault-admin")),
-                                                .keys = TRY(inherited.take("vault-keys")),
-                                                .launcher = TRY(inherited.take("vault-launcher"))};
+  hf::vault_server::Server::Listeners listeners{
+      .admin = TRY(inherited.take("vault-admin")),
+      .keys = TRY(inherited.take("vault-keys")),
+      .launcher = TRY(inherited.take("vault-launcher")),
+      .operators = TRY(inherited.take("vault-operators"))};
   const auto vault = TRY(hf::vault::Vault::open({.directory = arguments.directory,
                                                  .secret = {.secret_file = arguments.secret_file},
                                                  .keepers = arguments.keeper_uids},
@@ -196,9 +206,10 @@ Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
              vault->identity().name, vault->identity().site.hex(),
              arguments.secret_file ? "a secret file" : "host.secret",
              locked == hf::vault_server::MemoryLock::kWhole ? "all" : "key pages only");
-  hf::vault_server::Server server(
-      *vault, clock, std::move(listeners), std::move(stop),
-      {.admin = arguments.admin_uid, .launcher = arguments.launcher_uid});
+  hf::vault_server::Server server(*vault, clock, std::move(listeners), std::move(stop),
+                                  {.admin = arguments.admin_uid,
+                                   .launcher = arguments.launcher_uid,
+                                   .operators = arguments.operator_uid});
   return server.run();
 }
 

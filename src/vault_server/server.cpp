@@ -54,13 +54,17 @@ bool Server::may_speak(Listener listener, uint32_t uid) const {
       return vault_.is_keeper(uid);
     case Listener::kLauncher:
       return uid == users_.launcher;
+    case Listener::kOperators:
+      return uid == 0 || uid == users_.operators;
   }
   return false;
 }
 
 bool Server::make_room(Listener listener, uint32_t uid) {
   if (listener == Listener::kKeys) return make_room_for_keeper(uid);
-  const size_t max = listener == Listener::kAdmin ? limits_.admin_max : limits_.launcher_max;
+  const size_t max = listener == Listener::kAdmin      ? limits_.admin_max
+                     : listener == Listener::kLauncher ? limits_.launcher_max
+                                                       : limits_.operators_max;
   const auto taken = std::ranges::count_if(
       connections_, [&](const auto& connection) { return connection->listener == listener; });
   return static_cast<size_t>(taken) < max;
@@ -187,6 +191,7 @@ int Server::timeout_ms() const {
 
 Status Server::run() {
   const std::pair<Listener, int> listeners[] = {{Listener::kLauncher, listeners_.launcher.get()},
+                                                {Listener::kOperators, listeners_.operators.get()},
                                                 {Listener::kAdmin, listeners_.admin.get()},
                                                 {Listener::kKeys, listeners_.keys.get()}};
   for (const auto& [listener, fd] : listeners) TRY(sys::set_nonblocking(fd, true));

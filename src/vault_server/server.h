@@ -1,12 +1,12 @@
-// The vault's process loop: three inherited listeners, bounded connections, one thread, poll().
+// The vault's process loop: four inherited listeners, bounded connections, one thread, poll().
 //
 // A connection is a strict alternation of request and reply. The peer's uid is the one the kernel
 // noted when the connection was made (SO_PEERCRED): it cannot change afterwards, whatever becomes
 // of the pid, which goes into the audit log only and decides nothing.
 //
 // Anyone on the host may connect to "keys". Who is no keeper is closed before he takes a place; a
-// keeper has so many places and no more; daemon and launcher have their own. A whole request must
-// have come within a time, however it trickles: so nobody can keep others out.
+// keeper has so many places and no more; daemon, launcher and operators have their own. A whole
+// request must have come within a time, however it trickles: so nobody can keep others out.
 #pragma once
 
 #include <memory>
@@ -22,6 +22,7 @@ namespace hf::vault_server {
 struct ServerLimits {
   size_t admin_max = 32;
   size_t launcher_max = 4;
+  size_t operators_max = 8;
   size_t keys_max = 192;
   size_t keys_per_uid_max = 32;
   Micros request_max{5'000'000};  // from the connection, or the reply before, to a whole request
@@ -34,10 +35,12 @@ class Server {
     sys::UniqueFd admin;
     sys::UniqueFd keys;
     sys::UniqueFd launcher;
+    sys::UniqueFd operators;
   };
   struct Users {
     uint32_t admin = 0;
     uint32_t launcher = 0;
+    uint32_t operators = 0;  // besides root
   };
 
   // `stop` becomes readable when the process is to end (a signalfd, or a pipe in tests).

@@ -15,7 +15,8 @@
 #include "sys/unix_socket.h"
 #include "vault/core/testing.h"
 #include "vault/core/wrap.h"
-#include "vault/protocol/client.h"
+#include "vault/protocol/operator_client.h"
+#include "vault/protocol/pairing_token.h"
 
 namespace hf::vault_server {
 namespace {
@@ -23,12 +24,14 @@ namespace {
 using namespace vault::testing;  // NOLINT
 using vault::AdminClient;
 using vault::KeyClient;
+using vault::OperatorClient;
 
 // A served vault: the real server, sockets and clients; only the process is missing.
 class Served : public ::testing::Test {
  protected:
   void start(ServerLimits limits = {},
-             Server::Users users = {.admin = ::getuid(), .launcher = ::getuid()}) {
+             Server::Users users = {
+                 .admin = ::getuid(), .launcher = ::getuid(), .operators = ::getuid()}) {
     const auto listen = [](const std::string& path) {
       sys::UniqueFd fd = std::move(sys::listen_unix(path, sys::SocketType::kStream)).value();
       HF_ASSERT(::chmod(path.c_str(), 0666) == 0);  // whatever the umask
@@ -36,7 +39,8 @@ class Served : public ::testing::Test {
     };
     Server::Listeners listeners{.admin = listen(admin_path()),
                                 .keys = listen(keys_path()),
-                                .launcher = listen(launcher_path())};
+                                .launcher = listen(launcher_path()),
+                                .operators = listen(operators_path())};
     sys::SocketPair stop = std::move(sys::socket_pair(sys::SocketType::kStream)).value();
     stop_ = std::move(stop.first);
     server_ = std::make_unique<Server>(*site_.vault, clock_, std::move(listeners),
@@ -52,6 +56,33 @@ class Served : public ::testing::Test {
   std::string admin_path() const { return site_.temp.sub("admin.sock"); }
   std::string keys_path() const { return site_.temp.sub("keys.sock"); }
   std::string launcher_path() const { return site_.temp.sub("launcher.sock"); }
+  std::string operators_path() const { return site_.temp.sub("operators.sock"); }
+  OperatorClient operators() const { return OperatorClient({.socket_path = operators_path()}); }
+  // As two operators and two daemons do it: the served site issues the token.
+  void pair(TestVault& other) {
+    const vault::PairingOffer offer = *operators().offer_pairing(60);
+    const auto ca = *crypto::Certificate::from_pem(offer.identity.ca_certificate_pem);
+    const vault::PairingTokenId token =
+        *other->confirm_pairing({.site = offer.identity.site,
+                                 .ca_fingerprint = ca.fingerprint(),
+                                 .identity = vault::identity_digest(offer.identity),
+                                 .secret = offer.secret.clone(),
+                                 .name = ""},
+                                kOperator);
+    const Digest context = crypto::sha256(as_bytes("one connection"));
+    const vault::PairingProof bearer{.token = token,
+                                     .context = context,
+                                     .peer = other->identity(),
+                                     .proof = *other->prove_pairing(token, context)};
+    ASSERT_TRUE(admin().check_pairing(bearer).ok());
+    const vault::PairingProof issuer{.token = token,
+                                     .context = context,
+                                     .peer = *admin().site_identity(),
+                                     .proof = *admin().prove_pairing(token, context)};
+    ASSERT_TRUE(other->accept_pairing(issuer, kDaemon).ok());
+    ASSERT_TRUE(admin().accept_pairing(bearer).ok());
+    EXPECT_EQ(admin().accept_pairing(bearer).error().code, ErrorCode::kConflict);
+  }
   // As the launcher does it, with its own code.
   void bind(const std::vector<launcher::BoundKeeper>& keepers) {
     const Status told = launcher_.tell(keepers);
@@ -121,15 +152,16 @@ TEST_F(Served, a_vm_lives_through_both_clients) {
 TEST_F(Served, two_vaults_exchange_a_key_through_clients) {
   start();
   TestVault b("b");
-  ASSERT_TRUE(admin().add_recipient(b->identity()).ok());
+  pair(b);
   EXPECT_EQ(*admin().recipients(), std::vector<vault::SiteIdentity>{b->identity()});
-  ASSERT_TRUE(b->add_recipient(*admin().site_identity(), kDaemon).ok());
   ASSERT_TRUE(admin().create_key(vm_of(1)).ok());
+  ASSERT_TRUE(operators().add_member(vm_of(1), b->identity().site).ok());
   const Bytes wrap = *admin().wrap_for(vm_of(1), b->identity().site);
   EXPECT_EQ(*b->import_wrap(vm_of(1), wrap, kDaemon), vault::ImportOutcome::kStored);
+  ASSERT_TRUE(b->add_member(vm_of(1), site_->identity().site, kOperator).ok());
   const Bytes back = *b->wrap_for(vm_of(1), site_->identity().site, kDaemon);
   EXPECT_EQ(*admin().import_wrap(vm_of(1), back), vault::ImportOutcome::kAlreadyThere);
-  ASSERT_TRUE(admin().remove_recipient(b->identity().site).ok());
+  ASSERT_TRUE(operators().remove_recipient(b->identity().site).ok());
 }
 
 TEST_F(Served, each_socket_offers_its_own_operations_only) {
@@ -139,9 +171,14 @@ TEST_F(Served, each_socket_offers_its_own_operations_only) {
   EXPECT_EQ(wrong_admin.create_key(vm_of(1)).error().code, ErrorCode::kPermission);
   KeyClient wrong_keys({.socket_path = admin_path()});
   EXPECT_EQ(wrong_keys.fetch_key(vm_of(1)).error().code, ErrorCode::kPermission);
-  for (const std::string& path : {admin_path(), keys_path()}) {
+  for (const std::string& path : {admin_path(), keys_path(), operators_path()}) {
     launcher::VaultBinding elsewhere(path);
     EXPECT_EQ(elsewhere.tell({}).error().code, ErrorCode::kPermission) << path;
+  }
+  for (const std::string& path : {admin_path(), keys_path(), launcher_path()}) {
+    OperatorClient elsewhere({.socket_path = path});
+    EXPECT_EQ(elsewhere.offer_pairing(60).error().code, ErrorCode::kPermission) << path;
+    EXPECT_EQ(elsewhere.remove_recipient({}).error().code, ErrorCode::kPermission) << path;
   }
   AdminClient at_the_launchers({.socket_path = launcher_path()});
   EXPECT_EQ(at_the_launchers.release(vm_of(1)).error().code, ErrorCode::kPermission);
@@ -151,6 +188,16 @@ TEST_F(Served, another_uid_gets_no_word_on_the_daemons_and_the_launchers_socket)
   start({}, {.admin = ::getuid() + 1, .launcher = ::getuid() + 1});
   EXPECT_EQ(admin().site_identity().error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(launcher_.tell({}).error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(Served, who_is_no_operator_gets_no_word_on_the_operators_socket) {
+  start({}, {.admin = ::getuid(), .launcher = ::getuid(), .operators = ::getuid() + 1});
+  const Result<vault::PairingOffer> offer = operators().offer_pairing(60);
+  if (::getuid() == 0) {  // root is one wherever
+    EXPECT_TRUE(offer.ok());
+  } else {
+    EXPECT_EQ(offer.error().code, ErrorCode::kUnavailable);
+  }
 }
 
 TEST_F(Served, who_is_no_keeper_gets_no_word_on_the_keys_socket) {
@@ -201,8 +248,7 @@ TEST_F(Served, a_session_begins_with_two_signatures_over_the_sockets) {
   start();
   bind_self();
   TestVault peer("b");
-  ASSERT_TRUE(admin().add_recipient(peer->identity()).ok());
-  ASSERT_TRUE(peer->add_recipient(*admin().site_identity(), kDaemon).ok());
+  pair(peer);
   crypto::SessionStatement statement;
   statement.vm = vm_of(1);
   statement.home = admin().site_identity()->site;

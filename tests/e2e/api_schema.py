@@ -14,6 +14,7 @@ import socket
 import jsonschema
 import yaml
 
+from lib import vault_words
 from lib.probe import REPOSITORY
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
@@ -126,6 +127,9 @@ def test(directory):
             act(north, "POST", "/v1/vms", "/v1/vms",
                 {"name": "web", "disks": [{"size_bytes": 16 << 20}], "memory_mib": 256})
             act(north, "POST", "/v1/vms/web/start", "/v1/vms/{vm}/start", {})
+            word = bytes.fromhex(north.vm_id("web") + south.json("site", "show")["site_id"])
+            check(vault_words.ask(north.state / "run/vault-operators.sock", vault_words.ADD_MEMBER, word) == b"\0\0\1",
+                  "an operator says that south may have its key")
             act(north, "POST", "/v1/vms/web/protection", "/v1/vms/{vm}/protection", {"to": "south"})
             wait_protected(north, "web")
             step("running and protected")

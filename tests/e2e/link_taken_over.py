@@ -114,7 +114,8 @@ def files(hands):
 
 def sockets(hands, paths):
     names = sorted(str(path.relative_to(hands.site.state)) for path in paths)
-    needed = {"run/api.sock", "run/link.sock", "run/vault-admin.sock", "run/vault-keys.sock", "run/vault-launcher.sock"}
+    needed = {"run/api.sock", "run/link.sock", "run/vault-admin.sock", "run/vault-keys.sock", "run/vault-launcher.sock",
+              "run/vault-operators.sock"}
     check(needed <= set(names), f"{hands.site.name} has the sockets {' '.join(names)}")
     keys = hands.site.state / "run/vault-keys.sock"
     could = [str(one[1].relative_to(hands.site.state)) for one in hands.could([["connect", path] for path in paths])]

@@ -24,21 +24,21 @@ from lib.report import check, main, step
 
 VAULT = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast-vault"
 HEADER = struct.Struct("<4sHHII")
-SITE_IDENTITY, CREATE_KEY, RELEASE, FETCH_KEY, PUT_FRESHNESS, GET_FRESHNESS, BIND_KEEPERS = (
-    0x101, 0x103, 0x105, 0x201, 0x202, 0x203, 0x301)
+SITE_IDENTITY, CREATE_KEY, RELEASE, FETCH_KEY, PUT_FRESHNESS, GET_FRESHNESS, BIND_KEEPERS, OFFER_PAIRING = (
+    0x101, 0x103, 0x105, 0x201, 0x202, 0x203, 0x301, 0x401)
 VM = bytes(range(16))
-LISTENERS = ("vault-admin", "vault-keys", "vault-launcher")
+LISTENERS = ("vault-admin", "vault-keys", "vault-launcher", "vault-operators")
 
 # Becomes the vault with the listeners and the list of keepers from 3 on, as the launcher would start it.
 HAND_DOWN = """
 import fcntl, os, sys
-copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1:5]]
+copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 100) for number in sys.argv[1:6]]
 for number, copy in enumerate(copies, 3):
     os.dup2(copy, number)
     os.close(copy)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="4",
-                  LISTEN_FDNAMES="vault-admin:vault-keys:vault-launcher:keepers")
-os.execv(sys.argv[5], sys.argv[5:])
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="5",
+                  LISTEN_FDNAMES="vault-admin:vault-keys:vault-launcher:vault-operators:keepers")
+os.execv(sys.argv[6], sys.argv[6:])
 """
 
 
@@ -193,7 +193,7 @@ exec {VAULT.resolve()} --init --dir {mount}/w --name delta
 
 def service(processes, directory, vault):
     listening = Vault(processes, vault, directory).start()
-    admin, keys, launcher = LISTENERS
+    admin, keys, launcher, operators = LISTENERS
     status, identity = listening.ask(admin, SITE_IDENTITY)
     check(status == 0 and b"BEGIN CERTIFICATE" in identity, "it serves on the sockets it inherited")
     check(listening.ask(admin, CREATE_KEY, VM)[0] == 0, "a key is made")
@@ -206,6 +206,9 @@ def service(processes, directory, vault):
     check(listening.ask(keys, FETCH_KEY, VM)[0] != 0, "the keeper does not have the key before it is released")
     check(listening.ask(keys, SITE_IDENTITY)[0] != 0, "keepers cannot ask what the daemon may")
     check(listening.ask(admin, BIND_KEEPERS, listening.keepers())[0] != 0, "the daemon cannot say who is a keeper")
+    offer = struct.pack("<II", 60, 0)
+    check(listening.ask(operators, OFFER_PAIRING, offer)[0] == 0, "an operator has a pairing token made")
+    check(all(listening.ask(name, OFFER_PAIRING, offer)[0] != 0 for name in (admin, keys, launcher)), "nobody else does")
     listening.ask(admin, RELEASE, VM)
     status, fetched = listening.ask(keys, FETCH_KEY, VM)
     key = fetched[:32]

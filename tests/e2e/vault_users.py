@@ -16,48 +16,11 @@ import time
 from lib.process import Processes, wait_until
 from lib.report import check, main, step
 from lib.site import Site
+from lib.users import as_user
+from lib.vault_words import ask
 
 RELEASE, FETCH_KEY, BIND_KEEPERS = 0x0105, 0x0201, 0x0301
 STRANGERS = (71001, 71002, 71003, 71004)
-
-
-def as_user(uid, ask):
-    """What ask() returns, as bytes, in a process of that user."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
-            os.write(writer, ask())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer = pipe.read()
-    os.waitpid(child, 0)
-    return answer
-
-
-def ask(path, operation, body):
-    """b"closed", b"denied", or the status as two bytes and what follows it."""
-    with socket.socket(socket.AF_UNIX) as link:
-        try:
-            link.connect(str(path))  # waits while others crowd in
-        except PermissionError:
-            return b"denied"
-        link.settimeout(10)
-        try:
-            link.sendall(struct.pack("<4sHHII", b"HFVP", 1, operation, 1, len(body)) + body)
-            answer = b""
-            while len(answer) < 16 or len(answer) < 16 + struct.unpack_from("<I", answer, 12)[0]:
-                more = link.recv(65536)
-                if not more:
-                    return b"closed"
-                answer += more
-        except ConnectionError:
-            return b"closed"
-    return answer[16:]
 
 
 def crowd(path, count):

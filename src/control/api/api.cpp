@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/version.h"
 #include "control/api/api_routes.h"
-#include "control/core/version.h"
 #include "control/host/accelerator.h"
 #include "control/host/console.h"
 #include "control/host/packages.h"
@@ -220,24 +220,15 @@ Answer list_peers(Services& services, const Request&) {
   return Response::json(services.peers->show_peers());
 }
 
-Answer post_token(Services& services, const Request& request) {
-  sys::JsonObject body = TRY(request.json());
-  uint64_t seconds = TRY(sys::get_u64_or(body, "expires_seconds", 3600));
-  if (seconds < 1 || seconds > 7 * 86400) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "a token cannot be valid for " + std::to_string(seconds) + " seconds",
-                 .effect = "no token was made",
-                 .mend = "use 1 second to 7 days"};
-  }
-  std::string address = TRY(sys::get_string_or(body, "address", ""));
-  TRY(services.catalog->audit(request.actor, "pairing token", "", ""));
-  return Response::json(TRY(services.peers->new_token(std::chrono::seconds(seconds), address)),
-                        201);
-}
-
 Answer post_pairing(Services& services, const Request& request) {
   sys::JsonObject body = TRY(request.json());
-  std::string token = TRY(sys::get_string(body, "token"));
+  PeerService::BornToken token{
+      .id = TRY_CONTEXT(vault::PairingTokenId::parse_hex(TRY(sys::get_string(body, "token_id"))),
+                        "token_id"),
+      .site = TRY_CONTEXT(SiteId::parse_hex(TRY(sys::get_string(body, "site_id"))), "site_id"),
+      .ca_fingerprint = TRY_CONTEXT(Digest::parse_hex(TRY(sys::get_string(body, "ca_fingerprint"))),
+                                    "ca_fingerprint"),
+      .address = TRY(sys::get_string(body, "peer_address"))};
   std::string address = TRY(sys::get_string_or(body, "address", ""));
   // Seconds at most, and a refused token leaves no trace: no job.
   return Response::json(TRY(services.peers->pair(token, address)));
@@ -328,7 +319,6 @@ Router make_router(Services& services) {
       {kPost, "/v1/vms/{vm}/failover", kOperator, on(post_failover)},
       {kGet, "/v1/protections", kReader, on(list_protections)},
       {kGet, "/v1/peers", kReader, on(list_peers)},
-      {kPost, "/v1/pairing/tokens", kOwner, on(post_token)},
       {kPost, "/v1/pairing", kOwner, on(post_pairing)},
   };
   add_attestation_routes(services, routes);

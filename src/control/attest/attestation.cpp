@@ -7,8 +7,8 @@
 
 #include "base/base64.h"
 #include "control/attest/attestation_inner.h"
+#include "control/attest/verdict_claims.h"
 #include "control/core/log.h"
-#include "control/core/version.h"
 #include "control/host/boot_files.h"
 #include "control/secure_boot/rollover.h"
 #include "control/store/catalog_inner.h"
@@ -397,27 +397,8 @@ Result<sys::JsonObject> Attestation::keys() {
   return sys::parse_json_object(TRY(services_.vault.attestation_keys()));
 }
 
-Result<std::string> Attestation::sign(attestation::Ear& ear) {
-  std::unique_lock lock(mutex_);
-  std::string kid = token_kid_;
-  lock.unlock();
-  if (kid.empty()) {
-    sys::JsonObject set = TRY(keys());
-    const sys::JsonArray* list = TRY(sys::get_array(set, "keys"));
-    if (list->empty() || !list->front().is_object()) {
-      return Error{.code = ErrorCode::kUnavailable, .cause = "the vault has no attestation key"};
-    }
-    kid = TRY(sys::get_string(list->front().get_object(), "kid"));
-    lock.lock();
-    token_kid_ = kid;
-    lock.unlock();
-  }
-  ear.verifier_developer = attestation::kEarDeveloper;
-  ear.verifier_build = "holdfast " HOLDFAST_VERSION;
-  ear.vm.site = services_.site.site_id;
-  return attestation::issue_ear(ear, kid, [this](ByteSpan input) -> Result<Bytes> {
-    return services_.vault.attestation_sign(as_text(input));
-  });
+Result<std::string> Attestation::sign(const attestation::Ear& ear) {
+  return services_.vault.attestation_sign(claims_of(ear));
 }
 
 }  // namespace hf::control

@@ -152,7 +152,7 @@ class Attestation {
   Status carry_out_planned(Gathered& gathered);
   bool learn(Gathered& gathered, attestation::Learning learning);
   void note_change(const VmRow& row, const attestation::VerdictFacts& verdict);
-  Result<std::string> sign(attestation::Ear& ear);
+  Result<std::string> sign(const attestation::Ear& ear);
 
   // The key pinned in the vault; enrols the vTPM's at first use.
   Result<vault::AttestationPin> pinned(const VmRow& row, const std::string& control_socket);
@@ -179,7 +179,6 @@ class Attestation {
   bool stopping_ = false;
   std::map<VmId, std::shared_ptr<Watched>> watched_;
   std::map<VmId, std::unique_ptr<Locks>> locks_;
-  std::string token_kid_;
   Watchers watchers_{kWatcherThreads};  // last: its steps use the others
 };
 

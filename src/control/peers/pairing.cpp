@@ -1,8 +1,11 @@
-// First contact (token.h): the bearer connects, checks the issuer's authority against the token,
-// proves the token; the issuer proves it in turn; the bearer pins and confirms; the issuer uses the
-// token up and pins.
+// First contact. Operators have begun it, at the vaults' own sockets
+// (vault/protocol/operator_client.h): one has made a token, the other has handed it over. What
+// passes here is identities and proofs that the vaults make and check; the daemons see to it that
+// the connection is with whom they speak of. The bearer connects and checks the issuer's authority
+// against the token; each proves the token; the bearer pins and confirms; the issuer uses the token
+// up and pins.
 //
-//   bearer → {"token_hash","identity","proof"}
+//   bearer → {"token_id","identity","proof"}
 //   issuer → {"identity","proof"}
 //   bearer → {"confirm":true}
 //   issuer → {"done":true}
@@ -11,9 +14,10 @@
 #include "base/host_port.h"
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
-#include "control/peers/token.h"
 #include "control/store/catalog_inner.h"
+#include "crypto/x509.h"
 #include "peer/trust.h"
+#include "vault/protocol/pairing_token.h"
 
 namespace hf::control {
 
@@ -30,6 +34,26 @@ Error not_paired(ErrorCode code, std::string cause) {
           .mend = "make a new token at the other site: holdfast site pair --new-token"};
 }
 
+// A proof holds for this TLS connection and for all that was sent.
+Digest context_of(const Digest& exporter, std::string_view introduction) {
+  crypto::Sha256 hash;
+  hash.update(as_bytes("holdfast pairing context v1"));
+  hash.update(exporter.span());
+  hash.update(as_bytes(introduction));
+  return hash.finish();
+}
+
+// What the other site has sent, for the vault to judge.
+Result<vault::PairingProof> proof_in(const sys::JsonObject& message,
+                                     const vault::PairingTokenId& token, const Digest& exporter,
+                                     const Introduction& introduced, std::string_view text) {
+  return vault::PairingProof{
+      .token = token,
+      .context = context_of(exporter, text),
+      .peer = introduced.identity,
+      .proof = TRY(Digest::parse_hex(TRY(sys::get_string(message, "proof"))))};
+}
+
 }  // namespace
 
 Result<std::string> own_address(const launcher::SiteConfig& site, std::string given,
@@ -37,7 +61,7 @@ Result<std::string> own_address(const launcher::SiteConfig& site, std::string gi
   const bool chosen = !given.empty();
   std::string address = chosen ? std::move(given) : site.reached_at();
   Result<HostPort> parsed = parse_reachable_address(address);
-  if (parsed.ok() && address.size() <= kTokenAddressMax) return address;
+  if (parsed.ok() && address.size() <= vault::kTokenAddressMax) return address;
   Error error = parsed.ok()
                     ? Error{.code = ErrorCode::kLimit, .cause = "an address that is too long"}
                     : std::move(parsed).error();
@@ -71,7 +95,7 @@ Result<Introduction> decode_introduction(std::string_view text) {
   }
   std::memcpy(identity.signing_public_key.data(), key.data(), key.size());
   introduction.address = TRY(sys::get_string(json, "address"));
-  if (introduction.address.size() > kTokenAddressMax) {
+  if (introduction.address.size() > vault::kTokenAddressMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "an address that is too long"};
   }
   return introduction;
@@ -87,30 +111,10 @@ Result<Introduction> decode_bearer(std::string_view text) {
   return std::move(error).with_effect("the sites are not paired; the token can still be used");
 }
 
-Result<sys::JsonObject> PeerService::new_token(std::chrono::seconds lifetime, std::string address) {
-  PairingToken token{
-      .site = identity_.site,
-      .ca_fingerprint = TRY(Digest::parse_hex(fingerprint_)),
-      .secret = crypto::Secret(kTokenSecretSize),
-      .address = TRY(own_address(services_.site, std::move(address), "no token was made"))};
-  crypto::SystemRng().fill(token.secret.mutable_span());
-  Micros now = catalog_now();
-  TokenRow row{.hash = token_hash(token.secret).hex(),
-               .proof_key = to_hex(token_proof_key(token.secret).span()),
-               .created = now,
-               .expires = Micros(now.value + static_cast<uint64_t>(lifetime.count()) * 1'000'000),
-               .used = std::nullopt,
-               .used_by = ""};
-  TRY(services_.catalog->add_token(row));
-  return sys::JsonObject{{"token", encode_token(token)},    {"site", identity_.name},
-                         {"site_id", identity_.site.hex()}, {"address", token.address},
-                         {"ca_fingerprint", fingerprint_},  {"expires_us", row.expires.value}};
-}
-
+// The vault has made it a recipient before.
 Status PeerService::pin(const Introduction& introduction) {
   const vault::SiteIdentity& identity = introduction.identity;
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(identity.ca_certificate_pem));
-  TRY(services_.vault.add_recipient(identity));
   PeerRow row{.site = identity.site,
               .name = identity.name,
               .address = introduction.address,
@@ -134,41 +138,23 @@ void PeerService::serve_pairing(peer::PairingSession& session) {
       done.ok() ? *done : sys::JsonObject{{"error", sys::error_to_json(done.error())}}));
 }
 
-namespace {
-
-Status check_token(const TokenRow& token, Micros now) {
-  if (token.used)
-    return not_paired(ErrorCode::kConflict,
-                      "the pairing token was used before, by " + token.used_by);
-  if (token.expires.value <= now.value)
-    return not_paired(ErrorCode::kConflict, "the pairing token has expired");
-  return {};
-}
-
-}  // namespace
-
 Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& session) {
   sys::JsonObject hello = TRY(session.receive(kAnswerLimit));
-  std::string hash = TRY(sys::get_string(hello, "token_hash"));
+  vault::PairingTokenId token =
+      TRY(vault::PairingTokenId::parse_hex(TRY(sys::get_string(hello, "token_id"))));
   std::string their_text = TRY(sys::get_string(hello, "identity"));
-  TokenRow token = TRY(services_.catalog->token(hash));
-  TRY(check_token(token, catalog_now()));
-  Bytes key = TRY(from_hex(token.proof_key));
-  Digest expected = pairing_proof(key, ProofRole::kBearer, session.exporter(), their_text);
-  Digest proof = TRY(Digest::parse_hex(TRY(sys::get_string(hello, "proof"))));
-  if (!crypto::constant_time_equal(expected.span(), proof.span())) {
-    return not_paired(ErrorCode::kWrongKey, "the other site does not know the token's secret");
-  }
   Introduction them = TRY(decode_bearer(their_text));
+  vault::PairingProof said = TRY(proof_in(hello, token, session.exporter(), them, their_text));
+  TRY(services_.vault.check_pairing(said));
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   TRY_CONTEXT(peer::verify_peer(session.peer_chain(), ca, them.identity.site), "the other site");
 
   std::string our_text =
       encode_introduction({.identity = identity_, .address = services_.site.reached_at()});
-  Digest ours = pairing_proof(key, ProofRole::kIssuer, session.exporter(), our_text);
+  Digest ours = TRY(services_.vault.prove_pairing(token, context_of(session.exporter(), our_text)));
   TRY(session.send({{"identity", our_text}, {"proof", ours.hex()}}));
   TRY(session.receive(kAnswerLimit));  // it has pinned us
-  TRY(services_.catalog->use_token(hash, them.identity.name, catalog_now()));
+  TRY(services_.vault.accept_pairing(said));
   TRY(pin(them));
   log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
            ca.fingerprint().hex());
@@ -177,8 +163,7 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
 
 // ---- The bearer ----
 
-Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string address) {
-  PairingToken token = TRY(decode_token(text));
+Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string address) {
   address = TRY(own_address(services_.site, std::move(address),
                             "the sites are not paired; the token can still be used"));
   if (token.site == identity_.site) {
@@ -205,34 +190,25 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
   }
   TRY_CONTEXT(peer::verify_peer(chain, *ca, token.site), "who answers at " + token.address);
 
-  crypto::Secret key = token_proof_key(token.secret);
   std::string our_text =
       encode_introduction({.identity = identity_, .address = std::move(address)});
-  Digest proof = pairing_proof(key.span(), ProofRole::kBearer, session->exporter(), our_text);
-  TRY(session->send({{"token_hash", token_hash(token.secret).hex()},
-                     {"identity", our_text},
-                     {"proof", proof.hex()}}));
+  Digest proof =
+      TRY(services_.vault.prove_pairing(token.id, context_of(session->exporter(), our_text)));
+  TRY(session->send(
+      {{"token_id", token.id.hex()}, {"identity", our_text}, {"proof", proof.hex()}}));
   sys::JsonObject reply = TRY(session->receive(kAnswerLimit));
   std::string their_text = TRY(sys::get_string(reply, "identity"));
-  Digest expected = pairing_proof(key.span(), ProofRole::kIssuer, session->exporter(), their_text);
-  Digest theirs = TRY(Digest::parse_hex(TRY(sys::get_string(reply, "proof"))));
-  if (!crypto::constant_time_equal(expected.span(), theirs.span())) {
-    return not_paired(ErrorCode::kWrongKey, "the other site does not know the token's secret");
-  }
   Introduction them = TRY(decode_introduction(their_text));
+  vault::PairingProof said = TRY(proof_in(reply, token.id, session->exporter(), them, their_text));
   them.address = token.address;  // it answers there: that is known
   crypto::Certificate named = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
-  if (named.fingerprint() != token.ca_fingerprint || them.identity.site != token.site) {
-    return not_paired(ErrorCode::kWrongKey,
-                      "the other site introduced itself as another than the token names");
-  }
+  TRY(services_.vault.accept_pairing(said));
 
   bool known_before = services_.catalog->peer(them.identity.site).ok();
   Undo undo;
   undo.add([&] {
     if (known_before) return;
     link_->remove_peer(them.identity.site);
-    static_cast<void>(services_.vault.remove_recipient(them.identity.site));
     static_cast<void>(services_.catalog->remove_peer(them.identity.site));
   });
   TRY(pin(them));

@@ -50,9 +50,14 @@ class PeerService {
   const std::string& fingerprint() const { return fingerprint_; }  // of the own CA, hex
   peer::LinkClient& link() { return *link_; }
 
-  // Pairing, at the site that issues a token and at the one that bears it.
-  Result<sys::JsonObject> new_token(std::chrono::seconds lifetime, std::string address);
-  Result<sys::JsonObject> pair(std::string_view token, std::string address);
+  // Pairing at the site that bears a token: what holdfastd is told of it, which is not its secret.
+  struct BornToken {
+    vault::PairingTokenId id;
+    SiteId site;  // that issued it
+    Digest ca_fingerprint;
+    std::string address;  // of that site
+  };
+  Result<sys::JsonObject> pair(const BornToken& token, std::string address);
 
   // Asks the other site; its error becomes the error.
   template <typename Answer, typename Question>

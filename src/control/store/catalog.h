@@ -76,15 +76,6 @@ struct ProtectionRow {
   ProtectionState state = ProtectionState::kStands;
 };
 
-struct TokenRow {
-  std::string hash;
-  std::string proof_key;  // hex
-  Micros created;
-  Micros expires;
-  std::optional<Micros> used;
-  std::string used_by;
-};
-
 struct JobRow {
   uint64_t id = 0;
   std::string kind;
@@ -162,12 +153,6 @@ class Catalog {
   Result<PeerRow> peer_named(std::string_view name_or_id);
   Result<std::vector<PeerRow>> peers();
   Status remove_peer(SiteId site);  // kExists: a protection needs it
-
-  // Pairing tokens.
-  Status add_token(const TokenRow& row);
-  Result<TokenRow> token(std::string_view hash);
-  // Marks it used, once: kConflict if it was already.
-  Status use_token(std::string_view hash, std::string_view by, Micros now);
 
   // Protections.
   Status put_protection(const ProtectionRow& row);

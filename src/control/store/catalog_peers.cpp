@@ -1,4 +1,4 @@
-// The catalog's peers and pairing tokens.
+// The catalog's peers.
 #include "control/store/catalog_inner.h"
 
 namespace hf::control {
@@ -68,52 +68,6 @@ Status Catalog::remove_peer(SiteId site) {
   MutexLock lock(inner_->mutex);
   Statement remove = TRY(inner_->database.prepare("DELETE FROM peers WHERE site = ?1"));
   return remove.with(site.hex()).run();
-}
-
-Status Catalog::add_token(const TokenRow& row) {
-  MutexLock lock(inner_->mutex);
-  // What an expired one could prove is of no use to anyone but a thief.
-  Statement wipe = TRY(
-      inner_->database.prepare("UPDATE pairing_tokens SET proof_key = '' WHERE expires_us <= ?1"));
-  TRY(wipe.with(row.created.value).run());
-  Statement insert =
-      TRY(inner_->database.prepare("INSERT INTO pairing_tokens (hash, proof_key, created_us, "
-                                   "expires_us) VALUES (?1, ?2, ?3, ?4)"));
-  return insert.with(row.hash, row.proof_key, row.created.value, row.expires.value).run();
-}
-
-Result<TokenRow> Catalog::token(std::string_view hash) {
-  MutexLock lock(inner_->mutex);
-  Statement select =
-      TRY(inner_->database.prepare("SELECT hash, proof_key, created_us, expires_us, used_us, "
-                                   "used_by FROM pairing_tokens WHERE hash = ?1"));
-  if (!TRY(select.with(hash).step())) {
-    return Error{.code = ErrorCode::kNotFound,
-                 .cause = "this site issued no such pairing token",
-                 .effect = "the sites are not paired",
-                 .mend = "holdfast site pair --new-token at the other site"};
-  }
-  TokenRow row{.hash = select.text(0),
-               .proof_key = select.text(1),
-               .created = Micros(static_cast<uint64_t>(select.integer(2))),
-               .expires = Micros(static_cast<uint64_t>(select.integer(3))),
-               .used = std::nullopt,
-               .used_by = select.text(5)};
-  if (!select.is_null(4)) row.used = Micros(static_cast<uint64_t>(select.integer(4)));
-  return row;
-}
-
-Status Catalog::use_token(std::string_view hash, std::string_view by, Micros now) {
-  MutexLock lock(inner_->mutex);
-  Statement update = TRY(inner_->database.prepare(
-      "UPDATE pairing_tokens SET used_us = ?2, used_by = ?3, proof_key = '' "
-      "WHERE hash = ?1 AND used_us IS NULL"));
-  TRY(update.with(hash, now.value, by).run());
-  if (inner_->database.changed_rows() == 1) return {};
-  return Error{.code = ErrorCode::kConflict,
-               .cause = "the pairing token was used before",
-               .effect = "the sites are not paired by it a second time",
-               .mend = "holdfast site pair --new-token at the site that issued it"};
 }
 
 }  // namespace hf::control

@@ -32,15 +32,6 @@ CREATE TABLE peers (
   paired_us     INTEGER NOT NULL
 ) STRICT;
 
-CREATE TABLE pairing_tokens (
-  hash       TEXT PRIMARY KEY,             -- SHA-256 of the secret; the secret itself is not kept
-  proof_key  TEXT NOT NULL,                -- derived from the secret, for the proof only
-  created_us INTEGER NOT NULL,
-  expires_us INTEGER NOT NULL,
-  used_us    INTEGER,
-  used_by    TEXT
-) STRICT;
-
 CREATE TABLE protections (
   vm         TEXT PRIMARY KEY REFERENCES vms (id) ON DELETE CASCADE,
   peer       TEXT NOT NULL REFERENCES peers (site),

@@ -198,17 +198,6 @@ TEST_F(CatalogTest, a_role_changes_only_from_what_whoever_decided_had_seen) {
   EXPECT_EQ(catalog->vm(row.id)->epoch, Epoch(3));
 }
 
-TEST_F(CatalogTest, a_token_is_used_once) {
-  auto catalog = open();
-  ASSERT_TRUE(catalog->add_token({.hash = "h", .proof_key = "k", .expires = Micros(10)}).ok());
-  EXPECT_TRUE(catalog->use_token("h", "b", Micros(5)).ok());
-  Status again = catalog->use_token("h", "c", Micros(6));
-  ASSERT_FALSE(again.ok());
-  EXPECT_EQ(again.error().code, ErrorCode::kConflict);
-  EXPECT_EQ(catalog->token("h")->used_by, "b");
-  EXPECT_EQ(catalog->token("h")->proof_key, "");
-}
-
 TEST_F(CatalogTest, a_peer_keeps_its_certificate_authority) {
   auto catalog = open();
   ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());

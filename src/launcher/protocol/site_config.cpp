@@ -5,8 +5,9 @@
 namespace hf::launcher {
 namespace {
 
-// Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/.
-constexpr uint64_t kVersion = 2;
+// Of the whole state directory's layout. 2: replicas lie in vms/, no TLS key in daemon/. 3: the
+// vault keeps pairing tokens and what an operator called a recipient.
+constexpr uint64_t kVersion = 3;
 
 Error bad(std::string cause) {
   return Error{.code = ErrorCode::kInvalidArgument, .cause = std::move(cause)};

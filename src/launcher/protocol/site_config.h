@@ -1,6 +1,6 @@
 // STATE/site.json, and which user runs what.
 //
-//   {"version":2,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
+//   {"version":3,"name","site_id":32 hex,"listen":"127.0.0.1:7443","uid_base":0}
 //
 // Optional: "vault_secret_file" (absolute path; handed to the vault as --secret-file), "advertise"
 // (HOST:PORT under which other sites reach this one, where that is not "listen").

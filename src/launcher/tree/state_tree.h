@@ -59,7 +59,7 @@ class StateTree {
   // If its path still leads to that file, and not to one that was made in its place. Before the
   // listener is closed.
   void unlink_socket(VmId vm, const SocketSpec& socket, FileId file);
-  // api.sock, vault-admin.sock, vault-keys.sock: STATE/run/<name>.
+  // api.sock, vault-admin.sock and the vault's others: STATE/run/<name>.
   Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode,
                                     int type = SOCK_STREAM);
 

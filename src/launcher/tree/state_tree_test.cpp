@@ -123,7 +123,7 @@ TEST(SiteConfig, survives_its_own_text) {
   EXPECT_EQ(back->name, "alpha");
   EXPECT_EQ(back->site_id, config.site_id);
   EXPECT_EQ(back->uid_base, 70000u);
-  EXPECT_FALSE(parse_site_config(R"({"version":2,"name":"a","site_id":"00","listen":"x",
+  EXPECT_FALSE(parse_site_config(R"({"version":3,"name":"a","site_id":"00","listen":"x",
       "uid_base":0})")
                    .ok());
 }

@@ -8,6 +8,8 @@ std::string key_file_name(const VmId& vm) { return "key-" + vm.hex() + ".hfv"; }
 std::string freshness_file_name(const VmId& vm) { return "freshness-" + vm.hex() + ".hfv"; }
 std::string attestation_file_name(const VmId& vm) { return "attestation-" + vm.hex() + ".hfv"; }
 std::string recipient_file_name(const SiteId& site) { return "recipient-" + site.hex() + ".hfv"; }
+std::string members_file_name(const VmId& vm) { return "members-" + vm.hex() + ".hfv"; }
+std::string offer_file_name(const PairingTokenId& id) { return "pairing-" + id.hex() + ".hfv"; }
 
 Error no_key(const VmId& vm) {
   return Error{

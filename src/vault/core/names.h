@@ -16,10 +16,12 @@ inline constexpr uint32_t kLeafValidDays = 5 * 365;
 
 inline constexpr std::string_view kAttestationKeyFileName = "attestation-key.hfv";
 
-std::string key_file_name(const VmId& vm);            // key-HEX.hfv
-std::string freshness_file_name(const VmId& vm);      // freshness-HEX.hfv
-std::string attestation_file_name(const VmId& vm);    // attestation-HEX.hfv
-std::string recipient_file_name(const SiteId& site);  // recipient-HEX.hfv
+std::string key_file_name(const VmId& vm);              // key-HEX.hfv
+std::string freshness_file_name(const VmId& vm);        // freshness-HEX.hfv
+std::string attestation_file_name(const VmId& vm);      // attestation-HEX.hfv
+std::string recipient_file_name(const SiteId& site);    // recipient-HEX.hfv
+std::string members_file_name(const VmId& vm);          // members-HEX.hfv
+std::string offer_file_name(const PairingTokenId& id);  // pairing-HEX.hfv
 
 Error no_key(const VmId& vm);
 Error key_conflict(const VmId& vm, const KeyId& here, KeyVersion version, const WrapFacts& offered);

@@ -50,9 +50,10 @@ crypto::Secret Service::answer(Listener listener, const Caller& caller, const Fr
     return key.ok() ? encode_fetched_key(op, header.request_id, *key)
                     : encode_error_reply(op, header.request_id, key.error());
   }
-  const Result<Bytes> result = listener == Listener::kAdmin  ? admin(op, caller, body)
-                               : listener == Listener::kKeys ? keys(op, caller, body)
-                                                             : bind_keepers(caller, body);
+  const Result<Bytes> result = listener == Listener::kAdmin      ? admin(op, caller, body)
+                               : listener == Listener::kKeys     ? keys(op, caller, body)
+                               : listener == Listener::kLauncher ? bind_keepers(caller, body)
+                                                                 : operators(op, caller, body);
   return result.ok() ? encode_reply(op, header.request_id, *result)
                      : encode_error_reply(op, header.request_id, result.error());
 }
@@ -112,16 +113,6 @@ Result<Bytes> Service::admin_sites(Op op, const Caller& caller, ByteSpan body) {
       out.text(TRY(vault_.issue_tls(request, caller)), kMaxPem);
       return out.take();
     }
-    case Op::kAddRecipient: {
-      const SiteIdentity peer = decode_site_identity(reader);
-      TRY(reader.finish("add_recipient"));
-      return empty(vault_.add_recipient(peer, caller));
-    }
-    case Op::kRemoveRecipient: {
-      const SiteId site = reader.id<SiteId>();
-      TRY(reader.finish("remove_recipient"));
-      return empty(vault_.remove_recipient(site, caller));
-    }
     case Op::kRecipients: {
       TRY(reader.finish("recipients"));
       const std::vector<SiteIdentity> all = TRY(vault_.recipients());
@@ -143,8 +134,83 @@ Result<Bytes> Service::admin_sites(Op op, const Caller& caller, ByteSpan body) {
       out.u8(static_cast<uint8_t>(TRY(vault_.import_wrap(vm, wrap, caller))));
       return out.take();
     }
+    case Op::kProvePairing:
+    case Op::kCheckPairing:
+    case Op::kAcceptPairing:
+      return pairing(op, caller, body);
     default:
       return attestation(op, caller, body);
+  }
+}
+
+Result<Bytes> Service::pairing(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  PairingProof said;
+  said.token = reader.id<PairingTokenId>();
+  said.context = reader.id<Digest>();
+  if (op == Op::kProvePairing) {
+    TRY(reader.finish("prove_pairing"));
+    Writer out;
+    out.id(TRY(vault_.prove_pairing(said.token, said.context)));
+    return out.take();
+  }
+  said.peer = decode_site_identity(reader);
+  said.proof = reader.id<Digest>();
+  TRY(reader.finish("pairing proof"));
+  return empty(op == Op::kCheckPairing ? vault_.check_pairing(said, caller)
+                                       : vault_.accept_pairing(said, caller));
+}
+
+Result<Bytes> Service::operators(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  Writer out;
+  switch (op) {
+    case Op::kOfferPairing: {
+      const uint32_t life_s = reader.u32();
+      const std::string name = reader.text(kMaxName);
+      TRY(reader.finish("offer_pairing"));
+      encode(out, TRY(vault_.offer_pairing(life_s, name, caller)));
+      return out.take();
+    }
+    case Op::kConfirmPairing: {
+      const PairingConfirmation word = decode_pairing_confirmation(reader);
+      TRY(reader.finish("confirm_pairing"));
+      out.id(TRY(vault_.confirm_pairing(word, caller)));
+      return out.take();
+    }
+    case Op::kPinnedRecipients: {
+      TRY(reader.finish("pinned_recipients"));
+      const std::vector<Recipient> all = TRY(vault_.pinned_recipients());
+      HF_ASSERT(all.size() <= kMaxRecipients);
+      out.u32(static_cast<uint32_t>(all.size()));
+      for (const Recipient& recipient : all) encode(out, recipient);
+      return out.take();
+    }
+    case Op::kRemoveRecipient: {
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("remove_recipient"));
+      return empty(vault_.remove_recipient(site, caller));
+    }
+    case Op::kAddMember: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("add_member"));
+      out.u8(TRY(vault_.add_member(vm, site, caller)) ? 1 : 0);
+      return out.take();
+    }
+    case Op::kRemoveMember: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId site = reader.id<SiteId>();
+      TRY(reader.finish("remove_member"));
+      return empty(vault_.remove_member(vm, site, caller));
+    }
+    case Op::kClearMembers: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("clear_members"));
+      return empty(vault_.clear_members(vm, caller));
+    }
+    default:
+      return wrong_listener(op);
   }
 }
 
@@ -181,9 +247,10 @@ Result<Bytes> Service::attestation(Op op, const Caller& caller, ByteSpan body) {
       TRY(reader.finish("attestation_forget"));
       return empty(vault_.attestation_forget(vm, caller));
     case Op::kAttestationSign: {
-      const std::string input = reader.text(kMaxSigningInput);
+      const VerdictClaims claims = decode_verdict_claims(reader);
       TRY(reader.finish("attestation_sign"));
-      return blob(vault_.attestation_sign(input, caller));
+      out.text(TRY(vault_.attestation_sign(claims, caller)), kMaxToken);
+      return out.take();
     }
     case Op::kAttestationKeys: {
       TRY(reader.finish("attestation_keys"));

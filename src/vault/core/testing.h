@@ -92,6 +92,7 @@ constexpr UidRange kKeeperUids{.first = kKeeperUid, .last = kKeeperUid + 99};
 constexpr Caller kKeeper{.uid = kKeeperUid, .pid = 60};
 constexpr Caller kKeeper2{.uid = kKeeperUid + 2, .pid = 62};
 constexpr Caller kLauncher{.uid = 0, .pid = 1};
+constexpr Caller kOperator{.uid = 0, .pid = 70};
 
 // Site `name`'s freshly made vault in `directory`; made once a process (RSA keys take long).
 inline void copy_new_vault(const std::string& name, const std::string& directory) {

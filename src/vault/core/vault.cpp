@@ -181,6 +181,7 @@ Status Vault::delete_key(const VmId& vm, const Caller& caller) {
   if (directory_.exists(attestation_file_name(vm))) {
     TRY(directory_.remove(attestation_file_name(vm)));
   }
+  if (directory_.exists(members_file_name(vm))) TRY(directory_.remove(members_file_name(vm)));
   if (has_key) TRY(directory_.remove(key_file_name(vm)));
   return {};
 }

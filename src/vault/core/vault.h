@@ -7,9 +7,11 @@
 // Rules it keeps:
 //   - a VM's attestation key is pinned once; another one is refused until the pin is given up;
 //   - a key is never minted over existing state: not over a key, not over a freshness record;
-//   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a pinned recipient,
-//     or to its VM's keeper while it is released: that it may have it the daemon says, which user
-//     it is the launcher says, and neither can say the other;
+//   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a recipient that an
+//     operator has named for that VM, or to its VM's keeper while it is released: that it may have
+//     it the daemon says, which user it is the launcher says, and neither can say the other;
+//   - what the attestation key signs is a verdict that is put into words here, nothing else;
+//   - who is a recipient is an operator's word, proved by the other site: not the daemon's;
 //   - what changes keys or hands them on is in the audit log before it happens.
 #pragma once
 
@@ -21,6 +23,7 @@
 #include "base/clock.h"
 #include "vault/core/keeper_table.h"
 #include "vault/protocol/types.h"
+#include "vault/protocol/verdict_claims.h"
 #include "vault/store/audit.h"
 #include "vault/store/directory.h"
 #include "vault/store/event_limiter.h"
@@ -35,6 +38,8 @@ struct CheckSummary {
   uint64_t recipients = 0;
   uint64_t freshness_records = 0;
   uint64_t attestation_records = 0;
+  uint64_t pairing_tokens = 0;
+  uint64_t member_records = 0;
   AuditSummary audit;
   std::vector<std::string> problems;  // one line each: the file and what is wrong with it
 };
@@ -72,8 +77,9 @@ class Vault {
   Status release(const VmId& vm, const Caller& caller);
   Status revoke(const VmId& vm, const Caller& caller);
   Status delete_key(const VmId& vm, const Caller& caller);
-  Status add_recipient(const SiteIdentity& peer, const Caller& caller);
-  Status remove_recipient(const SiteId& site, const Caller& caller);
+  Result<Digest> prove_pairing(const PairingTokenId& id, const Digest& context) const;
+  Status check_pairing(const PairingProof& said, const Caller& caller);
+  Status accept_pairing(const PairingProof& said, const Caller& caller);
   Result<std::vector<SiteIdentity>> recipients() const;
   Result<Bytes> wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller);
   Result<ImportOutcome> import_wrap(const VmId& vm, ByteSpan blob, const Caller& caller);
@@ -87,8 +93,22 @@ class Vault {
   Result<AttestationPin> attestation_adopt(const VmId& vm, std::string_view certificate_pem,
                                            ByteSpan ak_public, const Caller& caller);
   Status attestation_forget(const VmId& vm, const Caller& caller);
-  Result<Bytes> attestation_sign(std::string_view signing_input, const Caller& caller);
+  Result<std::string> attestation_sign(const VerdictClaims& claims, const Caller& caller);
   Result<std::string> attestation_keys(const Caller& caller);
+
+  // For operators; see OperatorClient.
+  Result<PairingOffer> offer_pairing(uint32_t life_s, const std::string& name,
+                                     const Caller& caller);
+  Result<PairingTokenId> confirm_pairing(const PairingConfirmation& word, const Caller& caller);
+  Result<std::vector<Recipient>> pinned_recipients() const;
+  Status remove_recipient(const SiteId& site, const Caller& caller);
+  Result<bool> add_member(const VmId& vm, const SiteId& site, const Caller& caller);
+  Status remove_member(const VmId& vm, const SiteId& site, const Caller& caller);
+  Status clear_members(const VmId& vm, const Caller& caller);
+
+  // What a pairing comes to; no socket offers it as such. The same again: no change; another:
+  // kConflict. `name` may be empty.
+  Status add_recipient(const SiteIdentity& peer, const std::string& name, const Caller& caller);
 
   // For the launcher. A VM whose keeper is in the list no more, or has another user, is not
   // released any more.
@@ -138,10 +158,38 @@ class Vault {
   Vault(const Options& options, Directory directory, SiteKeys site, AuditLog audit, Clock& clock,
         Rng& rng);
 
+  // A token that was made here, as it is stored.
+  struct StoredOffer {
+    Micros expires;       // wall time
+    std::string name;     // of the site that will use it; empty: its own
+    std::string used_by;  // then there is no key any more
+    crypto::Secret key;   // of the proofs
+  };
+  // An operator's word about a token of another site; in memory only.
+  struct ConfirmedPairing {
+    SiteId site;
+    Digest ca_fingerprint;
+    Digest identity;
+    std::string name;
+    crypto::Secret key;
+    Micros begun;  // monotonic
+  };
+
   Result<StoredKey> load_key(const VmId& vm) const;
   Status store_key(const VmId& vm, const StoredKey& stored);
   KeyInfo info_of(const VmId& vm, const StoredKey& stored) const;
   Result<SiteIdentity> load_recipient(const SiteId& site) const;
+  Result<Recipient> load_recipient_file(const SiteId& site) const;
+  Result<bool> is_pinned(const SiteIdentity& peer) const;
+  Result<std::vector<Digest>> load_members(const VmId& vm) const;  // empty if there are none
+  Status store_members(const VmId& vm, const std::vector<Digest>& members);
+  Status store_offer(const PairingTokenId& id, const StoredOffer& offer);
+  Result<StoredOffer> load_offer(const PairingTokenId& id) const;
+  Result<StoredOffer> usable_offer(const PairingTokenId& id) const;
+  Status drop_old_offers();
+  // nullptr: none, or too old.
+  const ConfirmedPairing* confirmed_word(const PairingTokenId& id) const;
+  void audit_pairing_refusal(const SiteId& site, const Caller& caller);
   Status check_keeper(const VmId& vm, const Caller& caller, std::string_view event);
   Result<const StoredKey*> released_to(const VmId& vm, const Caller& caller,
                                        std::string_view event);
@@ -167,6 +215,7 @@ class Vault {
   KeeperTable keepers_;
   std::map<VmId, StoredKey> released_;  // cached: a keeper restarts without disk or passphrase
   std::map<ChallengeId, Challenge> challenges_;
+  std::map<PairingTokenId, ConfirmedPairing> confirmed_;
   std::optional<AttestationKey> attestation_key_;  // once it was needed
   EventLimiter<VmId> fetches_;
   EventLimiter<VmId> certificates_;

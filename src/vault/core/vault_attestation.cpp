@@ -1,10 +1,9 @@
-// Which attestation key is which VM's, and the key that signs this site's verdicts.
+// Which attestation key is which VM's.
 
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "attestation/token/jws.h"
 #include "attestation/tpm/credential.h"
 #include "attestation/tpm/quote.h"
 #include "vault/core/names.h"
@@ -46,17 +45,6 @@ Result<attestation::TpmPublic> parse_ak(ByteSpan ak_public) {
       TRY_CONTEXT(attestation::parse_public(ak_public), "the attestation key");
   TRY_CONTEXT(attestation::check_attestation_key(ak), "the attestation key");
   return ak;
-}
-
-bool is_signing_input(std::string_view text) {
-  const auto is_base64url = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '_';
-  };
-  const size_t dot = text.find('.');
-  return dot != std::string_view::npos && dot > 0 && dot + 1 < text.size() &&
-         std::ranges::all_of(text.substr(0, dot), is_base64url) &&
-         std::ranges::all_of(text.substr(dot + 1), is_base64url);
 }
 
 }  // namespace
@@ -308,67 +296,6 @@ Status Vault::attestation_forget(const VmId& vm, const Caller& caller) {
                      .uid = caller.uid,
                      .pid = caller.pid}));
   return directory_.remove(attestation_file_name(vm));
-}
-
-// ---- the key that signs verdicts
-
-Result<Vault::AttestationKey> Vault::load_attestation_key() const {
-  const std::string name(kAttestationKeyFileName);
-  const Bytes bytes = TRY(directory_.read(name, kSealedFileMax));
-  const std::string path = directory_.path() + "/" + name;
-  const ParsedFile file = TRY(parse_file(FileKind::kAttestationKey, bytes, path));
-  const crypto::Secret pkcs8 = TRY(open_file(file, site_.kek, path));
-  Reader reader(file.clear);
-  reader.u64();  // made
-  const std::string certificate = reader.text(kMaxPem);
-  TRY(reader.finish(path));
-  return AttestationKey{.key = TRY(crypto::KeyPair::from_pkcs8(pkcs8.span())),
-                        .certificate = TRY(crypto::Certificate::from_pem(certificate))};
-}
-
-Result<Vault::AttestationKey> Vault::make_attestation_key(const Caller& caller) {
-  crypto::KeyPair key = crypto::KeyPair::generate_ec(crypto::KeyKind::kEcP256);
-  crypto::Certificate certificate = crypto::issue_signer(
-      site_.ca, site_.ca_key, key.public_key(),
-      {.common_name = "Holdfast attestation " + site_.identity.name.substr(0, 32),
-       .uris = {"holdfast:site:" + site_.identity.site.hex()},
-       .now = clock_.wall_time()});
-  TRY(audit_.append({.event = "create_attestation_key", .uid = caller.uid, .pid = caller.pid}));
-  Writer clear;
-  clear.u64(clock_.wall_time().value);
-  clear.text(certificate.to_pem(), kMaxPem);
-  TRY(directory_.create(
-      std::string(kAttestationKeyFileName),
-      seal_file(FileKind::kAttestationKey, site_.kek, clear.bytes(), key.to_pkcs8().span(), rng_)));
-  return AttestationKey{.key = std::move(key), .certificate = std::move(certificate)};
-}
-
-Result<const Vault::AttestationKey*> Vault::attestation_key(const Caller& caller) {
-  if (attestation_key_.has_value()) return &*attestation_key_;
-  const bool there = directory_.exists(std::string(kAttestationKeyFileName));
-  return &attestation_key_.emplace(
-      TRY(there ? load_attestation_key() : make_attestation_key(caller)));
-}
-
-Result<Bytes> Vault::attestation_sign(std::string_view signing_input, const Caller& caller) {
-  // Nothing that could pass for another kind of statement: what it signs is a JWS or nothing.
-  if (!is_signing_input(signing_input)) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "what is to be signed is not the two parts of a compact JWS",
-                 .effect = "nothing was signed"};
-  }
-  const AttestationKey* key = TRY(attestation_key(caller));
-  return attestation::es256_sign(key->key, as_bytes(signing_input));
-}
-
-Result<std::string> Vault::attestation_keys(const Caller& caller) {
-  const AttestationKey* key = TRY(attestation_key(caller));
-  std::vector<crypto::Certificate> chain;
-  chain.push_back(TRY(crypto::Certificate::from_der(key->certificate.to_der())));
-  chain.push_back(TRY(crypto::Certificate::from_der(site_.ca.to_der())));
-  sys::JsonArray keys;
-  keys.push_back(TRY(attestation::to_jwk(key->key.public_key(), chain)));
-  return sys::to_text(sys::JsonObject{{"keys", std::move(keys)}});
 }
 
 }  // namespace hf::vault

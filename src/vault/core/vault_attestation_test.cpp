@@ -212,7 +212,7 @@ TEST(Enrolment, wants_the_endorsement_key_that_the_vm_was_made_with) {
   const Bytes theirs = *stranger->issue_ek_certificate(vm_of(1), EkKind::kRsa2048,
                                                        spki_of(tpm.identity.ek_public), kKeeper);
   expect_all_parts(with_certificate(theirs), ErrorCode::kWrongKey);
-  ASSERT_TRUE(site->add_recipient(stranger->identity(), kDaemon).ok());
+  ASSERT_TRUE(site->add_recipient(stranger->identity(), "", kDaemon).ok());
   EXPECT_TRUE(site->attestation_enroll(vm_of(1), tpm.identity.ek_public, theirs,
                                        tpm.identity.ak_public, kDaemon)
                   .ok());
@@ -251,12 +251,13 @@ TEST(Adoption, takes_what_a_paired_site_certified_for_this_vm) {
     return b->attestation_adopt(vm, pin.certificate_pem, ak, kDaemon);
   };
   EXPECT_EQ(adopt(vm_of(1), pin.ak_public).error().code, ErrorCode::kNotFound);  // no VM yet
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->create_key(vm_of(3), kDaemon).ok());
   ASSERT_TRUE(b->create_key(vm_of(1), kDaemon).ok());
   expect_all_parts(adopt(vm_of(1), pin.ak_public).error(), ErrorCode::kWrongKey);  // not paired
-  ASSERT_TRUE(b->add_recipient(a->identity(), kDaemon).ok());
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   expect_all_parts(adopt(vm_of(3), pin.ak_public).error(), ErrorCode::kWrongKey);
   expect_all_parts(adopt(vm_of(1), foreign_ak()).error(), ErrorCode::kWrongKey);
   const AttestationPin adopted = *adopt(vm_of(1), pin.ak_public);
@@ -291,47 +292,6 @@ TEST(Pin, goes_with_the_vm_and_is_refused_when_damaged) {
   ASSERT_TRUE(site->revoke(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(site->delete_key(vm_of(1), kDaemon).ok());
   EXPECT_FALSE(fs::exists(file));
-}
-
-TEST(VerdictKey, is_made_once_and_signs_tokens_that_its_key_set_verifies) {
-  TestVault site("a");
-  const std::string file = site.directory + "/attestation-key.hfv";
-  EXPECT_FALSE(fs::exists(file));
-  const std::string published = *site->attestation_keys(kDaemon);
-  ASSERT_TRUE(fs::exists(file));
-  const auto keys = *attestation::KeySet::parse(published);
-  ASSERT_EQ(keys.keys().size(), 1u);
-  const auto sign = [&](ByteSpan input) { return site->attestation_sign(as_text(input), kDaemon); };
-  const std::string token = *attestation::sign_token(R"({"a":1})", keys.keys()[0].kid, "jwt", sign);
-  EXPECT_TRUE(attestation::verify_token(token, keys).ok());
-
-  site.reopen();
-  EXPECT_EQ(*site->attestation_keys(kDaemon), published);
-  EXPECT_TRUE(attestation::verify_token(
-                  *attestation::sign_token(R"({"b":2})", keys.keys()[0].kid, "jwt", sign), keys)
-                  .ok());
-  const std::string log(as_text(read_file(site.directory + "/audit.log")));
-  const size_t first = log.find("create_attestation_key");
-  EXPECT_NE(first, std::string::npos);
-  EXPECT_EQ(log.find("create_attestation_key", first + 1), std::string::npos);
-  EXPECT_EQ(site->check()->attestation_records, 1u);
-
-  Bytes bad = read_file(file);
-  bad[bad.size() / 2] ^= std::byte{1};
-  write_file(file, bad);
-  site.reopen();
-  EXPECT_EQ(site->attestation_keys(kDaemon).error().code, ErrorCode::kCorrupt);
-  EXPECT_EQ(site->attestation_sign("a.b", kDaemon).error().code, ErrorCode::kCorrupt);
-}
-
-TEST(VerdictKey, signs_nothing_but_the_two_parts_of_a_token) {
-  TestVault site("a");
-  EXPECT_EQ(site->attestation_sign("eyJ9.eyJ9", kDaemon)->size(), 64u);
-  for (const std::string_view bad :
-       {"", ".", "a", "a.", ".b", "a.b.c", "a.b\n", "a b.c", "a.b=", "a/b.c", "a.+"}) {
-    EXPECT_EQ(site->attestation_sign(bad, kDaemon).error().code, ErrorCode::kInvalidArgument)
-        << bad;
-  }
 }
 
 }  // namespace

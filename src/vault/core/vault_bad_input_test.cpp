@@ -195,7 +195,7 @@ TEST_F(BadInput, a_recipient_written_by_another_vault) {
   TestVault c("c");
   {
     const auto vault = *Vault::open({.directory = other, .secret = {}}, clock_, rng_);
-    ASSERT_TRUE(vault->add_recipient(c->identity(), kDaemon).ok());
+    ASSERT_TRUE(vault->add_recipient(c->identity(), "", kDaemon).ok());
   }
   const std::string name = "recipient-" + c->identity().site.hex() + ".hfv";
   write_file(file(name), read_file(other + "/" + name));
@@ -210,7 +210,7 @@ TEST_F(BadInput, is_found_by_a_check_of_everything) {
   const auto vault = *open();
   ASSERT_TRUE(vault->create_key(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(vault->create_key(vm_of(2), kDaemon).ok());
-  ASSERT_TRUE(vault->add_recipient(c->identity(), kDaemon).ok());
+  ASSERT_TRUE(vault->add_recipient(c->identity(), "", kDaemon).ok());
   ASSERT_TRUE(vault->bind_keepers(both_keepers(), kLauncher).ok());
   ASSERT_TRUE(vault->release(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(vault->put_freshness(vm_of(1), {}, kKeeper).ok());

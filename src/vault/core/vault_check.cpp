@@ -39,6 +39,10 @@ Result<CheckSummary> Vault::check() const {
       note(load_attestation_key(), summary.attestation_records);
     } else if (const auto site = id_in<SiteId>(name, "recipient-")) {
       note(load_recipient(*site), summary.recipients);
+    } else if (const auto of = id_in<VmId>(name, "members-")) {
+      note(load_members(*of), summary.member_records);
+    } else if (const auto token = id_in<PairingTokenId>(name, "pairing-")) {
+      note(load_offer(*token), summary.pairing_tokens);
     } else if (name != kSiteFileName && name != kHostSecretName && name != kAuditName &&
                name != "lock" && !name.ends_with(".tmp")) {
       summary.problems.push_back(directory_.path() + "/" + name + " is not the vault's");

@@ -44,16 +44,16 @@ Bytes encoded(const SiteIdentity& peer) {
 
 }  // namespace
 
-Status Vault::add_recipient(const SiteIdentity& peer, const Caller& caller) {
+// Whether it is one already; else that it may become one.
+Result<bool> Vault::is_pinned(const SiteIdentity& peer) const {
   TRY(check_peer(peer));
-  const Bytes clear = encoded(peer);
-  if (clear.size() > kMaxIdentity) return bad_peer(ErrorCode::kLimit, "over 5 KiB");
+  if (encoded(peer).size() > kMaxIdentity) return bad_peer(ErrorCode::kLimit, "over 5 KiB");
   if (peer.site == site_.identity.site) {
     return bad_peer(ErrorCode::kConflict, "it is this site's own");
   }
   Result<SiteIdentity> pinned = load_recipient(peer.site);
   if (pinned.ok()) {
-    if (*pinned == peer) return {};
+    if (*pinned == peer) return true;
     return Error{
         .code = ErrorCode::kConflict,
         .cause = fmt::format("site {} is pinned with other keys", peer.site.hex()),
@@ -68,11 +68,19 @@ Status Vault::add_recipient(const SiteIdentity& peer, const Caller& caller) {
                  .effect = std::string(kNotPinned),
                  .mend = "remove one that is not needed"};
   }
+  return false;
+}
+
+Status Vault::add_recipient(const SiteIdentity& peer, const std::string& name,
+                            const Caller& caller) {
+  if (TRY(is_pinned(peer))) return {};
+  Writer clear;
+  encode(clear, Recipient{.identity = peer, .name = name.empty() ? peer.name : name});
   TRY(audit_.append(
       {.event = "add_recipient", .site = peer.site, .uid = caller.uid, .pid = caller.pid}));
   // All of it is public; sealing authenticates it: a pin that others could change is none.
   return directory_.create(recipient_file_name(peer.site),
-                           seal_file(FileKind::kRecipient, site_.kek, clear, {}, rng_));
+                           seal_file(FileKind::kRecipient, site_.kek, clear.bytes(), {}, rng_));
 }
 
 Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
@@ -85,6 +93,10 @@ Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
 }
 
 Result<SiteIdentity> Vault::load_recipient(const SiteId& site) const {
+  return TRY(load_recipient_file(site)).identity;
+}
+
+Result<Recipient> Vault::load_recipient_file(const SiteId& site) const {
   const std::string name = recipient_file_name(site);
   Result<Bytes> bytes = directory_.read(name, kSealedFileMax);
   if (!bytes.ok() && bytes.error().code == ErrorCode::kNotFound) {
@@ -98,9 +110,9 @@ Result<SiteIdentity> Vault::load_recipient(const SiteId& site) const {
   const ParsedFile file = TRY(parse_file(FileKind::kRecipient, *bytes, path));
   TRY(open_file(file, site_.kek, path));
   Reader reader(file.clear);
-  SiteIdentity peer = decode_site_identity(reader);
+  Recipient peer = decode_recipient(reader);
   TRY(reader.finish(path));
-  if (peer.site != site) {
+  if (peer.identity.site != site) {
     return Error{.code = ErrorCode::kCorrupt,
                  .cause = path + " describes another site",
                  .effect = "the recipient is not used, and nothing was changed",
@@ -110,38 +122,25 @@ Result<SiteIdentity> Vault::load_recipient(const SiteId& site) const {
 }
 
 Result<std::vector<SiteIdentity>> Vault::recipients() const {
+  std::vector<SiteIdentity> out;
+  for (Recipient& recipient : TRY(pinned_recipients()))
+    out.push_back(std::move(recipient.identity));
+  return out;
+}
+
+Result<std::vector<Recipient>> Vault::pinned_recipients() const {
   constexpr std::string_view kPrefix = "recipient-";
   constexpr std::string_view kSuffix = ".hfv";
-  std::vector<SiteIdentity> out;
+  std::vector<Recipient> out;
   const std::vector<std::string> names = TRY(directory_.list());
   for (const std::string_view name : names) {
     if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
     const std::string_view hex =
         name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size());
     const SiteId site = TRY_CONTEXT(SiteId::parse_hex(hex), name);
-    out.push_back(TRY(load_recipient(site)));
+    out.push_back(TRY(load_recipient_file(site)));
   }
   return out;
-}
-
-Result<Bytes> Vault::wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller) {
-  const SiteIdentity peer = TRY(load_recipient(recipient));
-  const StoredKey stored = TRY(load_key(vm));
-  const crypto::SpkiKey key = TRY(crypto::SpkiKey::from_pem(peer.recipient_public_key_pem));
-  TRY(audit_.append({.event = "wrap_for",
-                     .vm = vm,
-                     .site = recipient,
-                     .key = stored.key_id,
-                     .uid = caller.uid,
-                     .pid = caller.pid}));
-  return seal_wrap({.vm = vm,
-                    .key_id = stored.key_id,
-                    .version = stored.version,
-                    .from = site_.identity.site,
-                    .recipient = recipient,
-                    .recipient_key = {},
-                    .time = clock_.wall_time()},
-                   stored.key, key, site_.signing);
 }
 
 }  // namespace hf::vault

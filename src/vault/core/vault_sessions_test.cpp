@@ -15,8 +15,8 @@ using crypto::SessionStatement;
 class Sessions : public ::testing::Test {
  protected:
   Sessions() {
-    HF_ASSERT(home_->add_recipient(replica_->identity(), kDaemon).ok());
-    HF_ASSERT(replica_->add_recipient(home_->identity(), kDaemon).ok());
+    HF_ASSERT(home_->add_recipient(replica_->identity(), "", kDaemon).ok());
+    HF_ASSERT(replica_->add_recipient(home_->identity(), "", kDaemon).ok());
   }
   SessionStatement statement(SessionRole signer) {
     SessionStatement out;
@@ -88,7 +88,7 @@ TEST_F(Sessions, fail_a_check_with_anything_changed) {
   // By a vault that is not that site's, in its name.
   SessionStatement forged = statement(SessionRole::kHome);
   forged.home = stranger_->identity().site;
-  HF_ASSERT(stranger_->add_recipient(replica_->identity(), kDaemon).ok());
+  HF_ASSERT(stranger_->add_recipient(replica_->identity(), "", kDaemon).ok());
   const auto forged_bytes = crypto::encode(forged);
   const crypto::Signature theirs = *stranger_->session_sign(vm_of(1), forged_bytes, kKeeper);
   EXPECT_EQ(check(bytes, theirs).error().code, ErrorCode::kWrongKey);
@@ -127,6 +127,7 @@ TEST_F(Sessions, no_signature_of_one_kind_counts_as_one_of_another) {
   std::ranges::copy(session, certificate.end() - crypto::kSignatureSize);
   EXPECT_EQ(verify_certificate(certificate, key).error().code, ErrorCode::kWrongKey);
 
+  ASSERT_TRUE(home_->add_member(vm_of(1), replica_site(), kOperator).ok());
   const Bytes wrap = *home_->wrap_for(vm_of(1), replica_site(), kDaemon);
   const ParsedWrap parsed = *parse_wrap(wrap);
   EXPECT_EQ(

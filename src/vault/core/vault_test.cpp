@@ -167,9 +167,10 @@ TEST(Freshness, is_durable_and_of_one_vm) {
 TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   TestVault a("a");
   TestVault b("b");
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
-  ASSERT_TRUE(b->add_recipient(a->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   const KeyInfo at_a = *a->create_key(vm_of(1), kDaemon);
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
 
   EXPECT_EQ(*b->import_wrap(vm_of(1), wrap, kDaemon), ImportOutcome::kStored);
@@ -188,6 +189,7 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   EXPECT_TRUE(crypto::constant_time_equal(key_a.key.span(), key_b.key.span()));
 
   // And back: the origin finds its own key there already.
+  ASSERT_TRUE(b->add_member(vm_of(1), a->identity().site, kOperator).ok());
   const Bytes back = *b->wrap_for(vm_of(1), a->identity().site, kDaemon);
   EXPECT_EQ(*a->import_wrap(vm_of(1), back, kDaemon), ImportOutcome::kAlreadyThere);
 }
@@ -195,10 +197,11 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
 TEST(Peers, name_a_conflict_of_two_keys_and_keep_their_own) {
   TestVault a("a");
   TestVault b("b");
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
-  ASSERT_TRUE(b->add_recipient(a->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   const KeyInfo at_a = *a->create_key(vm_of(1), kDaemon);
   const KeyInfo at_b = *b->create_key(vm_of(1), kDaemon);
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   const Digest before = digest_of(b.directory);
   const Error error = b->import_wrap(vm_of(1), wrap, kDaemon).error();
@@ -212,16 +215,18 @@ TEST(Peers, import_only_from_who_is_pinned_for_the_right_vm_and_site) {
   TestVault a("a");
   TestVault b("b");
   TestVault c("c");
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
-  ASSERT_TRUE(a->add_recipient(c->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(c->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes for_b = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
+  ASSERT_TRUE(a->add_member(vm_of(1), c->identity().site, kOperator).ok());
   const Bytes for_c = *a->wrap_for(vm_of(1), c->identity().site, kDaemon);
   Digest before = digest_of(b.directory);
   EXPECT_EQ(b->import_wrap(vm_of(1), for_b, kDaemon).error().code, ErrorCode::kNotFound);
   EXPECT_EQ(digest_of(b.directory), before);
 
-  ASSERT_TRUE(b->add_recipient(a->identity(), kDaemon).ok());
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   before = digest_of(b.directory);
   EXPECT_EQ(b->import_wrap(vm_of(2), for_b, kDaemon).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(b->import_wrap(vm_of(1), for_c, kDaemon).error().code, ErrorCode::kWrongKey);
@@ -239,22 +244,22 @@ TEST(Recipients, are_pinned_once_and_listed) {
   TestVault b("b");
   TestVault c("c");
   EXPECT_EQ(a->wrap_for(vm_of(1), b->identity().site, kDaemon).error().code, ErrorCode::kNotFound);
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   const Digest before = digest_of(a.directory);
-  EXPECT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
+  EXPECT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   SiteIdentity other_keys = b->identity();
   other_keys.recipient_public_key_pem = c->identity().recipient_public_key_pem;
-  EXPECT_EQ(a->add_recipient(other_keys, kDaemon).error().code, ErrorCode::kConflict);
-  EXPECT_EQ(a->add_recipient(a->identity(), kDaemon).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(a->add_recipient(other_keys, "", kDaemon).error().code, ErrorCode::kConflict);
+  EXPECT_EQ(a->add_recipient(a->identity(), "", kDaemon).error().code, ErrorCode::kConflict);
   SiteIdentity bad = c->identity();
   bad.ca_certificate_pem = "nonsense";
-  EXPECT_FALSE(a->add_recipient(bad, kDaemon).ok());
+  EXPECT_FALSE(a->add_recipient(bad, "", kDaemon).ok());
   bad = c->identity();
   bad.recipient_public_key_pem = crypto::KeyPair::generate_rsa(2048).public_key().to_pem();
-  EXPECT_EQ(a->add_recipient(bad, kDaemon).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(a->add_recipient(bad, "", kDaemon).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(digest_of(a.directory), before);
 
-  ASSERT_TRUE(a->add_recipient(c->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(c->identity(), "", kDaemon).ok());
   EXPECT_EQ(a->recipients()->size(), 2u);
   ASSERT_TRUE(a->remove_recipient(b->identity().site, kDaemon).ok());
   EXPECT_EQ(*a->recipients(), std::vector<SiteIdentity>{c->identity()});
@@ -336,9 +341,10 @@ bool holds(ByteSpan haystack, ByteSpan key) {
 TEST(Custody, no_file_of_either_vault_and_no_wrap_holds_the_key) {
   TestVault a("a");
   TestVault b("b");
-  ASSERT_TRUE(a->add_recipient(b->identity(), kDaemon).ok());
-  ASSERT_TRUE(b->add_recipient(a->identity(), kDaemon).ok());
+  ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
+  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->import_wrap(vm_of(1), wrap, kDaemon).ok());
   ASSERT_TRUE(a->release(vm_of(1), kDaemon).ok());

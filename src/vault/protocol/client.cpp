@@ -1,147 +1,15 @@
 #include "vault/protocol/client.h"
 
-#include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <thread>
 
-#include "sys/fd.h"
+#include "vault/protocol/ask.h"
 
 namespace hf::vault {
 namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
-
-Error unavailable(const std::string& path, std::string_view why) {
-  return Error{.code = ErrorCode::kUnavailable,
-               .cause = "the vault at " + path + " " + std::string(why),
-               .effect = "no key can be had until it answers",
-               .mend = "see that holdfast-vault runs and why it stopped, then try again"};
-}
-
-// One question, one answer, on a connection of its own.
-class Call {
- public:
-  explicit Call(const ClientOptions& options)
-      : path_(options.socket_path), deadline_(SteadyClock::now() + options.timeout) {}
-
-  Result<crypto::Secret> ask(Op op, ByteSpan body) {
-    TRY(open());
-    constexpr uint32_t kRequestId = 1;  // one a connection
-    TRY(send(encode_request(op, kRequestId, body)));
-    std::byte raw[kHeaderSize];
-    TRY(receive(raw));
-    const FrameHeader header = TRY(decode_header(raw));
-    if (!header.reply || header.op != op || header.request_id != kRequestId) {
-      return Error{.code = ErrorCode::kCorrupt, .cause = "a vault reply to something else"};
-    }
-    crypto::Secret reply(header.body_length);
-    TRY(receive(reply.mutable_span()));
-    return reply;
-  }
-
- private:
-  Status open() {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path_.empty() || path_.size() >= sizeof address.sun_path) {
-      return Error{.code = ErrorCode::kInvalidArgument,
-                   .cause = "a unix socket path must have 1 to 107 bytes: " + path_};
-    }
-    std::memcpy(address.sun_path, path_.data(), path_.size());
-    socket_ = sys::UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-    if (!socket_.valid()) return errno_error(errno, "socket");
-    for (;;) {
-      if (::connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) ==
-          0) {
-        return {};
-      }
-      if (errno == EINTR) continue;
-      if (errno == EACCES || errno == EPERM)
-        return errno_error(errno, "connect to the vault at " + path_);
-      if (errno != EAGAIN)
-        return unavailable(path_, "is not there: " + std::string(::strerror(errno)));
-      // A full backlog: unix sockets cannot be polled for room in it.
-      if (SteadyClock::now() >= deadline_) return timed_out();
-      std::this_thread::sleep_for(milliseconds(2));
-    }
-  }
-
-  Status wait_for(short events) {
-    for (;;) {
-      const auto left = std::chrono::ceil<milliseconds>(deadline_ - SteadyClock::now()).count();
-      if (left <= 0) return timed_out();
-      pollfd entry{.fd = socket_.get(), .events = events, .revents = 0};
-      const int ready = ::poll(&entry, 1, static_cast<int>(std::min<int64_t>(left, 60'000)));
-      if (ready > 0) return {};
-      if (ready < 0 && errno != EINTR) return errno_error(errno, "poll");
-    }
-  }
-
-  Status send(ByteSpan bytes) {
-    while (!bytes.empty()) {
-      const ssize_t count = ::send(socket_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
-      if (count >= 0) {
-        bytes = bytes.subspan(static_cast<size_t>(count));
-      } else if (errno == EAGAIN) {
-        TRY(wait_for(POLLOUT));
-      } else if (errno != EINTR) {
-        return unavailable(path_, "closed the connection");
-      }
-    }
-    return {};
-  }
-
-  Status receive(MutableByteSpan to) {
-    while (!to.empty()) {
-      const ssize_t count = ::recv(socket_.get(), to.data(), to.size(), 0);
-      if (count > 0) {
-        to = to.subspan(static_cast<size_t>(count));
-      } else if (count == 0) {
-        return unavailable(path_, "closed the connection before it answered");
-      } else if (errno == EAGAIN) {
-        TRY(wait_for(POLLIN));
-      } else if (errno != EINTR) {
-        return unavailable(path_, "closed the connection");
-      }
-    }
-    return {};
-  }
-
-  Error timed_out() const {
-    return Error{.code = ErrorCode::kTimeout,
-                 .cause = "the vault at " + path_ + " did not answer in time",
-                 .effect = "whether it did what was asked is not known",
-                 .mend = "try again; if it stays so, restart holdfast-vault"};
-  }
-
-  std::string path_;
-  SteadyClock::time_point deadline_;
-  sys::UniqueFd socket_;
-};
-
-// Asks, and hands the result part to `decode`; `decode` runs while the Secret lives.
-template <typename Decode>
-auto ask(const ClientOptions& options, Op op, const Writer& body, Decode decode)
-    -> decltype(decode(ByteSpan{})) {
-  const crypto::Secret reply = TRY(Call(options).ask(op, body.bytes()));
-  const ByteSpan result = TRY(decode_reply(reply.span()));
-  return decode(result);
-}
-
-Status expect_empty(ByteSpan result) { return Reader(result).finish("vault reply"); }
-
-template <typename Id>
-Writer body_of(const Id& id) {
-  Writer body;
-  body.id(id);
-  return body;
-}
 
 Result<KeyInfo> parse_key_info(ByteSpan result) {
   Reader reader(result);
@@ -162,10 +30,6 @@ Result<AttestationPin> parse_pin(ByteSpan result) {
   AttestationPin pin = decode_attestation_pin(reader);
   TRY(reader.finish("attestation key"));
   return pin;
-}
-
-Error too_long(std::string_view what) {
-  return Error{.code = ErrorCode::kInvalidArgument, .cause = std::string(what) + " is too long"};
 }
 
 bool fits(const TlsRequest& request) {
@@ -222,20 +86,6 @@ Status AdminClient::delete_key(VmId vm) {
   return ask(options_, Op::kDeleteKey, body_of(vm), expect_empty);
 }
 
-Status AdminClient::add_recipient(const SiteIdentity& peer) {
-  if (peer.name.size() > kMaxName || peer.ca_certificate_pem.size() > kMaxPem ||
-      peer.recipient_public_key_pem.size() > kMaxPem) {
-    return too_long("the peer's identity");
-  }
-  Writer body;
-  encode(body, peer);
-  return ask(options_, Op::kAddRecipient, body, expect_empty);
-}
-
-Status AdminClient::remove_recipient(SiteId site) {
-  return ask(options_, Op::kRemoveRecipient, body_of(site), expect_empty);
-}
-
 Result<std::vector<SiteIdentity>> AdminClient::recipients() {
   using List = std::vector<SiteIdentity>;
   return ask(options_, Op::kRecipients, Writer(), [](ByteSpan result) -> Result<List> {
@@ -249,6 +99,45 @@ Result<std::vector<SiteIdentity>> AdminClient::recipients() {
     TRY(reader.finish("recipients"));
     return list;
   });
+}
+
+Result<Digest> AdminClient::prove_pairing(PairingTokenId token, const Digest& context) {
+  Writer body = body_of(token);
+  body.id(context);
+  return ask(options_, Op::kProvePairing, body, [](ByteSpan result) -> Result<Digest> {
+    Reader reader(result);
+    const auto proof = reader.id<Digest>();
+    TRY(reader.finish("pairing proof"));
+    return proof;
+  });
+}
+
+namespace {
+
+bool fits(const SiteIdentity& peer) {
+  return peer.name.size() <= kMaxName && peer.ca_certificate_pem.size() <= kMaxPem &&
+         peer.recipient_public_key_pem.size() <= kMaxPem;
+}
+
+Writer body_of(const PairingProof& said) {
+  Writer body;
+  body.id(said.token);
+  body.id(said.context);
+  encode(body, said.peer);
+  body.id(said.proof);
+  return body;
+}
+
+}  // namespace
+
+Status AdminClient::check_pairing(const PairingProof& said) {
+  if (!fits(said.peer)) return too_long("the peer's identity");
+  return ask(options_, Op::kCheckPairing, body_of(said), expect_empty);
+}
+
+Status AdminClient::accept_pairing(const PairingProof& said) {
+  if (!fits(said.peer)) return too_long("the peer's identity");
+  return ask(options_, Op::kAcceptPairing, body_of(said), expect_empty);
 }
 
 Result<Bytes> AdminClient::wrap_for(VmId vm, SiteId recipient) {
@@ -327,11 +216,16 @@ Status AdminClient::attestation_forget(VmId vm) {
   return ask(options_, Op::kAttestationForget, body_of(vm), expect_empty);
 }
 
-Result<Bytes> AdminClient::attestation_sign(std::string_view signing_input) {
-  if (signing_input.size() > kMaxSigningInput) return too_long("what is to be signed");
+Result<std::string> AdminClient::attestation_sign(const VerdictClaims& claims) {
+  if (!within_bounds(claims)) return too_long("the verdict");
   Writer body;
-  body.text(signing_input, kMaxSigningInput);
-  return ask(options_, Op::kAttestationSign, body, parse_blob);
+  encode(body, claims);
+  return ask(options_, Op::kAttestationSign, body, [](ByteSpan result) -> Result<std::string> {
+    Reader reader(result);
+    std::string token = reader.text(kMaxToken);
+    TRY(reader.finish("attestation result"));
+    return token;
+  });
 }
 
 Result<std::string> AdminClient::attestation_keys() {

@@ -16,6 +16,7 @@
 #include "base/result.h"
 #include "vault/protocol/protocol.h"
 #include "vault/protocol/types.h"
+#include "vault/protocol/verdict_claims.h"
 
 namespace hf::vault {
 
@@ -48,9 +49,15 @@ class AdminClient {
   Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
   Status delete_key(VmId vm);  // kConflict while released. The VM's data cannot be read after it.
 
-  // Pins what the peer's site_identity() said. The same again: no change; another: kConflict.
-  Status add_recipient(const SiteIdentity& peer);
-  Status remove_recipient(SiteId site);
+  // Pairing, which operators have begun by offer_pairing() at one site and confirm_pairing() at the
+  // other (operator_client.h). `context` ties a proof to the daemons' connection.
+  Result<Digest> prove_pairing(PairingTokenId token, const Digest& context);  // who this site is
+  // Whether it is the other site that has the token. kWrongKey; kConflict: the token was used, or
+  // has expired; kNotFound.
+  Status check_pairing(const PairingProof& said);
+  // The same, and makes it a recipient: the token works no second time. The same site again: no
+  // change; with other keys: kConflict.
+  Status accept_pairing(const PairingProof& said);
   Result<std::vector<SiteIdentity>> recipients();
 
   Result<Bytes> wrap_for(VmId vm,
@@ -80,10 +87,9 @@ class AdminClient {
   // Gives a VM's pinned AK up, for a VM that got another vTPM on purpose. kNotFound.
   Status attestation_forget(VmId vm);
 
-  // A JWS signature (ES256: r ‖ s, 64 bytes) by the site's attestation key, which is made at its
-  // first use. `signing_input`: the two base64url parts of a compact JWS with a dot between them,
-  // nothing else is signed. kInvalidArgument.
-  Result<Bytes> attestation_sign(std::string_view signing_input);
+  // The verdict as a token (EAR in a JWS, ES256), which the vault puts into words and signs with
+  // the site's attestation key; that is made at its first use. kInvalidArgument.
+  Result<std::string> attestation_sign(const VerdictClaims& claims);
   // The public side: a JWK Set (RFC 7517) as JSON, each key with kid (RFC 7638) and x5c (the key's
   // certificate, then the site's CA).
   Result<std::string> attestation_keys();

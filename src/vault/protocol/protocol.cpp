@@ -13,8 +13,6 @@ constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kKeyInfo, "key_info"},
     {Op::kRelease, "release"},
     {Op::kRevoke, "revoke"},
-    {Op::kAddRecipient, "add_recipient"},
-    {Op::kRemoveRecipient, "remove_recipient"},
     {Op::kRecipients, "recipients"},
     {Op::kWrapFor, "wrap_for"},
     {Op::kImportWrap, "import_wrap"},
@@ -35,6 +33,16 @@ constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kSessionSign, "session_sign"},
     {Op::kSessionCheck, "session_check"},
     {Op::kBindKeepers, "bind_keepers"},
+    {Op::kProvePairing, "prove_pairing"},
+    {Op::kCheckPairing, "check_pairing"},
+    {Op::kAcceptPairing, "accept_pairing"},
+    {Op::kOfferPairing, "offer_pairing"},
+    {Op::kConfirmPairing, "confirm_pairing"},
+    {Op::kPinnedRecipients, "pinned_recipients"},
+    {Op::kRemoveRecipient, "remove_recipient"},
+    {Op::kAddMember, "add_member"},
+    {Op::kRemoveMember, "remove_member"},
+    {Op::kClearMembers, "clear_members"},
 };
 
 constexpr auto kLastErrorCode = static_cast<uint16_t>(ErrorCode::kInternal);
@@ -58,8 +66,10 @@ Listener listener_of(Op op) {
       return Listener::kAdmin;
     case 2:
       return Listener::kKeys;
-    default:
+    case 3:
       return Listener::kLauncher;
+    default:
+      return Listener::kOperators;
   }
 }
 
@@ -182,6 +192,52 @@ SiteIdentity decode_site_identity(Reader& reader) {
   const ByteSpan key = reader.raw(crypto::kPublicKeySize);
   std::copy(key.begin(), key.end(), identity.signing_public_key.begin());
   return identity;
+}
+
+void encode(Writer& to, const Recipient& recipient) {
+  encode(to, recipient.identity);
+  to.text(recipient.name, kMaxName);
+}
+
+Recipient decode_recipient(Reader& reader) {
+  Recipient recipient;
+  recipient.identity = decode_site_identity(reader);
+  recipient.name = reader.text(kMaxName);
+  return recipient;
+}
+
+void encode(Writer& to, const PairingOffer& offer) {
+  HF_ASSERT(offer.secret.size() == crypto::kKeySize);
+  to.raw(offer.secret.span());
+  to.u64(offer.expires.value);
+  encode(to, offer.identity);
+}
+
+PairingOffer decode_pairing_offer(Reader& reader) {
+  PairingOffer offer;
+  offer.secret = crypto::Secret::copy_of(reader.raw(crypto::kKeySize));
+  offer.expires = Micros(reader.u64());
+  offer.identity = decode_site_identity(reader);
+  return offer;
+}
+
+void encode(Writer& to, const PairingConfirmation& word) {
+  HF_ASSERT(word.secret.size() == crypto::kKeySize);
+  to.id(word.site);
+  to.id(word.ca_fingerprint);
+  to.id(word.identity);
+  to.raw(word.secret.span());
+  to.text(word.name, kMaxName);
+}
+
+PairingConfirmation decode_pairing_confirmation(Reader& reader) {
+  PairingConfirmation word;
+  word.site = reader.id<SiteId>();
+  word.ca_fingerprint = reader.id<Digest>();
+  word.identity = reader.id<Digest>();
+  word.secret = crypto::Secret::copy_of(reader.raw(crypto::kKeySize));
+  word.name = reader.text(kMaxName);
+  return word;
 }
 
 void encode(Writer& to, const KeyInfo& info) {

@@ -40,11 +40,11 @@ inline constexpr size_t kMaxSubjectNames = 16;
 inline constexpr size_t kMaxSubjectName = 253;
 inline constexpr size_t kMaxRecipients = 12;      // whose identities together fit a body
 inline constexpr size_t kMaxIdentity = 5 * 1024;  // encoded
-inline constexpr size_t kMaxSigningInput = 60 * 1024;
-inline constexpr size_t kMaxTpmArea = 1024;      // of a TPM: public area, name, credential, secret
-inline constexpr size_t kMaxCertificate = 4096;  // DER, of an endorsement key
-inline constexpr size_t kMaxKeepers = 6000;      // bound at a time
-inline constexpr size_t kMaxStatement = 1024;    // of a session
+inline constexpr size_t kMaxTpmArea = 1024;       // of a TPM: public area, name, credential, secret
+inline constexpr size_t kMaxCertificate = 4096;   // DER, of an endorsement key
+inline constexpr size_t kMaxKeepers = 6000;       // bound at a time
+inline constexpr size_t kMaxStatement = 1024;     // of a session
+inline constexpr uint32_t kMaxPairingLife = 7 * 86'400;  // seconds
 
 enum class Op : uint16_t {
   // Admin listener: the daemon.
@@ -54,8 +54,6 @@ enum class Op : uint16_t {
   kKeyInfo = 0x0104,
   kRelease = 0x0105,
   kRevoke = 0x0106,
-  kAddRecipient = 0x0107,
-  kRemoveRecipient = 0x0108,
   kRecipients = 0x0109,
   kWrapFor = 0x010a,
   kImportWrap = 0x010b,
@@ -68,6 +66,9 @@ enum class Op : uint16_t {
   kAttestationForget = 0x0112,
   kAttestationSign = 0x0113,
   kAttestationKeys = 0x0114,
+  kProvePairing = 0x0115,
+  kCheckPairing = 0x0116,
+  kAcceptPairing = 0x0117,
   // Keys listener: keepers, each only for the VM that its uid is bound to.
   kFetchKey = 0x0201,
   kPutFreshness = 0x0202,
@@ -78,6 +79,14 @@ enum class Op : uint16_t {
   kSessionCheck = 0x0207,
   // Launcher listener.
   kBindKeepers = 0x0301,
+  // Operators' listener.
+  kOfferPairing = 0x0401,
+  kConfirmPairing = 0x0402,
+  kPinnedRecipients = 0x0403,
+  kRemoveRecipient = 0x0404,
+  kAddMember = 0x0405,
+  kRemoveMember = 0x0406,
+  kClearMembers = 0x0407,
 };
 
 // Who may ask what: each has a socket of its own.
@@ -85,6 +94,7 @@ enum class Listener {
   kAdmin,     // the daemon
   kKeys,      // keepers
   kLauncher,  // the launcher
+  kOperators,
 };
 
 Listener listener_of(Op op);
@@ -158,6 +168,9 @@ class Reader {
 
 // Message parts. Decoders leave `reader` failed on anything out of bounds.
 void encode(Writer& to, const SiteIdentity& identity);
+void encode(Writer& to, const Recipient& recipient);
+void encode(Writer& to, const PairingOffer& offer);
+void encode(Writer& to, const PairingConfirmation& word);
 void encode(Writer& to, const KeyInfo& info);
 void encode(Writer& to, const Freshness& freshness);
 void encode(Writer& to, const TlsRequest& request);
@@ -165,6 +178,9 @@ void encode(Writer& to, const AttestationPin& pin);
 void encode(Writer& to, const AttestationChallenge& challenge);
 void encode(Writer& to, const KeeperBindings& bindings);
 SiteIdentity decode_site_identity(Reader& reader);
+Recipient decode_recipient(Reader& reader);
+PairingOffer decode_pairing_offer(Reader& reader);
+PairingConfirmation decode_pairing_confirmation(Reader& reader);
 KeyInfo decode_key_info(Reader& reader);
 Freshness decode_freshness(Reader& reader);
 TlsRequest decode_tls_request(Reader& reader);

@@ -10,6 +10,7 @@
 #include "vault/core/certificate.h"
 #include "vault/core/wrap.h"
 #include "vault/protocol/protocol.h"
+#include "vault/protocol/verdict_claims.h"
 #include "vault/store/audit.h"
 #include "vault/store/sealed_file.h"
 
@@ -48,6 +49,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   round_trip(bytes, decode_attestation_pin);
   round_trip(bytes, decode_attestation_challenge);
   round_trip(bytes, decode_keeper_bindings);
+  round_trip(bytes, decode_verdict_claims);
+  round_trip(bytes, decode_recipient);
+  round_trip(bytes, decode_pairing_offer);
+  round_trip(bytes, decode_pairing_confirmation);
   if (const auto statement = crypto::decode_session_statement(bytes); statement.ok()) {
     HF_ASSERT(std::ranges::equal(crypto::encode(*statement), bytes));
   }

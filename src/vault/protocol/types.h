@@ -17,6 +17,9 @@ using KeyId = StrongBytes<struct KeyIdTag, 16>;
 
 using ChallengeId = StrongBytes<struct ChallengeIdTag, 16>;
 
+// Names a pairing token without its secret.
+using PairingTokenId = StrongBytes<struct PairingTokenIdTag, 16>;
+
 // A site as its peers know it: what site_identity() returns at one site is what add_recipient()
 // pins at the other. All of it is public.
 struct SiteIdentity {
@@ -26,6 +29,37 @@ struct SiteIdentity {
   std::string recipient_public_key_pem;  // RSA, at least 3072 bits; keys are wrapped to it
   crypto::PublicKey signing_public_key{};  // Ed25519; signs wraps and journal certificates
   bool operator==(const SiteIdentity&) const = default;
+};
+
+// A site that keys may be wrapped to.
+struct Recipient {
+  SiteIdentity identity;
+  std::string name;  // what an operator called it at pairing; else its own
+  bool operator==(const Recipient&) const = default;
+};
+
+// What a token for another site is made of (pairing_token.h).
+struct PairingOffer {
+  crypto::Secret secret;
+  Micros expires;
+  SiteIdentity identity;  // of this site
+};
+
+// An operator's word, by a token of another site: that one may become a recipient.
+struct PairingConfirmation {
+  SiteId site;
+  Digest ca_fingerprint;
+  Digest identity;  // identity_digest() of what that site is
+  crypto::Secret secret;
+  std::string name;  // what it is called here; empty: as it calls itself
+};
+
+// What another site says at pairing, as the daemons carry it.
+struct PairingProof {
+  PairingTokenId token;
+  Digest context;
+  SiteIdentity peer;
+  Digest proof;
 };
 
 struct KeyInfo {

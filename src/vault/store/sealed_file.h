@@ -34,6 +34,8 @@ enum class FileKind : uint16_t {
   kFreshness = 4,
   kAttestationKey = 5,
   kAttestation = 6,
+  kPairingOffer = 7,
+  kMembers = 8,
 };
 
 inline constexpr size_t kSealedFileMax = 64 * 1024;

@@ -12,13 +12,14 @@ import socket
 import struct
 import time
 
+from . import vault_words
 from .process import Failure, run
 from .site import bin_dir
 
 _REPLY = 0x8000
 _CREATE_KEY, _RELEASE, _REVOKE = 0x0103, 0x0105, 0x0106
 _SITE_IDENTITY = 0x0101
-_ADD_RECIPIENT, _WRAP_FOR, _IMPORT_WRAP = 0x0107, 0x010a, 0x010b
+_WRAP_FOR, _IMPORT_WRAP = 0x010a, 0x010b
 _BIND_KEEPERS = 0x0301
 _ENROLL, _CERTIFY, _PINNED, _FORGET, _SIGN, _KEYS = 0x010e, 0x010f, 0x0110, 0x0112, 0x0113, 0x0114
 _FD_FLOOR = 100
@@ -72,6 +73,7 @@ class Vault:
         self.admin = pathlib.Path(directory) / "vault-admin.sock"
         self.keys = pathlib.Path(directory) / "vault-keys.sock"
         self.launcher = pathlib.Path(directory) / "vault-launcher.sock"
+        self.operators = pathlib.Path(directory) / "vault-operators.sock"
         self._keepers = {}  # VM: user
         self._generation = 0
         self._listeners = None
@@ -85,7 +87,8 @@ class Vault:
 
     def start(self):
         if self._listeners is None:
-            paths = {"vault-admin": self.admin, "vault-keys": self.keys, "vault-launcher": self.launcher}
+            paths = {"vault-admin": self.admin, "vault-keys": self.keys, "vault-launcher": self.launcher,
+                     "vault-operators": self.operators}
             for path in paths.values():
                 path.unlink(missing_ok=True)
             self._listeners = [(name, listen(path)) for name, path in paths.items()]
@@ -131,12 +134,18 @@ class Vault:
         return self.call(_RELEASE, vm)
 
     def pin(self, other):
-        """The other vault's site becomes a recipient, as pairing does."""
-        self.call(_ADD_RECIPIENT, other.call(_SITE_IDENTITY, b""))
+        """The other vault's site becomes a recipient, as at the site that issues a pairing token."""
+        offer = self.call(vault_words.OFFER_PAIRING, struct.pack("<I", 60) + vault_words.blob(b""), path=self.operators)
+        secret, identity = offer[:32], offer[40:]
+        token = other.call(vault_words.CONFIRM_PAIRING, vault_words.confirmation(secret, identity), path=other.operators)
+        connection = os.urandom(32)
+        proof = other.call(vault_words.PROVE_PAIRING, token + connection)
+        self.call(vault_words.ACCEPT_PAIRING, token + connection + other.call(_SITE_IDENTITY, b"") + proof)
 
     def give_key(self, vm, other):
         """The VM's key, wrapped for the other vault's site and taken there."""
         site = other.call(_SITE_IDENTITY, b"")[:16]
+        self.call(vault_words.ADD_MEMBER, vm + site, path=self.operators)
         other.call(_IMPORT_WRAP, vm + self.call(_WRAP_FOR, vm + site))
 
     def ca_pem(self):
@@ -159,8 +168,9 @@ class Vault:
     def forget_pin(self, vm):
         self.call(_FORGET, vm)
 
-    def sign_token(self, signing_input):
-        return _blobs(self.call(_SIGN, _blob(signing_input)), 1)[0]
+    def sign_token(self, claims):
+        """The token, as bytes, that says what vault_words.verdict_claims() made."""
+        return _blobs(self.call(_SIGN, claims), 1)[0]
 
     def key_set(self):
         return json.loads(_blobs(self.call(_KEYS, b""), 1)[0])

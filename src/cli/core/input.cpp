@@ -1,4 +1,4 @@
-#include "cli/input.h"
+#include "cli/core/input.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -6,7 +6,7 @@
 #include <span>
 #include <string>
 
-#include "cli/output.h"
+#include "cli/core/output.h"
 
 namespace CLI {
 class App;

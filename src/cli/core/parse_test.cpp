@@ -1,9 +1,9 @@
-#include "cli/parse.h"
+#include "cli/core/parse.h"
 
 #include <gtest/gtest.h>
 
-#include "cli/client.h"
-#include "cli/output.h"
+#include "cli/core/client.h"
+#include "cli/core/output.h"
 
 namespace hf::cli {
 namespace {

@@ -1,4 +1,4 @@
-#include "cli/programs.h"
+#include "cli/core/programs.h"
 
 #include <fcntl.h>
 #include <grp.h>

@@ -1,4 +1,4 @@
-#include "cli/output.h"
+#include "cli/core/output.h"
 
 #include <fmt/format.h>
 

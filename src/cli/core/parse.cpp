@@ -1,4 +1,4 @@
-#include "cli/parse.h"
+#include "cli/core/parse.h"
 
 #include <unistd.h>
 

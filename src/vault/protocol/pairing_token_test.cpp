@@ -1,14 +1,15 @@
-#include "control/peers/token.h"
+#include "vault/protocol/pairing_token.h"
 
 #include <gtest/gtest.h>
 
-namespace hf::control {
+namespace hf::vault {
 namespace {
 
 PairingToken example() {
   PairingToken token;
   token.site.bytes[0] = std::byte{1};
   token.ca_fingerprint.bytes[31] = std::byte{2};
+  token.identity.bytes[3] = std::byte{4};
   token.secret = crypto::Secret(32);
   token.secret.mutable_span()[5] = std::byte{3};
   token.address = "127.0.0.1:7443";
@@ -20,6 +21,7 @@ TEST(Token, survives_its_text) {
   ASSERT_TRUE(token.ok());
   EXPECT_EQ(token->site, example().site);
   EXPECT_EQ(token->ca_fingerprint, example().ca_fingerprint);
+  EXPECT_EQ(token->identity, example().identity);
   EXPECT_EQ(token->address, example().address);
   EXPECT_EQ(to_hex(token->secret.span()), to_hex(example().secret.span()));
 }
@@ -37,19 +39,11 @@ TEST(Token, any_changed_or_missing_character_is_noticed) {
   EXPECT_FALSE(nothing.error().mend.empty());
 }
 
-TEST(PairingProof, is_bound_to_role_connection_and_identity) {
-  crypto::Secret key = token_proof_key(example().secret);
-  Digest here;
-  Digest there;
-  there.bytes[0] = std::byte{1};
-  Digest proof = pairing_proof(key.span(), ProofRole::kBearer, here, "identity");
-  EXPECT_EQ(proof, pairing_proof(key.span(), ProofRole::kBearer, here, "identity"));
-  EXPECT_NE(proof, pairing_proof(key.span(), ProofRole::kIssuer, here, "identity"));
-  EXPECT_NE(proof, pairing_proof(key.span(), ProofRole::kBearer, there, "identity"));
-  EXPECT_NE(proof, pairing_proof(key.span(), ProofRole::kBearer, here, "identitz"));
-  crypto::Secret other = token_proof_key(crypto::Secret(32));
-  EXPECT_NE(proof, pairing_proof(other.span(), ProofRole::kBearer, here, "identity"));
+TEST(Token, its_id_does_not_tell_its_secret) {
+  const PairingTokenId id = token_id_of(example().secret);
+  EXPECT_EQ(id, token_id_of(example().secret));
+  EXPECT_NE(id, token_id_of(crypto::Secret(32)));
 }
 
 }  // namespace
-}  // namespace hf::control
+}  // namespace hf::vault

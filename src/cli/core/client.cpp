@@ -1,4 +1,4 @@
-#include "cli/client.h"
+#include "cli/core/client.h"
 
 #include <curl/curl.h>
 #include <fcntl.h>

@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "base/text.h"
-#include "cli/grammar.h"
+#include "cli/core/grammar.h"
 
 namespace hf::cli {
 namespace {

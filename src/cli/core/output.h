@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "base/result.h"
-#include "cli/client.h"
+#include "cli/core/client.h"
 #include "sys/json.h"
 
 namespace hf::cli {

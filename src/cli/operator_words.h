@@ -1,0 +1,33 @@
+// What only an operator may say goes to the vault, by a socket that holdfastd does not have. Of a
+// pairing token holdfastd is told the id.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/ids.h"
+#include "cli/core/output.h"
+
+namespace hf::cli {
+
+// A token for another site, which is to reach this one at `address`; empty: as site.json says. The
+// vault calls that site `name`; empty: as it calls itself.
+Result<sys::JsonObject> make_pairing_token(const Context& context, uint64_t life_s,
+                                           const std::string& address,
+                                           const std::string& name = "");
+// Pairs with the site that made `token`; that one is to reach this site at `address`.
+Result<sys::JsonObject> pair_by_token(const Context& context, const std::string& token,
+                                      const std::string& address, const std::string& name = "");
+
+// That a site may have a VM's key; both as they are called here, or by their ids.
+struct MemberWord {
+  VmId vm;
+  std::optional<SiteId> site;  // if it is said now and was not before
+};
+// A site that the vault does not know: nothing is said, and whoever acts on it is refused.
+Result<MemberWord> say_member(const Context& context, const std::string& vm,
+                              const std::string& site);
+void take_back(const Context& context, const MemberWord& word);
+Status say_no_members(const Context& context, const std::string& vm);
+
+}  // namespace hf::cli
