@@ -2,8 +2,8 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/core/grammar.h"
-#include "cli/operator_words.h"
 #include "cli/core/parse.h"
+#include "cli/operator_words.h"
 #include "cli/site.h"
 
 namespace hf::cli {
