@@ -9,7 +9,7 @@
 // `on_peer` in order, and each kind of work has workers of its own (the numbers below), so that
 // none waits for another: questions by their lane, stream asks, first contacts and look-ups of
 // names. Of each kind one site has at most two thirds (at least one) at work, what else it asks
-// waits. All methods may be called from any thread, also from handlers.
+// waits, up to a bound of its own. All methods may be called from any thread, also from handlers.
 //
 // What comes from another site (texts of errors, requests) is bounded and cleaned here; what it
 // means is for the handlers to judge. A link that was taken over can hold back and invent
