@@ -201,7 +201,7 @@ class Site {
       : authority(number), process(host), name("site" + std::to_string(number)) {}
   ~Site() { client.reset(); }
 
-  void run(std::vector<peer::PeerSettings> peers) {
+  void run(std::vector<peer::PeerSettings> peers, peer::LinkClientOptions options = {}) {
     peer::LinkHandlers handlers;
     handlers.issue_leaf = [this](const std::string& pem) -> Result<std::string> {
       return authority.issue(TRY(crypto::SpkiKey::from_pem(pem))).to_pem();
@@ -216,11 +216,10 @@ class Site {
     handlers.on_pairing = [this](peer::PairingSession& session) {
       if (on_pairing) on_pairing(session);
     };
-    client = peer::LinkClient::start(
-        {.socket_path = process.socket_path(),
-         .identity = {.site = authority.id, .name = name, .ca_pem = authority.ca.to_pem()},
-         .handlers = std::move(handlers)},
-        std::move(peers));
+    options.socket_path = process.socket_path();
+    options.identity = {.site = authority.id, .name = name, .ca_pem = authority.ca.to_pem()};
+    options.handlers = std::move(handlers);
+    client = peer::LinkClient::start(std::move(options), std::move(peers));
     const Status ready = client->wait_ready(20s);
     ASSERT_TRUE(ready.ok()) << ready.error().describe() << process.read_log();
   }
