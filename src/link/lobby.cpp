@@ -60,7 +60,8 @@ class Lobby::Guest final : public Watcher {
                                                " was given up: " + step.error().cause);
       return false;
     }
-    if (*step == TlsChannel::Step::kBlocked) return true;
+    if (*step == TlsChannel::Step::kYield) lobby_.wants_turn(*this);
+    if (*step != TlsChannel::Step::kDone) return true;
     lobby_.loop_.forget(fd_, *this);
     watched_ = false;
     limit_.disarm();
