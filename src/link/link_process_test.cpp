@@ -1,4 +1,6 @@
 // Two sites: two real holdfast-link processes on the loopback device, a LinkClient beside each.
+#include <sys/resource.h>
+
 #include <future>
 
 #include "link/testing.h"
@@ -507,6 +509,22 @@ TEST_F(TwoSites, a_host_that_moved_is_found_by_its_name) {
   move_to(b_.process.address());
   EXPECT_TRUE(a_.record.wait_reach(b_.authority.id, Reach::kConnected, 20s));
   EXPECT_LT(a_.process.read_log().size(), 10'000U);
+}
+
+TEST_F(TwoSites, without_descriptors_left_it_does_not_burn_the_processor) {
+  a_.run({});
+  const rlimit all{.rlim_cur = 1024, .rlim_max = 1024};
+  const rlimit none{.rlim_cur = a_.process.descriptors(), .rlim_max = 1024};
+  ASSERT_EQ(::prlimit(a_.process.pid(), RLIMIT_NOFILE, &none, nullptr), 0);
+  const auto second =
+      sys::connect_unix_within(a_.process.socket_path(), 1s, sys::SocketType::kSeqPacket);
+  ASSERT_TRUE(second.ok());
+  const Millis before = a_.process.processor_time();
+  std::this_thread::sleep_for(1s);
+  EXPECT_LT(a_.process.processor_time() - before, 200ms);
+  ASSERT_EQ(::prlimit(a_.process.pid(), RLIMIT_NOFILE, &all, nullptr), 0);
+  // It takes the place of the first then, and is told the link's key.
+  EXPECT_TRUE(*sys::wait_ready(second->get(), POLLIN, 5s));
 }
 
 TEST_F(TwoSites, one_thread_and_hardly_a_wake_up_when_nothing_happens) {

@@ -123,6 +123,19 @@ class LinkProcess {
   // KiB of its own memory.
   size_t own_memory_kib() const { return status_number("RssAnon:"); }
   size_t threads() const { return status_number("Threads:"); }
+  // Of its processor time, user's and system's.
+  Millis processor_time() const {
+    std::ifstream stat("/proc/" + std::to_string(process_.pid) + "/stat");
+    std::string line;
+    std::getline(stat, line);
+    std::istringstream fields(line.substr(line.rfind(')') + 1));
+    std::string skipped;
+    for (int field = 3; field < 14; ++field) fields >> skipped;
+    long user = 0;
+    long system = 0;
+    fields >> user >> system;
+    return Millis((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+  }
   size_t voluntary_switches() const { return status_number("voluntary_ctxt_switches:"); }
   size_t descriptors() const {
     const std::filesystem::path fds("/proc/" + std::to_string(process_.pid) + "/fd");
