@@ -8,6 +8,7 @@
 
 #include "base/sanitizer.h"
 #include "link/testing.h"
+#include "link/testing_tls.h"
 #include "peer/link_protocol.h"
 
 namespace hf::link::testing {
@@ -369,6 +370,75 @@ TEST_F(Flooded, as_many_strangers_as_asked_for) {
   const char* asked = std::getenv("HOLDFAST_STRANGERS");
   if (asked == nullptr) GTEST_SKIP() << "HOLDFAST_STRANGERS is not set";
   stand(static_cast<size_t>(std::atoi(asked)), 1000);
+}
+
+// A first contact whose other side floods: `make` gives what it sends next. True: it was cut off
+// before it had sent so many bytes.
+class FloodedByOne : public Flooded {
+ protected:
+  static constexpr size_t kFloodMax = size_t{32} << 20;
+
+  bool cut_off(const std::function<Bytes(RawTls&)>& make) {
+    RawTls stranger(Authority(9), Outsider::dial(a_.process.address(), "127.0.7.1"),
+                    peer::kAlpnPairing);
+    if (!stranger.connect()) return false;
+    size_t sent = 0;
+    while (!over_ && sent < kFloodMax) {
+      const Bytes next = make(stranger);
+      if (!stranger.send(next)) return stranger.broken();
+      sent += next.size();
+    }
+    return false;
+  }
+  // That nobody else is held up by it.
+  void expect_cut_off(const std::function<Bytes(RawTls&)>& make) {
+    auto flood = std::async(std::launch::async, [&] { return cut_off(make); });
+    bool answered = true;
+    while (answered && flood.wait_for(0ms) != std::future_status::ready)
+      answered = a_.client->call(b_.authority.id, Bytes(10), 3s).ok();
+    EXPECT_TRUE(answered) << "a paired site was held up";
+    over_ = !answered;
+    EXPECT_TRUE(flood.get());
+  }
+  std::atomic<bool> over_ = false;
+};
+
+TEST_F(FloodedByOne, a_first_contact_that_goes_on_after_its_end_is_cut_off) {
+  // Nobody serves it: it is at its end when it begins.
+  expect_cut_off([](RawTls& tls) { return tls.records(Bytes(4000), 1); });
+}
+
+TEST_F(FloodedByOne, a_first_contact_that_sends_more_than_there_is_to_say_is_cut_off) {
+  std::promise<void> enough;
+  a_.on_pairing = [gate = enough.get_future().share()](peer::PairingSession&) { gate.wait(); };
+  // Half a message, byte by byte, and nothing but key updates after it.
+  bool begun = false;
+  expect_cut_off([&](RawTls& tls) {
+    if (std::exchange(begun, true)) return tls.key_updates(500);
+    const Bytes frame = peer::encode_frame(peer::FrameType::kPair, 0, Bytes(3000));
+    return tls.records(ByteSpan(frame).first(2000), 1);
+  });
+  enough.set_value();
+}
+
+TEST_F(FloodedByOne, a_paired_site_that_sends_crumbs_holds_up_no_other) {
+  RawTls tls(evil_, Outsider::dial(a_.process.address()), peer::kAlpnSites);
+  ASSERT_TRUE(tls.connect());
+  ASSERT_TRUE(tls.send(tls.records(peer::encode_hello(), 100)));
+  std::thread flood([&] {
+    Bytes pings;
+    for (int i = 0; i < 200; ++i) {
+      const Bytes ping = peer::encode_frame(FrameType::kPing, 0, Bytes(8));
+      pings.insert(pings.end(), ping.begin(), ping.end());
+    }
+    while (!over_ && tls.send(tls.records(pings, 1))) {
+    }
+  });
+  const Times during = measure(200);
+  over_ = true;
+  flood.join();
+  std::printf("under crumbs: p99 %.2f ms, median %.2f\n", during.p99_ms, during.median_ms);
+  if (!under_sanitizer()) EXPECT_LT(during.median_ms, 100) << "p99 " << during.p99_ms;
 }
 
 TEST_F(Flooded, silent_strangers_are_gone_after_three_seconds) {

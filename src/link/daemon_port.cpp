@@ -23,6 +23,10 @@ DaemonPort::DaemonPort(EventLoop& loop, sys::UniqueFd listener, Handlers handler
       handlers_(std::move(handlers)),
       line_(*this),
       pump_task_(loop, [this] { pump(); }),
+      resume_(loop,
+              [this] {
+                if (!start().ok()) resume_.arm(kAcceptPause);
+              }),
       buffer_(peer::kLinkMessageMax) {}
 
 DaemonPort::~DaemonPort() {
@@ -36,12 +40,17 @@ bool DaemonPort::keeps_up() const { return connected() && out_bytes_ < kLagging;
 
 void DaemonPort::on_ready(uint32_t) {
   sys::UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket) return;
+  if (!socket) return is_exhausted(errno) ? pause() : void();
   if (socket_) drop("another holdfastd has connected");
   socket_ = std::move(socket);
   if (!loop_.watch(socket_.get(), line_).ok()) return socket_.reset();
   handlers_.connected();
   pump_task_.defer();
+}
+
+void DaemonPort::pause() {
+  loop_.forget(listener_.get(), *this);
+  resume_.arm(kAcceptPause);
 }
 
 void DaemonPort::drop(std::string_view) {

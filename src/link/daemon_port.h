@@ -39,6 +39,7 @@ class DaemonPort final : public Watcher {
     DaemonPort& port_;
   };
 
+  void pause();
   void pump();
   Status read_some();
   Status write_some();
@@ -49,6 +50,7 @@ class DaemonPort final : public Watcher {
   Handlers handlers_;
   Line line_;
   CallbackTask pump_task_;
+  CallbackTimer resume_;
   sys::UniqueFd socket_;
   std::deque<Bytes> out_;
   size_t out_bytes_ = 0;

@@ -70,7 +70,8 @@ void Dialer::advance() {
   }
   const Result<TlsChannel::Step> step = channel_->handshake();
   if (!step.ok()) return give_up(step.error());
-  if (*step == TlsChannel::Step::kBlocked) return;
+  if (*step == TlsChannel::Step::kYield) task_.defer();
+  if (*step != TlsChannel::Step::kDone) return;
   limit_.disarm();
   loop_.forget(watched_, *this);
   watched_ = -1;

@@ -1,4 +1,6 @@
 // Two sites: two real holdfast-link processes on the loopback device, a LinkClient beside each.
+#include <sys/resource.h>
+
 #include <future>
 
 #include "base/host_port.h"
@@ -473,6 +475,57 @@ TEST_F(TwoSites, names_are_looked_up) {
     std::this_thread::sleep_for(20ms);
   }
   EXPECT_TRUE(answer.ok()) << answer.error().describe();
+}
+
+// The name leads to an address where nobody is, then to another site's, then to where it is: each
+// time long after the link first failed.
+TEST_F(TwoSites, a_host_that_moved_is_found_by_its_name) {
+  const BoundListener nobody = [] {
+    BoundListener listener = listen_tcp();
+    listener.fd.reset();
+    return listener;
+  }();
+  Site other(3);
+  other.run({});
+  std::mutex mutex;
+  std::string leads_to = nobody.address;
+  auto move_to = [&](const std::string& address) {
+    const std::lock_guard lock(mutex);
+    leads_to = address;
+  };
+  peer::PeerSettings by_name = b_.as_peer(true);
+  by_name.address = "b.invalid:1";
+  a_.run({by_name}, {.resolve =
+                         [&](const std::string&) {
+                           const std::lock_guard lock(mutex);
+                           return std::vector<std::string>{leads_to};
+                         },
+                     .look_up_again = 500ms});
+  ASSERT_TRUE(a_.record.wait_reach(b_.authority.id, Reach::kUnreachable));
+  std::this_thread::sleep_for(600ms);
+  move_to(other.process.address());
+  EXPECT_TRUE(a_.record.wait_reach(b_.authority.id, Reach::kWrongCertificate, 20s));
+  std::this_thread::sleep_for(600ms);
+  b_.run({a_.as_peer()});
+  move_to(b_.process.address());
+  EXPECT_TRUE(a_.record.wait_reach(b_.authority.id, Reach::kConnected, 20s));
+  EXPECT_LT(a_.process.read_log().size(), 10'000U);
+}
+
+TEST_F(TwoSites, without_descriptors_left_it_does_not_burn_the_processor) {
+  a_.run({});
+  const rlimit all{.rlim_cur = 1024, .rlim_max = 1024};
+  const rlimit none{.rlim_cur = a_.process.descriptors(), .rlim_max = 1024};
+  ASSERT_EQ(::prlimit(a_.process.pid(), RLIMIT_NOFILE, &none, nullptr), 0);
+  const auto second =
+      sys::connect_unix_within(a_.process.socket_path(), 1s, sys::SocketType::kSeqPacket);
+  ASSERT_TRUE(second.ok());
+  const Millis before = a_.process.processor_time();
+  std::this_thread::sleep_for(1s);
+  EXPECT_LT(a_.process.processor_time() - before, 200ms);
+  ASSERT_EQ(::prlimit(a_.process.pid(), RLIMIT_NOFILE, &all, nullptr), 0);
+  // It takes the place of the first then, and is told the link's key.
+  EXPECT_TRUE(*sys::wait_ready(second->get(), POLLIN, 5s));
 }
 
 TEST_F(TwoSites, one_thread_and_hardly_a_wake_up_when_nothing_happens) {

@@ -60,7 +60,8 @@ class Lobby::Guest final : public Watcher {
                                                " was given up: " + step.error().cause);
       return false;
     }
-    if (*step == TlsChannel::Step::kBlocked) return true;
+    if (*step == TlsChannel::Step::kYield) lobby_.wants_turn(*this);
+    if (*step != TlsChannel::Step::kDone) return true;
     lobby_.loop_.forget(fd_, *this);
     watched_ = false;
     limit_.disarm();
@@ -105,6 +106,7 @@ Lobby::Lobby(EventLoop& loop, Log& log, sys::UniqueFd listener, LobbyOptions opt
       work_(loop, [this] { work(); }),
       resume_(loop, [this] {
         if (!watching_) watching_ = loop_.watch_level(listener_.get(), *this).ok();
+        if (!watching_) resume_.arm(kAcceptPause);
       }) {}
 
 Lobby::~Lobby() {
@@ -122,11 +124,10 @@ Status Lobby::open() {
 
 void Lobby::on_ready(uint32_t) { accept_some(); }
 
-// Without descriptors left, accepting again at once would only burn the processor.
 void Lobby::pause() {
   loop_.forget(listener_.get(), *this);
   watching_ = false;
-  resume_.arm(millis(200));
+  resume_.arm(kAcceptPause);
 }
 
 void Lobby::accept_some() {
@@ -135,7 +136,7 @@ void Lobby::accept_some() {
     sys::UniqueFd socket(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&from.storage),
                                    &from.size, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) {
-      if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+      if (is_exhausted(errno)) {
         log_.line(LogKind::kStranger, errno_error(errno, "accept a connection").cause);
         pause();
       }

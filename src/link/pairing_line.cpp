@@ -1,5 +1,7 @@
 #include "link/pairing_line.h"
 
+#include <algorithm>
+
 namespace hf::link {
 
 using peer::LinkType;
@@ -11,6 +13,9 @@ constexpr Micros kLimit = seconds(60);
 constexpr Micros kCloseLimit = seconds(2);
 constexpr size_t kMessagesMax = 8;
 constexpr size_t kOutMax = kMessagesMax * (peer::kPairMessageMax + peer::kFrameHeaderSize);
+// From the socket, handshake and TLS's own bytes included.
+constexpr uint64_t kReceivedMax = 2 * kOutMax;
+constexpr uint64_t kIgnoredMax = uint64_t{64} << 10;  // of it, after the end
 
 Error closed() {
   return {.code = ErrorCode::kUnavailable, .cause = "the other site closed the connection"};
@@ -26,10 +31,13 @@ PairingLine::PairingLine(Uplink& uplink, PairingOwner& owner, uint64_t id,
       channel_(std::move(channel)),
       address_(std::move(address)),
       pump_task_(uplink.loop(), [this] { pump(); }),
-      limit_(uplink.loop(), [this] {
-        closing_ ? over()
-                 : end({.code = ErrorCode::kTimeout, .cause = "the other site did not answer"});
-      }) {}
+      limit_(uplink.loop(),
+             [this] {
+               closing_
+                   ? over()
+                   : end({.code = ErrorCode::kTimeout, .cause = "the other site did not answer"});
+             }),
+      received_max_(kReceivedMax) {}
 
 PairingLine::~PairingLine() {
   if (watched_) uplink_.loop().forget(channel_->fd(), *this);
@@ -64,6 +72,7 @@ void PairingLine::send(ByteSpan message) {
 void PairingLine::close() {
   if (over_ || closing_) return;
   closing_ = true;
+  received_max_ = std::min(received_max_, channel_->received() + kIgnoredMax);
   limit_.arm(kCloseLimit);
   pump_task_.defer();
 }
@@ -111,7 +120,13 @@ Status PairingLine::read_some() {
   std::byte buffer[4096];
   for (;;) {
     const TlsChannel::Moved moved = TRY(channel_->read(buffer));
+    if (channel_->received() > received_max_)
+      return Error{.code = ErrorCode::kCorrupt, .cause = "more than a first contact has"};
     if (moved.step == TlsChannel::Step::kBlocked) return {};
+    if (moved.step == TlsChannel::Step::kYield) {
+      pump_task_.defer();
+      return {};
+    }
     if (moved.step == TlsChannel::Step::kClosed) return closed();
     if (closing_) continue;
     in_.insert(in_.end(), buffer, buffer + moved.bytes);

@@ -1,5 +1,5 @@
 // One first contact: messages of a connection with a site that is not trusted, to holdfastd and
-// back. Few, small and short-lived.
+// back. Few, small and short-lived; whoever sends more, before or after its end, is cut off.
 #pragma once
 
 #include <deque>
@@ -55,6 +55,7 @@ class PairingLine final : public Watcher {
   bool shut_ = false;
   bool over_ = false;
   size_t messages_in_ = 0;
+  uint64_t received_max_;
   Bytes in_;
   Bytes out_;
 };

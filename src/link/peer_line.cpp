@@ -18,6 +18,7 @@ constexpr Micros kPauseFirst = millis(300);
 constexpr Micros kPauseMax = seconds(15);
 constexpr Micros kRetireLimit = seconds(30);
 constexpr Micros kRetireIdle = seconds(3);
+constexpr uint64_t kReportAgainUs = 2'000'000;
 // Of two connections made within this time neither is a sign that the other is dead.
 constexpr uint64_t kSameTimeUs = 5'000'000;
 
@@ -80,6 +81,7 @@ void PeerLine::set_state(Reach reach, std::optional<Error> error) {
 }
 
 void PeerLine::report() {
+  reported_ = uplink_.loop().now();
   const peer::PeerStateRecord state{
       .site = record_.site, .reach = reach_, .last_seen = last_seen_, .error = error_};
   uplink_.send(LinkType::kPeerState, 0, as_bytes(sys::encode_json_text(state)));
@@ -145,7 +147,12 @@ void PeerLine::dialled(Result<std::unique_ptr<TlsChannel>> channel) {
     // By its limit too: nothing was asked. A question's own time is another matter.
     if (error.code == ErrorCode::kTimeout) error.code = ErrorCode::kUnavailable;
   }
-  if (current_ == nullptr) set_state(reach, error);
+  if (current_ == nullptr) {
+    set_state(reach, error);
+    // Each failure is said, also one like the last: holdfastd then looks its name up again. Of many
+    // questions for a site that is away one in a while is enough.
+    if (uplink_.loop().now().value - reported_.value >= kReportAgainUs) report();
+  }
   if (!usable()) fail_waiting(error);
   dial_later();
 }

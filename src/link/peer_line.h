@@ -83,6 +83,7 @@ class PeerLine final : public SessionOwner {
   peer::Reach reach_ = peer::Reach::kUnknown;
   std::optional<Error> error_;
   std::optional<Micros> last_seen_;
+  Micros reported_;
 };
 
 }  // namespace hf::link

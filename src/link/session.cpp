@@ -10,10 +10,11 @@ namespace {
 
 constexpr Micros kHelloLimit = seconds(3);
 constexpr Micros kPingAfter = seconds(5);
-constexpr uint64_t kDeadAfterUs = 15'000'000;      // nothing came
-constexpr uint64_t kStalledAfterUs = 20'000'000;   // it takes nothing
-constexpr size_t kReadBudget = size_t{256} << 10;  // a turn
-constexpr size_t kWriteBudget = size_t{512} << 10;
+constexpr uint64_t kDeadAfterUs = 15'000'000;       // nothing came
+constexpr uint64_t kStalledAfterUs = 20'000'000;    // it takes nothing
+constexpr size_t kWriteBudget = size_t{512} << 10;  // a turn; the channel has one for reading
+// Taken in a turn: some cost far more than their bytes, as a stream that is refused does.
+constexpr size_t kFramesATurn = 1024;
 constexpr size_t kReadSize = peer::kFrameSizeMax;
 constexpr size_t kOutSize = 4 * peer::kFrameSizeMax;
 // No peer that reads makes us owe it so much of the first rank (the second is bounded by the number
@@ -52,7 +53,7 @@ Session::~Session() {
 Status Session::start() {
   TRY(uplink_.loop().watch(channel_->fd(), *this));
   watched_ = true;
-  channel_->read_ahead();
+  channel_->trust();
   queue(peer::encode_hello());
   alive_timer_.arm(kHelloLimit);
   return {};
@@ -118,17 +119,23 @@ void Session::pump() {
 // ---- In ----
 
 Status Session::read_some() {
-  size_t budget = kReadBudget;
-  while (readable_ && !dead_) {
-    if (first_bytes_ > kOwedMax) return {};  // read again when it has taken some
-    if (budget == 0) {
+  size_t frames_left = kFramesATurn;
+  for (;;) {
+    TRY(parse(frames_left));  // first what the last turn has left
+    if (dead_) return {};
+    if (frames_left == 0) {
       pump_task_.defer();
       return {};
     }
+    if (!readable_ || first_bytes_ > kOwedMax) return {};  // read again when it has taken some
     const TlsChannel::Moved moved = TRY(channel_->read(
         MutableByteSpan(in_).subspan(in_to_, std::min(in_.size() - in_to_, kReadSize))));
     if (moved.step == TlsChannel::Step::kBlocked) {
       readable_ = false;
+      return {};
+    }
+    if (moved.step == TlsChannel::Step::kYield) {
+      pump_task_.defer();
       return {};
     }
     if (moved.step == TlsChannel::Step::kClosed) {
@@ -136,24 +143,22 @@ Status Session::read_some() {
                    .cause = "site " + name_ + " closed the connection"};
     }
     in_to_ += moved.bytes;
-    budget -= std::min(budget, moved.bytes);
     last_received_ = uplink_.loop().now();
     last_seen_wall_ = uplink_.loop().wall_time();
     ping_sent_ = false;
-    TRY(parse());
   }
-  return {};
 }
 
-Status Session::parse() {
-  while (!dead_) {
+Status Session::parse(size_t& frames_left) {
+  while (!dead_ && frames_left > 0) {
     const std::optional<peer::Frame> frame =
         TRY(peer::first_frame(ByteSpan(in_).subspan(in_from_, in_to_ - in_from_)));
     if (!frame) break;
     in_from_ += peer::kFrameHeaderSize + frame->body.size();
+    --frames_left;
     TRY(take(*frame));
   }
-  // What is left is less than a frame: there is always room for another read.
+  // With frames left of the turn's, it is less than one: there is always room for another read.
   if (in_from_ > 0) {
     std::memmove(in_.data(), in_.data() + in_from_, in_to_ - in_from_);
     in_to_ -= in_from_;

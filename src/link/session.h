@@ -85,7 +85,7 @@ class Session final : public Watcher, public StreamOwner {
   // session.cpp
   void pump();
   Status read_some();
-  Status parse();
+  Status parse(size_t& frames_left);
   Status take(const peer::Frame& frame);
   Status write_some();
   void fill();

@@ -123,6 +123,19 @@ class LinkProcess {
   // KiB of its own memory.
   size_t own_memory_kib() const { return status_number("RssAnon:"); }
   size_t threads() const { return status_number("Threads:"); }
+  // Of its processor time, user's and system's.
+  Millis processor_time() const {
+    std::ifstream stat("/proc/" + std::to_string(process_.pid) + "/stat");
+    std::string line;
+    std::getline(stat, line);
+    std::istringstream fields(line.substr(line.rfind(')') + 1));
+    std::string skipped;
+    for (int field = 3; field < 14; ++field) fields >> skipped;
+    long user = 0;
+    long system = 0;
+    fields >> user >> system;
+    return Millis((user + system) * 1000 / ::sysconf(_SC_CLK_TCK));
+  }
   size_t voluntary_switches() const { return status_number("voluntary_ctxt_switches:"); }
   size_t descriptors() const {
     const std::filesystem::path fds("/proc/" + std::to_string(process_.pid) + "/fd");
@@ -201,7 +214,7 @@ class Site {
       : authority(number), process(host), name("site" + std::to_string(number)) {}
   ~Site() { client.reset(); }
 
-  void run(std::vector<peer::PeerSettings> peers) {
+  void run(std::vector<peer::PeerSettings> peers, peer::LinkClientOptions options = {}) {
     peer::LinkHandlers handlers;
     handlers.issue_leaf = [this](const std::string& pem) -> Result<std::string> {
       return authority.issue(TRY(crypto::SpkiKey::from_pem(pem))).to_pem();
@@ -216,11 +229,10 @@ class Site {
     handlers.on_pairing = [this](peer::PairingSession& session) {
       if (on_pairing) on_pairing(session);
     };
-    client = peer::LinkClient::start(
-        {.socket_path = process.socket_path(),
-         .identity = {.site = authority.id, .name = name, .ca_pem = authority.ca.to_pem()},
-         .handlers = std::move(handlers)},
-        std::move(peers));
+    options.socket_path = process.socket_path();
+    options.identity = {.site = authority.id, .name = name, .ca_pem = authority.ca.to_pem()};
+    options.handlers = std::move(handlers);
+    client = peer::LinkClient::start(std::move(options), std::move(peers));
     const Status ready = client->wait_ready(20s);
     ASSERT_TRUE(ready.ok()) << ready.error().describe() << process.read_log();
   }

@@ -1,8 +1,10 @@
 #include "link/tls_channel.h"
 
+#include <openssl/bio.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 
@@ -14,6 +16,16 @@ namespace {
 // Of a peer's certificates, before anything is known of it: two of ours are 1.2 KiB.
 constexpr long kCertificatesBytesMax = 8192;
 constexpr size_t kReadAheadSize = size_t{64} << 10;
+// Taken in a turn, each byte at one. A stranger's handshake has some KiB, a first contact's message
+// 16; a paired site's streams come in full records, of which this is some 30.
+constexpr size_t kStrangerShare = size_t{16} << 10;
+constexpr size_t kTrustedShare = size_t{512} << 10;
+// What a record costs beside its bytes, in the time that so many bytes take.
+constexpr size_t kRecordPrice = 512;
+// Handshake messages after the handshake. We send none; RFC 8446 (5.5) wants a key update after
+// some 2^24 records.
+constexpr uint64_t kLateMessagesMax = 8;
+constexpr uint64_t kBytesALateMessage = uint64_t{1} << 20;
 
 Error ssl_error(ErrorCode code, std::string_view doing) {
   char text[200] = "";
@@ -83,9 +95,83 @@ Result<TlsIdentity> TlsIdentity::make(const crypto::KeyPair& key, const crypto::
   return identity;
 }
 
+struct TlsChannel::Io {
+  static TlsChannel& channel_of(BIO* bio) { return *static_cast<TlsChannel*>(BIO_get_data(bio)); }
+
+  static bool would_block() { return errno == EAGAIN || errno == EWOULDBLOCK; }
+
+  static int read(BIO* bio, char* to, int size) {
+    TlsChannel& channel = channel_of(bio);
+    BIO_clear_retry_flags(bio);
+    if (channel.share_left_ == 0) {
+      BIO_set_retry_read(bio);
+      return -1;
+    }
+    const size_t wanted = std::min(static_cast<size_t>(size), channel.share_left_);
+    ssize_t got = 0;
+    do {
+      got = ::recv(channel.fd(), to, wanted, 0);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 && would_block()) BIO_set_retry_read(bio);
+    if (got == 0) channel.socket_ended_ = true;
+    if (got > 0) {
+      channel.received_ += static_cast<uint64_t>(got);
+      channel.spend(static_cast<size_t>(got));
+    }
+    return static_cast<int>(got);
+  }
+
+  static int write(BIO* bio, const char* from, int size) {
+    BIO_clear_retry_flags(bio);
+    ssize_t put = 0;
+    do {
+      put = ::send(channel_of(bio).fd(), from, static_cast<size_t>(size), MSG_NOSIGNAL);
+    } while (put < 0 && errno == EINTR);
+    if (put < 0 && would_block()) BIO_set_retry_write(bio);
+    return static_cast<int>(put);
+  }
+
+  static long control(BIO* bio, int command, long, void*) {
+    if (command == BIO_CTRL_EOF) return channel_of(bio).socket_ended_ ? 1 : 0;
+    return command == BIO_CTRL_FLUSH ? 1 : 0;
+  }
+
+  // Of records, also those that wait in a larger read, and of what is in them.
+  static void on_message(int sent, int, int type, const void*, size_t, SSL* ssl, void* argument) {
+    TlsChannel& channel = *static_cast<TlsChannel*>(argument);
+    if (sent != 0) return;
+    if (type == SSL3_RT_HEADER) channel.spend(kRecordPrice);
+    if (type != SSL3_RT_HANDSHAKE || !channel.established_) return;
+    if (++channel.late_messages_ <= kLateMessagesMax + channel.received_ / kBytesALateMessage)
+      return;
+    channel.flooded_ = true;
+    // Else OpenSSL would go through all that it holds before it returns.
+    SSL_set_shutdown(ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
+  }
+
+  static const BIO_METHOD* method() {
+    static const BIO_METHOD* const made = [] {
+      BIO_METHOD* method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "link socket");
+      HF_ASSERT(method != nullptr && BIO_meth_set_read(method, read) == 1 &&
+                BIO_meth_set_write(method, write) == 1 && BIO_meth_set_ctrl(method, control) == 1);
+      return method;
+    }();
+    return made;
+  }
+};
+
 TlsChannel::TlsChannel(ssl_st* ssl, sys::UniqueFd socket, bool is_client)
-    : socket_(std::move(socket)), ssl_(ssl), is_client_(is_client) {
-  HF_ASSERT(ssl_ != nullptr && SSL_set_fd(ssl, socket_.get()) == 1);
+    : socket_(std::move(socket)),
+      ssl_(ssl),
+      is_client_(is_client),
+      share_(kStrangerShare),
+      share_left_(kStrangerShare) {
+  BIO* bio = BIO_new(Io::method());
+  HF_ASSERT(ssl_ != nullptr && bio != nullptr);
+  BIO_set_data(bio, this);
+  SSL_set_bio(ssl, bio, bio);
+  SSL_set_msg_callback(ssl, Io::on_message);
+  SSL_set_msg_callback_arg(ssl, this);
 }
 
 TlsChannel::~TlsChannel() { ERR_clear_error(); }
@@ -128,23 +214,40 @@ Result<TlsChannel::Step> TlsChannel::step(int result, std::string_view doing) {
   }
 }
 
+// What the share has stopped is no waiting for the socket.
+TlsChannel::Step TlsChannel::yield() {
+  if (share_left_ > 0) return Step::kBlocked;
+  share_left_ = share_;
+  return Step::kYield;
+}
+
 Result<TlsChannel::Step> TlsChannel::handshake() {
   ERR_clear_error();
   errno = 0;
   const int result = SSL_do_handshake(ssl_.get());
-  if (result == 1) return Step::kDone;
+  if (result == 1) {
+    established_ = true;
+    return Step::kDone;
+  }
   const Step came_to = TRY(step(result, "TLS handshake"));
-  if (came_to == Step::kBlocked) return came_to;
+  if (came_to == Step::kBlocked) return yield();
   return Error{.code = ErrorCode::kUnavailable, .cause = "TLS handshake: it was ended"};
 }
 
 Result<TlsChannel::Moved> TlsChannel::read(MutableByteSpan to) {
+  // Also before what a larger read has brought already.
+  if (share_left_ == 0) return Moved{.step = yield()};
   ERR_clear_error();
   errno = 0;
   size_t got = 0;
   const int result = SSL_read_ex(ssl_.get(), to.data(), to.size(), &got);
+  if (flooded_) {
+    return Error{.code = ErrorCode::kCorrupt,
+                 .cause = "receive: TLS handshake messages without end"};
+  }
   if (result == 1) return Moved{.step = Step::kDone, .bytes = got};
-  return Moved{.step = TRY(step(result, "receive"))};
+  const Step came_to = TRY(step(result, "receive"));
+  return Moved{.step = came_to == Step::kBlocked ? yield() : came_to};
 }
 
 Result<TlsChannel::Moved> TlsChannel::write(ByteSpan from) {
@@ -168,7 +271,8 @@ std::string TlsChannel::alpn() const {
   return name == nullptr ? std::string() : std::string(reinterpret_cast<const char*>(name), size);
 }
 
-void TlsChannel::read_ahead() {
+void TlsChannel::trust() {
+  share_ = share_left_ = kTrustedShare;
   SSL_set_default_read_buffer_len(ssl_.get(), kReadAheadSize);
   SSL_set_read_ahead(ssl_.get(), 1);
 }

@@ -18,7 +18,20 @@ constexpr Millis kConnectLimit = 1s;
 constexpr Millis kPauseFirst = 50ms;
 constexpr Millis kPauseMax = 2s;
 constexpr size_t kEventsMax = 16'384;
-constexpr size_t kWorkMax = 512;
+// Questions that wait here, of a lane: some sites' at their worst, what the links let one have
+// unanswered twice.
+constexpr size_t kQuestionsMax = 512;
+constexpr size_t kQuestionsPerSiteMax = 64;
+static_assert(kQuestionsPerSiteMax == 2 * kQuestionsPerPeerMax);
+// A site whose every VM asks for its stream at the same time has to come again with some.
+constexpr size_t kStreamAsksMax = 2048;
+constexpr size_t kStreamAsksPerSiteMax = 512;
+constexpr size_t kAsideMax = 512;
+
+WorkersLimits lane(size_t threads) {
+  return {
+      .threads = threads, .queue_max = kQuestionsMax, .queue_per_site_max = kQuestionsPerSiteMax};
+}
 
 Error broken(std::string cause) {
   return {.code = ErrorCode::kCorrupt, .cause = "holdfast-link: " + std::move(cause)};
@@ -96,12 +109,14 @@ Result<sys::JsonObject> LinkClient::call_json(SiteId site, const sys::JsonObject
 
 LinkClientImpl::LinkClientImpl(LinkClientOptions options, std::vector<PeerSettings> peers)
     : options_(std::move(options)),
-      events_(1, kEventsMax),
-      short_(kShortWorkers, kWorkMax),
-      orders_(kOrderWorkers, kWorkMax),
-      long_(kLongWorkers, kWorkMax),
-      stream_workers_(kStreamWorkers, kWorkMax),
-      aside_(kAsideWorkers, kWorkMax) {
+      events_({.threads = 1, .queue_max = kEventsMax}),
+      short_(lane(kShortWorkers)),
+      orders_(lane(kOrderWorkers)),
+      long_(lane(kLongWorkers)),
+      stream_workers_({.threads = kStreamWorkers,
+                       .queue_max = kStreamAsksMax,
+                       .queue_per_site_max = kStreamAsksPerSiteMax}),
+      aside_({.threads = kAsideWorkers, .queue_max = kAsideMax}) {
   for (PeerSettings& peer : peers) {
     if (peers_.size() >= kPeersMax) break;
     const SiteId site = peer.site;
@@ -210,11 +225,9 @@ Status LinkClientImpl::take(const WirePtr& wire, const LinkMessage& message) {
       return take_ask(wire, message);
     case LinkType::kAskMore:
       return take_ask_more(wire, message);
-    case LinkType::kCancel: {
-      const std::lock_guard lock(mutex_);
-      questions_.erase(message.id);
+    case LinkType::kCancel:
+      take_cancel(message.id);
       return {};
-    }
     case LinkType::kOpen:
       return take_stream_ask(wire, message);
     case LinkType::kOpened:
@@ -291,6 +304,8 @@ Status LinkClientImpl::wait_ready(Millis limit) {
 }
 
 void LinkClientImpl::fail_all(const Error& error) {
+  // Nobody waits for it any more.
+  for (Workers* workers : {&short_, &orders_, &long_, &stream_workers_}) workers->drop_all();
   std::map<uint64_t, Stream> streams;
   std::map<uint64_t, std::shared_ptr<PairChannel>> pairings;
   std::vector<PeerState> states;

@@ -9,7 +9,7 @@
 // `on_peer` in order, and each kind of work has workers of its own (the numbers below), so that
 // none waits for another: questions by their lane, stream asks, first contacts and look-ups of
 // names. Of each kind one site has at most two thirds (at least one) at work, what else it asks
-// waits. All methods may be called from any thread, also from handlers.
+// waits, up to a bound of its own. All methods may be called from any thread, also from handlers.
 //
 // What comes from another site (texts of errors, requests) is bounded and cleaned here; what it
 // means is for the handlers to judge. A link that was taken over can hold back and invent
@@ -60,7 +60,7 @@ struct PeerSettings {
   std::string name;    // for texts
   std::string ca_pem;  // pinned at pairing: who does not verify under it is not this site
   // HOST:PORT. A name is looked up by the client (the link has no files to do it with), again
-  // whenever the peer cannot be reached, at most once in 30 s.
+  // whenever the peer cannot be reached or somebody else answers there, at most once in 30 s.
   std::string address;
   // The link keeps a connection up, with ever longer pauses while there is none. Else it connects
   // when something is asked or a stream is opened.
@@ -162,6 +162,9 @@ struct LinkClientOptions {
   std::string socket_path;  // run/link.sock
   LinkIdentity identity;
   LinkHandlers handlers;  // any may be absent: then it is refused
+  // Numeric addresses of a HOST:PORT. May block. Absent: the system's resolver.
+  std::function<Result<std::vector<std::string>>(const std::string& address)> resolve = {};
+  Millis look_up_again{30'000};
 };
 
 // How far a question comes, for who has to know what a call that failed leaves behind.

@@ -179,6 +179,14 @@ Status LinkClientImpl::take_ask_more(const WirePtr& wire, const LinkMessage& mes
   return {};
 }
 
+// One that waits for a worker gives its place back: else a site that asks and cancels without end
+// has them all.
+void LinkClientImpl::take_cancel(uint64_t id) {
+  for (Workers* lane : {&short_, &orders_, &long_}) lane->drop(id);
+  const std::lock_guard lock(mutex_);
+  questions_.erase(id);
+}
+
 Workers& LinkClientImpl::lane_of(ByteSpan request) {
   const LinkHandlers& handlers = options_.handlers;
   switch (handlers.lane_of ? handlers.lane_of(request) : Lane::kLong) {
@@ -200,7 +208,7 @@ void LinkClientImpl::run_question(const WirePtr& wire, uint64_t id, Question que
   }
   Workers& lane = lane_of(question.gathered);
   const SiteId site = question.site;
-  const bool posted = lane.post(site, [this, wire, id, question = std::move(question)] {
+  const bool posted = lane.post(site, id, [this, wire, id, question = std::move(question)] {
     // One that waited here too long is not done behind its asker's back.
     if (std::chrono::steady_clock::now() - question.came >= question.limit)
       return answer_unheard(wire, id, busy());
@@ -276,7 +284,7 @@ Status LinkClientImpl::take_stream_ask(const WirePtr& wire, const LinkMessage& m
     wire_ids_[ask.id] = message.id;
   }
   const bool posted = stream_workers_.post(
-      ask.site, [this, wire, id = message.id, ask] { run_stream_ask(wire, id, ask); });
+      ask.site, message.id, [this, wire, id = message.id, ask] { run_stream_ask(wire, id, ask); });
   if (posted) return {};
   return wire->send(LinkType::kRefuse, message.id, encode_error_body({.error = busy()}));
 }
@@ -319,6 +327,7 @@ Status LinkClientImpl::take_opened(const LinkMessage& message) {
 }
 
 Status LinkClientImpl::take_ended(const LinkMessage& message) {
+  stream_workers_.drop(message.id);  // if it is one that nobody has looked at yet
   const std::shared_ptr<PairChannel> pairing = forget_pairing(message.id);
   std::optional<ErrorBody> why;
   if (!message.body.empty()) why = decode_error_body(message.body);

@@ -120,6 +120,7 @@ class LinkClientImpl final : public LinkClient {
   void settle(uint64_t id, Result<Bytes> result);
   Status take_ask(const WirePtr& wire, const LinkMessage& message);
   Status take_ask_more(const WirePtr& wire, const LinkMessage& message);
+  void take_cancel(uint64_t id);
   Workers& lane_of(ByteSpan request);
   void run_question(const WirePtr& wire, uint64_t id, Question question);
   void answer(const WirePtr& wire, uint64_t id, const Result<Bytes>& answer);

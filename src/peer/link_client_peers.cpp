@@ -9,10 +9,6 @@ namespace hf::peer {
 
 using namespace std::chrono_literals;
 
-namespace {
-constexpr auto kLookUpAgain = 30s;
-}
-
 Status LinkClientImpl::send_peer(const WirePtr& wire, const Peer& peer) {
   const PeerRecord record{.site = peer.settings.site,
                           .name = peer.settings.name,
@@ -89,13 +85,14 @@ void LinkClientImpl::look_up(SiteId site) {
     Peer& peer = at->second;
     const auto now = std::chrono::steady_clock::now();
     if (!peer.addresses.empty() && is_numeric(peer.settings.address)) return;
-    if (peer.looked_up && now - *peer.looked_up < kLookUpAgain) return;
+    if (peer.looked_up && now - *peer.looked_up < options_.look_up_again) return;
     peer.looked_up = now;
     peer.looking_up = true;
     address = peer.settings.address;
   }
   const bool posted = aside_.post([this, site, address] {
-    Result<std::vector<std::string>> found = numeric_addresses(address);
+    Result<std::vector<std::string>> found =
+        options_.resolve ? options_.resolve(address) : numeric_addresses(address);
     const std::lock_guard sending(peers_sending_);
     WirePtr wire;
     Peer stored;
@@ -135,7 +132,9 @@ Status LinkClientImpl::take_peer_state(ByteSpan body) {
     if (!state.last_seen) state.last_seen = at->second.state.last_seen;
     at->second.state = state;
   }
-  if (record.reach == Reach::kUnreachable) look_up(record.site);
+  // It may have moved; who answers at its old address is then another.
+  if (record.reach == Reach::kUnreachable || record.reach == Reach::kWrongCertificate)
+    look_up(record.site);
   if (!options_.handlers.on_peer) return {};
   if (post_event([this, state = std::move(state)] { options_.handlers.on_peer(state); })) return {};
   return Error{.code = ErrorCode::kLimit, .cause = "holdfast-link reports more than is taken"};

@@ -181,8 +181,8 @@ TEST_F(FakeLink, more_questions_than_workers_are_told_so) {
   const Bytes site = encode_site(site_of(2));
   std::string ask(as_text(site));
   ask += std::string("\0\0\0\0\x10\x27\0\0", 8);
-  for (uint64_t i = 0; i < 600; ++i) send(LinkType::kAsk, kLinkIdBit | (i + 1), ask);
-  // Four are at work and 512 wait; the others were answered at once.
+  for (uint64_t i = 0; i < 80; ++i) send(LinkType::kAsk, kLinkIdBit | (i + 1), ask);
+  // Four are at work and 64 wait; the others were answered at once.
   receive_until(LinkType::kAnswer);
   EXPECT_EQ(decode_error_body(decode_link_message(last_)->body).error.code, ErrorCode::kLimit);
   go = true;
@@ -301,6 +301,55 @@ TEST_F(AskedLink, a_site_that_asks_much_does_not_hold_up_another) {
   }
 }
 
+TEST_F(AskedLink, what_is_cancelled_gives_its_place_back_undone) {
+  for (uint64_t id = 1; id <= 4; ++id) ask(id, 2, "long");
+  EXPECT_TRUE(at_work(4));
+  // The link lets a site have 32 unanswered; what it cancels is none of them any more.
+  for (uint64_t id = 1000; id < 3000; ++id) {
+    ask(id, 2, "long");
+    send(LinkType::kCancel, kLinkIdBit | id, "");
+  }
+  ask(100, 3, "other");
+  receive_until(LinkType::kAnswer);
+  EXPECT_EQ(last_id(), kLinkIdBit | 100);
+  EXPECT_EQ(decode_link_message(last_)->flags, 0) << "another site's has a place";
+  ask(101, 2, "own");
+  go_ = true;
+  for (int i = 0; i < 5; ++i) {
+    receive_until(LinkType::kAnswer);
+    EXPECT_EQ(decode_link_message(last_)->flags, 0) << last_id();
+  }
+  EXPECT_EQ(at_work_, 6U) << "and none that was cancelled is done";
+}
+
+TEST_F(AskedLink, one_site_takes_not_all_places) {
+  for (uint64_t id = 1; id <= 4; ++id) ask(id, 2, "long");
+  EXPECT_TRUE(at_work(4));
+  for (uint64_t id = 1000; id < 1080; ++id) ask(id, 2, "long");
+  ask(100, 3, "other");
+  size_t refused = 0;
+  for (receive_until(LinkType::kAnswer); last_id() != (kLinkIdBit | 100) && refused < 80;
+       receive_until(LinkType::kAnswer)) {
+    EXPECT_EQ(decode_link_message(last_)->flags, kFlagError | kFlagUnheard);
+    ++refused;
+  }
+  EXPECT_EQ(last_id(), kLinkIdBit | 100);
+  EXPECT_EQ(decode_link_message(last_)->flags, 0) << "another site's has a place";
+  EXPECT_EQ(refused, 80U - 64);
+}
+
+TEST_F(AskedLink, what_waits_when_the_link_goes_is_not_done) {
+  for (uint64_t id = 1; id <= 20; ++id) ask(id, 2, "long");
+  EXPECT_TRUE(at_work(4));
+  socket_.reset();
+  accept();  // it has learned that, and connects again
+  go_ = true;
+  ask(100, 2, "other");
+  receive_until(LinkType::kAnswer);
+  EXPECT_EQ(last_id(), kLinkIdBit | 100);
+  EXPECT_EQ(at_work_, 5U);
+}
+
 TEST_F(AskedLink, what_waited_for_longer_than_its_asker_is_not_done) {
   for (uint64_t id = 1; id <= 4; ++id) ask(id, 2, "long");
   EXPECT_TRUE(at_work(4));
@@ -314,6 +363,33 @@ TEST_F(AskedLink, what_waited_for_longer_than_its_asker_is_not_done) {
   }
   EXPECT_EQ(flags, kFlagError | kFlagUnheard);
   EXPECT_EQ(at_work_, 4U);
+}
+
+TEST_F(FakeLink, a_stream_that_was_given_up_is_not_asked_for) {
+  std::promise<void> go;
+  std::atomic<size_t> asked = 0;
+  start({.on_stream_asked = [&, gate = go.get_future().share()](const StreamAsk&) -> StreamReply {
+    ++asked;
+    gate.wait();
+    return {.keeper = {}, .refusal = StreamRefusal{.error = {.cause = "no"}}};
+  }});
+  accept();
+  auto open = [&](uint64_t id, uint8_t site) {
+    send(LinkType::kOpen, kLinkIdBit | id,
+         as_text(encode_open_body({.site = site_of(site), .vm = VmId()})));
+  };
+  for (uint64_t id = 1; id <= 2; ++id) open(id, 2);  // all the workers that one site has
+  for (int i = 0; i < 2000 && asked < 2; ++i) std::this_thread::sleep_for(1ms);
+  for (uint64_t id = 1000; id < 4000; ++id) {
+    open(id, 2);
+    send(LinkType::kEnded, kLinkIdBit | id, "");
+  }
+  open(100, 3);
+  for (int i = 0; i < 2000 && asked < 3; ++i) std::this_thread::sleep_for(1ms);
+  EXPECT_EQ(asked, 3U) << "another site's";
+  go.set_value();
+  for (int i = 0; i < 3; ++i) receive_until(LinkType::kRefuse);
+  EXPECT_EQ(asked, 3U);
 }
 
 TEST_F(FakeLink, when_the_link_goes_streams_end_and_calls_fail) {

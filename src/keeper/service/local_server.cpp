@@ -3,6 +3,11 @@
 #include <algorithm>
 
 namespace hf::keeper {
+namespace {
+
+constexpr uint64_t kAcceptRetryUs = 100'000;
+
+}  // namespace
 
 LocalConnection::LocalConnection(LocalServer& server, sys::UniqueFd socket)
     : server_(server), socket_(std::move(socket)), receive_(*this), send_(*this) {}
@@ -55,7 +60,8 @@ LocalServer::LocalServer(sys::Reactor& reactor, sys::UniqueFd listener, size_t c
       connections_max_(connections_max),
       factory_(std::move(factory)),
       accept_(*this),
-      reap_(*this) {}
+      reap_(*this),
+      retry_(*this) {}
 
 LocalServer::~LocalServer() {
   HF_ASSERT(!accept_.in_flight() && connections_.empty());
@@ -69,12 +75,12 @@ void LocalServer::on_accept_result(int32_t result) {
     if (result >= 0) sys::UniqueFd(result).reset();
     return;
   }
-  if (result >= 0) {
-    sys::UniqueFd socket(result);
-    if (connections_.size() < connections_max_) {
-      connections_.push_back(factory_(*this, std::move(socket)));
-      connections_.back()->receive_more();
-    }
+  // Out of descriptors, or a client that left before it was accepted: passes.
+  if (result < 0) return reactor_.arm(retry_, Micros(reactor_.now().value + kAcceptRetryUs));
+  sys::UniqueFd socket(result);
+  if (connections_.size() < connections_max_) {
+    connections_.push_back(factory_(*this, std::move(socket)));
+    connections_.back()->receive_more();
   }
   start();
 }
@@ -101,6 +107,7 @@ void LocalServer::reap() {
 void LocalServer::stop() {
   if (stopping_) return;
   stopping_ = true;
+  reactor_.disarm(retry_);
   if (accept_.in_flight()) reactor_.cancel_operation(accept_);
   for (auto& connection : connections_) close(*connection);
 }

@@ -93,6 +93,12 @@ class LocalServer {
     void run() override { owner_.reap(); }
     LocalServer& owner_;
   };
+  class Retry final : public sys::Timer {
+   public:
+    explicit Retry(LocalServer& owner) : owner_(owner) {}
+    void on_timer() override { owner_.start(); }
+    LocalServer& owner_;
+  };
   void on_accept_result(int32_t result);
   void close(LocalConnection& connection);
   void reap_soon();
@@ -104,6 +110,7 @@ class LocalServer {
   Factory factory_;
   Accept accept_;
   Reap reap_;
+  Retry retry_;
   std::list<std::unique_ptr<LocalConnection>> connections_;
   bool stopping_ = false;
 };

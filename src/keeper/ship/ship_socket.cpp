@@ -11,6 +11,7 @@ constexpr size_t kReceiveBytes = size_t{256} << 10;
 static_assert(kReceiveBytes <= replication::FrameReader::kPushMax);
 // Streams at their end, whose last words are not out. Whoever opens more loses the oldest ones'.
 constexpr size_t kEndingMax = 4;
+constexpr uint64_t kAcceptRetryUs = 100'000;
 
 }  // namespace
 
@@ -126,6 +127,7 @@ void ShipSocket::start() { reactor_.accept(listener_.get(), accept_); }
 void ShipSocket::stop() {
   if (stopping_) return;
   stopping_ = true;
+  reactor_.disarm(retry_);
   if (accept_.in_flight()) reactor_.cancel_operation(accept_);
   current_ = nullptr;
   for (auto& stream : streams_) stream->close();
@@ -136,17 +138,17 @@ bool ShipSocket::stopped() const { return stopping_ && streams_.empty() && !acce
 void ShipSocket::on_accept_result(int32_t result) {
   sys::UniqueFd socket(result >= 0 ? result : -1);
   if (stopping_) return;
-  if (socket) {
-    if (Stream* older = std::exchange(current_, nullptr); older != nullptr) {
-      older->close();
-      handler_.on_ship_closed({.code = ErrorCode::kConflict, .cause = "a newer stream took over"});
-    }
-    if (streams_.size() > kEndingMax) streams_.front()->close();
-    streams_.push_back(std::make_unique<Stream>(*this, std::move(socket)));
-    current_ = streams_.back().get();
-    current_->receive();
-    handler_.on_ship_open();
+  // Out of descriptors, or a client that left before it was accepted: passes.
+  if (!socket) return reactor_.arm(retry_, Micros(reactor_.now().value + kAcceptRetryUs));
+  if (Stream* older = std::exchange(current_, nullptr); older != nullptr) {
+    older->close();
+    handler_.on_ship_closed({.code = ErrorCode::kConflict, .cause = "a newer stream took over"});
   }
+  if (streams_.size() > kEndingMax) streams_.front()->close();
+  streams_.push_back(std::make_unique<Stream>(*this, std::move(socket)));
+  current_ = streams_.back().get();
+  current_->receive();
+  handler_.on_ship_open();
   start();
 }
 

@@ -61,6 +61,12 @@ class ShipSocket {
     void run() override { owner_.reap(); }
     ShipSocket& owner_;
   };
+  class Retry final : public sys::Timer {
+   public:
+    explicit Retry(ShipSocket& owner) : owner_(owner) {}
+    void on_timer() override { owner_.start(); }
+    ShipSocket& owner_;
+  };
   void on_accept_result(int32_t result);
   void on_stream_lost(Stream& stream, Error reason);
   void reap_soon();
@@ -71,6 +77,7 @@ class ShipSocket {
   ShipHandler& handler_;
   Accept accept_{*this};
   Reap reap_{*this};
+  Retry retry_{*this};
   Stream* current_ = nullptr;
   std::list<std::unique_ptr<Stream>> streams_;  // the current one, and those at their end
   bool stopping_ = false;
