@@ -122,7 +122,8 @@ class Catalog {
 
   // VMs. A row's `number` is chosen here.
   Result<VmRow> add_vm(VmRow row);  // kExists: the name or id is taken
-  Result<VmRow> vm(VmId id);
+  Result<VmRow> vm(VmId id);  // whatever names there are: what a peer or a stored row refers to
+  // For an operator's word. kConflict names both if it is one VM's name and another's id.
   Result<VmRow> vm_named(std::string_view name_or_id);
   Result<std::vector<VmRow>> vms();
   Status remove_vm(VmId id);
@@ -139,7 +140,7 @@ class Catalog {
   // Peers.
   Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
   Result<PeerRow> peer(SiteId site);
-  Result<PeerRow> peer_named(std::string_view name_or_id);
+  Result<PeerRow> peer_named(std::string_view name_or_id);  // as vm_named()
   Result<std::vector<PeerRow>> peers();
   Status remove_peer(SiteId site);  // kExists: a protection needs it
 

@@ -88,7 +88,8 @@ Result<VmRow> Catalog::add_vm(VmRow row) {
   MutexLock lock(inner_->mutex);
   Database& database = inner_->database;
   Transaction transaction = TRY(Transaction::begin(database));
-  Statement taken = TRY(database.prepare("SELECT 1 FROM vms WHERE name = ?1 OR id = ?2"));
+  Statement taken =
+      TRY(database.prepare("SELECT 1 FROM vms WHERE name IN (?1, ?2) OR id IN (?1, ?2)"));
   if (TRY(taken.with(row.name, row.id.hex()).step())) {
     return Error{.code = ErrorCode::kExists,
                  .cause = "a VM \"" + row.name + "\" is there already",
@@ -110,14 +111,29 @@ Result<VmRow> Catalog::add_vm(VmRow row) {
   return row;
 }
 
-Result<VmRow> Catalog::vm(VmId id) { return vm_named(id.hex()); }
+Result<VmRow> Catalog::vm(VmId id) {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) + "WHERE id = ?1"));
+  if (TRY(select.with(id.hex()).step())) return read_vm(select);
+  return no_such_vm(id.hex());
+}
 
 Result<VmRow> Catalog::vm_named(std::string_view name_or_id) {
+  const Result<VmId> id = VmId::parse_hex(name_or_id);
   MutexLock lock(inner_->mutex);
-  Statement select =
-      TRY(inner_->database.prepare(std::string(kSelectVm) + "WHERE name = ?1 OR id = ?1"));
-  if (TRY(select.with(name_or_id).step())) return read_vm(select);
-  return no_such_vm(name_or_id);
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) +
+                                                  "WHERE name = ?1 OR id = ?2 ORDER BY id = ?2"));
+  select.with(name_or_id, id.ok() ? id->hex() : "");
+  if (!TRY(select.step())) return no_such_vm(name_or_id);
+  VmRow found = TRY(read_vm(select));
+  if (!TRY(select.step())) return found;
+  const VmRow of_that_id = TRY(read_vm(select));
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = "\"" + std::string(name_or_id) + "\" is the name of one VM (" + found.id.hex() +
+               ") and the id of another (\"" + of_that_id.name + "\")",
+      .effect = "nothing was done",
+      .mend = "use " + found.id.hex() + " for the one and " + of_that_id.name + " for the other"};
 }
 
 Result<std::vector<VmRow>> Catalog::vms() {
