@@ -2,9 +2,9 @@
 #include "control/core/log.h"
 #include "control/protection/protections.h"
 #include "control/store/catalog_inner.h"
-#include "hypervisor/machine.h"
-#include "hypervisor/qemu_command.h"
+#include "control/vm/vm_operations.h"
 #include "vault/core/certificate.h"
+#include "vault/core/wrap.h"
 #include "vm/definition.h"
 
 namespace hf::control {
@@ -13,6 +13,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
+// Before anything is believed of it or done.
 struct Offered {
   VmRow row;
   vm::Definition definition;
@@ -21,13 +22,22 @@ struct Offered {
 
 Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   Offered offered{.row = {.id = offer.vm,
-                          .definition = offer.definition,
                           .epoch = offer.epoch,
                           .role = VmRole::kStandby,
                           .created = catalog_now()}};
   offered.definition = TRY(vm::parse_definition(offer.definition));
-  TRY(vm::check_new_vm_name(offered.definition.name));
-  offered.row.name = offered.definition.name;
+  vm::Definition& definition = offered.definition;
+  if (definition.name != offer.name) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "its definition is of a VM \"" + definition.name + "\""};
+  }
+  // What a failover would need is looked for now. The paths that the other site has for this
+  // firmware mean nothing here: none of its choosing is ever opened.
+  const hypervisor::Firmware firmware = TRY(check_new_vm(offer.vm, definition));
+  definition.firmware.code = firmware.code_path;
+  definition.firmware.vars_template = firmware.template_path;
+  offered.row.name = definition.name;
+  offered.row.definition = sys::to_text(to_json(definition));
   Bytes signer = TRY(from_hex(from.signing_key));
   crypto::PublicKey vault_key{};
   if (signer.size() != vault_key.size()) {
@@ -39,23 +49,30 @@ Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
     return Error{.code = ErrorCode::kWrongKey,
                  .cause = "the journal's certificate is for another VM or site"};
   }
+  // The vault takes a wrap of any paired site: one of a third site's is not this one's to pass on.
+  const vault::ParsedWrap wrap = TRY(vault::parse_wrap(offer.wrap));
+  if (wrap.facts.vm != offer.vm || wrap.facts.from != from.site) {
+    return Error{.code = ErrorCode::kWrongKey,
+                 .cause = "its key was wrapped by another site or for another VM"};
+  }
   return offered;
 }
 
-// What a failover would need is looked for now.
-Status check_platform(const vm::Definition& definition) {
-  TRY(hypervisor::check_machine_type(definition.machine_type));
-  TRY(hypervisor::require_firmware(hypervisor::firmware_kind(definition),
-                                   definition.firmware.build));
-  return {};
+// As whoever asked for the protection reads it, at the other site.
+Error refused(const Offer& offer, Error error) {
+  error.cause = "the offered VM \"" + offer.name + "\" is refused: " + error.cause;
+  error.effect = "the VM is not protected";
+  error.mend = "holdfast vm show " + offer.name + " at its own site; holdfast host show at both";
+  return error;
 }
 
 }  // namespace
 
 Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
-  Offered offered = TRY(read_offer(offer, from));
+  Result<Offered> read = read_offer(offer, from);
+  if (!read.ok()) return refused(offer, std::move(read).error());
+  const Offered& offered = *read;
   VmId vm = offer.vm;
-  TRY(check_platform(offered.definition));
   Undo undo;
   VmRow row = TRY(services_.catalog->add_vm(offered.row));
   undo.add([&] { static_cast<void>(services_.catalog->remove_vm(vm)); });
