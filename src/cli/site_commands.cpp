@@ -32,6 +32,7 @@ struct PairOptions {
   bool new_token = false;
   std::string expires = "1h";
   std::string address;
+  std::string name;
 };
 
 Status site_pair(const Context& context, const PairOptions& options) {
@@ -46,13 +47,15 @@ Status site_pair(const Context& context, const PairOptions& options) {
   }
   if (options.new_token) {
     sys::JsonValue made = TRY(client.post(
-        "/v1/pairing/tokens",
-        {{"expires_seconds", TRY(parse_duration(options.expires))}, {"address", options.address}}));
+        "/v1/pairing/tokens", {{"expires_seconds", TRY(parse_duration(options.expires))},
+                               {"address", options.address},
+                               {"name", options.name}}));
     if (made.is_object()) print_object(context, made.as_object());
     return {};
   }
-  sys::JsonValue paired =
-      TRY(client.post("/v1/pairing", {{"token", options.token}, {"address", options.address}}));
+  sys::JsonValue paired = TRY(client.post(
+      "/v1/pairing",
+      {{"token", options.token}, {"address", options.address}, {"name", options.name}}));
   if (paired.is_object()) print_object(context, paired.as_object());
   return {};
 }
@@ -82,6 +85,8 @@ void add_pair(CLI::App* site, Line& line) {
   pair->add_option(
       "--address", options->address,
       "HOST:PORT under which the other site reaches this one (default: --listen of site init)");
+  pair->add_option("--name", options->name,
+                   "what this site calls the other one (default: what that calls itself)");
   verb(pair, line, [options](const Context& context) { return site_pair(context, *options); });
 }
 

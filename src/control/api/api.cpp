@@ -221,8 +221,9 @@ Answer post_token(Services& services, const Request& request) {
   }
   std::string address = TRY(sys::get_string_or(body, "address", ""));
   TRY(services.catalog->audit(request.actor, "pairing token", "", ""));
-  return Response::json(TRY(services.peers->new_token(std::chrono::seconds(seconds), address)),
-                        201);
+  std::string name = TRY(sys::get_string_or(body, "name", ""));
+  return Response::json(
+      TRY(services.peers->new_token(std::chrono::seconds(seconds), address, name)), 201);
 }
 
 Answer post_pairing(Services& services, const Request& request) {
@@ -230,7 +231,8 @@ Answer post_pairing(Services& services, const Request& request) {
   std::string token = TRY(sys::get_string(body, "token"));
   std::string address = TRY(sys::get_string_or(body, "address", ""));
   // Seconds at most, and a refused token leaves no trace: no job.
-  return Response::json(TRY(services.peers->pair(token, address)));
+  return Response::json(
+      TRY(services.peers->pair(token, address, TRY(sys::get_string_or(body, "name", "")))));
 }
 
 Answer list_protections(Services& services, const Request&) {

@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "control/core/log.h"
+#include "control/peers/peer_name.h"
 #include "control/peers/peer_service.h"
 #include "control/peers/token.h"
 #include "control/store/catalog_inner.h"
@@ -61,7 +62,9 @@ Result<Introduction> decode_introduction(std::string_view text) {
   return introduction;
 }
 
-Result<sys::JsonObject> PeerService::new_token(std::chrono::seconds lifetime, std::string address) {
+Result<sys::JsonObject> PeerService::new_token(std::chrono::seconds lifetime, std::string address,
+                                               std::string name) {
+  if (!name.empty()) TRY(check_peer_name(name));
   PairingToken token{.site = identity_.site,
                      .ca_fingerprint = TRY(Digest::parse_hex(fingerprint_)),
                      .secret = crypto::Secret(kTokenSecretSize),
@@ -79,19 +82,25 @@ Result<sys::JsonObject> PeerService::new_token(std::chrono::seconds lifetime, st
                .created = now,
                .expires = Micros(now.value + static_cast<uint64_t>(lifetime.count()) * 1'000'000),
                .used = std::nullopt,
-               .used_by = ""};
+               .used_by = "",
+               .peer_name = std::move(name)};
   TRY(services_.catalog->add_token(row));
   return sys::JsonObject{{"token", encode_token(token)},    {"site", identity_.name},
                          {"site_id", identity_.site.hex()}, {"address", token.address},
                          {"ca_fingerprint", fingerprint_},  {"expires_us", row.expires.value}};
 }
 
-Status PeerService::pin(const Introduction& introduction) {
+Status PeerService::pin(const Introduction& introduction, const std::string& name) {
   const vault::SiteIdentity& identity = introduction.identity;
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(identity.ca_certificate_pem));
+  const bool known_before = services_.catalog->peer(identity.site).ok();
   TRY(services_.vault.add_recipient(identity));
+  Undo undo;
+  undo.add([&] {
+    if (!known_before) static_cast<void>(services_.vault.remove_recipient(identity.site));
+  });
   PeerRow row{.site = identity.site,
-              .name = identity.name,
+              .name = name,
               .address = introduction.address,
               .ca_pem = identity.ca_certificate_pem,
               .fingerprint = ca.fingerprint().hex(),
@@ -99,7 +108,12 @@ Status PeerService::pin(const Introduction& introduction) {
               .signing_key = to_hex(identity.signing_public_key),
               .paired = catalog_now()};
   TRY(services_.catalog->put_peer(row));
-  return link_->set_peer(link_settings(row));
+  undo.add([&] {
+    if (!known_before) static_cast<void>(services_.catalog->remove_peer(identity.site));
+  });
+  TRY(link_->set_peer(link_settings(row)));
+  undo.dismiss();
+  return {};
 }
 
 // ---- The issuer ----
@@ -140,22 +154,27 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
   Introduction them = TRY(decode_introduction(their_text));
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   TRY_CONTEXT(peer::verify_peer(session.peer_chain(), ca, them.identity.site), "the other site");
+  const std::string name = TRY(choose_peer_name(
+      *services_.catalog, them.identity.site, them.identity.name, token.peer_name,
+      "make a token that names this site: holdfast site pair --new-token --name NAME there"));
 
   std::string our_text =
       encode_introduction({.identity = identity_, .address = services_.site.listen});
   Digest ours = pairing_proof(key, ProofRole::kIssuer, session.exporter(), our_text);
   TRY(session.send({{"identity", our_text}, {"proof", ours.hex()}}));
   TRY(session.receive(kAnswerLimit));  // it has pinned us
-  TRY(services_.catalog->use_token(hash, them.identity.name, catalog_now()));
-  TRY(pin(them));
-  log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
+  TRY(services_.catalog->use_token(hash, name, catalog_now()));
+  TRY(pin(them, name));
+  log_info("paired with site " + name + " (" + them.identity.site.hex() + "), CA " +
            ca.fingerprint().hex());
   return sys::JsonObject{{"done", true}};
 }
 
 // ---- The bearer ----
 
-Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string address) {
+Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string address,
+                                          const std::string& wanted) {
+  if (!wanted.empty()) TRY(check_peer_name(wanted));
   PairingToken token = TRY(decode_token(text));
   if (token.site == identity_.site) {
     return not_paired(ErrorCode::kInvalidArgument, "the token was made by this very site");
@@ -204,6 +223,10 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
                       "the other site introduced itself as another than the token names");
   }
 
+  const std::string name =
+      TRY(choose_peer_name(*services_.catalog, them.identity.site, them.identity.name, wanted,
+                           "holdfast site pair with --name NAME, here"));
+
   bool known_before = services_.catalog->peer(them.identity.site).ok();
   Undo undo;
   undo.add([&] {
@@ -212,13 +235,13 @@ Result<sys::JsonObject> PeerService::pair(std::string_view text, std::string add
     static_cast<void>(services_.vault.remove_recipient(them.identity.site));
     static_cast<void>(services_.catalog->remove_peer(them.identity.site));
   });
-  TRY(pin(them));
+  TRY(pin(them, name));
   TRY(session->send({{"confirm", true}}));
   TRY(session->receive(kAnswerLimit));
   undo.dismiss();
-  log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
+  log_info("paired with site " + name + " (" + them.identity.site.hex() + "), CA " +
            named.fingerprint().hex());
-  return sys::JsonObject{{"peer", them.identity.name},
+  return sys::JsonObject{{"peer", name},
                          {"peer_site_id", them.identity.site.hex()},
                          {"peer_address", them.address},
                          {"peer_ca_fingerprint", named.fingerprint().hex()},

@@ -43,8 +43,11 @@ class PeerService {
   peer::LinkClient& link() { return *link_; }
 
   // Pairing, at the site that issues a token and at the one that bears it.
-  Result<sys::JsonObject> new_token(std::chrono::seconds lifetime, std::string address);
-  Result<sys::JsonObject> pair(std::string_view token, std::string address);
+  // `name` is what this site will call the other one (peer_name.h); empty: as it calls itself.
+  Result<sys::JsonObject> new_token(std::chrono::seconds lifetime, std::string address,
+                                    std::string name);
+  Result<sys::JsonObject> pair(std::string_view token, std::string address,
+                               const std::string& name);
 
   // Asks the other site; its error becomes the error.
   template <typename Answer, typename Question>
@@ -69,15 +72,19 @@ class PeerService {
 
   sys::JsonArray show_peers();
 
- private:
+  // To a question of another site's daemon, as the link brings it.
   Result<Bytes> answer(SiteId site, ByteSpan request);
+
+ private:
+  Result<VmRow> shared_with(VmId vm, const PeerRow& peer);
+  Result<bool> gone_but_was_shared_with(VmId vm, const PeerRow& peer);
   Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<StopOutcome> answer_stop(const StopOrder& order, const PeerRow& peer);
   Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
   void serve_pairing(peer::PairingSession& session);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
-  Status pin(const Introduction& introduction);
+  Status pin(const Introduction& introduction, const std::string& name);
 
   Services& services_;
   vault::SiteIdentity identity_;

@@ -236,6 +236,7 @@ Result<sys::JsonObject> Protections::show(const VmRow& row) {
   show["epoch"] = row.epoch.value;
   show["direction"] = out ? "out" : "in";
   show["peer"] = peer.ok() ? peer->name : protection.peer.hex();
+  show["peer_site_id"] = protection.peer.hex();
   return show;
 }
 

@@ -48,6 +48,11 @@ bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const Si
   return is_counterpart(protection, site) || row.taken_from == site;
 }
 
+bool may_vouch(const VmRow& row, const Result<ProtectionRow>& protection,
+               const std::optional<SiteId>& enrolled_at, const SiteId& site) {
+  return may_ask(row, protection, site) || enrolled_at == site;
+}
+
 Status still_ours(const VmRow& started, const VmRow& now) {
   if (now.role == VmRole::kActive && now.epoch == started.epoch) return {};
   const std::string epoch = std::to_string(now.epoch.value);

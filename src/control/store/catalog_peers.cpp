@@ -39,6 +39,13 @@ Status Catalog::put_peer(const PeerRow& row) {
                  .effect = "its new certificate authority is not trusted",
                  .mend = "if the site was set up anew, give it a new site id: holdfast site init"};
   }
+  Statement named = TRY(database.prepare("SELECT site FROM peers WHERE name = ?2 AND site <> ?1"));
+  if (TRY(named.with(row.site.hex(), row.name).step())) {
+    return Error{.code = ErrorCode::kExists,
+                 .cause = "this site calls another one \"" + row.name + "\": " + named.text(0),
+                 .effect = "the sites are not paired",
+                 .mend = "give it another name: --name NAME"};
+  }
   Statement put =
       TRY(database.prepare("INSERT INTO peers (site, name, address, ca_pem, fingerprint, "
                            "recipient_pem, signing_key, paired_us) "
@@ -97,15 +104,16 @@ Status Catalog::add_token(const TokenRow& row) {
   TRY(wipe.with(row.created.value).run());
   Statement insert =
       TRY(inner_->database.prepare("INSERT INTO pairing_tokens (hash, proof_key, created_us, "
-                                   "expires_us) VALUES (?1, ?2, ?3, ?4)"));
-  return insert.with(row.hash, row.proof_key, row.created.value, row.expires.value).run();
+                                   "expires_us, peer_name) VALUES (?1, ?2, ?3, ?4, ?5)"));
+  return insert.with(row.hash, row.proof_key, row.created.value, row.expires.value, row.peer_name)
+      .run();
 }
 
 Result<TokenRow> Catalog::token(std::string_view hash) {
   MutexLock lock(inner_->mutex);
   Statement select =
       TRY(inner_->database.prepare("SELECT hash, proof_key, created_us, expires_us, used_us, "
-                                   "used_by FROM pairing_tokens WHERE hash = ?1"));
+                                   "used_by, peer_name FROM pairing_tokens WHERE hash = ?1"));
   if (!TRY(select.with(hash).step())) {
     return Error{.code = ErrorCode::kNotFound,
                  .cause = "this site issued no such pairing token",
@@ -117,7 +125,8 @@ Result<TokenRow> Catalog::token(std::string_view hash) {
                .created = Micros(static_cast<uint64_t>(select.integer(2))),
                .expires = Micros(static_cast<uint64_t>(select.integer(3))),
                .used = std::nullopt,
-               .used_by = select.text(5)};
+               .used_by = select.text(5),
+               .peer_name = select.text(6)};
   if (!select.is_null(4)) row.used = Micros(static_cast<uint64_t>(select.integer(4)));
   return row;
 }

@@ -111,8 +111,34 @@ constexpr std::string_view kTakenFrom = R"sql(
 ALTER TABLE vms ADD COLUMN taken_from TEXT NOT NULL DEFAULT '';  -- catalog.h: VmRow; hex or empty
 )sql";
 
-constexpr std::array<std::string_view, 5> kMigrations = {kFirst, kAttestation, kRollover,
-                                                         kAdoptPending, kTakenFrom};
+// Names were the peers' own choice: of those that are alike, or could be taken for an id, one keeps
+// the name and the others are called by their id.
+constexpr std::string_view kPeerNames = R"sql(
+ALTER TABLE pairing_tokens ADD COLUMN peer_name TEXT NOT NULL DEFAULT '';  -- catalog.h: TokenRow
+UPDATE peers SET name = site
+  WHERE (length(name) = 32 AND name NOT GLOB '*[^0-9a-fA-F]*')
+     OR EXISTS (SELECT 1 FROM peers AS other
+                WHERE other.name = peers.name AND other.rowid < peers.rowid);
+CREATE UNIQUE INDEX peers_by_name ON peers (name);
+)sql";
+
+// Who may hear that a VM is gone: nobody but who had to do with it.
+constexpr std::string_view kFormerProtections = R"sql(
+CREATE TABLE former_protections (
+  vm   TEXT NOT NULL,                      -- may be gone, as the peer may
+  peer TEXT NOT NULL,
+  PRIMARY KEY (vm, peer)
+) STRICT, WITHOUT ROWID;
+CREATE TRIGGER protection_ended AFTER DELETE ON protections BEGIN
+  INSERT OR IGNORE INTO former_protections VALUES (OLD.vm, OLD.peer);
+END;
+CREATE TRIGGER protection_moved AFTER UPDATE OF peer ON protections WHEN OLD.peer <> NEW.peer BEGIN
+  INSERT OR IGNORE INTO former_protections VALUES (OLD.vm, OLD.peer);
+END;
+)sql";
+
+constexpr std::array<std::string_view, 7> kMigrations = {
+    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kPeerNames, kFormerProtections};
 
 }  // namespace
 
