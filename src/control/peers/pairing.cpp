@@ -8,6 +8,8 @@
 //   issuer → {"done":true}
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "control/core/log.h"
 #include "control/peers/peer_name.h"
 #include "control/peers/peer_service.h"
@@ -22,12 +24,29 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr Millis kAnswerLimit = 10s;
+constexpr size_t kSiteNameMax = 64;
 
 Error not_paired(ErrorCode code, std::string cause) {
   return {.code = code,
           .cause = std::move(cause),
           .effect = "the sites are not paired",
           .mend = "make a new token at the other site: holdfast site pair --new-token"};
+}
+
+}  // namespace
+
+namespace {
+
+// They are shown and logged from here on, whatever becomes of the pairing.
+Status check_texts(const Introduction& introduction) {
+  const std::string& name = introduction.identity.name;
+  const std::string& address = introduction.address;
+  auto visible = [](char c) { return c > ' ' && c < 0x7f; };
+  if (!name.empty() && name.size() <= kSiteNameMax && std::ranges::all_of(name, visible) &&
+      address.size() <= kTokenAddressMax && std::ranges::all_of(address, visible))
+    return {};
+  return not_paired(ErrorCode::kInvalidArgument,
+                    "what the other site says of its name or address is neither");
 }
 
 }  // namespace
@@ -56,9 +75,7 @@ Result<Introduction> decode_introduction(std::string_view text) {
   }
   std::memcpy(identity.signing_public_key.data(), key.data(), key.size());
   introduction.address = TRY(sys::get_string(json, "address"));
-  if (introduction.address.size() > kTokenAddressMax) {
-    return Error{.code = ErrorCode::kLimit, .cause = "an address that is too long"};
-  }
+  TRY(check_texts(introduction));
   return introduction;
 }
 
