@@ -49,6 +49,12 @@ class PeerService {
   Result<sys::JsonObject> pair(std::string_view token, std::string address,
                                const std::string& name);
 
+  // Nothing that the site says has an effect any more, and no key is wrapped for it. Refused while
+  // it has to do with a VM that is not in `evict`; of those, replicas go and protections end, each
+  // by a job of its own. Unused tokens are void.
+  Result<sys::JsonObject> unpair(const PeerRow& peer, const std::vector<VmId>& evict,
+                                 const std::string& actor, Progress& progress);
+
   // Asks the other site; its error becomes the error.
   template <typename Answer, typename Question>
   Result<Answer> ask(SiteId site, const Question& question, Millis limit,
@@ -85,6 +91,7 @@ class PeerService {
   void serve_pairing(peer::PairingSession& session);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction, const std::string& name);
+  Status part(const ProtectionRow& protection, const std::string& actor);
 
   Services& services_;
   vault::SiteIdentity identity_;

@@ -144,13 +144,15 @@ class Catalog {
   Result<PeerRow> peer(SiteId site);
   Result<PeerRow> peer_named(std::string_view name_or_id);  // as vm_named()
   Result<std::vector<PeerRow>> peers();
-  Status remove_peer(SiteId site);  // kExists: a protection needs it
+  // With what is remembered of it. kConflict: a protection needs it.
+  Status remove_peer(SiteId site);
 
   // Pairing tokens.
   Status add_token(const TokenRow& row);
   Result<TokenRow> token(std::string_view hash);
   // Marks it used, once: kConflict if it was already.
   Status use_token(std::string_view hash, std::string_view by, Micros now);
+  Status void_unused_tokens(Micros now);  // as if they had expired
 
   // Protections.
   Status put_protection(const ProtectionRow& row);
