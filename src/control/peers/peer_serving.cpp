@@ -65,8 +65,10 @@ Result<sys::JsonObject> PeerService::answer_question(const PeerQuestion& questio
   if (const auto* offer = std::get_if<Offer>(&question))
     return sys::encode_json(TRY(services_.protections->take_offer(*offer, peer)));
   if (const auto* withdrawal = std::get_if<Withdrawal>(&question)) {
-    if (TRY(gone_but_was_shared_with(withdrawal->vm, peer))) return sys::encode_json(Removed{});
-    TRY(shared_with(withdrawal->vm, peer));
+    // No replica of the asker's is here: as it wants it, and as it hears it when it asks again.
+    const Result<VmRow> shared = shared_with(withdrawal->vm, peer);
+    if (!shared.ok() && shared.error().code == ErrorCode::kNotFound)
+      return sys::encode_json(Removed{});
     return sys::encode_json(TRY(services_.protections->withdraw(withdrawal->vm, peer)));
   }
   if (const auto* order = std::get_if<StopOrder>(&question))
