@@ -19,7 +19,7 @@ IMAGE_MIB = 768  # of bytes that do not compress and are no holes: its import ta
 
 def create(site, image, name):
     return subprocess.Popen([str(word) for word in site.argv("vm", "create", name, "--disk", image)],
-                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def importing(site, name):
@@ -51,7 +51,7 @@ def whole(site, image, name, what):
     check(back.read_bytes() == image.read_bytes(), f"{what}: its disk is the image")
 
 
-def cut_off(site, image, name, how, what, may_be_whole=False):
+def cut_off(site, image, name, how, what, may_be_whole=False, told=""):
     step(what)
     command = create(site, image, name)
     try:
@@ -61,9 +61,12 @@ def cut_off(site, image, name, how, what, may_be_whole=False):
         if site.cli("vm", "start", name, check=False).returncode == 0:
             raise Failure("it was started")
         how()
+        if told:
+            said = command.communicate(timeout=60)[1]
+            check(told in said and "nothing was done" not in said, f"the command says: {said.splitlines()[-3:]}")
     finally:
         command.kill()
-        command.wait(10)
+        command.communicate(timeout=10)
     site.wait_answers()
     if may_be_whole and names(site):
         whole(site, image, name, what)
@@ -100,7 +103,7 @@ def test(directory):
         try:
             site.init()
             site.start()
-            cut_off(site, image, "a", lambda: daemon_dies(site), "holdfastd dies")
+            cut_off(site, image, "a", lambda: daemon_dies(site), "holdfastd dies", told="holdfastd ended while the job ran")
             cut_off(site, image, "a", lambda: all_die(site), "all of the site dies")
             cut_off(site, image, "a", lambda: stopped(site), "the site is stopped", may_be_whole=True)
             site.cli("vm", "create", "a", "--disk", image, timeout=120)

@@ -127,7 +127,16 @@ Result<sys::JsonValue> Client::call(const char* method, const std::string& targe
     curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, body->data());
   }
   CURLcode code = curl_easy_perform(easy.get());
-  if (code != CURLE_OK) return unreachable(curl_easy_strerror(code));
+  if (code != CURLE_OK) {
+    Error error = unreachable(curl_easy_strerror(code));
+    // It may have heard it.
+    if (error.code == ErrorCode::kUnavailable && code != CURLE_COULDNT_CONNECT &&
+        std::string_view(method) != "GET") {
+      error.effect = "whether the command is carried out is not known";
+      error.mend = "holdfast --state " + state_ + " job list says; then the same command again";
+    }
+    return error;
+  }
   long status = 0;
   curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
   if (status >= 400) return error_of(reply, status);

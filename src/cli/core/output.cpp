@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <ctime>
+#include <thread>
 
 namespace hf::cli {
 namespace {
@@ -126,6 +128,29 @@ void print_error(const Context& context, const Error& error) {
                error.mend.empty() ? "see the logs under STATE/run/log" : error.mend.c_str());
 }
 
+namespace {
+
+constexpr std::chrono::seconds kDaemonAway{15};  // one that died or hung is back within eight
+
+// What the job has become. A holdfastd that dies is started again, and then knows how far it came.
+Result<sys::JsonValue> look_at_job(Client& client, uint64_t id, uint64_t seen) {
+  const auto end = std::chrono::steady_clock::now() + kDaemonAway;
+  for (;;) {
+    Result<sys::JsonValue> answer =
+        client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen));
+    if (answer.ok() || answer.error().code != ErrorCode::kUnavailable) return answer;
+    if (std::chrono::steady_clock::now() >= end) {
+      Error error = std::move(answer).error();
+      error.effect = fmt::format("what became of job {} is not known", id);
+      error.mend += fmt::format("; holdfast job show {}", id);
+      return error;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  }
+}
+
+}  // namespace
+
 Result<sys::JsonObject> follow_job(const Context& context, Client& client,
                                    const sys::JsonValue& started) {
   if (!started.is_object())
@@ -134,13 +159,15 @@ Result<sys::JsonObject> follow_job(const Context& context, Client& client,
   uint64_t seen = 0;
   size_t shown = 0;
   for (;;) {
-    sys::JsonValue answer =
-        TRY(client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen)));
+    sys::JsonValue answer = TRY(look_at_job(client, id, seen));
     if (!answer.is_object())
       return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
     const sys::JsonObject& job = answer.as_object();
     seen = TRY(sys::get_u64_or(job, "version", 0));
-    const sys::JsonArray* steps = TRY(sys::get_array(job, "steps"));
+    // One that a dead holdfastd did has none.
+    static const sys::JsonArray kNoSteps;
+    const sys::JsonArray* steps =
+        job.contains("steps") ? TRY(sys::get_array(job, "steps")) : &kNoSteps;
     for (; shown < steps->size() && !context.quiet; ++shown) {
       const sys::JsonObject& step = (*steps)[shown].as_object();
       auto at = static_cast<double>(TRY(sys::get_i64(step, "at_ms")));
