@@ -96,17 +96,12 @@ Result<sys::JsonObject> pair_by_token(const Context& context, const std::string&
   return paired.is_object() ? paired.as_object() : sys::JsonObject();
 }
 
-namespace {
-
-// holdfastd says which VM has a name; who gives the id does not go by that.
 Result<VmId> vm_named(const Context& context, const std::string& name) {
   if (Result<VmId> id = VmId::parse_hex(name); id.ok()) return id;
   sys::JsonValue vm = TRY(context.client().get("/v1/vms/" + url_escape(name)));
   if (!vm.is_object()) return Error{.code = ErrorCode::kCorrupt, .cause = "no VM was shown"};
   return VmId::parse_hex(TRY(sys::get_string(vm.as_object(), "id")));
 }
-
-}  // namespace
 
 Result<MemberWord> say_member(const Context& context, const std::string& vm,
                               const std::string& site) {
@@ -132,8 +127,8 @@ void take_back(const Context& context, const MemberWord& word) {
   if (word.site) static_cast<void>(operators(context).remove_member(word.vm, *word.site));
 }
 
-Status say_no_members(const Context& context, const std::string& vm) {
-  return heard(context, operators(context).clear_members(TRY(vm_named(context, vm))));
+Status say_no_members(const Context& context, const VmId& vm) {
+  return heard(context, operators(context).clear_members(vm));
 }
 
 }  // namespace hf::cli

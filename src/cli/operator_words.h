@@ -28,6 +28,8 @@ struct MemberWord {
 Result<MemberWord> say_member(const Context& context, const std::string& vm,
                               const std::string& site);
 void take_back(const Context& context, const MemberWord& word);
-Status say_no_members(const Context& context, const std::string& vm);
+Status say_no_members(const Context& context, const VmId& vm);
+// holdfastd says which VM has a name; who gives the id does not go by that.
+Result<VmId> vm_named(const Context& context, const std::string& name);
 
 }  // namespace hf::cli

@@ -29,10 +29,12 @@ Status protection_enable(const Context& context, const ProtectionOptions& option
 
 Status protection_disable(const Context& context, const ProtectionOptions& options) {
   Client client = context.client();
+  // Before: where a replica is removed, the VM goes with it.
+  const VmId vm = TRY(vm_named(context, options.vm));
   sys::JsonValue job =
       TRY(client.remove(target(options.vm) + (options.without_peer ? "?without_peer=1" : "")));
   sys::JsonObject done = TRY(follow_job(context, client, job));
-  TRY(say_no_members(context, options.vm));
+  TRY(say_no_members(context, vm));
   print_object(context, done);
   return {};
 }
