@@ -249,7 +249,7 @@ def measure_shipping(directory, mib, rounds, before, say):
             os.environ["HOLDFAST_BIN"] = place
             site_module.bin_dir.cache_clear()
             with Processes(directory) as processes:
-                sample = ship_once(processes, directory / f"ship-{number}-{name}", mib)
+                sample = ship_once(processes, directory / f"{number}-{name}", mib)
             say(f"shipping, round {number + 1}, {name}: {sample['mb_s']:.0f} MB/s, {sample['cpu_us_record']:.1f} µs a record")
             samples[name].append(sample)
     os.environ["HOLDFAST_BIN"] = builds["now"]

@@ -120,6 +120,7 @@ def test(directory):
             stopped_by_signal(site, directory)
             restarted(site, directory)
         finally:
+            site.cli("site", "stop", "--force", check=False, timeout=60)  # a launcher that the restart made is no child of ours
             site.end()
 
 
