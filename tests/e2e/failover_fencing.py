@@ -6,20 +6,9 @@
 start the VM, by itself or when told to; and while it can't ask its peer it starts nothing on its own either.
 """
 
-from lib.process import Failure, Processes, wait_until
+from lib.process import Processes, wait_until
 from lib.report import check, main, step
-from lib.site import CliError, Site, pair, wait_protected
-
-
-def refused(site, *words):
-    """The three parts of a refusal, in words; Failure when the command is not refused with status 1."""
-    try:
-        site.cli(*words)
-    except CliError as error:
-        parts = error.parts()
-        check(error.status == 1 and all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
-        return parts
-    raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
+from lib.site import Site, pair, refused, wait_protected
 
 
 def runs(site, vm):

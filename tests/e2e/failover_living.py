@@ -17,7 +17,7 @@ import time
 from lib.outcome import no_job_hangs, no_sanitizer_reports, sanitized
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
-from lib.site import CliError, Site, pair, wait_protected
+from lib.site import Site, pair, refused, wait_protected
 
 ROUNDS = int(os.environ.get("HOLDFAST_ROUNDS", "3"))
 RUNNING_MS_MAX = 3000
@@ -99,16 +99,6 @@ def lose_an_answer(north, south, name):
         at_rest(north, name)
         end_vm(north, south, name)
     return lost
-
-
-def refused(site, *words):
-    try:
-        site.cli(*words, timeout=40)
-    except CliError as error:
-        parts = error.parts()
-        check(all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
-        return parts
-    raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
 
 
 def answer_lost(north, south):

@@ -8,20 +8,9 @@ of a VM that was taken over is removed there, and only there.
 
 import shutil
 
-from lib.process import Failure, Processes, wait_until
+from lib.process import Processes, wait_until
 from lib.report import check, main
-from lib.site import CliError, Site, pair, wait_protected
-
-
-def refused(site, *words):
-    """The three parts of a refusal."""
-    try:
-        site.cli(*words, timeout=40)
-    except CliError as error:
-        parts = error.parts()
-        check(error.status == 1 and all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
-        return parts
-    raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
+from lib.site import Site, pair, refused, wait_protected
 
 
 def empty_replica(north, south):

@@ -16,7 +16,7 @@ import time
 
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
-from lib.site import CliError, Site, pair, wait_protected
+from lib.site import Site, pair, refused, wait_protected
 
 TRIES = 5
 KILLS = 5
@@ -48,17 +48,6 @@ def ended(process, limit=60):
         process.kill()
         raise Failure(f"no end within {limit} s") from None
     return process.returncode, stderr
-
-
-def refused(site, *words):
-    """The three parts of a refusal."""
-    try:
-        site.cli(*words)
-    except CliError as error:
-        parts = error.parts()
-        check(error.status == 1 and all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
-        return parts
-    raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
 
 
 def kill(site, program):

@@ -13,17 +13,9 @@ import time
 from lib import probe
 from lib.process import Processes, run, wait_until
 from lib.report import check, main, step
-from lib.site import CliError, Site
+from lib.site import Site, refused
 
 SHUT_DOWN = r"^HF POWEROFF button"
-
-
-def refused(site, *words):
-    try:
-        site.cli(*words, timeout=60)
-    except CliError as error:
-        return error.parts()
-    raise AssertionError(f"{words} was not refused")
 
 
 def starts(site, directory, number):

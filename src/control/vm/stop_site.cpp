@@ -53,7 +53,8 @@ Status site_stays(const Services& services, const VmRow& row) {
   return Error{.code = ErrorCode::kConflict,
                .cause = "the site is being stopped",
                .effect = "VM \"" + row.name + "\" was not started",
-               .mend = "holdfast site start; holdfast vm start " + row.name};
+               .mend = "when it has stopped: holdfast site start; holdfast vm start " + row.name +
+                       "; if nobody stops it after all: again in a minute"};
 }
 
 Result<sys::JsonObject> stop_guests(Services& services, const StopGuestsOptions& options,

@@ -16,6 +16,7 @@ import time
 from .console import Console
 from .process import Failure, run, wait_until
 from .probe import REPOSITORY
+from .report import check
 
 
 # Sites of tests do not keep off each other's users: several run at a time, with the same ones.
@@ -221,6 +222,17 @@ class Site:
         """A raw copy of a disk of a running VM, over the keeper's NBD socket, by nbdcopy."""
         run(["nbdcopy", f"nbd+unix:///{disk}?socket={self.run_dir(vm) / (disk + '.nbd')}", path], timeout=60)
         return pathlib.Path(path)
+
+
+def refused(site, *words, timeout=60):
+    """The three parts of a refusal, in words; Failure when the command is not refused with status 1."""
+    try:
+        site.cli(*words, timeout=timeout)
+    except CliError as error:
+        parts = error.parts()
+        check(error.status == 1 and all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
+        return parts
+    raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
 
 
 def _alive(pid):
