@@ -1,4 +1,5 @@
 #include "journal/replica.h"
+#include "journal/sealed.h"
 
 #include <gtest/gtest.h>
 
@@ -48,6 +49,60 @@ TEST(Replica, holds_the_same_bytes_and_opens_as_the_journal_at_failover) {
 
 // A paired site whose daemon is no longer its own has no key: it can make records that chain, never
 // a close.
+// After a hand-over the giver's directory goes on as the replica of the taker's line.
+TEST(Replica, opens_what_was_a_home_and_takes_what_the_new_home_writes) {
+  for (const bool merged : {false, true}) {
+    TestSite a(1), b(2);
+    b.site.bytes.fill(std::byte{0x55});
+    auto home = *a.create();
+    auto replica = *ReplicaJournal::create(b.storage, b.clock, b.replica_options());
+    Bytes model(400'000);
+    const auto write = [&](TestSite& site, Journal& journal, uint64_t from, uint64_t to) {
+      for (uint64_t i = from; i < to; ++i) {
+        const Bytes data = TestSite::pattern(3000, i);
+        ASSERT_TRUE(site.write(journal, i % 120 * 3000, data).ok());
+        std::ranges::copy(data, model.begin() + static_cast<ptrdiff_t>(i % 120 * 3000));
+        if (merged && i % 20 == 0) {
+          ASSERT_TRUE(site.flush(journal).ok());
+          site.settle(journal);
+        }
+      }
+    };
+    write(a, *home, 0, 300);
+    ASSERT_TRUE(a.flush(*home).ok());
+    ASSERT_TRUE(a.ship(*home, b, *replica).ok());
+    ASSERT_TRUE(a.close(*home).ok());
+    home.reset();
+    {
+      auto sealed = *SealedJournal::open(a.storage, a.clock, a.replica_options());
+      ASSERT_TRUE(b.flush(*replica).ok());
+      while (replica->durable_end() != sealed->durable_end()) {
+        const SealedWaiter batch = a.sealed(*sealed, replica->end().position);
+        ASSERT_FALSE(batch.error.has_value());
+        ASSERT_TRUE(replica->append_sealed(batch.records).ok());
+        ASSERT_TRUE(b.flush(*replica).ok());
+      }
+    }
+    replica.reset();
+    b.epoch = Epoch(2);
+    auto taken = *b.open();
+    write(b, *taken, 300, 500);
+    ASSERT_TRUE(b.flush(*taken).ok());
+
+    auto back = ReplicaJournal::open(a.storage, a.clock, a.replica_options());
+    ASSERT_TRUE(back.ok()) << back.error().describe();
+    EXPECT_EQ(*taken->locate((*back)->durable_end()), LineMatch::kOnLine);
+    ASSERT_TRUE(b.ship(*taken, a, **back).ok());
+    EXPECT_EQ((*back)->durable_end(), taken->durable_end());
+    back->reset();
+    taken.reset();
+    a.epoch = Epoch(3);
+    auto again = a.open();
+    ASSERT_TRUE(again.ok()) << again.error().describe();
+    EXPECT_EQ(*a.read(**again, 0, model.size()), model);
+  }
+}
+
 TEST(Replica, refuses_a_segment_that_never_ends) {
   TestSite a(1), b(2);
   a.log_options.segment_bytes = 1u << 20;

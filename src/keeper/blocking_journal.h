@@ -20,6 +20,7 @@ class BlockingJournal {
   Status read(VolumeId volume, uint64_t offset, MutableByteSpan to);
   Status flush();
   Status close();
+  journal::LineEnd durable_end() const { return journal_->durable_end(); }
 
  private:
   explicit BlockingJournal(std::unique_ptr<sys::PosixStorage> storage)

@@ -117,7 +117,12 @@ Status fill(const CreateConfig& config, sys::InheritedFds& fds, vault::KeyClient
     sys::UniqueFd image = TRY(fds.take(name));
     TRY_CONTEXT(import_image(*journal, volume, image.get()), "import " + volume.name);
   }
-  return journal->close();
+  TRY(journal->close());
+  // From now on nothing older is taken for the VM.
+  const journal::LineEnd end = journal->durable_end();
+  return vault.put_freshness(config.vm, {.position = end.position,
+                                         .chain = end.chain,
+                                         .time = sys::SystemClock().wall_time()});
 }
 
 Status empty_directory(const std::string& path) {

@@ -71,6 +71,8 @@ Status Keeper::open_journal() {
   auto fresh = TRY_CONTEXT(vault_.get_freshness(config_.vm), "read the vault's freshness record");
   std::optional<journal::LineEnd> known;
   if (fresh.has_value()) known = {.position = fresh->position, .chain = fresh->chain};
+  // Whoever started this keeper asks the other sites meanwhile.
+  TRY_CONTEXT(vault_.await_gate(config_.vm), "ask the vault whether the VM may be opened");
   journal_ = TRY(journal::Journal::open(
       *storage_, clock_, rng_, journal::JournalKeys::derive(key_.key, config_.vm, key_.version),
       {.vm = config_.vm,
@@ -330,6 +332,11 @@ void Keeper::handle(keeper_protocol::Question question, ControlReply reply) {
   if (const auto* drain = std::get_if<keeper_protocol::Drain>(&question);
       drain != nullptr && shipper_ != nullptr) {
     return shipper_->drain(drain->limit_ms, std::move(reply));
+  }
+  if (const auto* show = std::get_if<keeper_protocol::ShowLine>(&question);
+      show != nullptr && shipper_ != nullptr) {
+    return shipper_->show_line(show->holds ? std::optional(show->holds->line_end()) : std::nullopt,
+                               std::move(reply));
   }
   reply(answer(question));
 }

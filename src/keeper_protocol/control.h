@@ -124,6 +124,12 @@ struct Sealed {
   End durable;
   Epoch epoch;
 };
+// What was shown to the vault.
+struct Shown {
+  End end;
+  bool whole = false;
+  bool holds = false;  // the position that was asked about lies on this line
+};
 struct Secret {
   Bytes secret;
 };
@@ -164,6 +170,14 @@ struct Drain {
 struct Seal {
   static constexpr std::string_view kOp = "seal";
   using Reply = Sealed;
+};
+// Serve, replica: shows the site's vault where the line here ends. Of a replica: what its source was
+// told last, and the end of it all once it is sealed; whole unless a seed is under way. Serve also:
+// whether `holds`, the peer's position as it has acknowledged it, lies on this line.
+struct ShowLine {
+  static constexpr std::string_view kOp = "show_line";
+  using Reply = Shown;
+  std::optional<End> holds;
 };
 struct Unseal {
   static constexpr std::string_view kOp = "unseal";
@@ -262,7 +276,7 @@ struct AttestationGet {
   using Reply = Stored;
 };
 
-using Question = std::variant<GetStatus, Stop, Protect, Unprotect, Drain, Seal, Unseal,
+using Question = std::variant<GetStatus, Stop, Protect, Unprotect, Drain, Seal, Unseal, ShowLine,
                               Measurements, Pcrs, AttestationKey, ActivateCredential, Quote,
                               SecureBoot, SecureBootEdit, SecureBootSave, SecureBootRestore,
                               SecureBootForget, BootFiles, AttestationPut, AttestationGet>;

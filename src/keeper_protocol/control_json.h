@@ -76,6 +76,10 @@ constexpr auto json_members(sys::JsonOf<Sealed>) {
   return std::tuple(sys::json_member("durable", &Sealed::durable),
                     sys::json_member("epoch", &Sealed::epoch));
 }
+constexpr auto json_members(sys::JsonOf<Shown>) {
+  return std::tuple(sys::json_member("end", &Shown::end), sys::json_member("whole", &Shown::whole),
+                    sys::json_member("holds", &Shown::holds));
+}
 constexpr auto json_members(sys::JsonOf<Secret>) {
   return std::tuple(sys::json_member("secret", &Secret::secret, kCredentialBytes));
 }
@@ -96,6 +100,9 @@ constexpr auto json_members(sys::JsonOf<Protect>) {
 }
 constexpr auto json_members(sys::JsonOf<Drain>) {
   return std::tuple(sys::json_member("limit_ms", &Drain::limit_ms, {.max = kDrainMsMax}));
+}
+constexpr auto json_members(sys::JsonOf<ShowLine>) {
+  return std::tuple(sys::json_member("holds", &ShowLine::holds));
 }
 constexpr auto json_members(sys::JsonOf<Measurements>) {
   using M = Measurements;

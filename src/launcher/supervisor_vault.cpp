@@ -7,20 +7,38 @@
 
 namespace hf::launcher {
 
+namespace {
+
+bool has_key_or_guest(const Unit& unit) {
+  return unit.role == Role::kKeeper || unit.role == Role::kQemu;
+}
+
+}  // namespace
+
 uint32_t Supervisor::user_of(const Unit& unit) const {
   return unit.spec.change_user ? unit.spec.user : tree_.users().self;
 }
 
-// Of all keepers that run, or are about to run again; and of `starting`, if there is one.
+// Of all keepers and guests that run, or are about to run again; and of `starting`, if there is one.
 std::vector<BoundKeeper> Supervisor::bound_keepers(const Unit* starting) const {
-  std::map<VmId, uint32_t> users;
-  if (starting != nullptr) users.emplace(*starting->vm, user_of(*starting));
+  std::map<VmId, BoundKeeper> bound;
+  const auto add = [&](const Unit& unit) {
+    BoundKeeper& one = bound[*unit.vm];
+    one.vm = *unit.vm;
+    if (unit.role == Role::kQemu) {
+      one.guest = true;
+    } else if (!one.keeper) {
+      one.keeper = true;
+      one.uid = user_of(unit);
+    }
+  };
+  if (starting != nullptr) add(*starting);
   for (const auto& [name, unit] : units_) {
-    if (unit.role == Role::kKeeper && !unit.over()) users.emplace(*unit.vm, user_of(unit));
+    if (has_key_or_guest(unit) && !unit.over()) add(unit);
   }
   std::vector<BoundKeeper> keepers;
-  keepers.reserve(users.size());
-  for (const auto& [vm, uid] : users) keepers.push_back({.vm = vm, .uid = uid});
+  keepers.reserve(bound.size());
+  for (const auto& [vm, one] : bound) keepers.push_back(one);
   return keepers;
 }
 
@@ -31,12 +49,12 @@ bool Supervisor::vault_runs() const {
 }
 
 Status Supervisor::bind_keeper(const Unit& unit) {
-  if (unit.role != Role::kKeeper || !vault_runs()) return {};
+  if (!has_key_or_guest(unit) || !vault_runs()) return {};
   return vault_binding_.tell(bound_keepers(&unit));
 }
 
 void Supervisor::unbind_keeper(const Unit& unit) {
-  if (unit.role != Role::kKeeper || stage_ != Stage::kRunning || !vault_runs()) return;
+  if (!has_key_or_guest(unit) || stage_ != Stage::kRunning || !vault_runs()) return;
   vault_binding_.tell_of_an_end(bound_keepers(nullptr));
 }
 

@@ -62,7 +62,7 @@ Result<Bytes> VaultBinding::next_list(const std::vector<BoundKeeper>& keepers) {
   if (keepers.size() > kBoundKeepersMax) {
     return Error{.code = ErrorCode::kLimit, .cause = "more than 6000 keepers at a time"};
   }
-  constexpr size_t kEntry = sizeof(VmId::bytes) + 4;
+  constexpr size_t kEntry = sizeof(VmId::bytes) + 5;
   Bytes list(12 + keepers.size() * kEntry);
   store_le<uint64_t>(list.data(), ++generation_);
   store_le<uint32_t>(list.data() + 8, static_cast<uint32_t>(keepers.size()));
@@ -70,6 +70,8 @@ Result<Bytes> VaultBinding::next_list(const std::vector<BoundKeeper>& keepers) {
   for (const BoundKeeper& keeper : keepers) {
     std::ranges::copy(keeper.vm.bytes, at);
     store_le<uint32_t>(at + sizeof(VmId::bytes), keeper.uid);
+    at[sizeof(VmId::bytes) + 4] =
+        static_cast<std::byte>((keeper.keeper ? 1U : 0U) | (keeper.guest ? 2U : 0U));
     at += kEntry;
   }
   return list;

@@ -162,7 +162,7 @@ void Receiver::statement_checked(uint64_t session, Status good, Micros) {
   state_ = State::kStreaming;
   deadline_ = kNever;
   const journal::LineEnd durable = journal_.durable_end();
-  acknowledged_ = durable.position.sequence;
+  acknowledged_ = durable;
   // What an earlier connection brought and is not durable yet will come again; the journal has it
   // already, so wait for it to be durable before saying where to go on.
   if (journal_.end() != durable) {
@@ -176,7 +176,7 @@ void Receiver::statement_checked(uint64_t session, Status good, Micros) {
 void Receiver::begin() {
   begin_due_ = false;
   received_ = journal_.durable_end();
-  acknowledged_ = received_.position.sequence;
+  acknowledged_ = received_;
   send_sealed(Begin{.durable = received_, .window_bytes = options_.window_bytes, .mac = {}});
 }
 
@@ -314,9 +314,9 @@ void Receiver::on_flushed(Status status) {
 
 void Receiver::acknowledge() {
   const journal::LineEnd durable = journal_.durable_end();
-  HF_ASSERT(durable.position.sequence >= acknowledged_);
-  if (durable.position.sequence == acknowledged_) return;
-  acknowledged_ = durable.position.sequence;
+  HF_ASSERT(durable.position.sequence >= acknowledged_.position.sequence);
+  if (durable.position.sequence == acknowledged_.position.sequence) return;
+  acknowledged_ = durable;
   send_sealed(Ack{.durable = durable, .mac = {}});
 }
 

@@ -70,6 +70,8 @@ class Receiver final {
   Effects take_effects();
 
   State state() const { return state_; }
+  // What this session's sender was told last that the replica has.
+  const journal::LineEnd& acknowledged() const { return acknowledged_; }
   Epoch epoch() const { return options_.epoch; }
   Micros deadline() const { return deadline_; }
   const Error* last_error() const { return last_error_ ? &*last_error_ : nullptr; }
@@ -133,7 +135,7 @@ class Receiver final {
   bool taken_since_flush_ = false;
   bool flushing_ = false;
   bool begin_due_ = false;  // the session begins once the journal is durable to its end
-  Sequence acknowledged_;
+  journal::LineEnd acknowledged_;
   Flushed flushed_{*this};
 };
 

@@ -24,9 +24,8 @@ from lib.report import check, main, step
 
 VAULT = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast-vault"
 HEADER = struct.Struct("<4sHHII")
-SITE_IDENTITY, CREATE_KEY, RELEASE, FETCH_KEY, PUT_FRESHNESS, GET_FRESHNESS, BIND_KEEPERS, OFFER_PAIRING = (
+SITE_IDENTITY, CREATE_VM, RELEASE, FETCH_KEY, PUT_FRESHNESS, GET_FRESHNESS, BIND_KEEPERS, OFFER_PAIRING = (
     0x101, 0x103, 0x105, 0x201, 0x202, 0x203, 0x301, 0x401)
-VM = bytes(range(16))
 LISTENERS = ("vault-admin", "vault-keys", "vault-launcher", "vault-operators")
 
 # Becomes the vault with the listeners and the list of keepers from 3 on, as the launcher would start it.
@@ -55,11 +54,13 @@ class Vault:
             self.listeners.append(listener)
         self.process = None
         self.lists = 0
+        self.vm = None
 
     def keepers(self, *users):
         """What the launcher tells: of the VM, these are the keepers."""
         self.lists += 1
-        return struct.pack("<QI", self.lists, len(users)) + b"".join(VM + struct.pack("<I", uid) for uid in users)
+        return struct.pack("<QI", self.lists, len(users)) + b"".join(
+            self.vm + struct.pack("<IB", uid, 1) for uid in users)
 
     def start(self, *arguments, keepers=()):
         with tempfile.TemporaryFile() as running:
@@ -196,33 +197,35 @@ def service(processes, directory, vault):
     admin, keys, launcher, operators = LISTENERS
     status, identity = listening.ask(admin, SITE_IDENTITY)
     check(status == 0 and b"BEGIN CERTIFICATE" in identity, "it serves on the sockets it inherited")
-    check(listening.ask(admin, CREATE_KEY, VM)[0] == 0, "a key is made")
-    check(listening.ask(admin, CREATE_KEY, VM)[0] != 0, "and not made twice")
+    status, made = listening.ask(admin, CREATE_VM)
+    vm = listening.vm = made[:16]
+    check(status == 0 and any(vm), "a VM is made: its title and its key")
+    check(listening.ask(admin, CREATE_VM)[1][:16] != vm, "and no two are one")
     expect_closed(listening, keys, "no keeper is known: the vault speaks with nobody there")
-    check(listening.ask(admin, RELEASE, VM)[0] != 0, "it is not released to nobody")
+    check(listening.ask(admin, RELEASE, vm)[0] != 0, "it is not released to nobody")
     check(listening.ask(launcher, BIND_KEEPERS, listening.keepers(os.getuid() + 1))[0] != 0,
           "a user that no keeper runs as is refused")
     check(listening.ask(launcher, BIND_KEEPERS, listening.keepers(os.getuid()))[0] == 0, "the launcher names the keeper")
-    check(listening.ask(keys, FETCH_KEY, VM)[0] != 0, "the keeper does not have the key before it is released")
+    check(listening.ask(keys, FETCH_KEY, vm)[0] != 0, "the keeper does not have the key before it is released")
     check(listening.ask(keys, SITE_IDENTITY)[0] != 0, "keepers cannot ask what the daemon may")
     check(listening.ask(admin, BIND_KEEPERS, listening.keepers())[0] != 0, "the daemon cannot say who is a keeper")
     offer = struct.pack("<II", 60, 0)
     check(listening.ask(operators, OFFER_PAIRING, offer)[0] == 0, "an operator has a pairing token made")
     check(all(listening.ask(name, OFFER_PAIRING, offer)[0] != 0 for name in (admin, keys, launcher)), "nobody else does")
-    listening.ask(admin, RELEASE, VM)
-    status, fetched = listening.ask(keys, FETCH_KEY, VM)
+    listening.ask(admin, RELEASE, vm)
+    status, fetched = listening.ask(keys, FETCH_KEY, vm)
     key = fetched[:32]
     check(status == 0 and len(fetched) == 52, "the keeper has it after the release")
     confinement(listening.process.pid)
 
     freshness = bytes(32) + struct.pack("<Q", 5) + bytes(32) + struct.pack("<Q", 6)
-    check(listening.ask(keys, PUT_FRESHNESS, VM + freshness)[0] == 0, "a freshness record is stored")
+    check(listening.ask(keys, PUT_FRESHNESS, vm + freshness)[0] == 0, "a freshness record is stored")
     listening.process.kill()
     listening.start(keepers=[os.getuid()])
-    check(listening.ask(keys, FETCH_KEY, VM)[0] != 0, "after kill -9 nothing is released")
-    listening.ask(admin, RELEASE, VM)
-    check(listening.ask(keys, FETCH_KEY, VM)[1] == fetched, "and the key is the same")
-    check(listening.ask(keys, GET_FRESHNESS, VM) == (0, b"\x01" + freshness), "and so is the freshness record")
+    check(listening.ask(keys, FETCH_KEY, vm)[0] != 0, "after kill -9 nothing is released")
+    listening.ask(admin, RELEASE, vm)
+    check(listening.ask(keys, FETCH_KEY, vm)[1] == fetched, "and the key is the same")
+    check(listening.ask(keys, GET_FRESHNESS, vm) == (0, b"\x01" + freshness), "and so is the freshness record")
     second = run([VAULT, "--check", "--dir", vault], check=False)
     check(second.returncode == 1 and '"code":"conflict"' in second.stderr, "a second process on the directory: refused")
     listening.process.child.send_signal(signal.SIGTERM)
@@ -232,7 +235,7 @@ def service(processes, directory, vault):
 
 def expect_closed(listening, name, what):
     try:
-        listening.ask(name, FETCH_KEY, VM)
+        listening.ask(name, FETCH_KEY, listening.vm)
     except (Failure, ConnectionError):
         step(f"ok: {what}")
     else:
@@ -259,7 +262,7 @@ def search(vault, key):
     step("ok: no file of the vault holds the key")
     done = run([VAULT, "--check", "--dir", vault])
     facts = json.loads(done.stdout)
-    check(facts["keys"] == 1 and facts["freshness_records"] == 1 and facts["problems"] == 0 and
+    check(facts["keys"] == 2 and facts["freshness_records"] == 1 and facts["problems"] == 0 and
           facts["audit_lines"] >= 6, f"the whole of it checks ({facts['audit_lines']} audit lines)")
 
 

@@ -131,14 +131,19 @@ Status check_create(Services& services, const vm::CreateRequest& request) {
 Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& request,
                                   Progress& progress) {
   VmRow row;
-  crypto::SystemRng().fill(row.id.bytes);
   vm::Definition definition = request.definition;
   progress.step("check images and firmware");
   Images images = TRY(settle_disks(request, definition));
-  TRY(settle_platform(row.id, definition));
+  TRY(settle_platform(VmId(), definition));
 
   VmRemains remains = VmRemains::kNone;
   Undo undo_all;
+  progress.step("make the VM's title and key in the vault");
+  const vault::KeyInfo key = TRY(services.vault.create_vm());
+  row.id = key.vm;
+  undo_all.add([&] { undo("delete the key", services.vault.delete_key(row.id)); });
+  undo_all.add([&] { undo("take the key back", services.vault.revoke(row.id)); });
+  TRY(settle_platform(row.id, definition));
   progress.step("enter VM " + definition.name + " in the catalog");
   row.name = definition.name;
   row.definition = sys::to_text(to_json(definition));
@@ -149,11 +154,6 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
   undo_all.add([&] {
     undo("remove the VM from the catalog", services.catalog->remove_vm(row.id, remains));
   });
-
-  progress.step("create the VM's key in the vault");
-  vault::KeyInfo key = TRY(services.vault.create_key(row.id));
-  undo_all.add([&] { undo("delete the key", services.vault.delete_key(row.id)); });
-  undo_all.add([&] { undo("take the key back", services.vault.revoke(row.id)); });
 
   progress.step(images.fds.empty() ? "make the journal" : "import the images into the journal");
   undo_all.add([&] {

@@ -50,7 +50,20 @@ Status Caretaker::start(sys::InheritedFds& fds) {
 
 Status Caretaker::run_until_stopped() {
   reactor_->run_until([this] { return stop_requested_ || shipper_->level(); });
+  if (shipper_->level()) show_level();
   return stop();
+}
+
+// Both sites have all of it: what a hand-over begins with. A vault that is away is shown it by the
+// next one.
+void Caretaker::show_level() {
+  const journal::LineEnd end = journal_->durable_end();
+  bool done = false;
+  shipper_->show_line(end, [&](Result<sys::JsonObject> shown) {
+    if (!shown.ok()) std::fputs(("holdfast-keeper: " + shown.error().describe() + "\n").c_str(), stderr);
+    done = true;
+  });
+  reactor_->run_until([&] { return done; });
 }
 
 void Caretaker::handle(keeper_protocol::Question question, ControlReply reply) {

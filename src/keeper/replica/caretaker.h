@@ -36,6 +36,7 @@ class Caretaker final : private ControlHandler, private sys::Timer {
   };
   void handle(keeper_protocol::Question question, ControlReply reply) override;
   void on_timer() override {}  // it only ends the loop's wait
+  void show_level();
   Status stop();
   keeper_protocol::CaretakerStatus status() const;
 

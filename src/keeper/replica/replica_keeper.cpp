@@ -59,6 +59,7 @@ Status ReplicaKeeper::start(sys::InheritedFds& fds) {
   reactor_ = TRY(sys::Reactor::create());
   ::mallopt(M_ARENA_MAX, 1);  // a thread of a moment leaves no heap of its own behind
   vault_ = std::make_unique<SessionVault>(*reactor_, config_.vm, config_.vault_socket);
+  witness_ = std::make_unique<SessionVault>(*reactor_, config_.vm, config_.vault_socket);
   TRY_CONTEXT(open_journal(), "open the replica " + config_.journal_dir);
   TRY_CONTEXT(confine_to_directories({config_.journal_dir}), "give up other files");
   ship_ = std::make_unique<ShipSocket>(*reactor_, TRY(fds.take("ship")),
@@ -289,6 +290,9 @@ void ReplicaKeeper::handle(keeper_protocol::Question question, ControlReply repl
     return reply(encode_reply(keeper_protocol::AnyStatus(status())));
   }
   if (std::holds_alternative<keeper_protocol::Seal>(question)) return seal(std::move(reply));
+  if (std::holds_alternative<keeper_protocol::ShowLine>(question)) {
+    return show_line(std::move(reply));
+  }
   if (std::holds_alternative<keeper_protocol::Unseal>(question)) {
     sealed_ = false;
     answer_seals(Error{.code = ErrorCode::kConflict, .cause = "the replica was unsealed"});
@@ -299,6 +303,25 @@ void ReplicaKeeper::handle(keeper_protocol::Question question, ControlReply repl
     return reply(sys::JsonObject{});
   }
   reply(not_in_this_mode(question, config_.kOp));
+}
+
+void ReplicaKeeper::show_line(ControlReply reply) {
+  if (witness_->busy()) {
+    return reply(Error{.code = ErrorCode::kConflict, .cause = "the line is being shown already"});
+  }
+  if (Status open = reopen_if_gone(); !open.ok()) return reply(open.error());
+  // What the source was told: it can say whether that lies on its line.
+  const bool streams = receiver_->state() == replication::Receiver::State::kStreaming;
+  const journal::LineEnd end = streams ? receiver_->acknowledged() : journal_->durable_end();
+  const bool whole = end.position.sequence.value > 0 &&
+                     receiver_->state() != replication::Receiver::State::kSeeding;
+  witness_->show(
+      {.end = {.position = end.position, .chain = end.chain}, .whole = whole},
+      [end, whole, reply = std::move(reply)](Status shown) mutable {
+        if (!shown.ok()) return reply(std::move(shown).error());
+        reply(encode_reply(
+            keeper_protocol::Shown{.end = keeper_protocol::End::of(end), .whole = whole}));
+      });
 }
 
 void ReplicaKeeper::seal(ControlReply reply) {
@@ -373,7 +396,7 @@ Status ReplicaKeeper::stop() {
   control_->stop();
   patience_ = Micros(reactor_->now().value + kStopGraceUs);
   reactor_->run_until([this] {
-    const bool closed = ship_->stopped() && control_->stopped() && vault_->idle();
+    const bool closed = ship_->stopped() && control_->stopped() && vault_->idle() && witness_->idle();
     return (closed && !seal_flushing_) || !ended_.ok() || reactor_->now() >= patience_;
   });
   reactor_->end_turns(turn_);

@@ -73,6 +73,7 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   void ask_vault(const replication::CheckStatement& question);
   void refuse(replication::Refusal refusal, Error error);
   void end_stream();
+  void show_line(ControlReply reply);
   void seal(ControlReply reply);
   void flush_for_seal();
   void on_seal_flushed(Status status);
@@ -93,6 +94,7 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   std::unique_ptr<replication::Receiver> receiver_;   // with the journal
   uint64_t receiver_number_ = 0;  // what the vault answers may be for an earlier one
   std::unique_ptr<SessionVault> vault_;
+  std::unique_ptr<SessionVault> witness_;
   std::unique_ptr<ShipSocket> ship_;
   std::unique_ptr<ControlServer> control_;
 

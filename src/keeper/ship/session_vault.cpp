@@ -27,6 +27,15 @@ void SessionVault::check(const replication::CheckStatement& question, Checked do
   });
 }
 
+void SessionVault::show(vault::ShownLine line, Checked done) {
+  HF_ASSERT(!busy());
+  ask([vm = vm_, line = std::move(line), done = std::move(done)](vault::KeyClient& vault) mutable {
+    Status shown = vault.show_line(vm, line);
+    return std::move_only_function<void()>(
+        [done = std::move(done), shown = std::move(shown)] mutable { done(std::move(shown)); });
+  });
+}
+
 void SessionVault::ask(Question question) {
   if (asking_) {
     waiting_ = std::move(question);

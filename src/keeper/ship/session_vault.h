@@ -1,4 +1,5 @@
-// The vault's part in the beginning of a session: signs this site's statement, checks the peer's.
+// The vault's part in the beginning of a session: signs this site's statement, checks the peer's;
+// and what a keeper shows it of its line.
 //
 // A call to the vault blocks, so it is made on a thread that lives as long as the call; the answer
 // comes on the reactor's thread. One question is out at a time and one waits: a newer one takes its
@@ -10,11 +11,16 @@
 #include <string>
 #include <thread>
 
+#include "journal/format/lineage.h"
 #include "replication/effect.h"
 #include "sys/reactor.h"
 #include "vault/protocol/client.h"
 
 namespace hf::keeper {
+
+inline title::Line line_of(const journal::LineEnd& end) {
+  return {.position = end.position, .chain = end.chain};
+}
 
 class SessionVault {
  public:
@@ -26,6 +32,9 @@ class SessionVault {
 
   void sign(const replication::SignStatement& question, Signed done);
   void check(const replication::CheckStatement& question, Checked done);
+  // Where the line here ends (vault::KeyClient::show_line). One at a time: not while busy().
+  void show(vault::ShownLine line, Checked done);
+  bool busy() const { return asking_; }
   void forget_waiting() { waiting_.reset(); }
   bool idle() const { return !asking_ && !waiting_; }
 

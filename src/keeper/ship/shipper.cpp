@@ -41,7 +41,8 @@ Shipper::Shipper(sys::Reactor& reactor, Clock& clock, sys::UniqueFd listener,
       source_(source),
       options_(std::move(options)),
       socket_(reactor, std::move(listener), static_cast<ShipHandler&>(*this)),
-      vault_(reactor, options_.vm, options_.vault_socket) {}
+      vault_(reactor, options_.vm, options_.vault_socket),
+      witness_(reactor, options_.vm, options_.vault_socket) {}
 
 Shipper::~Shipper() {
   HF_ASSERT(reading_ == Reading::kNothing);
@@ -256,6 +257,26 @@ void Shipper::note_acknowledged() {
   if (options_.on_acknowledged) options_.on_acknowledged(*noted_);
   if (sender_->state() == State::kStreaming && sender_->caught_up()) let_go_ = false;
   answer_drains();
+}
+
+void Shipper::show_line(const std::optional<journal::LineEnd>& holds, ControlReply reply) {
+  if (witness_.busy()) {
+    return reply(Error{.code = ErrorCode::kConflict, .cause = "the line is being shown already"});
+  }
+  const journal::LineEnd end = source_.durable_end();
+  vault::ShownLine line{.end = line_of(end), .whole = true};
+  bool found = false;
+  if (holds && holds->position.sequence <= end.position.sequence) {
+    Result<journal::LineMatch> match = source_.locate(*holds);
+    if (!match.ok()) return reply(std::move(match).error());
+    found = *match == journal::LineMatch::kOnLine;
+  }
+  if (found) line.holds.push_back(line_of(*holds));
+  witness_.show(std::move(line), [end, found, reply = std::move(reply)](Status shown) mutable {
+    if (!shown.ok()) return reply(std::move(shown).error());
+    reply(keeper_protocol::encode_reply(keeper_protocol::Shown{
+        .end = keeper_protocol::End::of(end), .whole = true, .holds = found}));
+  });
 }
 
 void Shipper::turn() {

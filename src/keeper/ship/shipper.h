@@ -6,7 +6,6 @@
 // stays known.
 #pragma once
 
-#include <deque>
 #include <functional>
 #include <optional>
 
@@ -44,7 +43,7 @@ class Shipper final : private ShipHandler, private journal::SealedRead, private 
   void start() { socket_.start(); }
   void stop();
   bool stopped() const {
-    return socket_.stopped() && reading_ == Reading::kNothing && vault_.idle();
+    return socket_.stopped() && reading_ == Reading::kNothing && vault_.idle() && witness_.idle();
   }
 
   // After every turn of the loop.
@@ -52,6 +51,9 @@ class Shipper final : private ShipHandler, private journal::SealedRead, private 
 
   // Answered once, at once or later: whether the peer has all that the guest was told is written.
   void drain(uint64_t limit_ms, ControlReply reply);
+  // Shows the vault where the line ends, and whether the peer's position `holds` lies on it. Reads a
+  // few headers: not for the data path.
+  void show_line(const std::optional<journal::LineEnd>& holds, ControlReply reply);
   // The peer has all that is durable here, as it has said in a session.
   bool level() const { return noted_ && *noted_ >= durable(); }
   // The peer is set (asserted).
@@ -95,6 +97,7 @@ class Shipper final : private ShipHandler, private journal::SealedRead, private 
   crypto::SystemRng rng_;
   ShipSocket socket_;
   SessionVault vault_;
+  SessionVault witness_;
   std::optional<SiteId> peer_;
   std::unique_ptr<replication::Sender> sender_;
   uint64_t sender_number_ = 0;  // what the vault answers may be for an earlier one

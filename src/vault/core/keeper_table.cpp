@@ -22,16 +22,21 @@ Status KeeperTable::replace(const KeeperBindings& bindings) {
   }
   std::map<VmId, uint32_t> bound;
   std::set<uint32_t> uids;
+  std::set<VmId> guests;
+  std::set<VmId> named;
   for (const KeeperBinding& keeper : bindings.keepers) {
     if (keeper.vm.is_zero()) return refused(ErrorCode::kInvalidArgument, "a keeper of no VM");
+    if (!named.insert(keeper.vm).second) {
+      return refused(ErrorCode::kInvalidArgument,
+                     fmt::format("VM {} with two keepers", keeper.vm.hex()));
+    }
+    if (keeper.guest) guests.insert(keeper.vm);
+    if (!keeper.keeper) continue;
     if (!may_be_keeper(keeper.uid)) {
       return refused(ErrorCode::kPermission,
                      fmt::format("user {} is not one that keepers run as", keeper.uid));
     }
-    if (!bound.emplace(keeper.vm, keeper.uid).second) {
-      return refused(ErrorCode::kInvalidArgument,
-                     fmt::format("VM {} with two keepers", keeper.vm.hex()));
-    }
+    bound.emplace(keeper.vm, keeper.uid);
     if (!uids.insert(keeper.uid).second && reserved_) {
       return refused(ErrorCode::kConflict,
                      fmt::format("user {} as the keeper of two VMs, one of them {}", keeper.uid,
@@ -41,6 +46,7 @@ Status KeeperTable::replace(const KeeperBindings& bindings) {
   generation_ = bindings.generation;
   bound_ = std::move(bound);
   uids_ = std::move(uids);
+  guests_ = std::move(guests);
   return {};
 }
 

@@ -1,4 +1,4 @@
-// Which user is which VM's keeper. The launcher says so, with all of them in one list; it is kept
+// Which user is which VM's keeper, and which VMs have a guest. The launcher says so, with all of them in one list; it is kept
 // in memory only, and said again when the vault begins anew.
 //
 // Rules: a list that is older than the one in force is refused; so is, whole, one with a user that
@@ -34,6 +34,9 @@ class KeeperTable {
 
   std::optional<uint32_t> uid_of(const VmId& vm) const;
   bool is_keeper(uint32_t uid) const { return uids_.contains(uid); }
+  const std::map<VmId, uint32_t>& all() const { return bound_; }
+  const std::set<VmId>& guests() const { return guests_; }
+  bool guest_runs(const VmId& vm) const { return guests_.contains(vm); }
 
  private:
   bool may_be_keeper(uint32_t uid) const {
@@ -45,6 +48,7 @@ class KeeperTable {
   uint64_t generation_ = 0;
   std::map<VmId, uint32_t> bound_;
   std::set<uint32_t> uids_;
+  std::set<VmId> guests_;
 };
 
 }  // namespace hf::vault

@@ -5,6 +5,7 @@
 namespace hf::vault {
 
 std::string key_file_name(const VmId& vm) { return "key-" + vm.hex() + ".hfv"; }
+std::string title_file_name(const VmId& vm) { return "title-" + vm.hex() + ".hfv"; }
 std::string freshness_file_name(const VmId& vm) { return "freshness-" + vm.hex() + ".hfv"; }
 std::string attestation_file_name(const VmId& vm) { return "attestation-" + vm.hex() + ".hfv"; }
 std::string recipient_file_name(const SiteId& site) { return "recipient-" + site.hex() + ".hfv"; }
@@ -17,6 +18,16 @@ Error no_key(const VmId& vm) {
       .cause = "this site's vault holds no key for VM " + vm.hex(),
       .effect = "the VM cannot be started or read here; no new key was made",
       .mend = "import its key from a site that holds it (holdfast protection enable there)"};
+}
+
+Error refused_by_title(const VmId& vm, const title::Refused& refused, std::string effect) {
+  const bool ask = refused.action == title::Action::kAsk ||
+                   refused.action == title::Action::kWait ||
+                   refused.action == title::Action::kLearn;
+  return Error{.code = ask ? ErrorCode::kUnavailable : ErrorCode::kConflict,
+               .cause = fmt::format("the title of VM {} does not allow it: {}", vm.hex(),
+                                    title::to_string(refused.cause)),
+               .effect = std::move(effect)};
 }
 
 Error key_conflict(const VmId& vm, const KeyId& here, KeyVersion version,

@@ -61,10 +61,9 @@ crypto::Secret Service::answer(Listener listener, const Caller& caller, const Fr
 Result<Bytes> Service::admin(Op op, const Caller& caller, ByteSpan body) {
   Reader reader(body);
   switch (op) {
-    case Op::kCreateKey: {
-      const VmId vm = reader.id<VmId>();
-      TRY(reader.finish("create_key"));
-      return info(vault_.create_key(vm, caller));
+    case Op::kCreateVm: {
+      TRY(reader.finish("create_vm"));
+      return info(vault_.create_vm(caller));
     }
     case Op::kKeyInfo: {
       const VmId vm = reader.id<VmId>();
@@ -95,7 +94,67 @@ Result<Bytes> Service::admin(Op op, const Caller& caller, ByteSpan body) {
       return out.take();
     }
     default:
-      return admin_sites(op, caller, body);
+      return op >= Op::kTitle && op <= Op::kTitlePropose ? titles(op, caller, body)
+                                                         : admin_sites(op, caller, body);
+  }
+}
+
+Result<Bytes> Service::titles(Op op, const Caller& caller, ByteSpan body) {
+  Reader reader(body);
+  Writer out;
+  switch (op) {
+    case Op::kTitle: {
+      const VmId vm = reader.id<VmId>();
+      TRY(reader.finish("title"));
+      encode(out, TRY(vault_.title(vm)));
+      return out.take();
+    }
+    case Op::kTitleLacking: {
+      const VmId vm = reader.id<VmId>();
+      const uint32_t count = reader.u32();
+      if (count > kMaxKnown) reader.fail();
+      std::vector<Digest> known;
+      for (uint32_t i = 0; i < count && !reader.failed(); ++i) known.push_back(reader.id<Digest>());
+      TRY(reader.finish("title_lacking"));
+      out.blob(TRY(vault_.title_lacking(vm, known)), kMaxBundle);
+      return out.take();
+    }
+    case Op::kTitleLearn: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId from = reader.id<SiteId>();
+      const bool begin = reader.u8() != 0;
+      const ByteSpan bundle = reader.blob(kMaxBundle);
+      TRY(reader.finish("title_learn"));
+      encode(out, TRY(vault_.title_learn(vm, from, bundle, begin, caller)));
+      return out.take();
+    }
+    case Op::kTitleAsk: {
+      const VmId vm = reader.id<VmId>();
+      const SiteId to = reader.id<SiteId>();
+      TRY(reader.finish("title_ask"));
+      return encode_question(TRY(vault_.title_ask(vm, to)));
+    }
+    case Op::kTitleAnswer: {
+      const title::Question question = TRY(decode_question(reader.raw(kQuestionSize)));
+      const uint8_t word = reader.u8();
+      TRY(reader.finish("title_answer"));
+      const OwnWord said{.accepts = (word & 1U) != 0, .prepared = (word & 2U) != 0};
+      out.blob(TRY(vault_.title_answer(question, said)), title::kAnswerSizeMax);
+      return out.take();
+    }
+    case Op::kTitleTakeAnswer: {
+      const VmId vm = reader.id<VmId>();
+      const ByteSpan answer = reader.blob(title::kAnswerSizeMax);
+      TRY(reader.finish("title_take_answer"));
+      encode(out, TRY(vault_.title_take_answer(vm, answer)));
+      return out.take();
+    }
+    default: {
+      const TitleProposal proposal = decode_title_proposal(reader);
+      TRY(reader.finish("title_propose"));
+      encode(out, TRY(vault_.title_propose(proposal, caller)));
+      return out.take();
+    }
   }
 }
 
@@ -204,6 +263,14 @@ Result<Bytes> Service::operators(Op op, const Caller& caller, ByteSpan body) {
       TRY(reader.finish("remove_member"));
       return empty(vault_.remove_member(vm, site, caller));
     }
+    case Op::kGiveWord: {
+      const VmId vm = reader.id<VmId>();
+      const uint8_t act = reader.u8();
+      if (act > static_cast<uint8_t>(title::Act::kSettleDoubt)) reader.fail();
+      TRY(reader.finish("give_word"));
+      encode(out, TRY(vault_.give_word(vm, static_cast<title::Act>(act), caller)));
+      return out.take();
+    }
     case Op::kClearMembers: {
       const VmId vm = reader.id<VmId>();
       TRY(reader.finish("clear_members"));
@@ -292,6 +359,14 @@ Result<Bytes> Service::keys(Op op, const Caller& caller, ByteSpan body) {
       out.u8(freshness.has_value() ? 1 : 0);
       if (freshness.has_value()) encode(out, *freshness);
       return out.take();
+    }
+    case Op::kOpenGate:
+      TRY(reader.finish("open_gate"));
+      return empty(vault_.open_gate(vm, caller));
+    case Op::kShowLine: {
+      ShownLine line = decode_shown_line(reader);
+      TRY(reader.finish("show_line"));
+      return empty(vault_.show_line(vm, std::move(line), caller));
     }
     case Op::kIssueEk: {
       const auto kind = static_cast<EkKind>(reader.u8());

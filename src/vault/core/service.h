@@ -19,6 +19,7 @@ class Service {
  private:
   Result<Bytes> admin(Op op, const Caller& caller, ByteSpan body);
   Result<Bytes> admin_sites(Op op, const Caller& caller, ByteSpan body);
+  Result<Bytes> titles(Op op, const Caller& caller, ByteSpan body);
   Result<Bytes> attestation(Op op, const Caller& caller, ByteSpan body);
   Result<Bytes> keys(Op op, const Caller& caller, ByteSpan body);
   Result<Bytes> pairing(Op op, const Caller& caller, ByteSpan body);

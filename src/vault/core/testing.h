@@ -79,7 +79,14 @@ inline Digest digest_of(const std::string& directory) {
   return hash.finish();
 }
 
+// A VM's id is what its vault makes of its title: the newest that make() has made under this number.
+// One that was never made has an id of its own.
+inline std::map<uint8_t, VmId>& made_vms() {
+  static std::map<uint8_t, VmId> made;
+  return made;
+}
 inline VmId vm_of(uint8_t number) {
+  if (const auto made = made_vms().find(number); made != made_vms().end()) return made->second;
   VmId vm;
   vm.bytes.fill(std::byte{number});
   return vm;
@@ -122,14 +129,61 @@ struct TestVault {
       : directory(temp.sub(name)), keepers(reserved) {
     copy_new_vault(name, directory);
     reopen();
+    all().push_back(this);
   }
+  ~TestVault() { std::erase(all(), this); }
+  TestVault(const TestVault&) = delete;
+  TestVault& operator=(const TestVault&) = delete;
+
+  // A VM of this site under `number`; every site's launcher knows its keeper.
+  KeyInfo make(uint8_t number) {
+    const Result<KeyInfo> made = vault->create_vm(kDaemon);
+    HF_ASSERT(made.ok());
+    made_vms()[number] = made->vm;
+    for (TestVault* site : all()) site->bind();
+    return *made;
+  }
+  void bind(bool with_keepers = true) {
+    if (!keepers) return;
+    KeeperBindings bindings = both_keepers(++generation);
+    if (!with_keepers) bindings.keepers.clear();
+    HF_ASSERT(vault->bind_keepers(bindings, kLauncher).ok());
+  }
+  // Statements that this site lacks, and its answer to a question of the other.
+  void learn_from(TestVault& other, VmId vm) {
+    const Result<std::vector<Digest>> known = vault->title_known(vm);
+    HF_ASSERT(known.ok());
+    const Result<Bytes> lacking = other->title_lacking(vm, *known);
+    HF_ASSERT(lacking.ok());
+    const SiteId from = other->identity().site;
+    HF_ASSERT(vault->title_learn(vm, from, *lacking, true, kDaemon).ok());
+  }
+  void ask(TestVault& other, VmId vm, OwnWord word = {.accepts = true, .prepared = true}) {
+    const auto question = vault->title_ask(vm, other->identity().site);
+    HF_ASSERT(question.ok());
+    const auto answer = other->title_answer(*question, word);
+    HF_ASSERT(answer.ok());
+    const auto taken = vault->title_take_answer(vm, *answer);
+    HF_ASSERT(taken.ok() && taken->has_value());
+  }
+  TitleSigned propose(VmId vm, title::Kind kind, SiteId subject = {}, title::Token token = {}) {
+    const auto view = vault->title(vm);
+    HF_ASSERT(view.ok());
+    const auto outcome = vault->title_propose(
+        {.vm = vm, .about = view->head->digest(), .kind = kind, .subject = subject, .token = token},
+        kDaemon);
+    HF_ASSERT(outcome.ok());
+    return *outcome;
+  }
+
   void reopen() {
     vault.reset();
     Result<std::unique_ptr<Vault>> opened =
         Vault::open({.directory = directory, .secret = {}, .keepers = keepers}, clock, rng);
     HF_ASSERT(opened.ok());
     vault = std::move(opened).value();
-    if (keepers) HF_ASSERT(vault->bind_keepers(both_keepers(), kLauncher).ok());
+    generation = 0;
+    bind();
   }
   Vault* operator->() { return vault.get(); }
 
@@ -139,6 +193,13 @@ struct TestVault {
   std::string directory;
   std::optional<UidRange> keepers;
   std::unique_ptr<Vault> vault;
+  uint64_t generation = 0;
+
+ private:
+  static std::vector<TestVault*>& all() {
+    static std::vector<TestVault*> sites;
+    return sites;
+  }
 };
 
 }  // namespace hf::vault::testing

@@ -54,7 +54,8 @@ Vault::Vault(const Options& options, Directory directory, SiteKeys site, AuditLo
       audit_(std::move(audit)),
       clock_(clock),
       rng_(rng),
-      keepers_(options.keepers, ::geteuid()) {}
+      keepers_(options.keepers, ::geteuid()),
+      titles_(directory_, site_, clock_, rng_) {}
 
 Result<SiteIdentity> Vault::init(const Options& options, const std::string& name, Clock& clock,
                                  Rng& rng) {
@@ -102,24 +103,8 @@ Result<std::string> Vault::issue_tls(const TlsRequest& request, const Caller& ca
   return leaf.to_pem();
 }
 
-Status Vault::refuse_over_existing(const VmId& vm) const {
-  if (directory_.exists(key_file_name(vm))) {
-    return Error{.code = ErrorCode::kExists,
-                 .cause = "the vault holds a key for VM " + vm.hex() + " already",
-                 .effect = "no key was made: what the VM has written stays readable",
-                 .mend = "use the key that is there; to begin anew, delete the VM first"};
-  }
-  if (directory_.exists(freshness_file_name(vm))) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "VM " + vm.hex() + " has run under a key that this vault no longer holds",
-                 .effect = "no key was made: a new one could not open what is there",
-                 .mend = "import the VM's key from a paired site, or delete the VM"};
-  }
-  return {};
-}
-
-Result<KeyInfo> Vault::create_key(const VmId& vm, const Caller& caller) {
-  TRY(refuse_over_existing(vm));
+Result<KeyInfo> Vault::create_vm(const Caller& caller) {
+  const VmId vm = TRY(titles_.create(0));
   StoredKey stored{.key = crypto::Secret(crypto::kKeySize),
                    .version = KeyVersion(kFirstVersion),
                    .key_id = {},
@@ -128,12 +113,16 @@ Result<KeyInfo> Vault::create_key(const VmId& vm, const Caller& caller) {
   rng_.fill(stored.key.mutable_span());
   stored.key_id = key_id_of(stored.key);
   stored.journal_public_key = journal_key_of(stored.key, vm, stored.version);
-  TRY(audit_.append({.event = "create_key",
-                     .vm = vm,
-                     .key = stored.key_id,
-                     .uid = caller.uid,
-                     .pid = caller.pid}));
-  TRY(store_key(vm, stored));
+  Status made = audit_.append({.event = "create_vm",
+                               .vm = vm,
+                               .key = stored.key_id,
+                               .uid = caller.uid,
+                               .pid = caller.pid});
+  if (made.ok()) made = store_key(vm, stored);
+  if (!made.ok()) {
+    static_cast<void>(titles_.remove(vm));  // of a VM that nobody has heard of
+    return std::move(made).error();
+  }
   return info_of(vm, stored);
 }
 
@@ -151,6 +140,8 @@ Status Vault::release(const VmId& vm, const Caller& caller) {
                  .mend = "start the VM with holdfast vm start"};
   }
   StoredKey stored = TRY(load_key(vm));
+  const auto judged = TRY(titles_.may_release(vm, keepers_.guest_runs(vm)));
+  if (!judged) return refused_by_title(vm, judged.error(), "its key was not released");
   TRY(audit_.append(
       {.event = "release", .vm = vm, .key = stored.key_id, .uid = *uid, .pid = caller.pid}));
   released_.insert_or_assign(vm, std::move(stored));
@@ -173,11 +164,10 @@ Status Vault::delete_key(const VmId& vm, const Caller& caller) {
                  .mend = "stop the VM first"};
   }
   const bool has_key = directory_.exists(key_file_name(vm));
-  const bool has_freshness = directory_.exists(freshness_file_name(vm));
-  if (!has_key && !has_freshness) return no_key(vm);
+  if (!has_key && !titles_.exists(vm)) return no_key(vm);
   TRY(audit_.append({.event = "delete_key", .vm = vm, .uid = caller.uid, .pid = caller.pid}));
-  // The key last: half done, the freshness record alone would block the VM's id for ever.
-  if (has_freshness) TRY(directory_.remove(freshness_file_name(vm)));
+  // The key last: half done, this can be asked for again.
+  TRY(titles_.remove(vm));
   if (directory_.exists(attestation_file_name(vm))) {
     TRY(directory_.remove(attestation_file_name(vm)));
   }

@@ -6,7 +6,9 @@
 //
 // Rules it keeps:
 //   - a VM's attestation key is pinned once; another one is refused until the pin is given up;
-//   - a key is never minted over existing state: not over a key, not over a freshness record;
+//   - a key is made with its VM's title, whose id nobody chooses: never over existing state;
+//   - a key goes to a keeper only where the title says that this site holds the VM, and its line is
+//     opened for writing only when the others were asked (title/judge.h): the daemon proposes;
 //   - at rest a key exists only sealed under the KEK; it leaves only wrapped to a recipient that an
 //     operator has named for that VM, or to its VM's keeper while it is released: that it may have
 //     it the daemon says, which user it is the launcher says, and neither can say the other;
@@ -22,6 +24,7 @@
 
 #include "base/clock.h"
 #include "vault/core/keeper_table.h"
+#include "vault/core/titles.h"
 #include "vault/protocol/types.h"
 #include "vault/protocol/verdict_claims.h"
 #include "vault/store/audit.h"
@@ -36,6 +39,7 @@ namespace hf::vault {
 struct CheckSummary {
   uint64_t keys = 0;
   uint64_t recipients = 0;
+  uint64_t titles = 0;
   uint64_t freshness_records = 0;
   uint64_t attestation_records = 0;
   uint64_t pairing_tokens = 0;
@@ -72,7 +76,8 @@ class Vault {
 
   // For the daemon; see AdminClient for what each promises.
   Result<std::string> issue_tls(const TlsRequest& request, const Caller& caller);
-  Result<KeyInfo> create_key(const VmId& vm, const Caller& caller);
+  // A VM of this site: its title, and its key. Its id is what comes of it.
+  Result<KeyInfo> create_vm(const Caller& caller);
   Result<KeyInfo> key_info(const VmId& vm) const;
   Status release(const VmId& vm, const Caller& caller);
   Status revoke(const VmId& vm, const Caller& caller);
@@ -83,7 +88,7 @@ class Vault {
   Result<std::vector<SiteIdentity>> recipients() const;
   Result<Bytes> wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller);
   Result<ImportOutcome> import_wrap(const VmId& vm, ByteSpan blob, const Caller& caller);
-  Result<Freshness> read_freshness(const VmId& vm) const;  // kNotFound
+  Result<Freshness> read_freshness(const VmId& vm) { return titles_.freshness(vm); }  // kNotFound
   Result<AttestationChallenge> attestation_enroll(const VmId& vm, ByteSpan ek_public,
                                                   ByteSpan ek_certificate, ByteSpan ak_public,
                                                   const Caller& caller);
@@ -96,7 +101,22 @@ class Vault {
   Result<std::string> attestation_sign(const VerdictClaims& claims, const Caller& caller);
   Result<std::string> attestation_keys(const Caller& caller);
 
+  Result<TitleView> title(const VmId& vm) { return titles_.view(vm); }
+  Result<std::vector<Digest>> title_known(const VmId& vm) { return titles_.known(vm); }
+  Result<Bytes> title_lacking(const VmId& vm, std::span<const Digest> known) {
+    return titles_.lacking(vm, known);
+  }
+  Result<TitleLearned> title_learn(const VmId& vm, const SiteId& from, ByteSpan bundle, bool begin,
+                                   const Caller& caller);
+  Result<title::Question> title_ask(const VmId& vm, const SiteId& to) {
+    return titles_.ask(vm, to);
+  }
+  Result<Bytes> title_answer(const title::Question& question, const OwnWord& word);
+  Result<title::Judged<void>> title_take_answer(const VmId& vm, ByteSpan answer);
+  Result<TitleSigned> title_propose(const TitleProposal& proposal, const Caller& caller);
+
   // For operators; see OperatorClient.
+  Result<GivenWord> give_word(const VmId& vm, title::Act act, const Caller& caller);
   Result<PairingOffer> offer_pairing(uint32_t life_s, const std::string& name,
                                      const Caller& caller);
   Result<PairingTokenId> confirm_pairing(const PairingConfirmation& word, const Caller& caller);
@@ -115,14 +135,18 @@ class Vault {
   Status bind_keepers(const KeeperBindings& bindings, const Caller& caller);
   bool is_keeper(uint32_t uid) const { return keepers_.is_keeper(uid); }
 
-  // For keepers: kPermission unless the caller's uid is bound to `vm`; all but the sessions'
-  // kUnavailable while it is not released.
+  // For keepers: kPermission unless the caller's uid is bound to `vm`; all but show_line() and the
+  // sessions' kUnavailable while it is not released.
   Result<FetchedKey> fetch_key(const VmId& vm, const Caller& caller);
   Status put_freshness(const VmId& vm, const Freshness& freshness, const Caller& caller);
   Result<std::optional<Freshness>> get_freshness(const VmId& vm, const Caller& caller);
   Result<Bytes> issue_ek_certificate(const VmId& vm, EkKind kind, ByteSpan public_key,
                                      const Caller& caller);
   Result<std::optional<Bytes>> attestation_pinned_name(const VmId& vm, const Caller& caller);
+  // The line may be opened for writing now. kConflict: the title says otherwise. kUnavailable: not
+  // yet; whoever started the keeper asks the other sites.
+  Status open_gate(const VmId& vm, const Caller& caller);
+  Status show_line(const VmId& vm, ShownLine line, const Caller& caller);
   Result<crypto::Signature> session_sign(const VmId& vm, ByteSpan statement, const Caller& caller);
   Status session_check(const VmId& vm, const SiteId& peer, ByteSpan statement,
                        const crypto::Signature& signature, const Caller& caller);
@@ -193,7 +217,8 @@ class Vault {
   Status check_keeper(const VmId& vm, const Caller& caller, std::string_view event);
   Result<const StoredKey*> released_to(const VmId& vm, const Caller& caller,
                                        std::string_view event);
-  Status refuse_over_existing(const VmId& vm) const;
+  Result<const title::Ed25519Verifier*> verifier();
+  void take_back(const VmId& vm, const Caller& caller);
   void audit_refusal(const VmId& vm, const Caller& caller, std::string_view event);
 
   Result<AttestationRecord> load_attestation(const VmId& vm) const;  // empty if there is none
@@ -214,6 +239,10 @@ class Vault {
   Rng& rng_;
   KeeperTable keepers_;
   std::map<VmId, StoredKey> released_;  // cached: a keeper restarts without disk or passphrase
+  // Whose keeper has had the key, or may have, and is not known to be dead.
+  std::set<VmId> handed_out_;
+  Titles titles_;
+  std::optional<title::Ed25519Verifier> verifier_;  // of the recipients that there are
   std::map<ChallengeId, Challenge> challenges_;
   std::map<PairingTokenId, ConfirmedPairing> confirmed_;
   std::optional<AttestationKey> attestation_key_;  // once it was needed

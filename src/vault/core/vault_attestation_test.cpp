@@ -20,8 +20,8 @@ Bytes spki_of(ByteSpan public_area) {
 // VM 1's vTPM, with EK certificates by `site`; running.
 class Tpm : private vtpm::CertificateIssuer {
  public:
-  explicit Tpm(TestVault& site, const VmId& vm = vm_of(1)) : site_(site), vm_(vm) {
-    HF_ASSERT(site->create_key(vm, kDaemon).ok() && site->release(vm, kDaemon).ok());
+  explicit Tpm(TestVault& site, uint8_t number = 1) : site_(site), vm_(site.make(number).vm) {
+    HF_ASSERT(site->release(vm_, kDaemon).ok());
     engine_ = vtpm::Engine::create({.store = &store_, .commit_allowed = false}).value();
     HF_ASSERT(vtpm::manufacture(*engine_, {.issuer = this}).ok() && engine_->init().ok());
     HF_ASSERT(vtpm::GuestTpm(*engine_).startup() == vtpm::kRcSuccess);
@@ -181,7 +181,7 @@ TEST(Enrolment, never_puts_another_key_in_a_pinned_ones_place) {
 TEST(Enrolment, wants_the_endorsement_key_that_the_vm_was_made_with) {
   TestVault site("a");
   Tpm tpm(site);
-  ASSERT_TRUE(site->create_key(vm_of(2), kDaemon).ok());
+  site.make(2);
   ASSERT_TRUE(site->release(vm_of(2), kDaemon).ok());
   // VM 2's TPM was made with another EK; then VM 1's keys are shown for it.
   const crypto::KeyPair other = crypto::KeyPair::generate_rsa(2048);
@@ -207,10 +207,10 @@ TEST(Enrolment, wants_the_endorsement_key_that_the_vm_was_made_with) {
                    ErrorCode::kWrongKey);
   // By a CA that nobody here knows; once paired with it, it counts.
   TestVault stranger("b");
-  ASSERT_TRUE(stranger->create_key(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(stranger->release(vm_of(1), kDaemon).ok());
-  const Bytes theirs = *stranger->issue_ek_certificate(vm_of(1), EkKind::kRsa2048,
-                                                       spki_of(tpm.identity.ek_public), kKeeper);
+  stranger.make(2);
+  ASSERT_TRUE(stranger->release(vm_of(2), kDaemon).ok());
+  const Bytes theirs = *stranger->issue_ek_certificate(vm_of(2), EkKind::kRsa2048,
+                                                       spki_of(tpm.identity.ek_public), kKeeper2);
   expect_all_parts(with_certificate(theirs), ErrorCode::kWrongKey);
   ASSERT_TRUE(site->add_recipient(stranger->identity(), "", kDaemon).ok());
   EXPECT_TRUE(site->attestation_enroll(vm_of(1), tpm.identity.ek_public, theirs,
@@ -254,8 +254,10 @@ TEST(Adoption, takes_what_a_paired_site_certified_for_this_vm) {
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
-  ASSERT_TRUE(b->create_key(vm_of(3), kDaemon).ok());
-  ASSERT_TRUE(b->create_key(vm_of(1), kDaemon).ok());
+  b.make(3);
+  ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
+  ASSERT_TRUE(b->import_wrap(vm_of(1), wrap, kDaemon).ok());
+  ASSERT_TRUE(b->remove_recipient(a->identity().site, kDaemon).ok());
   expect_all_parts(adopt(vm_of(1), pin.ak_public).error(), ErrorCode::kWrongKey);  // not paired
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
   expect_all_parts(adopt(vm_of(3), pin.ak_public).error(), ErrorCode::kWrongKey);

@@ -162,8 +162,8 @@ TEST_F(BadInput, a_damaged_key_file_harms_its_vm_only) {
   make();
   {
     const auto vault = *open();
-    ASSERT_TRUE(vault->create_key(vm_of(1), kDaemon).ok());
-    ASSERT_TRUE(vault->create_key(vm_of(2), kDaemon).ok());
+    made_vms()[1] = vault->create_vm(kDaemon)->vm;
+    made_vms()[2] = vault->create_vm(kDaemon)->vm;
   }
   const std::string path = file("key-" + vm_of(1).hex() + ".hfv");
   const Bytes whole = read_file(path);
@@ -176,7 +176,6 @@ TEST_F(BadInput, a_damaged_key_file_harms_its_vm_only) {
     EXPECT_EQ(error.code, ErrorCode::kCorrupt) << at;
     EXPECT_FALSE(error.effect.empty());
     EXPECT_FALSE(error.mend.empty());
-    EXPECT_FALSE(vault->create_key(vm_of(1), kDaemon).ok());
     EXPECT_EQ(digest_of(directory_), before);
     write_file(path, whole);
   }
@@ -208,8 +207,8 @@ TEST_F(BadInput, is_found_by_a_check_of_everything) {
   make();
   TestVault c("c");
   const auto vault = *open();
-  ASSERT_TRUE(vault->create_key(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(vault->create_key(vm_of(2), kDaemon).ok());
+  made_vms()[1] = vault->create_vm(kDaemon)->vm;
+  made_vms()[2] = vault->create_vm(kDaemon)->vm;
   ASSERT_TRUE(vault->add_recipient(c->identity(), "", kDaemon).ok());
   ASSERT_TRUE(vault->bind_keepers(both_keepers(), kLauncher).ok());
   ASSERT_TRUE(vault->release(vm_of(1), kDaemon).ok());

@@ -32,7 +32,9 @@ Result<CheckSummary> Vault::check() const {
     if (const auto key = id_in<VmId>(name, "key-")) {
       note(load_key(*key), summary.keys);
     } else if (const auto vm = id_in<VmId>(name, "freshness-")) {
-      note(read_freshness(*vm), summary.freshness_records);
+      note(titles_.check_freshness(*vm), summary.freshness_records);
+    } else if (const auto titled = id_in<VmId>(name, "title-")) {
+      note(titles_.check(*titled), summary.titles);
     } else if (const auto attested = id_in<VmId>(name, "attestation-")) {
       note(load_attestation(*attested), summary.attestation_records);
     } else if (name == kAttestationKeyFileName) {

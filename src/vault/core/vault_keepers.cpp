@@ -32,11 +32,21 @@ bool is_of_kind(const crypto::SpkiKey& key, EkKind kind) {
 Status Vault::bind_keepers(const KeeperBindings& bindings, const Caller& caller) {
   std::map<VmId, uint32_t> before;
   for (const auto& [vm, stored] : released_) before.emplace(vm, keepers_.uid_of(vm).value_or(0));
+  const std::map<VmId, uint32_t> bound = keepers_.all();
+  const std::set<VmId> ran = keepers_.guests();
   TRY(keepers_.replace(bindings));
   for (const auto& [vm, uid] : before) {
     if (keepers_.uid_of(vm) == uid) continue;
     released_.erase(vm);
     audit_.append_or_keep({.event = "revoke", .vm = vm, .uid = caller.uid, .pid = caller.pid});
+  }
+  // Dead, and reaped: the launcher says so. What one has shown of its line goes with it.
+  std::erase_if(handed_out_, [&](const VmId& vm) { return !keepers_.uid_of(vm); });
+  for (const auto& [vm, uid] : bound) {
+    if (keepers_.uid_of(vm) != uid) titles_.keeper_gone(vm);
+  }
+  for (const VmId& vm : ran) {
+    if (!keepers_.guest_runs(vm)) titles_.stopped(vm);
   }
   return {};
 }
@@ -90,42 +100,15 @@ Result<FetchedKey> Vault::fetch_key(const VmId& vm, const Caller& caller) {
                  .effect = fmt::format("key {} was not handed out", stored->key_id.hex()),
                  .mend = "free space on the file system of the vault's directory and try again"};
   }
+  handed_out_.insert(vm);
+  titles_.key_goes_out(vm);
   return FetchedKey{
       .key = stored->key.clone(), .version = stored->version, .key_id = stored->key_id};
 }
 
 Status Vault::put_freshness(const VmId& vm, const Freshness& freshness, const Caller& caller) {
   TRY(released_to(vm, caller, "put_freshness"));
-  Writer clear;
-  clear.id(vm);
-  encode(clear, freshness);
-  return directory_.replace(freshness_file_name(vm),
-                            seal_file(FileKind::kFreshness, site_.kek, clear.bytes(), {}, rng_));
-}
-
-Result<Freshness> Vault::read_freshness(const VmId& vm) const {
-  const std::string name = freshness_file_name(vm);
-  Result<Bytes> bytes = directory_.read(name, kSealedFileMax);
-  if (!bytes.ok() && bytes.error().code == ErrorCode::kNotFound) {
-    return Error{.code = ErrorCode::kNotFound,
-                 .cause = "no freshness record of VM " + vm.hex(),
-                 .effect = "whether its journal is the newest cannot be told here"};
-  }
-  if (!bytes.ok()) return std::move(bytes).error();
-  const std::string path = directory_.path() + "/" + name;
-  const ParsedFile file = TRY(parse_file(FileKind::kFreshness, *bytes, path));
-  TRY(open_file(file, site_.kek, path));
-  Reader reader(file.clear);
-  const VmId named = reader.id<VmId>();
-  const Freshness freshness = decode_freshness(reader);
-  TRY(reader.finish(path));
-  if (named != vm) {
-    return Error{.code = ErrorCode::kCorrupt,
-                 .cause = path + " is of VM " + named.hex(),
-                 .effect = "it is not used, and nothing was changed",
-                 .mend = "restore " + path + " from a copy of the vault's directory"};
-  }
-  return freshness;
+  return titles_.put_freshness(vm, freshness);
 }
 
 Result<std::optional<Freshness>> Vault::get_freshness(const VmId& vm, const Caller& caller) {

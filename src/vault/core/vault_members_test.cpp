@@ -14,7 +14,7 @@ class Members : public ::testing::Test {
       ASSERT_TRUE(a_->add_recipient((*other)->identity(), "", kDaemon).ok());
     }
     for (const uint8_t number : {uint8_t{1}, uint8_t{2}}) {
-      ASSERT_TRUE(a_->create_key(vm_of(number), kDaemon).ok());
+      a_.make(number);
     }
   }
   ErrorCode wrapped(uint8_t vm, TestVault& site) {
@@ -88,7 +88,7 @@ TEST_F(Members, go_with_the_vms_key) {
   ASSERT_TRUE(a_->add_member(vm_of(1), b_->identity().site, kOperator).ok());
   ASSERT_TRUE(a_->delete_key(vm_of(1), kDaemon).ok());
   EXPECT_FALSE(fs::exists(file(1)));
-  ASSERT_TRUE(a_->create_key(vm_of(1), kDaemon).ok());
+  a_.make(1);
   EXPECT_EQ(wrapped(1, b_), ErrorCode::kPermission);
 }
 

@@ -78,6 +78,7 @@ Status Vault::add_recipient(const SiteIdentity& peer, const std::string& name,
   encode(clear, Recipient{.identity = peer, .name = name.empty() ? peer.name : name});
   TRY(audit_.append(
       {.event = "add_recipient", .site = peer.site, .uid = caller.uid, .pid = caller.pid}));
+  verifier_.reset();
   // All of it is public; sealing authenticates it: a pin that others could change is none.
   return directory_.create(recipient_file_name(peer.site),
                            seal_file(FileKind::kRecipient, site_.kek, clear.bytes(), {}, rng_));
@@ -89,6 +90,7 @@ Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
   }
   TRY(audit_.append(
       {.event = "remove_recipient", .site = site, .uid = caller.uid, .pid = caller.pid}));
+  verifier_.reset();
   return directory_.remove(recipient_file_name(site));
 }
 

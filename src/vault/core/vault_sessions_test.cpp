@@ -114,6 +114,7 @@ TEST_F(Sessions, a_signature_cannot_be_sent_back_to_who_made_it) {
 // One key signs three kinds of things: none of them is ever taken for another.
 TEST_F(Sessions, no_signature_of_one_kind_counts_as_one_of_another) {
   const crypto::PublicKey key = home_->identity().signing_public_key;
+  const KeyInfo made = home_.make(1);
   const auto bytes = crypto::encode(statement(SessionRole::kHome));
   const crypto::Signature session = *home_->session_sign(vm_of(1), bytes, kKeeper);
   for (const std::string_view label : kSigningLabels) {
@@ -121,7 +122,6 @@ TEST_F(Sessions, no_signature_of_one_kind_counts_as_one_of_another) {
   }
   EXPECT_FALSE(crypto::verify(key, bytes, session));  // nor without a label
 
-  const KeyInfo made = *home_->create_key(vm_of(1), kDaemon);
   Bytes certificate = made.certificate;
   ASSERT_TRUE(verify_certificate(certificate, key).ok());
   std::ranges::copy(session, certificate.end() - crypto::kSignatureSize);

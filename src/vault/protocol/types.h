@@ -84,10 +84,12 @@ struct FetchedKey {
 struct KeeperBinding {
   VmId vm;
   uint32_t uid = 0;
+  bool keeper = true;  // else it has none now, and `uid` is 0
+  bool guest = false;  // QEMU runs for it, or is about to
   bool operator==(const KeeperBinding&) const = default;
 };
 
-// All keepers of a site at one moment. `generation` grows with each list that a launcher makes, so
+// All VMs of a site that have a keeper or a guest at one moment. `generation` grows with each list that a launcher makes, so
 // that one which was held up cannot undo a newer one.
 struct KeeperBindings {
   uint64_t generation = 0;

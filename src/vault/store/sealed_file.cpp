@@ -45,7 +45,7 @@ Bytes seal_file(FileKind kind, const crypto::Secret& kek, ByteSpan clear, ByteSp
   file_aead(kek, salt).seal(crypto::Nonce{}, out.bytes(), plaintext, sealed);
   out.raw(sealed);
   out.u32(crc32c(out.bytes()));
-  HF_ASSERT(out.bytes().size() <= kSealedFileMax);
+  HF_ASSERT(out.bytes().size() <= (kind == FileKind::kTitle ? kTitleFileMax : kSealedFileMax));
   return out.take();
 }
 

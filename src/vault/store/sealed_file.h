@@ -36,9 +36,12 @@ enum class FileKind : uint16_t {
   kAttestation = 6,
   kPairingOffer = 7,
   kMembers = 8,
+  kTitle = 9,
 };
 
 inline constexpr size_t kSealedFileMax = 64 * 1024;
+// Of a title, which grows by a statement with each act: at most title::kChainSizeMax and a little.
+inline constexpr size_t kTitleFileMax = 4 * 1024 * 1024;
 
 struct ParsedFile {
   ByteSpan whole;  // these point into the file's bytes

@@ -17,7 +17,7 @@ from .process import Failure, run
 from .site import bin_dir
 
 _REPLY = 0x8000
-_CREATE_KEY, _RELEASE, _REVOKE = 0x0103, 0x0105, 0x0106
+_CREATE_VM, _RELEASE, _REVOKE = 0x0103, 0x0105, 0x0106
 _SITE_IDENTITY = 0x0101
 _WRAP_FOR, _IMPORT_WRAP = 0x010a, 0x010b
 _BIND_KEEPERS = 0x0301
@@ -104,7 +104,7 @@ class Vault:
     def _keeper_list(self):
         self._generation += 1
         return struct.pack("<QI", self._generation, len(self._keepers)) + b"".join(
-            vm + struct.pack("<I", uid) for vm, uid in self._keepers.items())
+            vm + struct.pack("<IB", uid, 1) for vm, uid in self._keepers.items())
 
     def bind(self, vm, uid):
         """As the launcher: `uid` is the VM's keeper."""
@@ -125,8 +125,9 @@ class Vault:
             raise Failure(f"vault refused {operation:#x}: {reply[2:].decode(errors='replace')}")
         return reply[2:]
 
-    def create_key(self, vm):
-        return self.call(_CREATE_KEY, vm)
+    def create_vm(self):
+        """A VM of this vault's site; its id."""
+        return self.call(_CREATE_VM, b"")[:16]
 
     def release(self, vm, uid):
         """To the VM's keeper, which runs as `uid`."""
@@ -211,7 +212,7 @@ class Keeper:
         self.processes = processes
         self.directory = pathlib.Path(directory)
         self.vault = vault
-        self.vm = vm or os.urandom(16)
+        self.vm = vm or vault.create_vm()
         self.volumes = volumes
         self.journal = self.directory / "journal"
         self.config = {
@@ -237,8 +238,6 @@ class Keeper:
     def create(self, images=None, uefi_template="/usr/share/OVMF/OVMF_VARS_4M.ms.fd", timeout=120):
         """Makes the journal; images: {"image1": path}."""
         self.journal.mkdir(mode=0o700, exist_ok=True)
-        with contextlib.suppress(Failure):  # the key of an earlier try is as good
-            self.vault.create_key(self.vm)
         self.vault.release(self.vm, os.geteuid())
         with contextlib.ExitStack() as stack:
             fds = [(name, stack.enter_context(open(path, "rb")).fileno()) for name, path in (images or {}).items()]
