@@ -3,6 +3,7 @@
 
 #include "cli/core/grammar.h"
 #include "cli/core/parse.h"
+#include "cli/operator_words.h"
 
 namespace hf::cli {
 namespace {
@@ -20,9 +21,13 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
   if (!options.yes && !options.source_is_dead) {
     TRY(confirm("Run VM \"" + options.vm + "\" here from its newest replicated state?"));
   }
+  // By the vault's own socket: holdfastd can neither make it up nor keep it.
+  std::string word;
+  if (options.source_is_dead) word = TRY(say_word(context, options.vm, title::Act::kTake));
   sys::JsonValue job =
       TRY(client.post(where + "/failover", {{"kind", "unplanned"},
                                             {"source_is_dead", options.source_is_dead},
+                                            {"word", word},
                                             {"attestation", options.attestation}}));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};

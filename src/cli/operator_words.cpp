@@ -127,6 +127,11 @@ void take_back(const Context& context, const MemberWord& word) {
   if (word.site) static_cast<void>(operators(context).remove_member(word.vm, *word.site));
 }
 
+Result<std::string> say_word(const Context& context, const std::string& vm, title::Act act) {
+  const VmId id = TRY(vm_named(context, vm));
+  return TRY(heard(context, operators(context).give_word(id, act))).token.hex();
+}
+
 Status say_no_members(const Context& context, const VmId& vm) {
   return heard(context, operators(context).clear_members(vm));
 }

@@ -7,6 +7,7 @@
 
 #include "base/ids.h"
 #include "cli/core/output.h"
+#include "title/words.h"
 
 namespace hf::cli {
 
@@ -29,6 +30,8 @@ Result<MemberWord> say_member(const Context& context, const std::string& vm,
                               const std::string& site);
 void take_back(const Context& context, const MemberWord& word);
 Status say_no_members(const Context& context, const VmId& vm);
+// The word for one act on a VM, as hex: holdfastd is told it, and can use it once, within a minute.
+Result<std::string> say_word(const Context& context, const std::string& vm, title::Act act);
 // holdfastd says which VM has a name; who gives the id does not go by that.
 Result<VmId> vm_named(const Context& context, const std::string& name);
 

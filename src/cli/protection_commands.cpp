@@ -31,8 +31,10 @@ Status protection_disable(const Context& context, const ProtectionOptions& optio
   Client client = context.client();
   // Before: where a replica is removed, the VM goes with it.
   const VmId vm = TRY(vm_named(context, options.vm));
-  sys::JsonValue job =
-      TRY(client.remove(target(options.vm) + (options.without_peer ? "?without_peer=1" : "")));
+  std::string how;
+  if (options.without_peer)
+    how = "?without_peer=1&word=" + TRY(say_word(context, vm.hex(), title::Act::kExpel));
+  sys::JsonValue job = TRY(client.remove(target(options.vm) + how));
   sys::JsonObject done = TRY(follow_job(context, client, job));
   TRY(say_no_members(context, vm));
   print_object(context, done);

@@ -4,6 +4,7 @@
 
 #include "cli/core/grammar.h"
 #include "cli/core/parse.h"
+#include "cli/operator_words.h"
 
 namespace hf::cli {
 namespace {
@@ -59,9 +60,29 @@ struct StartOptions {
 };
 
 Status vm_start(const Context& context, const StartOptions& options) {
-  return run_job(
-      context, target(options.name, "/start"),
-      {{"without_peer", options.without_peer}, {"give_up_bad_tail", options.give_up_bad_tail}});
+  std::string word;
+  if (options.without_peer) word = TRY(say_word(context, options.name, title::Act::kGoOn));
+  return run_job(context, target(options.name, "/start"),
+                 {{"without_peer", options.without_peer},
+                  {"word", word},
+                  {"give_up_bad_tail", options.give_up_bad_tail}});
+}
+
+Status vm_title(const Context& context, const std::string& name) {
+  const sys::JsonValue shown = TRY(context.client().get(target(name, "/title")));
+  if (context.format == Format::kJson) {
+    print_object(context, shown.as_object());
+    return {};
+  }
+  print_rows(context, shown.at("chain").as_array(),
+             {{"TIME", "time_us"},
+              {"WHAT", "kind"},
+              {"BY", "by"},
+              {"HOLDER", "holder"},
+              {"STANDBYS", "standbys"},
+              {"EPOCH", "epoch"},
+              {"ON WHOSE WORD", "word"}});
+  return {};
 }
 
 struct StopOptions {
@@ -144,6 +165,13 @@ void add_start(CLI::App* vm, Line& line) {
   verb(start, line, [options](const Context& context) { return vm_start(context, *options); });
 }
 
+void add_title(CLI::App* vm, Line& line) {
+  CLI::App* title = vm->add_subcommand("title", "who may run a VM, and how it came to that");
+  auto name = std::make_shared<std::string>();
+  title->add_option("name", *name, "of the VM")->required();
+  verb(title, line, [name](const Context& context) { return vm_title(context, *name); });
+}
+
 void add_stop(CLI::App* vm, Line& line) {
   CLI::App* stop = vm->add_subcommand("stop", "shut a VM down");
   auto options = std::make_shared<StopOptions>();
@@ -170,6 +198,7 @@ void add_vm(CLI::App& app, Line& line) {
   CLI::App* vm = noun(app, "vm", "virtual machines");
   add_create(vm, line);
   add_start(vm, line);
+  add_title(vm, line);
   add_stop(vm, line);
   verb(vm->add_subcommand("list", "all VMs"), line, vm_list);
   CLI::App* show = vm->add_subcommand("show", "one VM");

@@ -5,6 +5,7 @@
 #include "control/host/console.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
+#include "control/title/titles.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/unit_events.h"
 #include "control/vm/vm_operations.h"
@@ -26,6 +27,7 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   consoles = std::make_unique<ConsoleHub>();
   peers = std::make_unique<PeerService>(*this);
   protections = std::make_unique<Protections>(*this);
+  titles = std::make_unique<TitleKeeper>(*this);
   attestation = std::make_unique<Attestation>(*this);
   reconciler = std::make_unique<Reconciler>(*this);
   jobs = std::make_unique<JobEngine>(*catalog);
@@ -42,6 +44,7 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   TRY(take_up_running());
   TRY(peers->start());
   protections->start();
+  titles->start();
   reconciler->start();
   std::lock_guard lock(event_mutex_);
   serving_ = true;
@@ -59,6 +62,7 @@ void Services::stop() {
   if (attestation) attestation->stop();
   if (reconciler) reconciler->stop();  // it submits jobs
   jobs.reset();
+  if (titles) titles->stop();
   if (protections) protections->stop();
   if (peers) peers->stop();
   consoles.reset();

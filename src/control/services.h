@@ -22,6 +22,7 @@ class ConsoleHub;
 class PeerService;
 class Protections;
 class Reconciler;
+class TitleKeeper;
 class UnitEvents;
 
 struct Services {
@@ -43,6 +44,7 @@ struct Services {
   std::unique_ptr<ConsoleHub> consoles;
   std::unique_ptr<PeerService> peers;
   std::unique_ptr<Protections> protections;
+  std::unique_ptr<TitleKeeper> titles;
   std::unique_ptr<Attestation> attestation;
   std::unique_ptr<UnitEvents> unit_events;
   std::unique_ptr<Units> units;

@@ -17,7 +17,7 @@ using std::chrono::seconds;
 class Binding : public ::testing::Test {
  protected:
   std::string socket_path() const { return site_.file("vault-launcher.sock"); }
-  std::vector<BoundKeeper> one() const { return {{.vm = test_vm(1), .uid = 7}}; }
+  std::vector<BoundKeeper> one() const { return {{.vm = test_vm(1), .uid = 7, .keeper = true}}; }
   TestSite site_;
   VaultBinding binding_{site_.file("vault-launcher.sock")};
 };
@@ -64,7 +64,8 @@ TEST_F(Binding, a_vault_that_starts_gets_the_list_in_a_file_that_nobody_changes)
             "0100000000000000"
             "01000000"
             "00000000000000000000000000000001"
-            "07000000");
+            "07000000"
+            "01");
   EXPECT_NE(::fcntl(file.get(), F_GET_SEALS) & F_SEAL_WRITE, 0);
   // The next list counts on.
   EXPECT_EQ(to_hex(*sys::read_all(binding_.for_start({})->get(), 4096)),

@@ -88,7 +88,14 @@ class Served : public ::testing::Test {
     const Status told = launcher_.tell(keepers);
     ASSERT_TRUE(told.ok()) << told.error().describe();
   }
-  void bind_self() { bind({{.vm = vm_of(1), .uid = ::getuid()}}); }
+  // VM 1, over the socket.
+  vault::KeyInfo make() {
+    const Result<vault::KeyInfo> made = admin().create_vm();
+    HF_ASSERT(made.ok());
+    made_vms()[1] = made->vm;
+    return *made;
+  }
+  void bind_self() { bind({{.vm = vm_of(1), .uid = ::getuid(), .keeper = true}}); }
   AdminClient admin() const { return AdminClient({.socket_path = admin_path()}); }
   KeyClient keys() const { return KeyClient({.socket_path = keys_path()}); }
   sys::UniqueFd raw_connection(const std::string& path) const {
@@ -115,11 +122,10 @@ bool closed_by_peer(int fd) {
 
 TEST_F(Served, a_vm_lives_through_both_clients) {
   start();
-  const VmId vm = vm_of(1);
   const vault::SiteIdentity self = *admin().site_identity();
   EXPECT_EQ(self.name, "a");
-  const vault::KeyInfo made = *admin().create_key(vm);
-  EXPECT_EQ(admin().create_key(vm).error().code, ErrorCode::kExists);
+  const vault::KeyInfo made = make();
+  const VmId vm = made.vm;
   EXPECT_EQ(admin().release(vm).error().code, ErrorCode::kConflict);
   bind_self();
   EXPECT_EQ(keys().fetch_key(vm).error().code, ErrorCode::kUnavailable);
@@ -154,7 +160,7 @@ TEST_F(Served, two_vaults_exchange_a_key_through_clients) {
   TestVault b("b");
   pair(b);
   EXPECT_EQ(*admin().recipients(), std::vector<vault::SiteIdentity>{b->identity()});
-  ASSERT_TRUE(admin().create_key(vm_of(1)).ok());
+  make();
   ASSERT_TRUE(operators().add_member(vm_of(1), b->identity().site).ok());
   const Bytes wrap = *admin().wrap_for(vm_of(1), b->identity().site);
   EXPECT_EQ(*b->import_wrap(vm_of(1), wrap, kDaemon), vault::ImportOutcome::kStored);
@@ -168,7 +174,7 @@ TEST_F(Served, each_socket_offers_its_own_operations_only) {
   start();
   bind_self();  // who is no keeper has no word at the keepers' socket
   AdminClient wrong_admin({.socket_path = keys_path()});
-  EXPECT_EQ(wrong_admin.create_key(vm_of(1)).error().code, ErrorCode::kPermission);
+  EXPECT_EQ(wrong_admin.create_vm().error().code, ErrorCode::kPermission);
   KeyClient wrong_keys({.socket_path = admin_path()});
   EXPECT_EQ(wrong_keys.fetch_key(vm_of(1)).error().code, ErrorCode::kPermission);
   for (const std::string& path : {admin_path(), keys_path(), operators_path()}) {
@@ -215,25 +221,25 @@ TEST_F(Served, who_is_no_keeper_gets_no_word_on_the_keys_socket) {
 
 TEST_F(Served, a_launcher_is_told_what_its_list_is_refused_for) {
   start();
-  const Error error = launcher_.tell({{.vm = vm_of(1), .uid = ::getuid() + 5}}).error();
+  const Error error = launcher_.tell({{.vm = vm_of(1), .uid = ::getuid() + 5, .keeper = true}}).error();
   EXPECT_EQ(error.code, ErrorCode::kPermission);
   EXPECT_NE(error.cause.find("is not one that keepers run as"), std::string::npos) << error.cause;
   EXPECT_FALSE(error.effect.empty() || error.mend.empty());
   // As many as there can be, one user for all of them.
   std::vector<launcher::BoundKeeper> all(launcher::kBoundKeepersMax);
   for (size_t i = 0; i < all.size(); ++i) {
-    all[i] = {.vm = vm_of(1), .uid = ::getuid()};
+    all[i] = {.vm = vm_of(1), .uid = ::getuid(), .keeper = true};
     store_le<uint32_t>(all[i].vm.bytes.data(), static_cast<uint32_t>(i));
   }
   bind(all);
   EXPECT_TRUE(site_.vault->is_keeper(::getuid()));
-  all.push_back({.vm = vm_of(2), .uid = ::getuid()});
+  all.push_back({.vm = vm_of(2), .uid = ::getuid(), .keeper = true});
   EXPECT_EQ(launcher_.tell(all).error().code, ErrorCode::kLimit);
 }
 
 TEST_F(Served, a_keeper_that_is_ahead_of_its_release_waits_for_it) {
   start();
-  ASSERT_TRUE(admin().create_key(vm_of(1)).ok());
+  make();
   bind_self();
   const auto before = std::chrono::steady_clock::now();
   EXPECT_EQ(keys().await_key(vm_of(1), std::chrono::milliseconds(50)).error().code,
@@ -336,13 +342,13 @@ class ServedApart : public Served {
   void SetUp() override {
     if (::getuid() != 0) GTEST_SKIP() << "only root can be several users";
     ASSERT_EQ(::chmod(site_.temp.sub(".").c_str(), 0711), 0);
-    ASSERT_TRUE(site_.vault->create_key(vm_of(kGood), kDaemon).ok());
+    made_vms()[kGood] = site_.vault->create_vm(kDaemon)->vm;
   }
   // Keeper n of VM n.
   static uint32_t uid_of(uint8_t number) { return kKeeperUid + 2 * number; }
   std::vector<launcher::BoundKeeper> keepers_to(uint8_t last) const {
     std::vector<launcher::BoundKeeper> all;
-    for (uint8_t n = 1; n <= last; ++n) all.push_back({.vm = vm_of(n), .uid = uid_of(n)});
+    for (uint8_t n = 1; n <= last; ++n) all.push_back({.vm = vm_of(n), .uid = uid_of(n), .keeper = true});
     return all;
   }
   // As many as the vault takes, each with a byte of a request that never comes.

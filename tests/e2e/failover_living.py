@@ -2,10 +2,11 @@
 # timeout: 300
 # needs: qemu
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
-"""Failover while the source lives: its guest is stopped for good and all it wrote has arrived, then the VM runs at the
-other site; again and again, on two sites that go on. An answer that was lost is given again when the command is.
+"""Failover while the source lives: its guest is stopped hard, all it wrote arrives, the VM runs at the other site, and
+is protected the other way round without a command; to and fro, on two sites that go on. An answer that was lost is
+given again when the command is.
 
-HOLDFAST_ROUNDS=n (environment) sets how many VMs are failed over; 3 by default.
+HOLDFAST_ROUNDS=n (environment) sets how many failovers there are, over three VMs; 6 by default.
 """
 
 import os
@@ -19,8 +20,11 @@ from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import Site, pair, refused, wait_protected
 
-ROUNDS = int(os.environ.get("HOLDFAST_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("HOLDFAST_ROUNDS", "6"))
+VMS = 3
 RUNNING_MS_MAX = 3000
+PROTECTED_S_MAX = 10
+HANDED_OVER = "the source stopped and handed the VM over"
 LOSSES_MAX = 10  # tries to end a holdfastd between a question and its answer
 
 
@@ -40,45 +44,61 @@ def start_protected(north, name):
     wait_protected(north, name)
 
 
-def at_rest(site, vm):
-    """Until nothing of a superseded VM is left; seconds waited."""
+def stands_by(site, vm):
+    """Until the VM's old home is the standby of who has it; seconds waited."""
     start = time.monotonic()
-    shown = wait_until(lambda: (view := site.json("vm", "show", vm)) and not view["qemu_pid"] and not view["keeper_pid"] and view,
-                       10, f"nothing of {vm} runs at {site.name}")
-    if shown["state"] != "superseded":
-        raise Failure(f"{vm} is {shown['state']} at {site.name}")
+    wait_until(lambda: (view := site.json("vm", "show", vm)) and view["state"] == "standby" and not view["qemu_pid"] and
+               not view["keeper_pid"], PROTECTED_S_MAX, f"{vm} stands by at {site.name}", interval=0.05)
     return time.monotonic() - start
 
 
-def end_vm(north, south, name):
+def end_vm(holder, other, name):
     """Both sites are rid of it, by the commands that an operator has."""
-    north.cli("vm", "delete", name, "--yes")
-    if south.json("vm", "show", name)["state"] != "running":
-        raise Failure(f"{name} does not run at south after north deleted what was left of it")
-    south.cli("vm", "stop", name, "--force")
-    south.cli("vm", "delete", name, "--yes")
+    holder.cli("vm", "stop", name, "--force")
+    holder.cli("protection", "disable", name)
+    holder.cli("vm", "delete", name, "--yes")
+    if any(vm["name"] == name for vm in other.json("vm", "list")):
+        raise Failure(f"{other.name} still has {name}")
 
 
-def one_round(north, south, number):
-    name = f"vm{number}"
-    start_protected(north, name)
-    acknowledged = north.json("protection", "show", name)["acknowledged"]
-    qemu = north.qemu_pid(name)
-    job = south.json("failover", "unplanned", name, "--yes", timeout=40)
+def fail_over(source, target, name):
+    """To `target`, and protected there; (ms until vCPUs run, seconds until it is protected again)."""
+    acknowledged = source.json("protection", "show", name)["acknowledged"]
+    qemu = source.qemu_pid(name)
+    job = target.json("failover", "unplanned", name, "--yes", timeout=60)
+    done = time.monotonic()
     if os.path.exists(f"/proc/{qemu}"):
-        raise Failure(f"{name}'s guest still runs at north when south's runs")
-    south_shown = south.json("vm", "show", name)
-    if south_shown["state"] != "running" or role(south, name) != "active":
-        raise Failure(f"{name} is {south_shown['state']} at south")
-    rest = at_rest(north, name)
-    if job["received_sequence"] < acknowledged:
-        raise Failure(f"south began from record {job['received_sequence']}, and had acknowledged {acknowledged}")
-    if job["source"] != "the source stopped":
-        raise Failure(f"the answer of the source: {job['source']}")
-    step(f"{name}: vCPUs run after {job['failover_ms']} ms {job['phases_ms']}; "
-         f"records {acknowledged} acknowledged, {job['received_sequence']} taken over; north at rest {rest:.1f} s later")
-    end_vm(north, south, name)
-    return job["failover_ms"]
+        raise Failure(f"{name}'s guest still runs at {source.name} when {target.name}'s runs")
+    shown = target.json("vm", "show", name)
+    if shown["state"] != "running" or role(target, name) != "active" or not shown["title"]["here"]:
+        raise Failure(f"{name} is {shown['state']} at {target.name}")
+    if job["received_sequence"] < acknowledged or not job["source_shipped_all"]:
+        raise Failure(f"{target.name} began from record {job['received_sequence']}, and had acknowledged {acknowledged}")
+    if job["source"] != HANDED_OVER or job["protected_by"] != source.name:
+        raise Failure(f"the answer of the source: {job['source']}, protected by {job['protected_by']}")
+    stands_by(source, name)
+    wait_protected(target, name, PROTECTED_S_MAX)
+    again = time.monotonic() - done
+    step(f"{name} to {target.name}: vCPUs run after {job['failover_ms']} ms {job['phases_ms']}; protected again {again:.1f} s later")
+    return job["failover_ms"], again
+
+
+def rounds(north, south):
+    names = [f"vm{number}" for number in range(1, VMS + 1)]
+    for name in names:
+        start_protected(north, name)
+    where = {name: (north, south) for name in names}
+    measured = []
+    for number in range(ROUNDS):
+        name = names[number % VMS]
+        measured.append(fail_over(*where[name], name))
+        where[name] = where[name][::-1]
+    for name in names:
+        chain = where[name][0].json("vm", "title", name)["chain"]
+        turns = sum(one["kind"] == "hand-over" for one in chain)
+        check(turns == len(measured[names.index(name)::VMS]), f"{name}'s title names each of its {turns} hand-overs")
+        end_vm(*where[name], name)
+    return measured
 
 
 def lose_an_answer(north, south, name):
@@ -88,7 +108,7 @@ def lose_an_answer(north, south, name):
     command = subprocess.Popen([str(word) for word in south.argv("failover", "unplanned", name, "--yes")],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: role(north, name) == "superseded", 20, "north gave the VM up", interval=0.001)
+        wait_until(lambda: role(north, name) in ("superseded", "standby"), 20, "north gave the VM up", interval=0.001)
         os.kill(daemon, signal.SIGSTOP)
         lost = role(south, name) == "standby"
         os.kill(daemon, signal.SIGKILL if lost else signal.SIGCONT)
@@ -96,8 +116,8 @@ def lose_an_answer(north, south, name):
         command.wait(60)
     south.wait_answers()
     if not lost:
-        at_rest(north, name)
-        end_vm(north, south, name)
+        stands_by(north, name)
+        end_vm(south, north, name)
     return lost
 
 
@@ -106,16 +126,16 @@ def answer_lost(north, south):
     name = next((name for name in names if lose_an_answer(north, south, name)), None)
     if name is None:
         raise Failure(f"south's holdfastd could not be ended in time, {LOSSES_MAX} times")
-    check(role(north, name) == "superseded" and role(south, name) == "standby",
-          "north gave the VM up, and its answer never reached south")
-    at_rest(north, name)
-    refused(north, "vm", "start", name)
-    parts = refused(north, "vm", "delete", name, "--yes")
-    check("failover unplanned" in parts["mend"], f"what north has left is not deleted before: {parts['mend']}")
-    job = south.json("failover", "unplanned", name, "--yes", timeout=40)
-    check(job["source"] == "the source stopped" and south.json("vm", "show", name)["state"] == "running",
-          f"the same command again: {job['source']}, and the VM runs at south after {job['failover_ms']} ms")
-    end_vm(north, south, name)
+    stands_by(north, name)
+    check(role(south, name) == "standby", "north gave the VM up, and its answer never reached south")
+    parts = refused(north, "vm", "start", name)
+    check("failover unplanned" in parts["mend"], f"north does not start it: {parts['cause']}")
+    refused(north, "vm", "delete", name, "--yes")
+    job = south.json("failover", "unplanned", name, "--yes", timeout=60)
+    check(south.json("vm", "show", name)["state"] == "running",
+          f"the same command again: the VM runs at south after {job['failover_ms']} ms")
+    wait_protected(south, name, PROTECTED_S_MAX)
+    end_vm(south, north, name)
 
 
 def test(directory):
@@ -128,8 +148,10 @@ def test(directory):
                 site.start()
             pair(north, south)
             daemons = [site.pids_of("holdfastd") for site in (north, south)]
-            times = [one_round(north, south, number) for number in range(1, ROUNDS + 1)]
-            check(sanitized() or max(times) < RUNNING_MS_MAX, f"{ROUNDS} times: at south after {min(times)} to {max(times)} ms")
+            measured = rounds(north, south)
+            times = [ms for ms, _ in measured]
+            check(sanitized() or max(times) < RUNNING_MS_MAX, f"{ROUNDS} times: running after {min(times)} to {max(times)} ms")
+            step(f"protected again after {max(again for _, again in measured):.1f} s at most")
             check(daemons == [site.pids_of("holdfastd") for site in (north, south)], "both holdfastd live on")
             answer_lost(north, south)
             no_job_hangs(north, south)

@@ -9,6 +9,7 @@
 #include "control/host/packages.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
+#include "control/title/title_view.h"
 #include "control/vm/vm_operations.h"
 #include "hypervisor/firmware.h"
 
@@ -146,10 +147,19 @@ Answer post_vm(Services& services, const Request& request) {
   });
 }
 
+Answer show_title(Services& services, const Request& request) {
+  const VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  return Response::json(sys::JsonObject{{"vm", row.name},
+                                        {"vm_id", row.id.hex()},
+                                        {"title", TRY(title_view(services, row))},
+                                        {"chain", TRY(title_chain(services, row))}});
+}
+
 Answer post_start(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   StartOptions options{
       .without_peer = TRY(sys::get_bool_or(TRY(request.json()), "without_peer", false)),
+      .word = TRY(sys::get_string_or(TRY(request.json()), "word", "")),
       .give_up_bad_tail = TRY(sys::get_bool_or(TRY(request.json()), "give_up_bad_tail", false)),
       .actor = request.actor};
   return start_job(services, "vm-start", row.name,
@@ -255,6 +265,7 @@ Answer post_protection(Services& services, const Request& request) {
 Answer remove_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   Protections::DisableOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
+                                      .word = request.query_or("word", ""),
                                       .actor = request.actor};
   return start_job(services, "protection-disable", row.name,
                    [&services, vm = row.id, options](Progress& progress) {
@@ -280,6 +291,7 @@ Answer post_failover(Services& services, const Request& request) {
                  .mend = "use none, wait or require"};
   }
   FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
+                           .word = TRY(sys::get_string_or(body, "word", "")),
                            .attestation = need == "wait"      ? AttestationNeed::kWait
                                           : need == "require" ? AttestationNeed::kRequire
                                                               : AttestationNeed::kNone,
@@ -308,6 +320,7 @@ Router make_router(Services& services) {
       {kGet, "/v1/vms", kReader, on(list_vms)},
       {kPost, "/v1/vms", kContributor, on(post_vm)},
       {kGet, "/v1/vms/{vm}", kReader, on(show_vm)},
+      {kGet, "/v1/vms/{vm}/title", kReader, on(show_title)},
       {kDelete, "/v1/vms/{vm}", kContributor, on(remove_vm)},
       {kPost, "/v1/vms/{vm}/start", kOperator, on(post_start)},
       {kPost, "/v1/vms/{vm}/stop", kOperator, on(post_stop)},

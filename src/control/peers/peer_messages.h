@@ -28,6 +28,7 @@ struct Offer {
   std::string name;
   std::string definition;  // JSON (vm/definition.h)
   Epoch epoch;
+  Bytes title;        // all of it that the asker knows
   Bytes wrap;         // the VM's key, wrapped for the asked site
   Bytes certificate;  // of the VM's journal key, by the asker's vault
 };
@@ -35,13 +36,30 @@ struct Taken {
   bool taken = true;
 };
 
-// "Remove the replica that you hold for me."
+// "Remove the replica that you hold for me." With all that the asker knows of the title: a site
+// that knows nothing any more can resign all the same.
 struct Withdrawal {
   static constexpr std::string_view kOp = "withdraw";
   VmId vm;
+  Bytes title;
 };
 struct Removed {
   bool removed = true;
+  Bytes title;  // its resignation, if it stood by
+};
+
+// "This is what I know of the VM's title, and a question of my vault's: what do you know?"
+struct TitleQuestion {
+  static constexpr std::string_view kOp = "title";
+  VmId vm;
+  std::vector<Digest> known;  // head and rivals
+  Bytes bundle;                    // statements that the asked one was known to lack
+  Bytes question;                  // vault/protocol/titles.h
+};
+struct TitleAnswer {
+  std::vector<Digest> known;
+  Bytes bundle;  // what the asker lacks
+  Bytes answer;  // title/answer.h, signed
 };
 
 // "Under which epoch do you know this VM?" The question tells the asker's own.
@@ -56,22 +74,21 @@ struct EpochAnswer {
   bool running = false;
 };
 
-// "Stop this VM: I am about to take it over under `epoch`."
-struct StopOrder {
-  static constexpr std::string_view kOp = "stop";
+// "Hand this VM over to me, now: stop its guest hard."
+struct HandOverOrder {
+  static constexpr std::string_view kOp = "hand_over";
   VmId vm;
-  Epoch epoch;
 };
-// Stopped: it runs no more there and will not start. Else `why`, and the epoch that the order is
-// not above.
-struct StopOutcome {
-  bool stopped = false;
-  bool shipped = false;  // the asker has all that was durable there
+// Handed over: it runs there no more, the asker has all of it, and `title` says so. Else it is the
+// asked site's as before, and `why`.
+struct HandOverOutcome {
+  bool handed_over = false;
   std::string why;
-  Epoch epoch;
+  Bytes title;
 };
 
-using PeerQuestion = std::variant<Offer, Withdrawal, EpochQuestion, StopOrder>;
+using PeerQuestion =
+    std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder>;
 
 // Beside the error's texts, where a replica's daemon refuses a stream.
 struct StreamRefusalDetail {
@@ -80,6 +97,8 @@ struct StreamRefusalDetail {
 
 inline constexpr size_t kOfferedDefinitionMax = size_t{64} << 10;
 inline constexpr size_t kOfferedBytesMax = size_t{16} << 10;
+inline constexpr size_t kTitleBytesMax = size_t{64} << 10;
+inline constexpr size_t kKnownMax = 17;  // a head and its rivals
 
 constexpr auto json_members(sys::JsonOf<Offer>) {
   return std::tuple(
@@ -88,6 +107,7 @@ constexpr auto json_members(sys::JsonOf<Offer>) {
       sys::json_member("definition", &Offer::definition,
                        {.length_max = kOfferedDefinitionMax, .text = sys::JsonText::kAny}),
       sys::json_member("epoch", &Offer::epoch, {.min = 1}),
+      sys::json_member("title", &Offer::title, {.length_max = kTitleBytesMax}),
       sys::json_member("wrap", &Offer::wrap, {.length_max = kOfferedBytesMax}),
       sys::json_member("certificate", &Offer::certificate, {.length_max = kOfferedBytesMax}));
 }
@@ -95,10 +115,12 @@ constexpr auto json_members(sys::JsonOf<Taken>) {
   return std::tuple(sys::json_member("taken", &Taken::taken));
 }
 constexpr auto json_members(sys::JsonOf<Withdrawal>) {
-  return std::tuple(sys::json_member("vm", &Withdrawal::vm));
+  return std::tuple(sys::json_member("vm", &Withdrawal::vm),
+                    sys::json_member("title", &Withdrawal::title, {.length_max = kTitleBytesMax}));
 }
 constexpr auto json_members(sys::JsonOf<Removed>) {
-  return std::tuple(sys::json_member("removed", &Removed::removed));
+  return std::tuple(sys::json_member("removed", &Removed::removed),
+                    sys::json_member("title", &Removed::title, {.length_max = kTitleBytesMax}));
 }
 constexpr auto json_members(sys::JsonOf<EpochQuestion>) {
   return std::tuple(sys::json_member("vm", &EpochQuestion::vm),
@@ -109,15 +131,29 @@ constexpr auto json_members(sys::JsonOf<EpochAnswer>) {
                     sys::json_member("role", &EpochAnswer::role),
                     sys::json_member("running", &EpochAnswer::running));
 }
-constexpr auto json_members(sys::JsonOf<StopOrder>) {
-  return std::tuple(sys::json_member("vm", &StopOrder::vm),
-                    sys::json_member("epoch", &StopOrder::epoch));
+constexpr auto json_members(sys::JsonOf<TitleQuestion>) {
+  using Q = TitleQuestion;
+  return std::tuple(
+      sys::json_member("vm", &Q::vm),
+      sys::json_member("known", &Q::known, {.items_max = kKnownMax}),
+      sys::json_member("bundle", &Q::bundle, {.length_max = kTitleBytesMax}),
+      sys::json_member("question", &Q::question, {.length_max = 256}));
 }
-constexpr auto json_members(sys::JsonOf<StopOutcome>) {
-  return std::tuple(sys::json_member("stopped", &StopOutcome::stopped),
-                    sys::json_member("shipped", &StopOutcome::shipped),
-                    sys::json_member("why", &StopOutcome::why),
-                    sys::json_member("epoch", &StopOutcome::epoch));
+constexpr auto json_members(sys::JsonOf<TitleAnswer>) {
+  using A = TitleAnswer;
+  return std::tuple(
+      sys::json_member("known", &A::known, {.items_max = kKnownMax}),
+      sys::json_member("bundle", &A::bundle, {.length_max = kTitleBytesMax}),
+      sys::json_member("answer", &A::answer, {.length_max = 1024}));
+}
+constexpr auto json_members(sys::JsonOf<HandOverOrder>) {
+  return std::tuple(sys::json_member("vm", &HandOverOrder::vm));
+}
+constexpr auto json_members(sys::JsonOf<HandOverOutcome>) {
+  using O = HandOverOutcome;
+  return std::tuple(sys::json_member("handed_over", &O::handed_over),
+                    sys::json_member("why", &O::why),
+                    sys::json_member("title", &O::title, {.length_max = kTitleBytesMax}));
 }
 constexpr auto json_members(sys::JsonOf<StreamRefusalDetail>) {
   return std::tuple(sys::json_member("epoch", &StreamRefusalDetail::epoch));

@@ -4,6 +4,7 @@
 
 #include "control/core/log.h"
 #include "control/protection/protections.h"
+#include "control/title/titles.h"
 #include "control/protection/recovery_rules.h"
 #include "control/store/catalog_inner.h"
 #include "crypto/x509.h"
@@ -15,15 +16,16 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr Millis kLinkLimit = 10s;
-constexpr size_t kShortMax = 256;  // bytes
+constexpr size_t kShortMax = 1024;  // bytes
 
 peer::Lane lane_of(ByteSpan request) {
   if (request.size() > kShortMax) return peer::Lane::kLong;
   Result<sys::JsonObject> json = sys::parse_json_object(as_text(request), {.bytes_max = kShortMax});
   if (!json.ok()) return peer::Lane::kLong;
-  auto question = sys::decode_operation<std::variant<EpochQuestion, StopOrder>>(*json);
+  auto question =
+      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder>>(*json);
   if (!question.ok()) return peer::Lane::kLong;
-  return std::holds_alternative<EpochQuestion>(*question) ? peer::Lane::kShort : peer::Lane::kOrder;
+  return std::holds_alternative<HandOverOrder>(*question) ? peer::Lane::kOrder : peer::Lane::kShort;
 }
 
 }  // namespace
@@ -73,7 +75,11 @@ Status PeerService::start() {
           },
       .on_stream =
           [this](const peer::StreamEvent& event) { services_.protections->on_stream(event); },
-      .on_peer = [this](const peer::PeerState& state) { services_.protections->on_peer(state); },
+      .on_peer =
+          [this](const peer::PeerState& state) {
+            services_.protections->on_peer(state);
+            if (state.reach == peer::Reach::kConnected) services_.titles->on_peer(state.site);
+          },
       .on_pairing = [this](peer::PairingSession& session) { serve_pairing(session); }};
   link_ = peer::LinkClient::start({.socket_path = services_.paths.link(),
                                    .identity = {.site = identity_.site,
@@ -105,11 +111,11 @@ bool PeerService::connected(SiteId site) {
   return state != states.end() && state->reach == peer::Reach::kConnected;
 }
 
-PeerService::StopAnswer PeerService::ask_stop(VmId vm, SiteId source, Epoch epoch, Millis reach,
-                                              Millis limit) {
+PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach,
+                                                 Millis limit) {
   peer::Delivery delivery{.within = reach};
-  Result<StopOutcome> outcome =
-      ask<StopOutcome>(source, StopOrder{.vm = vm, .epoch = epoch}, limit, &delivery);
+  Result<HandOverOutcome> outcome =
+      ask<HandOverOutcome>(source, HandOverOrder{.vm = vm}, limit, &delivery);
   if (!outcome.ok() && delivery.unheard) {
     log_info("the source was not reached: " + outcome.error().describe());
     return {};
@@ -119,15 +125,13 @@ PeerService::StopAnswer PeerService::ask_stop(VmId vm, SiteId source, Epoch epoc
     const ErrorCode code = outcome.error().code;
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout)
       return {.answer = recovery::SourceAnswer::kSilent};
-    // It has said why not: whoever decides that it is dead has to know.
+    // It has said why not: it is alive, whatever anybody says.
     return {.answer = recovery::SourceAnswer::kRefused, .why = outcome.error().cause};
   }
-  if (outcome->stopped)
-    return {.answer = recovery::SourceAnswer::kStopped, .shipped = outcome->shipped};
-  log_warning("the source did not stop: " + outcome->why);
-  StopAnswer answer{.answer = recovery::SourceAnswer::kRefused, .why = outcome->why};
-  if (outcome->epoch >= epoch) answer.its_epoch = outcome->epoch;
-  return answer;
+  if (outcome->handed_over)
+    return {.answer = recovery::SourceAnswer::kStopped, .title = std::move(outcome->title)};
+  log_warning("the source did not hand the VM over: " + outcome->why);
+  return {.answer = recovery::SourceAnswer::kRefused, .why = outcome->why};
 }
 
 sys::JsonArray PeerService::show_peers() {

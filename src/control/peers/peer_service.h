@@ -69,15 +69,14 @@ class PeerService {
   }
   Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
                                          Millis limit);
-  struct StopAnswer {
+  struct HandOver {
     recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
-    bool shipped = false;            // kStopped: this site has all that was durable there
-    std::string why;                 // kRefused: in its own words
-    std::optional<Epoch> its_epoch;  // kRefused: because it is not below the one asked under
+    std::string why;  // kRefused: in its own words
+    Bytes title;      // kStopped: what says so
   };
-  // Asks the VM's source to stop it for good. Not on its way within `reach`, the order is taken
-  // back: then nothing was asked (kNoAnswer).
-  StopAnswer ask_stop(VmId vm, SiteId source, Epoch epoch, Millis reach, Millis limit);
+  // Asks the VM's holder to hand it over to this site. Not on its way within `reach`, the order is
+  // taken back: then nothing was asked (kNoAnswer).
+  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit);
   bool connected(SiteId site);  // to its link
 
   sys::JsonArray show_peers();
@@ -89,8 +88,6 @@ class PeerService {
  private:
   Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
-  Result<StopOutcome> answer_stop(const StopOrder& order, const PeerRow& peer);
-  Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction);
 

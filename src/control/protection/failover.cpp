@@ -6,7 +6,9 @@
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
 #include "control/store/catalog_inner.h"
+#include "control/title/titles.h"
 #include "control/vm/vm_operations.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::control {
 
@@ -18,6 +20,9 @@ namespace {
 constexpr Millis kReachSource = 700ms;
 constexpr Millis kSourceStops = 30s;
 constexpr Millis kTurnLimit = 5s;
+constexpr auto kShowLimit = 2s;
+// Of a vault that began to count silence just now, and a little.
+constexpr Millis kSilenceLimit = 8s;
 // Of a boot; firmware that does not hand over gets its verdict after a minute.
 constexpr std::chrono::seconds kVerdict = 180s;
 
@@ -57,7 +62,7 @@ Status await_verdict(Services& services, const VmRow& row, AttestationNeed need,
 std::string_view words(recovery::SourceAnswer answer) {
   switch (answer) {
     case recovery::SourceAnswer::kStopped:
-      return "the source stopped";
+      return "the source stopped and handed the VM over";
     case recovery::SourceAnswer::kNoAnswer:
       return "the source does not answer";
     case recovery::SourceAnswer::kSilent:
@@ -77,47 +82,97 @@ Error at_work(const Services& services, VmId vm) {
           .mend = "holdfast vm show " + name + "; then try again"};
 }
 
-// The source's answer; `row` is as it is afterwards. A source under an epoch as high as ours tells
-// it: then it is asked once more, under a higher one.
-Result<PeerService::StopAnswer> ask_source(Services& services, VmRow& row, SiteId source) {
-  PeerService::StopAnswer answer =
-      services.peers->ask_stop(row.id, source, row.epoch.next(), kReachSource, kSourceStops);
-  if (!answer.its_epoch || *answer.its_epoch <= row.epoch) return answer;
-  TRY(learn_epoch(services, row.id, *answer.its_epoch, "the source has a higher epoch"));
-  row = TRY(services.catalog->vm(row.id));
-  return services.peers->ask_stop(row.id, source, row.epoch.next(), kReachSource, kSourceStops);
-}
-
-// What of the VM is promoted, and to what.
-struct Promotion {
-  VmRow row;
-  PeerService::StopAnswer source;
-  recovery::RecoveryState next;
+// How the VM comes to this site.
+struct Taking {
+  vault::TitleView title;
+  recovery::SourceAnswer answer = recovery::SourceAnswer::kStopped;
+  std::optional<SiteId> standby;  // the giver, if it handed the VM over
+  journal::LineEnd received;
   int64_t asked_ms = 0;
 };
 
-// Nothing is changed here by it; the source stops the VM for good if the replica can be promoted.
-Result<Promotion> prepare(Services& services, const VmRow& row, const ProtectionRow& protection,
-                          const FailoverRequest& request, Progress& progress) {
+// The replica takes nothing more, and the vault knows where it ends.
+Result<journal::LineEnd> seal_and_show(Services& services, VmId vm) {
+  const journal::LineEnd sealed = TRY(services.protections->replicas().seal(vm));
+  keeper_protocol::Client keeper(services.paths.run_file(vm, "control.sock"));
+  TRY(keeper.ask(keeper_protocol::ShowLine{}, kShowLimit));
+  return sealed;
+}
+
+// On the operator's word, from a holder that is silent. Undone if it is not signed.
+Status take(Services& services, const VmRow& row, const FailoverRequest& request, Taking& taking,
+            Progress& progress) {
+  Replicas& replicas = services.protections->replicas();
+  Result<journal::LineEnd> sealed = seal_and_show(services, row.id);
+  Status signed_it;
+  if (sealed.ok()) {
+    progress.step("wait until the holder has been silent for 5 s, and sign the VM over to this site");
+    TRY(services.titles->ask_members(row.id, kReachSource));
+    Result<vault::TitleView> view = services.titles->sign_within(
+        row, {.kind = title::Kind::kTake, .subject = {}, .word = request.word}, kSilenceLimit);
+    if (view.ok()) {
+      taking.title = *std::move(view);
+      taking.received = *sealed;
+      return {};
+    }
+    signed_it = std::move(view).error();
+  } else {
+    signed_it = std::move(sealed).error();
+  }
+  replicas.unseal(row.id);  // it may have sealed and not said so
+  return std::move(signed_it)
+      .error()
+      .with_effect("the VM was not failed over; the replica takes records again");
+}
+
+// The VM is this site's when it returns. On an error it is not, or this site does not know yet that
+// it is: the same command again finds out.
+Result<Taking> come_to_hold(Services& services, const VmRow& row, const ProtectionRow& protection,
+                            const FailoverRequest& request, Progress& progress) {
   auto begin = std::chrono::steady_clock::now();
-  Promotion promotion{.row = row, .source = {}, .next = {}};
+  Taking taking{.title = TRY(services.vault.title(row.id))};
   // A source that cannot be followed is left alone.
   const journal::LineEnd held = TRY(services.protections->replicas().held(row, protection));
   TRY(recovery::may_promote(recovery_state(row, true), held));
-  progress.step("ask the source to stop");
-  promotion.source = TRY(ask_source(services, promotion.row, protection.peer));
-  promotion.asked_ms = ms_since(begin);
-  Result<recovery::RecoveryState> next =
-      recovery::promote(recovery_state(promotion.row, true), held, promotion.source.answer,
-                        request.source_is_dead ? recovery::OperatorWord::kSourceIsDead
-                                               : recovery::OperatorWord::kNone);
+  const SiteId self = services.site.site_id;
+  if (holds(taking.title, self)) {  // signed before, and not carried to its end
+    taking.standby = taking.title.head->statement().is_standby(protection.peer)
+                         ? std::optional(protection.peer)
+                         : std::nullopt;
+    taking.received = TRY(seal_and_show(services, row.id));
+    return taking;
+  }
+  progress.step("ask the source to hand the VM over");
+  PeerService::HandOver source =
+      services.peers->ask_hand_over(row.id, protection.peer, kReachSource, kSourceStops);
+  taking.answer = source.answer;
+  taking.asked_ms = ms_since(begin);
+  if (source.answer == recovery::SourceAnswer::kStopped) {
+    taking.title = TRY(services.titles->learn(row.id, protection.peer, source.title));
+    if (!holds(taking.title, self)) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = "the source says that it handed the VM over, and its vault does not",
+                   .effect = "the VM was not failed over",
+                   .mend = "try again; if it stays so: holdfast vm show " + row.name +
+                           " at both sites"};
+    }
+    taking.standby = protection.peer;
+    // From here on this site holds it, whatever fails.
+    taking.received = TRY(seal_and_show(services, row.id));
+    return taking;
+  }
+  Result<recovery::RecoveryState> next = recovery::promote(
+      recovery_state(row, true), held, source.answer,
+      request.source_is_dead ? recovery::OperatorWord::kSourceIsDead : recovery::OperatorWord::kNone);
   if (!next.ok()) {
     Error error = std::move(next).error();
-    if (!promotion.source.why.empty()) error.cause += ": " + promotion.source.why;
+    if (!source.why.empty()) error.cause += ": " + source.why;
     return error;
   }
-  promotion.next = *next;
-  return promotion;
+  // Nothing is promoted that could not be opened.
+  TRY(services.protections->replicas().reopen(row, protection));
+  TRY(take(services, row, request, taking, progress));
+  return taking;
 }
 
 }  // namespace
@@ -141,42 +196,34 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
                                             : "fail over at the site that holds the replica"};
   }
   TRY(site_stays(services, row));
-  Promotion promotion = TRY(prepare(services, row, *protection, request, progress));
-  const std::string answer(words(promotion.source.answer));
+  Result<Taking> taken = come_to_hold(services, row, *protection, request, progress);
+  if (!taken.ok()) {
+    return std::move(taken).error().with_mend("holdfast vm show " + row.name +
+                                              "; then try again: holdfast failover unplanned " +
+                                              row.name);
+  }
+  const Taking taking = *std::move(taken);
+  const std::string answer(words(taking.answer));
   TRY(services.catalog->audit(
       request.actor, "failover unplanned", row.name,
-      answer + (request.source_is_dead ? "; the operator says it is dead" : "")));
-
-  progress.step("seal the replica and raise the epoch to " +
-                std::to_string(promotion.next.epoch.value));
-  // A source that stopped has given the VM up: then it is ours, and what fails is mended here. One
-  // that did not is still its home, and nothing is promoted that could not be opened.
-  if (promotion.source.answer != recovery::SourceAnswer::kStopped)
-    TRY(services.protections->replicas().reopen(row, *protection));
-  Result<journal::LineEnd> sealed = services.protections->replicas().seal(vm);
-  if (!sealed.ok()) {
-    // It may have sealed and not said so.
-    services.protections->replicas().unseal(vm);
-    const bool stopped = promotion.source.answer == recovery::SourceAnswer::kStopped;
-    return std::move(sealed)
-        .error()
-        .with_effect(stopped ? "the VM runs nowhere: its source has stopped it for good"
-                             : "the VM was not failed over; the replica takes records again")
-        .with_mend("try again: holdfast failover unplanned " + row.name);
+      answer + (request.source_is_dead ? "; the operator says it is off" : "")));
+  row = TRY(services.catalog->vm(vm));
+  std::optional<ProtectionRow> next;
+  if (taking.standby) {
+    next = *protection;
+    next->direction = Direction::kOut;
+    next->created = catalog_now();
+    next->state = ProtectionState::kStands;
   }
-  const journal::LineEnd received = *sealed;
   // With the epoch, so that no start from here on can pass over what attestation knows of the VM.
-  Status stored = services.catalog->take_over(promotion.row, promotion.next.epoch, protection->peer,
-                                              "failed over to this site: " + answer);
-  if (!stored.ok()) {
-    services.protections->replicas().unseal(vm);
-    return std::move(stored).error();
-  }
-  // From here on this site is the VM's home: what fails below is mended by `vm start`.
+  TRY(services.catalog->take_over(row, taking.title.head->statement().epoch, protection->peer,
+                                  "failed over to this site: " + answer, next));
+  // What fails below is mended by `vm start`.
   TRY(services.catalog->set_wanted(vm, true));
   turn.reset();
   int64_t promoted_ms = ms_since(begin);
   row = TRY(services.catalog->vm(vm));
+  TRY(services.titles->ask_members(vm, kReachSource));
   Result<Launched> launched = launch_vm(services, row, {}, progress);
   if (!launched.ok()) {
     return std::move(launched)
@@ -190,12 +237,16 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["source"] = answer;
   result["failover_ms"] = running_ms;
-  result["phases_ms"] = sys::JsonObject{{"source_asked", promotion.asked_ms},
+  result["phases_ms"] = sys::JsonObject{{"source_asked", taking.asked_ms},
                                         {"promoted", promoted_ms},
                                         {"vcpus_running", running_ms}};
-  result["source_shipped_all"] =
-      promotion.source.answer == recovery::SourceAnswer::kStopped && promotion.source.shipped;
-  result["received_sequence"] = received.position.sequence.value;
+  result["source_shipped_all"] = taking.standby.has_value();
+  result["protected_by"] = nullptr;
+  if (taking.standby) {
+    services.protections->turned(vm, *taking.standby);
+    result["protected_by"] = services.protections->peer_name(*taking.standby);
+  }
+  result["received_sequence"] = taking.received.position.sequence.value;
   result["accelerator"] = launched->accelerator;
   if (request.attestation != AttestationNeed::kNone) {
     TRY(await_verdict(services, row, request.attestation, begun, result, progress));

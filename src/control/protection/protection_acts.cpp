@@ -5,6 +5,7 @@
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
 #include "control/store/catalog_inner.h"
+#include "control/title/titles.h"
 #include "control/vm/reconciler.h"
 #include "keeper_protocol/client.h"
 
@@ -17,6 +18,7 @@ namespace {
 constexpr Millis kPeerLimit = 30s;  // it starts a keeper, or ends one
 constexpr Millis kReachLimit = 3s;
 constexpr Millis kAskLimit = 3s;
+constexpr Millis kSilenceLimit = 8s;
 
 // Nobody knows what became of an offer that left and was not answered.
 Error unanswered(Error error, const VmRow& row, const PeerRow& peer, bool stands) {
@@ -112,6 +114,7 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
                     .name = row.name,
                     .definition = row.definition,
                     .epoch = row.epoch,
+                    .title = TRY(services_.titles->all(vm)),
                     .wrap = wrap,
                     .certificate = key.certificate};
   peer::Delivery delivery{.within = kReachLimit};
@@ -121,12 +124,27 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
     return unanswered(std::move(taken).error(), row, peer, stood);
   }
   TRY(std::move(taken));
+  // It has said that it takes the VM: from now on it is a member, and what is shipped makes it a
+  // standby.
+  if (Status member = make_member(row, peer); !member.ok()) {
+    undo.dismiss();
+    return unanswered(std::move(member).error(), row, peer, stood);
+  }
   protection.state = ProtectionState::kStands;
   TRY(services_.catalog->put_protection(protection));
   undo.dismiss();
   streams_.add(vm, peer.site);
   log_info("VM " + row.name + " is protected by site " + peer.name);
   return sys::JsonObject{{"vm", row.name}, {"peer", peer.name}, {"direction", "out"}};
+}
+
+Status Protections::make_member(const VmRow& row, const PeerRow& peer) {
+  TitleKeeper::Exchanged asked = TRY(services_.titles->exchange(row.id, peer.site, kAskLimit));
+  const title::Member* member = asked.view.head->statement().members.find(peer.site);
+  if (member != nullptr && member->standing != title::Standing::kMember) return {};
+  TRY(services_.titles->sign(row, {.kind = title::Kind::kProtect, .subject = peer.site}));
+  TRY(services_.titles->exchange(row.id, peer.site, kAskLimit));
+  return {};
 }
 
 Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& options,
@@ -159,15 +177,18 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   progress.step("ask site " + peer + " to remove its replica");
   peer::Delivery delivery{.within = kReachLimit};
   Result<Removed> removed =
-      services_.peers->ask<Removed>(protection.peer, Withdrawal{.vm = vm}, kPeerLimit, &delivery);
+      services_.peers->ask<Removed>(protection.peer,
+                                    Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm))},
+                                    kPeerLimit, &delivery);
+  if (removed.ok() && !removed->title.empty())
+    TRY(services_.titles->learn(vm, protection.peer, removed->title));
   if (!removed.ok()) {
     log_warning("the replica of " + row.name + " stays at site " + peer + ": " +
                 removed.error().describe());
     // It may have been taken over there, which is for this site to learn.
-    Result<recovery::PeerAnswer> answer =
-        services_.peers->ask_epoch(vm, recovery_state(row, true), kAskLimit);
+    Result<TitleKeeper::Exchanged> answer =
+        services_.titles->exchange(vm, protection.peer, kAskLimit);
     if (answer.ok()) {
-      TRY(learn_epoch(services_, vm, answer->epoch, "site " + peer + " took the VM over"));
       const VmRow now = TRY(services_.catalog->vm(vm));
       if (now.role == VmRole::kSuperseded) return was_taken_over(now, peer);
     }
@@ -182,6 +203,15 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
     }
     TRY(services_.catalog->audit(options.actor, "protection disable --without-peer", row.name,
                                  vm.hex()));
+    const vault::TitleView view = TRY(services_.vault.title(vm));
+    if (view.head->statement().names(protection.peer)) {
+      TRY(services_.titles->ask_members(vm, kAskLimit));
+      TRY(services_.titles->sign_within(row,
+                                        {.kind = title::Kind::kExpel,
+                                         .subject = protection.peer,
+                                         .word = options.word},
+                                        kSilenceLimit));
+    }
   }
   TRY(services_.catalog->remove_protection(vm));
   return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", removed.ok()}};

@@ -7,6 +7,7 @@
 #include "control/protection/recovery_rules.h"
 #include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
+#include "control/title/titles.h"
 #include "hypervisor/machine.h"
 #include "hypervisor/qemu_command.h"
 #include "vault/core/certificate.h"
@@ -138,6 +139,16 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   if (is == OfferIs::kNew) TRY(check_place(services_, vm));
   if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
     return name_taken(offered.row.name, services_.site.name);
+  // The title begins with the VM's create, and says that the source holds it.
+  const vault::TitleView title = TRY(services_.titles->learn(vm, from.site, offer.title, true));
+  if (!holds(title, from.site)) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "site " + from.name + " offers VM \"" + offered.row.name +
+                          "\", and its title says that site " +
+                          peer_name(title.head->statement().holder) + " holds it",
+                 .effect = "the VM is not protected",
+                 .mend = "holdfast vm show " + offered.row.name + " at both sites"};
+  }
   const vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   Undo undo;
   undo.add([&] {
@@ -175,7 +186,8 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
 }
 
 // Asked again, because the answer was lost, the answer is the same.
-Result<Removed> Protections::withdraw(VmId vm, const PeerRow& from) {
+Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& from) {
+  const VmId vm = asked.vm;
   std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
   const Result<VmRow> row = services_.catalog->vm(vm);
   if (!turn) {
@@ -184,11 +196,26 @@ Result<Removed> Protections::withdraw(VmId vm, const PeerRow& from) {
   }
   if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
                            services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
-    return Removed{};
+    // The answer may have been lost that said so.
+    Bytes resigned = TRY(resign(vm, from, asked.title));
+    if (!row.ok()) static_cast<void>(services_.vault.delete_key(vm));
+    return Removed{.title = std::move(resigned)};
   }
   TRY(check_still_wanted(*row, from));
+  Bytes resigned = TRY(resign(vm, from, asked.title));
   TRY(remove_replica(*row, "site " + from.name));
-  return Removed{};
+  return Removed{.title = std::move(resigned)};
+}
+
+// This site stands by no longer. Empty: it did not, as far as both know.
+Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) {
+  vault::TitleView view = TRY(services_.titles->learn(vm, from.site, title, true));
+  const title::Member* self = view.head->statement().members.find(services_.site.site_id);
+  if (self == nullptr || self->standing == title::Standing::kMember) return Bytes();
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  TRY(services_.titles->sign(row.ok() ? *row : VmRow{.id = vm, .name = vm.hex()},
+                             {.kind = title::Kind::kResign}));
+  return services_.titles->all(vm);
 }
 
 // What left the source before a failover here stopped it for good comes too late: this copy is the

@@ -166,6 +166,9 @@ Result<sys::JsonObject> Protections::show(const VmRow& row) {
   sys::JsonObject show = TRY(!stands ? show_unsettled(row, protection)
                              : out   ? show_stream(row)
                                      : show_replica(row));
+  const Result<vault::TitleView> title = services_.vault.title(row.id);
+  const SiteId standby = out ? protection.peer : services_.site.site_id;
+  show["stands_by"] = title.ok() && title->head->statement().is_standby(standby);
   show["vm"] = row.name;
   show["vm_id"] = row.id.hex();
   show["epoch"] = row.epoch.value;

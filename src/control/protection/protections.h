@@ -23,6 +23,7 @@ class Protections {
   Result<sys::JsonObject> enable(VmId vm, const PeerRow& peer, Progress& progress);
   struct DisableOptions {
     bool without_peer = false;  // though the other site cannot be asked, or knows nothing of it
+    std::string word;  // of an operator, for that
     std::string actor;
   };
   // A replica that the other site cannot be asked to remove is removed when it is back.
@@ -31,9 +32,15 @@ class Protections {
   // Waits until the replica has all that is durable here. False: it has not.
   bool drain(VmId vm, std::chrono::milliseconds limit);
 
+  // At the holder, asked by the site that stands by.
+  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to);
+
+  // This site has taken the VM over from `peer`, which stands by: its line goes there from now on.
+  void turned(VmId vm, SiteId peer) { streams_.add(vm, peer); }
+
   // At the replica, asked by the source.
   Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
-  Result<Removed> withdraw(VmId vm, const PeerRow& from);
+  Result<Removed> withdraw(const Withdrawal& asked, const PeerRow& from);
   Replicas& replicas() { return replicas_; }
   Caretakers& caretakers() { return caretakers_; }
   Turns& turns() { return turns_; }  // of who works on a replica
@@ -52,6 +59,10 @@ class Protections {
   std::string peer_name(SiteId site);
 
  private:
+  Status make_member(const VmRow& row, const PeerRow& peer);
+  Result<bool> give(const VmRow& row, const PeerRow& to);
+  void take_back(const VmRow& row);
+  Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
                                           const DisableOptions& options);
   void withdraw_again(VmId vm);
@@ -80,6 +91,7 @@ enum class AttestationNeed {
 };
 struct FailoverRequest {
   bool source_is_dead = false;
+  std::string word;  // of an operator, for that
   AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;
 };

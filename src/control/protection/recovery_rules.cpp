@@ -19,18 +19,6 @@ recovery::Role role_of(VmRole role) {
   return recovery::Role::kSuperseded;
 }
 
-VmRole role_of(recovery::Role role) {
-  switch (role) {
-    case recovery::Role::kPrimary:
-      return VmRole::kActive;
-    case recovery::Role::kReplica:
-      return VmRole::kStandby;
-    case recovery::Role::kSuperseded:
-      return VmRole::kSuperseded;
-  }
-  return VmRole::kSuperseded;
-}
-
 }  // namespace
 
 recovery::RecoveryState recovery_state(const VmRow& row, bool has_peer) {
@@ -68,26 +56,6 @@ Status still_ours(const VmRow& started, const VmRow& now) {
                             : "the VM was taken over at the other site under epoch " + epoch,
                .effect = "it does not run here",
                .mend = "use the VM at the other site"};
-}
-
-Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch peer,
-                                           std::string_view note) {
-  constexpr int kTries = 5;  // another thread may have learned meanwhile, or taken the VM over
-  for (int i = 0;; ++i) {
-    const VmRow row = TRY(services.catalog->vm(vm));
-    recovery::LearnOutcome learned = recovery::learn_peer_epoch(recovery_state(row, true), peer);
-    if (learned.learned == recovery::Learned::kNothing) return learned;
-    Status stored =
-        services.catalog->change_role(row, role_of(learned.state.role), learned.state.epoch, note);
-    if (!stored.ok() && stored.error().code == ErrorCode::kConflict && i < kTries) continue;
-    TRY(std::move(stored));
-    if (learned.learned == recovery::Learned::kSuperseded) {
-      log_error("VM " + row.name + " is superseded: " + std::string(note));
-      Status fenced = services.reconciler->fence(vm);
-      if (!fenced.ok()) log_error(fenced.error().describe());
-    }
-    return learned;
-  }
 }
 
 }  // namespace hf::control

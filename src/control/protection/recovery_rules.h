@@ -16,9 +16,5 @@ bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const Si
 Status is_made(const VmRow& row);
 // Is the VM this site's to run, under the epoch that whoever starts it knew?
 Status still_ours(const VmRow& started, const VmRow& now);
-// Stores what follows of the peer's epoch, of the VM as it is now. If this site is no longer its
-// home, its guest is dead and its key taken back when this returns, or the reconciler is at it.
-Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch peer,
-                                           std::string_view note);
 
 }  // namespace hf::control

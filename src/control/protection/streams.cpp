@@ -7,7 +7,7 @@
 #include "control/core/log.h"
 #include "control/peers/peer_messages.h"
 #include "control/peers/peer_service.h"
-#include "control/protection/recovery_rules.h"
+#include "control/title/titles.h"
 #include "sys/bounded_io.h"
 
 namespace hf::control {
@@ -143,6 +143,7 @@ void Streams::take(Stream& stream, const peer::StreamEvent& event) {
     stream.open = true;
     stream.opened = Clock::now();
     stream.error.reset();
+    services_.titles->look(event.vm);
     return;
   }
   // One that ends as soon as it is open is no success: it is not tried ten times a second.
@@ -213,11 +214,10 @@ void Streams::run(SiteId peer) {
   }
 }
 
-void Streams::learn(VmId vm, Epoch epoch) {
-  Result<recovery::LearnOutcome> learned =
-      learn_epoch(services_, vm, epoch,
-                  "another site took the VM over under epoch " + std::to_string(epoch.value));
-  if (!learned.ok()) log_error(learned.error().describe());
+// The peer refuses: it may have a title that this site has not heard of.
+void Streams::learn(VmId vm, SiteId peer) {
+  Result<TitleKeeper::Exchanged> learned = services_.titles->exchange(vm, peer, kPeerLimit);
+  if (!learned.ok()) log_info("VM " + vm.hex() + ": " + learned.error().describe());
 }
 
 // The VM does not run here: has the peer taken it over meanwhile?
@@ -234,9 +234,7 @@ void Streams::ask_peer(VmId vm, SiteId peer) {
       return;
     }
   }
-  Result<recovery::PeerAnswer> answer =
-      services_.peers->ask_epoch(vm, recovery_state(*row, true), kPeerLimit);
-  if (answer.ok()) learn(vm, answer->epoch);
+  Result<TitleKeeper::Exchanged> answer = services_.titles->exchange(vm, peer, kPeerLimit);
   std::lock_guard lock(mutex_);
   if (!answer.ok() && answer.error().code == ErrorCode::kTimeout)
     mute_until_[peer] = Clock::now() + kMute;
@@ -281,7 +279,7 @@ void Streams::step(VmId vm) {
     refused_under = std::exchange(found->second.refused_under, std::nullopt);
     peer_asked = found->second.peer_asked;
   }
-  if (refused_under) learn(vm, *refused_under);
+  if (refused_under) learn(vm, peer);
   // A keeper that is not there is looked for when the launcher says that it has come.
   if (!services_.units->running(keeper_unit(vm))) {
     if (!peer_asked) ask_peer(vm, peer);

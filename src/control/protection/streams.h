@@ -83,7 +83,7 @@ class Streams {
   void withdraw(Stream& stream, VmId vm);
   void try_again_later(Stream& stream, std::optional<Error> error);
   bool tend(VmId vm, SiteId peer, bool refused);
-  void learn(VmId vm, Epoch epoch);
+  void learn(VmId vm, SiteId peer);
   void ask_peer(VmId vm, SiteId peer);
 
   Services& services_;

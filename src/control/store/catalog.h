@@ -143,7 +143,11 @@ class Catalog {
   Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
   // The same, to kActive, with `adopt_pending` and where it came from; the replica's protection
   // ends with it: a crash cannot part them.
-  Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note);
+  // `next`: the protection that it has from now on.
+  Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note,
+                   const std::optional<ProtectionRow>& next = std::nullopt);
+  // A superseded VM's directory goes on as the replica that `protection` says: both together.
+  Status stand_by(const VmRow& from, const ProtectionRow& protection);
   // There is nothing to adopt, or the operator gave it up.
   Status end_adoption(VmId id);
 

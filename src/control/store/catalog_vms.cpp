@@ -225,12 +225,22 @@ Status Catalog::change_role(const VmRow& from, VmRole role, Epoch epoch, std::st
   return write_role(inner_->database, from, role, epoch, note, std::nullopt);
 }
 
-Status Catalog::take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note) {
+Status Catalog::take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note,
+                          const std::optional<ProtectionRow>& next) {
   MutexLock lock(inner_->mutex);
   Transaction transaction = TRY(Transaction::begin(inner_->database));
   TRY(write_role(inner_->database, from, VmRole::kActive, epoch, note, source));
   Statement ended = TRY(inner_->database.prepare("DELETE FROM protections WHERE vm = ?1"));
   TRY(ended.with(from.id.hex()).run());
+  if (next) TRY(write_protection(inner_->database, *next));
+  return transaction.commit();
+}
+
+Status Catalog::stand_by(const VmRow& from, const ProtectionRow& protection) {
+  MutexLock lock(inner_->mutex);
+  Transaction transaction = TRY(Transaction::begin(inner_->database));
+  TRY(write_role(inner_->database, from, VmRole::kStandby, from.epoch, "", std::nullopt));
+  TRY(write_protection(inner_->database, protection));
   return transaction.commit();
 }
 

@@ -9,6 +9,7 @@
 #include "control/host/console.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
+#include "control/title/titles.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/vm_operations.h"
 #include "hypervisor/machine.h"
@@ -26,6 +27,8 @@ using launcher::SocketAccess;
 
 constexpr auto kKeeperLimit = 60s;  // it may have to recover a journal
 constexpr auto kQemuLimit = 30s;
+constexpr auto kAskAgain = 1500ms;
+constexpr auto kAskWithin = 700ms;
 constexpr auto kStopLimit = 60s;     // it closes the journal
 constexpr auto kFencedLimit = 5s;    // of a VM that another site has: nothing waits for its close
 constexpr auto kOthersLimit = 100s;  // somebody else is ending the same VM
@@ -76,8 +79,14 @@ Status wait_keeper(Services& services, const VmRow& row, const GoOn& go_on) {
   auto end = Clock::now() + kKeeperLimit;
   const keeper_protocol::Client keeper(services.paths.run_file(row.id, "control.sock"));
   Error last{.code = ErrorCode::kTimeout, .cause = "no answer"};
+  auto asked = Clock::now();
   while (Clock::now() < end) {
     TRY(go_on());
+    // What the other sites have said counts for three seconds; it may open later than that.
+    if (Clock::now() - asked >= kAskAgain) {
+      TRY(services.titles->ask_members(row.id, kAskWithin));
+      asked = Clock::now();
+    }
     Result<keeper_protocol::AnyStatus> status = keeper.ask(keeper_protocol::GetStatus{}, 1s);
     const auto* said = status.ok() ? std::get_if<keeper_protocol::ServeStatus>(&*status) : nullptr;
     if (said != nullptr && said->state == "serving") return {};

@@ -1,37 +1,47 @@
+#include <algorithm>
+
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
+#include "control/title/titles.h"
 #include "control/vm/vm_operations.h"
 
 namespace hf::control {
 
 using namespace std::chrono_literals;
 
+namespace {
+constexpr peer::Millis kAskLimit = 3s;
+// Of a vault that began to count silence just now, and a little.
+constexpr peer::Millis kSilenceLimit = 8s;
+}  // namespace
+
 Status check_may_start(Services& services, const VmRow& row, const StartOptions& options) {
-  const Result<ProtectionRow> protection = services.catalog->protection(row.id);
-  // To what was only offered nothing was shipped: nobody can take the VM over from it.
-  const bool is_protected = protection.ok() && protection->state != ProtectionState::kOffered;
-  recovery::RecoveryState state = recovery_state(row, is_protected);
-  std::optional<recovery::PeerAnswer> answer;
-  if (is_protected && row.role == VmRole::kActive) {
-    Result<recovery::PeerAnswer> asked = services.peers->ask_epoch(row.id, state, 3s);
-    if (asked.ok()) {
-      TRY(recovery::learn_peer(state, *asked));
-      state = TRY(learn_epoch(services, row.id, asked->epoch,
-                              "the peer has epoch " + std::to_string(asked->epoch.value)))
-                  .state;
-      answer = *asked;
-    } else {
-      log_warning("VM " + row.name + ": the peer could not be asked: " + asked.error().describe());
-    }
+  const std::vector<SiteId> silent = TRY(services.titles->ask_members(row.id, kAskLimit));
+  const VmRow now = TRY(services.catalog->vm(row.id));
+  if (now.role != VmRole::kActive) {
+    return recovery::may_start(recovery_state(now, true), std::nullopt, recovery::StartWord::kNone);
   }
-  if (options.without_peer && is_protected && !answer) {
-    TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
+  const vault::TitleView view = TRY(services.vault.title(row.id));
+  if (!view.rivals.empty()) {
+    return refused_by_title(services, row,
+                            {.cause = title::Cause::kRival,
+                             .action = title::Action::kSettle,
+                             .site = view.rivals[0]->statement().holder},
+                            "it does not start");
   }
-  return recovery::may_start(
-      state, answer,
-      options.without_peer ? recovery::StartWord::kWithoutPeer : recovery::StartWord::kNone);
+  const auto counts = [&](const SiteId& site) { return view.head->statement().is_standby(site); };
+  const auto held_by = std::ranges::find_if(silent, counts);
+  if (held_by == silent.end()) return {};
+  if (!options.without_peer) {
+    return recovery::may_start(recovery_state(now, true), std::nullopt, recovery::StartWord::kNone);
+  }
+  TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
+  TRY(services.titles->sign_within(
+      row, {.kind = title::Kind::kGoOn, .subject = {}, .word = options.word}, kSilenceLimit));
+  TRY(services.titles->ask_members(row.id, kAskLimit));
+  return {};
 }
 
 Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,

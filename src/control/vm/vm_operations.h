@@ -18,6 +18,7 @@ Status remove_cut_off(Services& services, const VmRow& row);
 
 struct StartOptions {
   bool without_peer = false;
+  std::string word;               // of an operator, for that
   bool give_up_bad_tail = false;  // records of the source's that it did not seal
   std::string actor;
 };

@@ -1,5 +1,6 @@
 // VMs as the API shows them.
 #include "control/attest/attestation.h"
+#include "control/title/title_view.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
@@ -60,6 +61,9 @@ Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row) {
     view["keeper"] = sys::JsonObject{
         {"state", "ended"}, {"error", sys::error_to_json(error_of_end("the keeper", *end))}};
   }
+  Result<sys::JsonObject> title = title_view(services, row);
+  view["title"] = title.ok() ? sys::JsonValue(*title)
+                             : sys::JsonValue{{"error", sys::error_to_json(title.error())}};
   Result<vault::KeyInfo> key = services.vault.key_info(row.id);
   if (key.ok()) {
     view["key"] = sys::JsonObject{

@@ -255,14 +255,14 @@ def pair(first, second):
 
 
 def wait_protected(site, vm, timeout=60):
-    """Waits until the peer has durably all that the VM's journal held durably at the call; seconds waited."""
+    """Waits until the peer has durably all that the VM's journal held durably at the call, and stands by; seconds waited."""
     start = time.monotonic()
     keeper = site.json("vm", "show", vm)["keeper"]
 
     def caught_up():
         shown = site.json("protection", "show", vm)
         return (shown.get("state") == "streaming" and shown.get("acknowledged", 0) >= keeper["durable"] and
-                shown.get("acknowledged_incarnation") == keeper["durable_incarnation"])
+                shown.get("acknowledged_incarnation") == keeper["durable_incarnation"] and shown["stands_by"])
 
     wait_until(caught_up, timeout, f"{vm} is replicated", interval=0.1)
     return time.monotonic() - start

@@ -1,0 +1,71 @@
+// A title as the API shows it.
+#include "control/title/title_view.h"
+
+#include "control/protection/protections.h"
+#include "control/title/titles.h"
+
+namespace hf::control {
+namespace {
+
+std::string named(Services& services, const SiteId& site) {
+  if (site.is_zero()) return "nobody";
+  if (site == services.site.site_id) return services.site.name;
+  return services.protections->peer_name(site);
+}
+
+sys::JsonArray members_with(Services& services, const title::Statement& title,
+                            title::Standing standing) {
+  sys::JsonArray names;
+  for (const title::Member& member : title.members.all()) {
+    if (member.standing == standing && member.site != title.holder)
+      names.emplace_back(named(services, member.site));
+  }
+  return names;
+}
+
+sys::JsonObject statement_view(Services& services, const title::Signed& one) {
+  const title::Statement& said = one.statement();
+  sys::JsonObject view{{"digest", one.digest().hex()},
+                       {"kind", std::string(to_string(said.kind))},
+                       {"by", named(services, said.issuer)},
+                       {"holder", named(services, said.holder)},
+                       {"standbys", members_with(services, said, title::Standing::kStandby)},
+                       {"being_seeded", members_with(services, said, title::Standing::kBeingSeeded)},
+                       {"epoch", said.epoch.value},
+                       {"time_us", said.time.value}};
+  if (said.word != title::WordKind::kNone) view["word"] = std::string(to_string(said.word));
+  if (!said.line.empty()) view["position"] = said.line.position.sequence.value;
+  return view;
+}
+
+}  // namespace
+
+Result<sys::JsonObject> title_view(Services& services, const VmRow& row) {
+  const vault::TitleView known = TRY(services.vault.title(row.id));
+  sys::JsonObject view = statement_view(services, *known.head);
+  view["here"] = holds(known, services.site.site_id);
+  view["statements"] = known.depth;
+  sys::JsonArray rivals;
+  for (const title::SignedPtr& rival : known.rivals)
+    rivals.push_back(statement_view(services, *rival));
+  view["rivals"] = std::move(rivals);
+  if (known.in_doubt) view["in_doubt"] = true;
+  return view;
+}
+
+Result<sys::JsonArray> title_chain(Services& services, const VmRow& row) {
+  sys::JsonArray chain;
+  std::vector<Digest> known;
+  // A vault gives as many as fit an answer, oldest first.
+  for (size_t left = title::kDepthMax + title::kDepthReserve; left > 0;) {
+    const Bytes bundle = TRY(services.vault.title_lacking(row.id, known));
+    const std::vector<title::SignedPtr> more = TRY(title::decode_bundle(bundle));
+    if (more.empty()) break;
+    for (const title::SignedPtr& one : more) chain.push_back(statement_view(services, *one));
+    known = {more.back()->digest()};
+    left -= std::min(left, more.size());
+  }
+  return chain;
+}
+
+}  // namespace hf::control
