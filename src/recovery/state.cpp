@@ -131,7 +131,9 @@ Error source_may_run(SourceAnswer source) {
     case SourceAnswer::kRefused:
       error.cause = "the source site answers and did not stop the VM";
       error.effect = "the VM may still run there; nothing was changed here";
-      error.mend = "repeat the command, or make sure that it is dead and add --source-is-dead";
+      error.mend =
+          "mend what it names, and repeat the command; or shut that site down, and repeat it with "
+          "--source-is-dead";
       break;
     case SourceAnswer::kNoAnswer:
     case SourceAnswer::kStopped:
@@ -148,6 +150,8 @@ Error source_may_run(SourceAnswer source) {
 Result<RecoveryState> promote(const RecoveryState& state, const journal::LineEnd& held,
                               SourceAnswer source, OperatorWord word, const Faults& faults) {
   TRY(may_promote(state, held));
+  // Nobody's word counts against a source that answers.
+  if (source == SourceAnswer::kRefused) return source_may_run(source);
   if (source != SourceAnswer::kStopped && word != OperatorWord::kSourceIsDead) {
     return source_may_run(source);
   }

@@ -207,11 +207,12 @@ Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& fr
   return Removed{.title = std::move(resigned)};
 }
 
-// This site stands by no longer. Empty: it did not, as far as both know.
+// This site stands by no longer: what says so.
 Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) {
   vault::TitleView view = TRY(services_.titles->learn(vm, from.site, title, true));
   const title::Member* self = view.head->statement().members.find(services_.site.site_id);
-  if (self == nullptr || self->standing == title::Standing::kMember) return Bytes();
+  if (self == nullptr || self->standing == title::Standing::kMember)
+    return services_.titles->all(vm);
   const Result<VmRow> row = services_.catalog->vm(vm);
   TRY(services_.titles->sign(row.ok() ? *row : VmRow{.id = vm, .name = vm.hex()},
                              {.kind = title::Kind::kResign}));

@@ -188,10 +188,17 @@ Result<VmId> Titles::create(uint32_t start_after) {
 bool Titles::exists(const VmId& vm) const { return directory_.exists(title_file_name(vm)); }
 
 Status Titles::remove(const VmId& vm) {
-  entries_.erase(vm);
+  const Result<Entry*> known = entry(vm);
+  const bool stays = known.ok() && !(*known)->chain.holder_is(site_.identity.site);
   shown_.erase(vm);
+  if (stays) {
+    (*known)->opened_under.reset();
+    (*known)->reported.reset();
+  } else {
+    entries_.erase(vm);
+  }
   if (directory_.exists(freshness_file_name(vm))) TRY(directory_.remove(freshness_file_name(vm)));
-  if (exists(vm)) TRY(directory_.remove(title_file_name(vm)));
+  if (!stays && exists(vm)) TRY(directory_.remove(title_file_name(vm)));
   return {};
 }
 
@@ -298,7 +305,15 @@ Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
   const title::SignedAnswer given = TRY(title::SignedAnswer::decode(answer));
   Entry& entry = *TRY(this->entry(vm));
   const title::Judged<void> taken = entry.asking.take_answer(given, verifier, now());
-  if (taken) words_.heard(given.answer.from, vm);
+  if (!taken) return taken;
+  words_.heard(given.answer.from, vm);
+  const title::Judge judge(entry.chain, entry.asking, entry.chain.digest(), now(),
+                           clock_.wall_time());
+  if (entry.chain.in_doubt() && judge.may_settle_doubt(nullptr)) {
+    title::Chain next = entry.chain;
+    next.clear_doubt();
+    TRY(store(vm, entry, std::move(next)));
+  }
   return taken;
 }
 

@@ -165,6 +165,7 @@ Status Vault::delete_key(const VmId& vm, const Caller& caller) {
   }
   const bool has_key = directory_.exists(key_file_name(vm));
   if (!has_key && !titles_.exists(vm)) return no_key(vm);
+  handed_out_.erase(vm);
   TRY(audit_.append({.event = "delete_key", .vm = vm, .uid = caller.uid, .pid = caller.pid}));
   // The key last: half done, this can be asked for again.
   TRY(titles_.remove(vm));

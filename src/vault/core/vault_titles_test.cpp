@@ -264,6 +264,34 @@ TEST_F(TwoVaults, a_guest_that_runs_gets_its_keeper_back_over_the_vaults_end) {
   EXPECT_EQ(home_->release(vm_, kDaemon).error().code, ErrorCode::kConflict);
 }
 
+TEST_F(TwoVaults, a_site_that_resigned_and_forgot_the_vm_is_no_stranger_to_its_own_word) {
+  protect();
+  ASSERT_TRUE(away_.propose(vm_, Kind::kResign).has_value());
+  home_.learn_from(away_, vm_);
+  ASSERT_TRUE(away_->delete_key(vm_, kDaemon).ok());
+  EXPECT_FALSE(away_->title(vm_)->in_doubt);
+  protect();  // again
+  EXPECT_FALSE(away_->title(vm_)->in_doubt);
+  EXPECT_TRUE(home_->title(vm_)->head->statement().is_standby(away()));
+}
+
+TEST_F(TwoVaults, a_vault_of_yesterday_signs_nothing_until_the_others_have_answered) {
+  protect();
+  const std::string file = away_.directory + "/title-" + vm_.hex() + ".hfv";
+  const Bytes yesterday = read_file(file);
+  ASSERT_TRUE(away_.propose(vm_, Kind::kResign).has_value());
+  home_.learn_from(away_, vm_);
+  write_file(file, yesterday);
+  away_.reopen();
+  away_.learn_from(home_, vm_);  // its own resignation
+  EXPECT_TRUE(away_->title(vm_)->in_doubt);
+  EXPECT_EQ(away_.propose(vm_, Kind::kResign).error().cause, Cause::kInDoubt);
+  away_.reopen();
+  EXPECT_TRUE(away_->title(vm_)->in_doubt);
+  away_.ask(home_, vm_);
+  EXPECT_FALSE(away_->title(vm_)->in_doubt);
+}
+
 TEST_F(TwoVaults, statement_and_position_are_one_file) {
   protect();
   pass(away_, 6);
