@@ -126,12 +126,18 @@ void add_attest_appraise(CLI::App& app, Line& line) {
                                        "judge evidence by a policy, offline; exit status 0 if and "
                                        "only if it is Healthy");
   auto options = std::make_shared<AppraiseOptions>();
-  sub->add_option("evidence", options->evidence, "evidence (a JSON file, or -)")->required();
-  sub->add_option("--policy", options->policy, "linux, windows, or a file")->required();
-  sub->add_option("--baseline", options->baseline, "what the VM's boots are like (a file)");
+  sub->add_option("evidence", options->evidence, "evidence (a JSON file, or -)")
+      ->type_name(kFileWord)
+      ->required();
+  sub->add_option("--policy", options->policy, "linux, windows, or a file")
+      ->type_name(kFileWord)
+      ->required();
+  sub->add_option("--baseline", options->baseline, "what the VM's boots are like (a file)")
+      ->type_name(kFileWord);
   sub->add_option("--nonce", options->nonce, "that the quote must answer (base64url)");
   sub->add_option("--ak-name", options->ak_name, "of the enrolled attestation key (hex)");
-  sub->add_option("--ca", options->cas, "certificate of a trusted site's CA; may be repeated");
+  sub->add_option("--ca", options->cas, "certificate of a trusted site's CA; may be repeated")
+      ->type_name(kFileWord);
   verb(sub, line, [options](const Context& context) { return appraise_file(context, *options); });
 }
 

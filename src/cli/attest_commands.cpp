@@ -393,7 +393,8 @@ void add_policy(CLI::App* attest, Line& line, const Options& options) {
        [options](const Context& context) { return policy_show(context, *options); });
   CLI::App* set = vm_verb(policy, "set", "give the VM another policy", options);
   set->add_option("policy", options->file,
-                  "linux, windows or a file (docs/formats/appraisal-policy.md)");
+                  "linux, windows or a file (docs/formats/appraisal-policy.md)")
+      ->type_name(kFileWord);
   set->add_flag("--default", options->standard, "the default again");
   verb(set, line, [options](const Context& context) { return policy_set(context, *options); });
 }
@@ -425,7 +426,8 @@ void add_baseline(CLI::App* attest, Line& line, const Options& options) {
   announce->add_option("--open-pcr", options->open_pcrs,
                        "take whatever this PCR shows, once, while PCR 7 stays; may be repeated");
   announce->add_option("--expires", options->expires, "such as 2h or 7d")->capture_default_str();
-  announce->add_option("--file", options->file, "the change as JSON, docs/formats/baseline.md");
+  announce->add_option("--file", options->file, "the change as JSON, docs/formats/baseline.md")
+      ->type_name(kFileWord);
   verb(announce, line,
        [options](const Context& context) { return baseline_announce(context, *options); });
   CLI::App* withdraw = vm_verb(baseline, "withdraw", "an announced change will not come", options);
@@ -453,7 +455,7 @@ void add_attest(CLI::App& app, Line& line) {
       vm_verb(attest, "evidence", "quote, key, log: for a verifier elsewhere", options);
   evidence->add_option("--nonce", options->nonce, "the verifier's: base64url, 8-64 bytes")
       ->required();
-  evidence->add_option("--out", options->file, "write to this file");
+  evidence->add_option("--out", options->file, "write to this file")->type_name(kFileWord);
   verb(evidence, line,
        [options](const Context& context) { return attest_evidence(context, *options); });
   CLI::App* forget =
@@ -463,9 +465,11 @@ void add_attest(CLI::App& app, Line& line) {
        [options](const Context& context) { return attest_forget(context, *options); });
   CLI::App* submit = attest->add_subcommand(
       "submit", "have this site appraise evidence from anywhere and sign the result");
-  submit->add_option("evidence", options->file, "JSON, docs/formats/evidence.md")->required();
+  submit->add_option("evidence", options->file, "JSON, docs/formats/evidence.md")
+      ->type_name(kFileWord)
+      ->required();
   submit->add_option("--nonce", options->nonce, "that the quote must carry: base64url")->required();
-  submit->add_option("--policy", options->policy, "linux, windows or a file");
+  submit->add_option("--policy", options->policy, "linux, windows or a file")->type_name(kFileWord);
   verb(submit, line,
        [options](const Context& context) { return attest_submit(context, *options); });
   verb(attest->add_subcommand("keys", "the keys that check this site's tokens (JWKS)"), line,

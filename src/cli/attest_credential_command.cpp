@@ -75,10 +75,17 @@ void add_attest_credential(CLI::App& app, Line& line) {
                                        "that TPM opens (tpm2_activatecredential)");
   auto options = std::make_shared<CredentialOptions>();
   sub->add_option("--ek", options->ek, "the TPM's endorsement key, public area (a file)")
+      ->type_name(kFileWord)
       ->required();
-  sub->add_option("--ak", options->ak, "the attestation key, public area (a file)")->required();
-  sub->add_option("--secret", options->secret, "the secret (a file, or -)")->required();
-  sub->add_option("--out", options->out, "where the credential goes (a file)")->required();
+  sub->add_option("--ak", options->ak, "the attestation key, public area (a file)")
+      ->type_name(kFileWord)
+      ->required();
+  sub->add_option("--secret", options->secret, "the secret (a file, or -)")
+      ->type_name(kFileWord)
+      ->required();
+  sub->add_option("--out", options->out, "where the credential goes (a file)")
+      ->type_name(kFileWord)
+      ->required();
   verb(sub, line, [options](const Context&) { return make(*options); });
 }
 

@@ -135,11 +135,13 @@ void add_attest_log(CLI::App& app, Line& line) {
   auto options = std::make_shared<LogOptions>();
   log->add_option("file", options->file,
                   "such as /sys/kernel/security/tpm0/binary_bios_measurements of a guest")
+      ->type_name(kFileWord)
       ->required();
   log->add_option("--bank", options->bank, "only this bank")
       ->check(CLI::IsMember({"sha1", "sha256", "sha384", "sha512"}));
   log->add_option("--pcrs", options->pcrs,
-                  "compare with PCR values: a JSON file {\"pcrs\": {BANK: {PCR: HEX}}}");
+                  "compare with PCR values: a JSON file {\"pcrs\": {BANK: {PCR: HEX}}}")
+      ->type_name(kFileWord);
   log->add_flag("--json", options->json, "as -o json");
   verb(log, line, [options](const Context& context) { return attest_log(context, *options); });
 }

@@ -133,7 +133,9 @@ void add_attest_verify(CLI::App& app, Line& line) {
       "verify", "check an attestation result offline, as the one who relies on it");
   auto options = std::make_shared<VerifyOptions>();
   sub->add_option("token", options->token, "the token, @FILE, or - for standard input")->required();
-  sub->add_option("--jwks", options->keys, "the site's published keys (a file)")->required();
+  sub->add_option("--jwks", options->keys, "the site's published keys (a file)")
+      ->type_name(kFileWord)
+      ->required();
   sub->add_option("--nonce", options->nonce, "the token must answer this nonce (base64url)");
   sub->add_option("--vm", options->vm, "the token must be about the VM with this id");
   sub->add_option("--policy", options->policy,

@@ -122,14 +122,18 @@ void add_vm_check(CLI::App& app, Line& line) {
   CLI::App* sub = vm->add_subcommand(
       "check", "what a disk boots, who signed it, and whether its VM would let it");
   auto options = std::make_shared<CheckOptions>();
-  sub->add_option("what", options->what, "a raw disk image, or the name of a VM")->required();
+  sub->add_option("what", options->what, "a raw disk image, or the name of a VM")
+      ->type_name(kTargetWord)
+      ->required();
   CLI::Option* vars =
-      sub->add_option("--vars", options->vars, "variable store whose keys and boot entries decide");
+      sub->add_option("--vars", options->vars, "variable store whose keys and boot entries decide")
+          ->type_name(kFileWord);
   sub->add_option("--profile", options->profile,
                   "keys by the name of a profile (holdfast secure-boot profile --help)")
       ->excludes(vars);
   sub->add_option("--certificate", options->certificates,
-                  "file with a certificate that the profile needs; may be repeated");
+                  "file with a certificate that the profile needs; may be repeated")
+      ->type_name(kFileWord);
   sub->add_flag("--json", options->json, "the report as JSON, as -o json");
   verb(sub, line, [options](const Context& context) { return check(context, *options); });
 }

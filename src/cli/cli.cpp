@@ -21,6 +21,7 @@ void verb(CLI::App* sub, Line& line, Act act) {
 
 void add_grammar(CLI::App& app, Line& line) {
   app.add_option("--state", line.context.state, "state directory")
+      ->type_name(kDirectoryWord)
       ->envname("HOLDFAST_STATE")
       ->capture_default_str();
   app.add_option("-o,--output", line.format, "table or json")

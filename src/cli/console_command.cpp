@@ -106,7 +106,7 @@ void add_vm_console(CLI::App& app, Line& line) {
   CLI::App* vm = noun(app, "vm", "virtual machines");
   CLI::App* console = vm->add_subcommand("console", "the VM's serial console");
   auto options = std::make_shared<ConsoleOptions>();
-  console->add_option("name", options->name, "of the VM")->required();
+  console->add_option("vm", options->name, "its name or id")->required();
   console->add_flag("--follow", options->follow, "go on with what comes");
   console->add_option("--send", options->send,
                       "send this text (\\n, \\r, \\t are understood) instead of reading");

@@ -68,7 +68,7 @@ void add_protection(CLI::App& app, Line& line) {
   auto options = std::make_shared<ProtectionOptions>();
   CLI::App* enable = protection->add_subcommand("enable", "protect a VM");
   enable->add_option("vm", options->vm, "the VM's name")->required();
-  enable->add_option("--to", options->peer, "the paired site")->required();
+  enable->add_option("--to", options->peer, "the paired site")->type_name(kSiteWord)->required();
   verb(enable, line,
        [options](const Context& context) { return protection_enable(context, *options); });
   CLI::App* disable = protection->add_subcommand("disable", "end a VM's protection");

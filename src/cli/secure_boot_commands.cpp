@@ -202,7 +202,9 @@ Status sign_update(const Context& context, const SignOptions& options) {
 }
 
 void add_target(CLI::App* sub, std::string& target) {
-  sub->add_option("target", target, "file of a variable store, or a VM")->required();
+  sub->add_option("target", target, "file of a variable store, or a VM")
+      ->type_name(kTargetWord)
+      ->required();
 }
 
 void add_edit(CLI::App* noun, Line& line, const std::string& name, const std::string& what,
@@ -217,6 +219,7 @@ void add_edit(CLI::App* noun, Line& line, const std::string& name, const std::st
     sub->add_option("files", options->files,
                     "certificates, signature lists, signed updates, images, digests; for the "
                     "switches on or off")
+        ->type_name(kFileWord)
         ->required();
     sub->add_option("--owner", options->owner, "GUID that owns the new signatures");
   }
@@ -229,7 +232,9 @@ void add_updates(CLI::App* noun, Line& line) {
   auto revoked = std::make_shared<EditOptions>();
   revoked->variable = "dbx";
   add_target(revoke, revoked->target);
-  revoke->add_option("files", revoked->files, "certificates, images, digests, lists")->required();
+  revoke->add_option("files", revoked->files, "certificates, images, digests, lists")
+      ->type_name(kFileWord)
+      ->required();
   verb(revoke, line, [revoked](const Context& context) {
     return edit(context, *revoked, sb::ChangeAction::kAppend);
   });
@@ -238,18 +243,23 @@ void add_updates(CLI::App* noun, Line& line) {
       "apply-update", "apply a signed update, such as a dbx file, checked as the firmware would");
   auto updates = std::make_shared<EditOptions>();
   add_target(update, updates->target);
-  update->add_option("files", updates->files, "authenticated updates")->required();
+  update->add_option("files", updates->files, "authenticated updates")
+      ->type_name(kFileWord)
+      ->required();
   update->add_option("--variable", updates->variable, "PK, KEK, db or dbx (default: as signed)");
   verb(update, line, [updates](const Context& context) { return apply_update(context, *updates); });
 
   CLI::App* sign = noun->add_subcommand("sign-update", "make a signed update for a running guest");
   auto signing = std::make_shared<SignOptions>();
   sign->add_option("variable", signing->variable, "PK, KEK, db or dbx")->required();
-  sign->add_option("files", signing->files, "what it shall hold")->required();
+  sign->add_option("files", signing->files, "what it shall hold")->type_name(kFileWord)->required();
   sign->add_option("--key", signing->key, "private key: of the PK for PK and KEK, else of a KEK")
+      ->type_name(kFileWord)
       ->required();
-  sign->add_option("--certificate", signing->certificate, "of that key")->required();
-  sign->add_option("--out", signing->out, "file to write")->required();
+  sign->add_option("--certificate", signing->certificate, "of that key")
+      ->type_name(kFileWord)
+      ->required();
+  sign->add_option("--out", signing->out, "file to write")->type_name(kFileWord)->required();
   sign->add_option("--time", signing->time, "such as 2026-11-22T19:40:00Z (default: now)");
   sign->add_flag("--append", signing->append, "add to the variable instead of replacing it");
   verb(sign, line, [signing](const Context& context) { return sign_update(context, *signing); });

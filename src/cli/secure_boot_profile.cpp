@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "cli/core/grammar.h"
 #include "cli/secure_boot_target.h"
 #include "secure_boot/change/content.h"
 #include "secure_boot/image/pe_image.h"
@@ -69,11 +70,14 @@ void add_profile_options(CLI::App* sub, ProfileWords& words) {
       ->check(CLI::IsMember({"any", "linux"}))
       ->capture_default_str();
   sub->add_option("--certificate", words.certificates,
-                  "where to look for certificates besides Debian's packages; may be repeated");
-  sub->add_option("--pk", words.pk, "certificate of the platform key");
-  sub->add_option("--kek", words.kek, "certificate for KEK; may be repeated");
-  sub->add_option("--db", words.db, "further certificate for db; may be repeated");
-  sub->add_option("--shim", words.shims, "loader that debian admits by digest; may be repeated");
+                  "where to look for certificates besides Debian's packages; may be repeated")
+      ->type_name(kFileWord);
+  sub->add_option("--pk", words.pk, "certificate of the platform key")->type_name(kFileWord);
+  sub->add_option("--kek", words.kek, "certificate for KEK; may be repeated")->type_name(kFileWord);
+  sub->add_option("--db", words.db, "further certificate for db; may be repeated")
+      ->type_name(kFileWord);
+  sub->add_option("--shim", words.shims, "loader that debian admits by digest; may be repeated")
+      ->type_name(kFileWord);
 }
 
 Result<sb::ProfilePlan> plan_profile_words(const ProfileWords& words,

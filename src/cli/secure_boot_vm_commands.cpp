@@ -148,7 +148,8 @@ void add_secure_boot_vm(CLI::App& app, Line& line) {
       "stopped, changed, started and checked");
   sub->add_option("vm", words->profile.target, "name or id")->required();
   sub->add_option("--to", words->profile.profile, std::string(kProfileNames));
-  sub->add_option("--update", words->updates, "signed update, such as a dbx file; may be repeated");
+  sub->add_option("--update", words->updates, "signed update, such as a dbx file; may be repeated")
+      ->type_name(kFileWord);
   add_profile_options(sub, words->profile);
   CLI::Option* in_guest = sub->add_flag(
       "--in-guest", words->in_guest,

@@ -67,7 +67,8 @@ void add_init(CLI::App* site, Line& line) {
       "first of the users that run vault, daemon and VMs (default: as root, a free range); 0: all "
       "as the invoking user");
   init->add_option("--secret-file", options->secret_file,
-                   "unlock the vault with this file instead of the host's own secret");
+                   "unlock the vault with this file instead of the host's own secret")
+      ->type_name(kFileWord);
   verb(init, line, [options](const Context& context) { return site_init(context, *options); });
 }
 

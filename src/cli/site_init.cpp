@@ -8,6 +8,7 @@
 #include <filesystem>
 
 #include "base/host_port.h"
+#include "base/text.h"
 #include "cli/core/programs.h"
 #include "cli/site.h"
 #include "launcher/protocol/site_config.h"
@@ -18,6 +19,7 @@
 namespace hf::cli {
 namespace {
 
+constexpr size_t kStatePathMax = 200;
 constexpr std::string_view kEffect = "no site was made";
 
 Error init_error(ErrorCode code, std::string cause, std::string mend) {
@@ -59,7 +61,7 @@ Status check_options(const SiteInitOptions& options) {
                 c == '-' || c == '_' || c == '.';
     if (!good || options.name.size() > 64) {
       return init_error(ErrorCode::kInvalidArgument,
-                        "\"" + options.name + "\" is not a name for a site",
+                        "\"" + clean_text(options.name, 80) + "\" is not a name for a site",
                         "choose 1 to 64 characters of letters, digits, '.', '_', '-'");
     }
   }
@@ -128,14 +130,12 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   TRY(check_options(options));
   std::string state = std::filesystem::weakly_canonical(context.state).string();
   if (state.size() > 1 && state.back() == '/') state.pop_back();
-  if (state.size() > 40) {
-    // "run/vms/<32>/control.sock" must fit sun_path.
-    return init_error(
-        ErrorCode::kInvalidArgument,
-        fmt::format(
-            "the path of the state directory is {} characters long; sockets below it allow 40",
-            state.size()),
-        "choose a shorter one with --state");
+  if (state.size() > kStatePathMax) {
+    return init_error(ErrorCode::kInvalidArgument,
+                      fmt::format("the path of the state directory is {} characters long, more "
+                                  "than {}",
+                                  state.size(), kStatePathMax),
+                      "choose a shorter one with --state");
   }
   if (!options.secret_file.empty())
     options.secret_file = std::filesystem::absolute(options.secret_file).string();

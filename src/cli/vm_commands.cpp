@@ -139,7 +139,8 @@ void add_create(CLI::App* vm, Line& line) {
   CLI::App* sub = vm->add_subcommand("create", "create a VM");
   auto options = std::make_shared<CreateOptions>();
   sub->add_option("name", options->name, "of the VM")->required();
-  sub->add_option("--disk", options->disks, "raw image to take over as a disk; may be repeated");
+  sub->add_option("--disk", options->disks, "raw image to take over as a disk; may be repeated")
+      ->type_name(kFileWord);
   sub->add_option("--blank", options->blanks,
                   "SIZE of an empty disk; may be repeated, after the images");
   sub->add_option("--memory", options->memory, "such as 512M or 4G")->capture_default_str();
@@ -156,7 +157,7 @@ void add_create(CLI::App* vm, Line& line) {
 void add_start(CLI::App* vm, Line& line) {
   CLI::App* start = vm->add_subcommand("start", "start a VM");
   auto options = std::make_shared<StartOptions>();
-  start->add_option("name", options->name, "of the VM")->required();
+  start->add_option("vm", options->name, "its name or id")->required();
   start->add_flag("--without-peer", options->without_peer,
                   "start a protected VM although its peer cannot be asked (audited)");
   start->add_flag("--give-up-bad-tail", options->give_up_bad_tail,
@@ -175,7 +176,7 @@ void add_title(CLI::App* vm, Line& line) {
 void add_stop(CLI::App* vm, Line& line) {
   CLI::App* stop = vm->add_subcommand("stop", "shut a VM down");
   auto options = std::make_shared<StopOptions>();
-  stop->add_option("name", options->name, "of the VM")->required();
+  stop->add_option("vm", options->name, "its name or id")->required();
   stop->add_flag("--force", options->force, "power off at once");
   stop->add_option("--timeout", options->timeout_seconds, "seconds to wait for the guest")
       ->capture_default_str();
@@ -185,7 +186,7 @@ void add_stop(CLI::App* vm, Line& line) {
 void add_delete(CLI::App* vm, Line& line) {
   CLI::App* remove = vm->add_subcommand("delete", "delete a VM with its disks and its key");
   auto options = std::make_shared<DeleteOptions>();
-  remove->add_option("name", options->name, "of the VM")->required();
+  remove->add_option("vm", options->name, "its name or id")->required();
   remove->add_flag("--yes", options->yes, "do not ask");
   remove->add_flag("--without-peer", options->without_peer,
                    "although the site that took the VM over does not say that it has it");
@@ -203,7 +204,7 @@ void add_vm(CLI::App& app, Line& line) {
   verb(vm->add_subcommand("list", "all VMs"), line, vm_list);
   CLI::App* show = vm->add_subcommand("show", "one VM");
   auto name = std::make_shared<std::string>();
-  show->add_option("name", *name, "of the VM")->required();
+  show->add_option("vm", *name, "its name or id")->required();
   verb(show, line, [name](const Context& context) { return vm_show(context, *name); });
   add_delete(vm, line);
 }

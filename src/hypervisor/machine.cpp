@@ -10,7 +10,6 @@ Result<QemuDefinition> machine_of(const vm::Definition& definition, const Machin
   TRY(check_machine_type(definition.machine_type));
   Firmware firmware = TRY(
       require_firmware(firmware_kind(definition), definition.firmware.build, place.firmware_root));
-  auto socket = [&](const std::string& name) { return place.run_dir + "/" + name; };
   QemuDefinition machine{
       .name = definition.name,
       .vm = place.vm,
@@ -20,11 +19,11 @@ Result<QemuDefinition> machine_of(const vm::Definition& definition, const Machin
       .memory_mib = definition.memory_mib,
       .security = {.secure_boot = definition.secure_boot, .vtpm = definition.vtpm},
       .firmware_code = firmware.code_path,
-      .vars_socket_path = socket("vars.nbd"),
+      .vars_socket_path = "vars.nbd",
       .guest_agent = definition.guest_agent};
-  if (definition.vtpm) machine.tpm_socket_path = socket("tpm.sock");
+  if (definition.vtpm) machine.tpm_socket_path = "tpm.sock";
   for (const vm::Disk& disk : definition.disks) {
-    machine.disks.push_back({.name = disk.name, .socket_path = socket(disk.name + ".nbd")});
+    machine.disks.push_back({.name = disk.name, .socket_path = disk.name + ".nbd"});
   }
   for (const vm::Nic& nic : definition.nics) {
     machine.nics.push_back({.mac = nic.mac, .network = nic.network});

@@ -41,6 +41,16 @@ Status check_path(const std::string& path, std::string_view what) {
   return {};
 }
 
+// Absolute, or a file where QEMU is started.
+Status check_socket(const std::string& path, std::string_view what) {
+  if (path.starts_with('/')) return check_path(path, what);
+  auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
+  };
+  if (!path.empty() && path.front() != '.' && std::ranges::all_of(path, good)) return {};
+  return bad(std::string(what) + " \"" + path + "\" must be a file name or an absolute path");
+}
+
 Status check_word(const std::string& word, std::string_view what) {
   auto good = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -76,16 +86,17 @@ Status check(const QemuDefinition& d) {
   TRY(check_word(d.name, "the VM name"));
   TRY(check_machine_type(d.machine_type));
   TRY(check_path(d.firmware_code, "the firmware"));
-  if (d.vars_file.empty()) TRY(check_path(d.vars_socket_path, "the socket of the variable store"));
+  if (d.vars_file.empty())
+    TRY(check_socket(d.vars_socket_path, "the socket of the variable store"));
   if (!d.vars_file.empty()) TRY(check_path(d.vars_file, "the variable store"));
-  if (d.security.vtpm) TRY(check_path(d.tpm_socket_path, "the vTPM's socket"));
+  if (d.security.vtpm) TRY(check_socket(d.tpm_socket_path, "the vTPM's socket"));
   if (d.cpus == 0 || d.cpus > kCpusMax) return bad("a VM has 1 to 255 CPUs");
   if (d.memory_mib < 64) return bad("a VM has at least 64 MiB of memory");
   if (d.disks.size() > kDisksMax) return bad("a VM has at most 16 disks");
   if (d.nics.size() > kNicsMax) return bad("a VM has at most 8 NICs");
   for (const DiskNode& disk : d.disks) {
     TRY(check_word(disk.name, "the disk name"));
-    TRY(check_path(disk.socket_path, "the disk's socket"));
+    TRY(check_socket(disk.socket_path, "the disk's socket"));
     auto same = [&](const DiskNode& other) { return other.name == disk.name; };
     if (std::ranges::count_if(d.disks, same) > 1 || disk.name == "vars" || disk.name == "code") {
       return bad("the disk name " + disk.name + " is taken");

@@ -31,7 +31,7 @@ struct Security {
 
 struct DiskNode {
   std::string name;         // "disk1": node name and serial; [a-z0-9-]
-  std::string socket_path;  // absolute; the keeper's NBD listener
+  std::string socket_path;  // absolute, or where QEMU is started; the keeper's NBD listener
   bool read_only = false;
 };
 

@@ -134,7 +134,11 @@ TEST(QemuCommand, refuses_what_would_smuggle_in_options) {
   };
   EXPECT_TRUE(refused([](auto& d) { d.name = "a,process=b"; }));
   EXPECT_TRUE(refused([](auto& d) { d.firmware_code = "/a,readonly=off"; }));
-  EXPECT_TRUE(refused([](auto& d) { d.disks[0].socket_path = "relative"; }));
+  for (const char* path : {"", "..", "../x.nbd", "a/b", "a,server=x", "/a,server=x"}) {
+    EXPECT_TRUE(refused([&](auto& d) { d.disks[0].socket_path = path; })) << path;
+    EXPECT_TRUE(refused([&](auto& d) { d.vars_socket_path = path; })) << path;
+    EXPECT_TRUE(refused([&](auto& d) { d.tpm_socket_path = path; })) << path;
+  }
   EXPECT_TRUE(refused([](auto& d) { d.disks[0].name = "disk2"; }));
   EXPECT_TRUE(refused([](auto& d) { d.disks[0].name = "vars"; }));
   EXPECT_TRUE(refused([](auto& d) { d.nics[0].mac = "52:54:00:12:34:56,id=x"; }));

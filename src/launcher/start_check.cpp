@@ -116,11 +116,9 @@ Status check_keeper_config(VmId vm, const sys::JsonObject& config, const StartPl
 }
 
 Result<QemuPlan> plan_qemu(VmId vm, const Machine& machine, const StartPlace& place) {
-  hypervisor::QemuDefinition whole = TRY(
-      hypervisor::machine_of(machine.definition, {.vm = vm,
-                                                  .run_dir = place.state + "/run/vms/" + vm.hex(),
-                                                  .accelerator = machine.accelerator,
-                                                  .firmware_root = place.firmware_root}));
+  hypervisor::QemuDefinition whole = TRY(hypervisor::machine_of(
+      machine.definition,
+      {.vm = vm, .accelerator = machine.accelerator, .firmware_root = place.firmware_root}));
   QemuPlan plan;
   auto add = [&](const std::string& name, const std::string& file) {
     plan.sockets.push_back({.name = name,

@@ -303,6 +303,7 @@ void Supervisor::finish(Unit& unit) {
   unit.spec.fds.clear();
   unit.spec.cgroup = -1;
   unit.fds.clear();
+  unit.directory.reset();
   if (unit.cgroup.valid()) cgroups_.remove(unit.name);
   unit.cgroup = Cgroup();
   unit.log.reset();

@@ -140,6 +140,8 @@ Result<Unit> Supervisor::make_unit(const StartRequest& request, std::optional<Qe
     spec.argv.insert(spec.argv.begin() + 1, options_.programs.qemu_arguments.begin(),
                      options_.programs.qemu_arguments.end());
     sockets = std::move(plan->sockets);
+    unit.directory = TRY(tree_.run_directory(request.vm));
+    spec.directory = unit.directory.get();
     host_network = plan->host_network;
     spec.filter = TRY(guest_filter(host_network ? GuestNetwork::kUser : GuestNetwork::kNone));
   } else {

@@ -384,14 +384,6 @@ TEST(UnixSocket, passes_descriptors) {
   EXPECT_FALSE(pwrite_all(message.fds[0].get(), 0, as_bytes("y")).ok());
 }
 
-TEST(UnixSocket, says_that_nobody_listens_and_refuses_long_paths) {
-  TemporaryDirectory directory;
-  EXPECT_EQ(connect_unix(directory.path() + "/none", SocketType::kStream).error().code,
-            ErrorCode::kUnavailable);
-  EXPECT_EQ(connect_unix("/tmp/" + std::string(120, 'x'), SocketType::kStream).error().code,
-            ErrorCode::kInvalidArgument);
-}
-
 // The numbers of this process's open descriptors, without the one that lists them.
 std::string open_descriptors() {
   std::string list;
@@ -399,6 +391,32 @@ std::string open_descriptors() {
     if (::fcntl(fd, F_GETFD) >= 0) list += std::to_string(fd) + " ";
   }
   return list;
+}
+
+TEST(UnixSocket, says_that_nobody_listens) {
+  TemporaryDirectory directory;
+  EXPECT_EQ(connect_unix(directory.path() + "/none", SocketType::kStream).error().code,
+            ErrorCode::kUnavailable);
+  const std::string deep = directory.path() + "/" + std::string(200, 'x') + "/s";
+  EXPECT_EQ(connect_unix(deep, SocketType::kStream).error().code, ErrorCode::kUnavailable);
+}
+
+TEST(UnixSocket, path_may_be_longer_than_an_address) {
+  TemporaryDirectory directory;
+  const std::string deep = directory.path() + "/" + std::string(200, 'x');
+  ASSERT_EQ(::mkdir(deep.c_str(), 0700), 0);
+  const std::string before = open_descriptors();
+  for (int time = 0; time < 2; ++time) {  // the second one replaces a stale socket
+    Result<UniqueFd> listener = listen_unix(deep + "/s", SocketType::kStream);
+    ASSERT_TRUE(listener.ok()) << listener.error().describe();
+    EXPECT_TRUE(connect_unix(deep + "/s", SocketType::kStream).ok());
+    EXPECT_EQ(short_socket_path(deep + "/s")->text.substr(0, 14), "/proc/self/fd/");
+  }
+  EXPECT_EQ(open_descriptors(), before);
+  EXPECT_EQ(short_socket_path("/tmp/s")->text, "/tmp/s");
+  for (const std::string& bad : {deep + "/" + std::string(110, 'y'), std::string()}) {
+    EXPECT_EQ(short_socket_path(bad).error().code, ErrorCode::kInvalidArgument);
+  }
 }
 
 TEST(DropInheritedDescriptors, leaves_the_standard_ones_and_has_them_all) {

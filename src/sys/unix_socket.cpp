@@ -1,5 +1,6 @@
 #include "sys/unix_socket.h"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -12,16 +13,13 @@ namespace {
 
 int native(SocketType type) { return type == SocketType::kStream ? SOCK_STREAM : SOCK_SEQPACKET; }
 
-Result<sockaddr_un> address_of(const std::string& path) {
+constexpr size_t kPathMax = sizeof sockaddr_un{}.sun_path - 1;
+
+sockaddr_un address_of(const SocketPath& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof address.sun_path) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "socket path " + path + " is longer than 107 bytes",
-                 .effect = "the socket cannot be used",
-                 .mend = "use a state directory with a shorter path"};
-  }
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
+  HF_ASSERT(path.text.size() <= kPathMax);
+  std::memcpy(address.sun_path, path.text.c_str(), path.text.size() + 1);
   return address;
 }
 
@@ -31,8 +29,32 @@ const sockaddr* generic(const sockaddr_un& address) {
 
 }  // namespace
 
+Result<SocketPath> short_socket_path(const std::string& path) {
+  SocketPath as_it_is{.text = path, .directory = {}};
+  if (!path.empty() && path.size() <= kPathMax) return as_it_is;
+  const size_t slash = path.rfind('/');
+  const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash);
+  SocketPath through{
+      .text = {}, .directory = UniqueFd(::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC))};
+  if (!through.directory) {
+    Error error = errno_error(errno, "open " + parent);
+    if (errno == ENOENT) error.code = ErrorCode::kUnavailable;
+    return error;
+  }
+  through.text =
+      "/proc/self/fd/" + std::to_string(through.directory.get()) + "/" + path.substr(slash + 1);
+  if (path.empty() || through.text.size() > kPathMax) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "\"" + path + "\" is not a path for a socket: its last part is too long",
+                 .effect = "the socket cannot be used",
+                 .mend = "use a shorter name"};
+  }
+  return through;
+}
+
 Result<UniqueFd> listen_unix(const std::string& path, SocketType type, mode_t mode) {
-  sockaddr_un address = TRY(address_of(path));
+  const SocketPath place = TRY(short_socket_path(path));
+  const sockaddr_un address = address_of(place);
   UniqueFd fd(::socket(AF_UNIX, native(type) | SOCK_CLOEXEC, 0));
   if (!fd) return errno_error(errno, "create a socket");
   if (::unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error(errno, "remove " + path);
@@ -45,7 +67,8 @@ Result<UniqueFd> listen_unix(const std::string& path, SocketType type, mode_t mo
 }
 
 Result<UniqueFd> connect_unix(const std::string& path, SocketType type) {
-  sockaddr_un address = TRY(address_of(path));
+  const SocketPath place = TRY(short_socket_path(path));
+  const sockaddr_un address = address_of(place);
   UniqueFd fd(::socket(AF_UNIX, native(type) | SOCK_CLOEXEC, 0));
   if (!fd) return errno_error(errno, "create a socket");
   while (::connect(fd.get(), generic(address), sizeof address) != 0) {

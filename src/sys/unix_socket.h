@@ -14,7 +14,16 @@ namespace hf::sys {
 
 enum class SocketType { kStream, kSeqPacket };
 
-// A listener at `path` (< 108 bytes) with the given mode; a stale socket file is replaced.
+// A path of any length as one that fits a socket's address (107 bytes): itself, or its file by a
+// descriptor of its directory, through /proc. Valid for this process while `directory` is open.
+struct SocketPath {
+  std::string text;
+  UniqueFd directory;
+};
+// kUnavailable: there is no such directory; kInvalidArgument: the file's own name is too long.
+Result<SocketPath> short_socket_path(const std::string& path);
+
+// A listener at `path`, of any length, with the given mode; a stale socket file is replaced.
 Result<UniqueFd> listen_unix(const std::string& path, SocketType type, mode_t mode = 0600);
 // Connects or fails at once (kUnavailable: nobody listens).
 Result<UniqueFd> connect_unix(const std::string& path, SocketType type);

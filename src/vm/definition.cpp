@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "crypto/crypto.h"
 
 namespace hf::vm {
@@ -87,14 +88,20 @@ Result<Definition> parse_definition(const sys::JsonObject& json) {
 }
 
 Status check_vm_name(std::string_view name) {
-  bool good = !name.empty() && name.size() <= 63 && name.front() != '-';
-  for (char c : name) good = good && ((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-');
-  if (good) return {};
-  return Error{
-      .code = ErrorCode::kInvalidArgument,
-      .cause = "\"" + std::string(name.substr(0, 80)) + "\" is not a name for a VM",
-      .effect = "nothing was created",
-      .mend = "choose a name of a-z, 0-9 and '-', at most 63 characters, not beginning with '-'"};
+  auto alphanumeric = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
+  };
+  auto good = [&](char c) { return alphanumeric(c) || c == '-' || c == '_' || c == '.'; };
+  if (!name.empty() && name.size() <= 63 && alphanumeric(name.front()) &&
+      std::ranges::all_of(name, good)) {
+    return {};
+  }
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = "\"" + clean_text(name, 80) + "\" is not a name for a VM",
+               .effect = "nothing was created",
+               .mend =
+                   "choose 1 to 63 letters, digits, '.', '_' and '-', beginning with a letter "
+                   "or digit"};
 }
 
 std::string nic_mac(VmId vm, size_t index) {

@@ -124,7 +124,8 @@ sys::JsonObject to_json(const Definition& definition);
 Result<Definition> parse_definition(const sys::JsonObject& json);
 Result<Definition> parse_definition(std::string_view text);
 
-// [a-z0-9] then [a-z0-9-], at most 63: a DNS label, so that it fits everywhere.
+// [A-Za-z0-9] then [A-Za-z0-9._-], at most 63: fits a word of QEMU's, a path's segment, a DNS
+// label's length.
 Status check_vm_name(std::string_view name);
 // A locally administered address that follows from VM and place alone: the same at every site.
 std::string nic_mac(VmId vm, size_t index);

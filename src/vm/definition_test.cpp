@@ -96,6 +96,22 @@ TEST(Instance, production_has_no_id_and_the_others_have_one) {
   EXPECT_FALSE(json_check(Instance::production(VmId())).ok());
 }
 
+TEST(Name, has_letters_of_both_cases_digits_and_three_signs) {
+  for (const char* good : {"a", "db1", "DB1", "Web.north_2", "9-lives", "a..b"}) {
+    EXPECT_TRUE(check_vm_name(good).ok()) << good;
+  }
+  EXPECT_TRUE(check_vm_name(std::string(63, 'A')).ok());
+  // A first sign would be an option, a directory's own name or a hidden file's somewhere.
+  for (const char* bad :
+       {"", "-a", ".", "..", ".a", "_a", "a b", "a/b", "a,b", "a:b", "\xc3\xa4"}) {
+    EXPECT_FALSE(check_vm_name(bad).ok()) << bad;
+  }
+  const Status odd = check_vm_name("a\x1b]0;x");
+  ASSERT_FALSE(odd.ok());
+  EXPECT_FALSE(odd.error().cause.contains('\x1b')) << odd.error().cause;
+  EXPECT_FALSE(check_vm_name(std::string(64, 'a')).ok());
+}
+
 TEST(Nic, address_follows_from_vm_and_place_alone) {
   VmId vm;
   vm.bytes[3] = std::byte{7};

@@ -10,6 +10,8 @@
 #include <memory>
 #include <optional>
 
+#include "sys/unix_socket.h"
+
 namespace hf::cli {
 namespace {
 
@@ -91,7 +93,7 @@ Error not_permitted(const std::string& state, const std::string& socket) {
 
 Error Client::unreachable(std::string_view why) const {
   // The client library tells of both with one number.
-  const std::string socket = state_ + "/run/api.sock";
+  const std::string socket = api_socket();
   if (::faccessat(AT_FDCWD, socket.c_str(), W_OK, AT_EACCESS) != 0 && errno == EACCES) {
     return not_permitted(state_, socket);
   }
@@ -105,13 +107,14 @@ Result<sys::JsonValue> Client::call(const char* method, const std::string& targe
                                     const std::string* body) {
   std::unique_ptr<CURL, EasyFree> easy(curl_easy_init());
   HF_ASSERT(easy != nullptr);
-  std::string socket = state_ + "/run/api.sock";
+  const Result<sys::SocketPath> socket = sys::short_socket_path(api_socket());
+  if (!socket.ok()) return unreachable(socket.error().cause);
   std::string url = "http://localhost" + target;
   std::string reply;
   std::unique_ptr<curl_slist, ListFree> headers(
       curl_slist_append(nullptr, "Content-Type: application/json"));
   headers.reset(curl_slist_append(headers.release(), "Expect:"));
-  curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket.c_str());
+  curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket->text.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_PROXY, "");
   curl_easy_setopt(easy.get(), CURLOPT_NOSIGNAL, 1L);
@@ -173,9 +176,10 @@ Status Client::stream(const std::string& target,
   std::unique_ptr<CURL, EasyFree> easy(curl_easy_init());
   HF_ASSERT(easy != nullptr);
   StreamState state{.easy = easy.get(), .take = &take, .error_body = {}};
-  std::string socket = state_ + "/run/api.sock";
+  const Result<sys::SocketPath> socket = sys::short_socket_path(api_socket());
+  if (!socket.ok()) return unreachable(socket.error().cause);
   std::string url = "http://localhost" + target;
-  curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket.c_str());
+  curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket->text.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());
   curl_easy_setopt(easy.get(), CURLOPT_PROXY, "");
   curl_easy_setopt(easy.get(), CURLOPT_NOSIGNAL, 1L);

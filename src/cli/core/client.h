@@ -28,6 +28,7 @@ class Client {
   struct Call;
   Result<sys::JsonValue> call(const char* method, const std::string& target,
                               const std::string* body);
+  std::string api_socket() const { return state_ + "/run/api.sock"; }
   // Why nobody answered: this user may not ask, or nobody is there.
   Error unreachable(std::string_view why) const;
 

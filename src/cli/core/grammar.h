@@ -14,6 +14,13 @@ class App;
 
 namespace hf::cli {
 
+// What a value is, where it is more than text: shown by --help and man pages, and what completions
+// of it look for. A positional called "vm" is one without saying so.
+inline constexpr const char* kFileWord = "FILE";
+inline constexpr const char* kDirectoryWord = "DIR";
+inline constexpr const char* kSiteWord = "SITE";
+inline constexpr const char* kTargetWord = "FILE|VM";
+
 // What was asked for; run after the whole line was understood.
 using Act = std::function<Status(const Context&)>;
 

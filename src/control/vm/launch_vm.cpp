@@ -109,11 +109,9 @@ Status wait_keeper(Services& services, const VmRow& row, const GoOn& go_on) {
 
 // Before anything runs: what is wrong with the machine or its firmware shows here. The launcher
 // makes the same of it.
-Status check_machine(const Services& services, const VmRow& row, const launcher::Machine& machine) {
-  TRY(hypervisor::qemu_arguments(
-      TRY(hypervisor::machine_of(machine.definition, {.vm = row.id,
-                                                      .run_dir = services.paths.run_dir(row.id),
-                                                      .accelerator = machine.accelerator}))));
+Status check_machine(const VmRow& row, const launcher::Machine& machine) {
+  TRY(hypervisor::qemu_arguments(TRY(hypervisor::machine_of(
+      machine.definition, {.vm = row.id, .accelerator = machine.accelerator}))));
   return {};
 }
 
@@ -230,7 +228,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
       .vm_number = row.number,
       .bar = options.bar,
       .machine = launcher::Machine{.definition = definition, .accelerator = chosen}};
-  TRY(check_machine(services, row, *qemu.machine));
+  TRY(check_machine(row, *qemu.machine));
   const GoOn go_on = [&, ours = while_ours(services, row)]() -> Status {
     if (progress.preempted()) return ended_by_a_stop(row);
     return ours();

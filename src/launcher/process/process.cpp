@@ -33,14 +33,16 @@ struct StepFailure {
   int error_number;
 };
 constexpr std::array kSteps = {
-    "make a session",  "enter the control group", "empty the network", "arrange descriptors",
-    "set limits",      "change the group",        "change the user",   "forbid privileges",
-    "load the filter", "run the program",
+    "make a session",      "enter the control group", "empty the network",
+    "enter its directory", "arrange descriptors",     "set limits",
+    "change the group",    "change the user",         "forbid privileges",
+    "load the filter",     "run the program",
 };
 enum Step : int {
   kSession,
   kControlGroup,
   kNetwork,
+  kDirectory,
   kDescriptors,
   kLimits,
   kGroup,
@@ -167,13 +169,14 @@ pid_t fork_into(Prepared& prepared) {
   if (::setsid() < 0) fail(prepared.report_fd, kSession);
   if (!prepared.in_cgroup && !enter(spec.cgroup)) fail(prepared.report_fd, kControlGroup);
   if (spec.empty_network && ::unshare(CLONE_NEWNET) != 0) fail(prepared.report_fd, kNetwork);
+  if ((spec.directory < 0 ? ::chdir("/") : ::fchdir(spec.directory)) != 0)
+    fail(prepared.report_fd, kDirectory);
   int report = arrange_descriptors(prepared);
   set_limits(spec, report);
   change_user(spec, report);
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail(report, kPrivileges);
   (void)::snprintf(prepared.listen_pid.data(), prepared.listen_pid.size(), "LISTEN_PID=%d",
                    static_cast<int>(::getpid()));
-  (void)!::chdir("/");
   if (spec.filter && !spec.filter->load()) fail(report, kFilter);
   ::execve(spec.program.c_str(), prepared.argv.data(), prepared.environment.data());
   fail(report, kExec);

@@ -31,6 +31,7 @@ struct ProcessSpec {
   bool change_user = false;          // only root can
   bool empty_network = false;        // a network namespace with nothing in it
   bool lock_memory = false;          // no limit on locked memory
+  int directory = -1;                // that it is started in, borrowed; -1: /
   int cgroup = -1;                   // its directory, borrowed; -1: stays in the launcher's
   bool begins_in_cgroup = false;     // Cgroup::fresh(); else it is begun outside, and enters
   std::optional<sys::ExecFilter> filter;

@@ -63,6 +63,7 @@ struct Unit {
   std::optional<VmId> vm;
   ProcessSpec spec;                 // its descriptors point into `fds`
   std::vector<sys::UniqueFd> fds;   // held here, so that a restart has the same ones
+  sys::UniqueFd directory;          // of `spec`
   std::vector<MadeSocket> sockets;  // to unlink when it is over
   RestartPolicy restart = RestartPolicy::kNever;
   Backoff backoff{RestartLimits{}};

@@ -291,13 +291,6 @@ Result<StateTree::Listener> StateTree::make_socket(int target_dir, const std::st
 Result<StateTree::Listener> StateTree::listen(VmId vm, uint32_t vm_number,
                                               const SocketSpec& socket) {
   TRY(check_socket_path(vm, socket.path));
-  std::string full = path_ + "/" + socket.path;
-  if (full.size() >= sizeof(sockaddr_un::sun_path)) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "the socket path " + full + " is longer than 107 bytes",
-                 .effect = "the VM cannot start",
-                 .mend = "move the state directory to a shorter path"};
-  }
   auto directory = TRY(open_dir("run/vms/" + vm.hex()));
   bool separate = users_.uid_base != 0;
   uid_t keeper = users_.keeper(vm_number);
@@ -325,12 +318,6 @@ void StateTree::unlink_socket(VmId vm, const SocketSpec& socket, FileId file) {
 
 Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owner, mode_t mode,
                                              int type) {
-  if (path_.size() + 5 + name.size() >= sizeof(sockaddr_un::sun_path)) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "the socket path " + path_ + "/run/" + name + " is longer than 107 bytes",
-                 .effect = "the site cannot start",
-                 .mend = "move the state directory to a shorter path"};
-  }
   auto run = TRY(open_dir("run"));
   if (users_.uid_base == 0)
     return TRY(make_socket(run.get(), name, owner, ::getegid(), mode & 0600, type)).fd;

@@ -54,6 +54,8 @@ class StateTree {
     sys::UniqueFd fd;
     FileId file;
   };
+  // Where a VM's sockets lie; prepare_vm() made it.
+  Result<sys::UniqueFd> run_directory(VmId vm) const { return open_dir("run/vms/" + vm.hex()); }
   // A listening socket at a checked path (check_socket_path) of that VM.
   Result<Listener> listen(VmId vm, uint32_t vm_number, const SocketSpec& socket);
   // If its path still leads to that file, and not to one that was made in its place. Before the

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 
+#include "base/text.h"
 #include "vault/core/names.h"
 #include "vault/core/vault.h"
 #include "vault/protocol/pairing_token.h"
@@ -51,7 +52,8 @@ Digest proof_of(const crypto::Secret& key, std::string_view role, const Digest& 
 
 Status check_name(const std::string& name) {
   if (name.empty() || is_site_name(name)) return {};
-  return not_paired(ErrorCode::kInvalidArgument, "\"" + name + "\" is not a name for a site")
+  return not_paired(ErrorCode::kInvalidArgument,
+                    "\"" + clean_text(name, 80) + "\" is not a name for a site")
       .with_mend("choose 1 to 64 characters of letters, digits, '.', '_', '-'");
 }
 

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <thread>
 
-#include "sys/fd.h"
+#include "sys/unix_socket.h"
 
 namespace hf::vault {
 namespace {
@@ -47,13 +47,11 @@ class Call {
 
  private:
   Status open() {
+    const sys::SocketPath place = TRY(sys::short_socket_path(path_));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    if (path_.empty() || path_.size() >= sizeof address.sun_path) {
-      return Error{.code = ErrorCode::kInvalidArgument,
-                   .cause = "a unix socket path must have 1 to 107 bytes: " + path_};
-    }
-    std::memcpy(address.sun_path, path_.data(), path_.size());
+    HF_ASSERT(place.text.size() < sizeof address.sun_path);
+    std::memcpy(address.sun_path, place.text.data(), place.text.size());
     socket_ = sys::UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!socket_.valid()) return errno_error(errno, "socket");
     for (;;) {
