@@ -21,6 +21,7 @@ from lib.report import check, main, step
 HOLDFAST = pathlib.Path(os.environ.get("HOLDFAST_BIN", "build/dev/bin")) / "holdfast"
 CORPUS = pathlib.Path(__file__).parent.parent / "corpus" / "event_logs"
 MORE = [pathlib.Path(entry) for entry in os.environ.get("HOLDFAST_EVENT_LOGS", "").split(":") if entry]
+CASES = CORPUS.parent / "cases"
 LOGS_MIN = 20
 CUTS = 60
 
@@ -102,7 +103,7 @@ def another_boot_is_noticed(logs):
 
 
 def hostile_logs_are_refused(logs, directory):
-    """Cut within an event, or with the data of an event edited: the error names the event."""
+    """Cut within an event: the error names the event. With the data of an event edited: that is not proven."""
     randomness = random.Random(3)
     bad = directory / "log"
     refused = 0
@@ -120,9 +121,28 @@ def hostile_logs_are_refused(logs, directory):
         refused += 1
     check(refused > 0, f"{refused} logs that end in the middle of an event are refused with its number")
     bad.write_bytes(logs[0].read_bytes().replace(b"Exit Boot Services Invocation", b"Exit Boot Services Innovation"))
-    done = ours(bad)
-    check(done.returncode == 1 and "EV_EFI_ACTION" in done.stderr and "not what its digest was made of" in done.stderr,
-          "a log with an edited action is refused with the event's number")
+    done, beside = ours(bad), logs[0].with_suffix(".json")
+    told = [line for line in done.stdout.splitlines() if "Innovation" in line]
+    check(done.returncode == 0 and len(told) == 1 and "(not proven: its data is not what its digest was made of)" in told[0],
+          "an edited action is marked as not proven, and the rest of the log is read")
+    need(ours(bad, "--pcrs", beside).returncode == 0, "the digests of such a log are what its TPM held")
+
+
+def odd_logs_are_read(directory):
+    """Logs of other firmware: one event that nothing proves, and the PCRs that tpm2_eventlog gives (5.4 knows no H-CRTM)."""
+    for name, pcr in (("hcrtm", None), ("crtm-version", "0")):
+        log = CASES / f"{name}.bin"
+        done = ours(log, "--json")
+        need(done.returncode == 0 and "altered" not in done.stderr, f"{name}: {done.stderr}")
+        read = json.loads(done.stdout)
+        need([event["number"] for event in read["not_proven"]] == [1], f"{name}: {read['not_proven']}")
+        if pcr:
+            need(read["pcrs"]["sha256"][pcr] == theirs(log)["sha256"][pcr], f"{name}: PCR {pcr} is not tpm2_eventlog's")
+    check(True, "an H-CRTM event and a firmware version that are not what was hashed are not proven, the rest is read")
+    text = directory / "log.yaml"
+    text.write_text("---\nversion: 1\nevents:\n- EventNum: 0\n  PCRIndex: 0\n  EventType: EV_NO_ACTION\n")
+    done = ours(text)
+    check(done.returncode == 1 and "no event log of a TPM but text" in done.stderr, "what is no TPM log is named for what it is")
 
 
 def public_logs_agree():
@@ -145,6 +165,7 @@ def test(directory):
     logs = corpus_agrees()
     another_boot_is_noticed(logs)
     hostile_logs_are_refused(logs, directory)
+    odd_logs_are_read(directory)
     public_logs_agree()
 
 

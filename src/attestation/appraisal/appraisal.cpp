@@ -80,6 +80,7 @@ void judge_boot(const AppraisalInput& input, const Vouched& vouched, HashAlg ban
   judge_command_lines(input, judgement, judge);
   judge_role_marks(input, judgement, vouched, judge);
   judge_variables(input, judgement, judge);
+  if (vouched.log != nullptr) judge_unproven(*vouched.log, judge);
   appraisal.secure_boot = facts.secure_boot;
   for (const Authority& authority : facts.authorities) {
     appraisal.authorities.push_back(authority.source + ": " + authority.common_name);

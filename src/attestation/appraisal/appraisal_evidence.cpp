@@ -18,18 +18,23 @@ constexpr std::string_view kLogMend =
     "read the log again; if it stays like this, somebody in the guest altered it: the keeper's "
     "record "
     "of extends is judged without it (holdfast attest check VM)";
+constexpr std::string_view kReadMend =
+    "read the log again from the guest's firmware; the keeper's record of extends is judged "
+    "without "
+    "it (holdfast attest check VM)";
 
 // PCRs that a guest can reset or that belong to a dynamic launch say nothing about a boot.
 bool resettable(uint32_t pcr) { return pcr == 16 || pcr >= kDynamicPcrFirst; }
 
-void refuse_log(Judge& judge, std::string code, std::string words, std::optional<size_t> event,
-                std::optional<uint64_t> extend = {}, std::optional<uint8_t> pcr = {}) {
+Reason& refuse_log(Judge& judge, std::string code, std::string words, std::optional<size_t> event,
+                   std::optional<uint64_t> extend = {}, std::optional<uint8_t> pcr = {}) {
   Reason& reason = judge.fail(TrustClaim::kExecutables, kTrustCryptographyFailed, std::move(code),
                               std::move(words));
   reason.mend = kLogMend;
   if (event) reason.event = static_cast<uint32_t>(*event);
   reason.extend = extend;
   reason.pcr = pcr;
+  return reason;
 }
 
 void tell(const LogDifference& difference, Judge& judge) {
@@ -66,7 +71,8 @@ std::optional<VmRole> marked_role(const EventLog& log, HashAlg alg, ByteSpan quo
     bank.extend(kMarkedPcr, role_marker(role, alg).bytes());
     bank.extend(kMarkedPcr, incarnation_marker(incarnation, alg).bytes());
     for (const Event& event : log.events()) {
-      if (event.measured() && event.pcr == kMarkedPcr) bank.extend(kMarkedPcr, event.digest(alg));
+      if (!event.measured() || event.pcr != kMarkedPcr) continue;
+      if (ByteSpan digest = event.digest(alg); !digest.empty()) bank.extend(kMarkedPcr, digest);
     }
     if (equal(bank.value(kMarkedPcr), quoted)) return role;
   }
@@ -252,7 +258,8 @@ void cut_record(Vouched& vouched, size_t extends) {
 bool log_is_sound(const AppraisalInput& input, Judge& judge) {
   if (input.log_error) {
     refuse_log(judge, "event_log_refused",
-               fmt::format("the event log is refused: {}", input.log_error->cause), std::nullopt);
+               fmt::format("the event log is refused: {}", input.log_error->cause), std::nullopt)
+        .mend = kReadMend;
     return false;
   }
   if (input.log == nullptr) {
@@ -262,9 +269,12 @@ bool log_is_sound(const AppraisalInput& input, Judge& judge) {
     }
     return false;
   }
-  if (Status covered = check_covered(*input.log); !covered.ok()) {
+  for (const UnprovenEvent& event : unproven_events(*input.log)) {
+    if (!event.disproved) continue;
     refuse_log(judge, "event_log_refused",
-               fmt::format("the event log is refused: {}", covered.error().cause), std::nullopt);
+               fmt::format("the event log is refused: event {} (PCR {}): {}", event.event,
+                           event.pcr, event.reason),
+               event.event, {}, static_cast<uint8_t>(event.pcr));
     return false;
   }
   return true;

@@ -86,6 +86,8 @@ void judge_secure_boot(const AppraisalInput& input, const BootJudgement& boot, J
 void judge_command_lines(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
 void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot,
                       const Vouched& vouched, Judge& judge);
+// Tells what no digest proves although it should.
+void judge_unproven(const EventLog& log, Judge& judge);
 void judge_variables(const AppraisalInput& input, const BootJudgement& boot, Judge& judge);
 
 // The text of a measured command line: measured data, or what the baseline knows its digest as.

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "attestation/appraisal/appraisal_inner.h"
+#include "attestation/log/event_cover.h"
 #include "attestation/words/quoted.h"
 
 namespace hf::attestation {
@@ -248,6 +249,37 @@ void judge_role_marks(const AppraisalInput& input, const BootJudgement& boot,
       judge_marked_incarnation(input, m, bank, judge);
     }
   }
+}
+
+namespace {
+
+constexpr size_t kUnprovenNamedMax = 4;
+
+// "event 1 (PCR 0) and event 7 (PCR 1)", the first ones.
+std::string named(const std::vector<UnprovenEvent>& events) {
+  std::string names;
+  for (size_t i = 0; i < events.size() && i < kUnprovenNamedMax; ++i) {
+    names += fmt::format("{}event {} (PCR {}: {})", i == 0 ? "" : ", ", events[i].event,
+                         events[i].pcr, events[i].reason);
+  }
+  if (events.size() > kUnprovenNamedMax) {
+    names += fmt::format(" and {} more", events.size() - kUnprovenNamedMax);
+  }
+  return names;
+}
+
+}  // namespace
+
+// Of PCR 0 to 6 nothing is read but digests, so data there that nothing proves takes nothing away.
+void judge_unproven(const EventLog& log, Judge& judge) {
+  std::vector<UnprovenEvent> events = unproven_events(log);
+  if (events.empty()) return;
+  judge
+      .note("event_not_proven",
+            fmt::format("the event log's words for {} are not proven: nothing is concluded from "
+                        "them",
+                        named(events)))
+      .event = static_cast<uint32_t>(events.front().event);
 }
 
 std::string freshness_words(const AppraisalContext& context, const Appraisal& appraisal) {

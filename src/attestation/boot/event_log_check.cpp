@@ -23,7 +23,8 @@ class PcrStory {
  public:
   PcrStory(const EventLog& log, const KnownPcr& known) : log_(log), known_(known) {
     for (const Event& event : log.events()) {
-      if (event.measured() && event.pcr == known.pcr) events_.push_back(&event);
+      bool extends = event.measured() && !event.digest(known.alg).empty();
+      if (extends && event.pcr == known.pcr) events_.push_back(&event);
     }
   }
 
@@ -124,7 +125,10 @@ class PcrStory {
   Events events_;
 };
 
-std::optional<LogDifference> compare(const Event& event, const Extend& extend) {
+// A bank that the event has no digest of is one that it did not extend, says the log; one that the
+// log lacks altogether is left out of the comparison, as one that the record lacks.
+std::optional<LogDifference> compare(const EventLog& log, const Event& event,
+                                     const Extend& extend) {
   LogDifference difference{.event = event.number,
                            .exact = true,
                            .pcr = event.pcr,
@@ -143,6 +147,13 @@ std::optional<LogDifference> compare(const Event& event, const Extend& extend) {
     if (equal(seen->bytes, digest.bytes)) continue;
     difference.reason += fmt::format("its {} digest is not what the TPM extended (extend {})",
                                      name_of(digest.alg), extend.n);
+    return difference;
+  }
+  for (const PcrDigest& seen : extend.digests) {
+    if (!log.has_bank(seen.alg) || !event.digest(seen.alg).empty()) continue;
+    difference.reason +=
+        fmt::format("it has no {} digest, and the TPM extended that bank (extend {})",
+                    name_of(seen.alg), extend.n);
     return difference;
   }
   if (compared) return std::nullopt;
@@ -196,7 +207,7 @@ class RecordStory {
 
   std::optional<LogDifference> next(const Event& event) {
     while (at_ < record_.extends.size()) {
-      auto difference = compare(event, record_.extends[at_]);
+      auto difference = compare(log_, event, record_.extends[at_]);
       if (difference && !unlogged(at_)) return difference;
       ++at_;
       if (!difference) return std::nullopt;

@@ -212,11 +212,12 @@ Error no_bank(HashAlg bank, std::string_view where) {
 }
 
 Status add_log(MeasuredBootBuilder& builder, const EventLog& log, HashAlg bank) {
+  if (!log.has_bank(bank)) return no_bank(bank, "the log");
   for (const Event& event : log.events()) {
     if (builder.done()) break;
     if (!event.measured() || event.pcr >= kPcrCount) continue;
     ByteSpan digest = event.digest(bank);
-    if (digest.empty()) return no_bank(bank, fmt::format("event {} of the log", event.number));
+    if (digest.empty()) continue;  // it did not extend this bank
     builder.add({.pcr = static_cast<uint8_t>(event.pcr),
                  .event = static_cast<uint32_t>(event.number),
                  .digest = digest,
@@ -234,7 +235,10 @@ class LogCursor {
 
   const Event* matching(uint8_t pcr, ByteSpan digest) {
     if (log_ == nullptr) return nullptr;
-    while (at_ < log_->events().size() && !log_->events()[at_].measured()) ++at_;
+    auto extends = [&](const Event& event) {
+      return event.measured() && !event.digest(bank_).empty();
+    };
+    while (at_ < log_->events().size() && !extends(log_->events()[at_])) ++at_;
     if (at_ == log_->events().size()) return nullptr;
     const Event& event = log_->events()[at_];
     if (event.pcr != pcr || !equal(event.digest(bank_), digest)) return nullptr;

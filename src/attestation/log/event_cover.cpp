@@ -22,6 +22,7 @@ constexpr size_t kVariableHeaderSize = 32;  // GUID, name length, data length
 constexpr size_t kVariablePaddingMax = 8;
 constexpr size_t kSectionNameUnitsMax = 64;
 constexpr uint32_t kFirmwarePcrLast = 7;
+constexpr uint32_t kWordsPcrFirst = 7;
 
 // Tags whose digest is of a file or table outside the log: the Linux EFI stub's (initrd, load
 // options) and systemd's (loader.conf, add-ons, profile, SMBIOS).
@@ -161,7 +162,7 @@ bool loader_text_needs_cover(const Event& event, const Context& context) {
 }
 
 bool needs_cover(const Event& event, const Context& context) {
-  if (!event.measured()) return false;
+  if (!event.measured() || is_error_separator(event)) return false;
   if (event.type == EventType::kEventTag) {
     if (!is_os_pcr(event.pcr) || event.data.size() < kTagHeaderSize) return false;
     return !nearly_outside_tag(load_le<uint32_t>(event.data.data()));
@@ -170,14 +171,17 @@ bool needs_cover(const Event& event, const Context& context) {
   return cover_rule(event.type) == CoverRule::kRequired;
 }
 
-Error refuse(const Event& event, std::string reason) {
-  return {.code = ErrorCode::kCorrupt,
-          .cause = fmt::format("event {} ({} in PCR {}): {}", event.number, name_of(event.type),
-                               event.pcr, reason),
-          .effect = "nothing in this log is believed",
-          .mend =
-              "read the log again from the guest's firmware; a log that stays like this was "
-              "altered in the guest"};
+std::string contradiction(const Event& event) {
+  std::string is;
+  std::string is_not;
+  for (const DigestView& digest : event.digests()) {
+    if (size_of(digest.alg) == 0) continue;
+    Prover one(std::span(&digest, 1));
+    bool made = one.match(event.data) == Match::kAll;
+    (made ? is : is_not) += fmt::format(" {}", name_of(digest.alg));
+  }
+  if (is.empty()) return "its data is what one bank's digest was made of, and not another's";
+  return fmt::format("its data is what its digest of{} was made of, and not that of{}", is, is_not);
 }
 
 }  // namespace
@@ -227,22 +231,31 @@ CoverRule cover_rule(EventType type) {
   }
 }
 
-Status check_covered(const EventLog& log) {
+std::vector<UnprovenEvent> unproven_events(const EventLog& log) {
   Context context;
   context.systemd_stub = std::ranges::any_of(log.events(), [](const Event& event) {
     return event.pcr == kUkiPcr && event.cover.form == CoverForm::kSectionName;
   });
+  std::vector<UnprovenEvent> unproven;
   for (const Event& event : log.events()) {
+    std::string reason;
     if (event.cover.form == CoverForm::kContradiction) {
-      return refuse(event, "its data is what one bank's digest was made of, and not another's");
+      reason = contradiction(event);
+    } else if (event.measured() && event.digests().empty()) {
+      reason = "it has no digest";
+    } else if (!event.cover.covered() && needs_cover(event, context)) {
+      reason = "its data is not what its digest was made of";
     }
-    if (!event.cover.covered() && needs_cover(event, context)) {
-      return refuse(event, "its data is not what its digest was made of");
+    if (!reason.empty()) {
+      unproven.push_back({.event = event.number,
+                          .pcr = event.pcr,
+                          .disproved = event.pcr >= kWordsPcrFirst && !event.digests().empty(),
+                          .reason = std::move(reason)});
     }
     bool section_part = event.pcr == kUkiPcr && event.type == EventType::kIpl;
     if (section_part) context.name_is_next = !context.name_is_next;
   }
-  return {};
+  return unproven;
 }
 
 }  // namespace hf::attestation

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/text.h"
 
@@ -175,6 +176,18 @@ bool is_separator(const Event& event) {
   }
   auto value = load_le<uint32_t>(event.data.data());
   return value == 0 || value == 0xffffffff || as_text(event.data) == "WBCL";
+}
+
+bool is_error_separator(const Event& event) {
+  constexpr std::array<std::byte, 4> kError = {std::byte{1}, std::byte{0}, std::byte{0},
+                                               std::byte{0}};
+  bool any = false;
+  for (const DigestView& digest : event.digests()) {
+    if (size_of(digest.alg) == 0) continue;
+    if (!equal(hash(digest.alg, kError).bytes(), digest.bytes)) return false;
+    any = true;
+  }
+  return any && event.measured();
 }
 
 // EFI_PARTITION_TABLE_HEADER (UEFI 2.10 §5.3.2), u64 count, EFI_PARTITION_ENTRY…

@@ -58,6 +58,9 @@ std::optional<TaggedEvent> tagged_event(const Event& event);
 // EV_EFI_ACTION, EV_ACTION and separators: covered text, or absent.
 std::optional<std::string_view> action_text(const Event& event);
 bool is_separator(const Event& event);  // covered, of zeros, ones or Windows' "WBCL"
+// The digest is of the value 1, which firmware measures after an error; the data say what they like
+// (PFP 1.05 §10.4.1).
+bool is_error_separator(const Event& event);
 
 // UEFI_GPT_DATA: covered, or absent.
 struct GptPartition {

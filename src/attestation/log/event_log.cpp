@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "attestation/log/event_cover.h"
+#include "attestation/log/foreign_log.h"
 #include "base/fields.h"
 
 namespace hf::attestation {
@@ -19,8 +20,8 @@ Error corrupt(size_t event, size_t offset, std::string reason) {
           .cause = fmt::format("event {} (at byte {}): {}", event, offset, reason),
           .effect = "nothing in this log is believed",
           .mend =
-              "read the log again from the guest's firmware; a log that stays like this was "
-              "altered or damaged in the guest"};
+              "read the log again from the guest's firmware: it was cut off or damaged on its way, "
+              "or is no event log"};
 }
 
 Error too_much(std::string cause) {
@@ -28,6 +29,16 @@ Error too_much(std::string cause) {
           .cause = std::move(cause),
           .effect = "the log is not read",
           .mend = "no firmware writes such a log: read it again from the guest"};
+}
+
+// An area that was kept for a log is filled up with zeros or ones behind it. No event begins with
+// so many equal bytes: its type is neither 0 nor all ones.
+constexpr size_t kPaddingMin = 16;
+bool is_padding(ByteSpan rest) {
+  if (rest.size() < kPaddingMin) return false;
+  std::byte first = rest.front();
+  bool fills = first == std::byte{0} || first == std::byte{0xff};
+  return fills && std::ranges::all_of(rest, [&](std::byte byte) { return byte == first; });
 }
 
 // Little-endian reads within bounds; every failure is an error of the event being read.
@@ -69,11 +80,17 @@ class EventLogParser {
   explicit EventLogParser(EventLog& log) : log_(log), in_(log.bytes_) {}
 
   Status run() {
+    if (std::optional<ForeignLog> foreign = foreign_log(log_.bytes_)) {
+      return Error{.code = ErrorCode::kCorrupt,
+                   .cause = fmt::format("this is no event log of a TPM but {}", foreign->what),
+                   .effect = "there is nothing in it to compare with PCRs",
+                   .mend = std::string(foreign->mend)};
+    }
     if (in_.left() < kSha1EventHeaderSize) {
       return corrupt(0, 0, fmt::format("{} bytes are no event log", in_.left()));
     }
     TRY(first());
-    while (in_.left() > 0) {
+    while (in_.left() > 0 && !is_padding(ByteSpan(log_.bytes_).subspan(in_.offset()))) {
       if (log_.events_.size() == kEventsMax) {
         return too_much(fmt::format("the log has more than {} events", kEventsMax));
       }
@@ -81,6 +98,7 @@ class EventLogParser {
       Event event = TRY(log_.format_ == LogFormat::kSha1 ? sha1_event() : agile_event());
       TRY(accept(std::move(event)));
     }
+    drop_unused_banks();
     return {};
   }
 
@@ -89,6 +107,17 @@ class EventLogParser {
     HashAlg alg;
     size_t size;
   };
+
+  // A bank that the header declares and no event extends says nothing of its PCRs.
+  void drop_unused_banks() {
+    auto used = [&](HashAlg alg) {
+      return std::ranges::any_of(log_.events_, [&](const Event& event) {
+        return event.measured() && !event.digest(alg).empty();
+      });
+    };
+    if (std::ranges::none_of(log_.banks_, used)) return;
+    std::erase_if(log_.banks_, [&](HashAlg alg) { return !used(alg); });
+  }
 
   Event begin_event() {
     Event event;
@@ -116,13 +145,14 @@ class EventLogParser {
     return event;
   }
 
-  // TCG_PCR_EVENT2: exactly one digest for each bank that the header declares, in any order.
+  // TCG_PCR_EVENT2: a digest for each bank that was extended, in any order. That may be fewer than
+  // the header declares: the other banks' PCRs are as they were.
   Result<Event> agile_event() {
     Event event = begin_event();
     event.pcr = TRY(in_.number<uint32_t>("PCR index"));
     event.type = static_cast<EventType>(TRY(in_.number<uint32_t>("type")));
     auto count = TRY(in_.number<uint32_t>("digest count"));
-    if (count != declared_.size()) {
+    if (count > declared_.size()) {
       return in_.bad(fmt::format("has {} digests where the header declares {} banks", count,
                                  declared_.size()));
     }
@@ -207,42 +237,27 @@ class EventLogParser {
       // An H-CRTM sequence leaves 4 in PCR 0 and then extends it (TPM 2.0 part 1, §34.3).
       if (first_of_pcr_0 && event.type == EventType::kEfiHcrtmEvent) log_.startup_locality_ = 4;
     } else {
-      TRY(no_action(event));
+      no_action(event);
     }
     log_.events_.push_back(event);
     return {};
   }
 
-  // EV_NO_ACTION extends nothing: its digests are zero (PFP 1.05 §10.4.1), save in the records that
-  // Windows appends for no PCR.
-  Status no_action(const Event& event) {
-    if (event.pcr >= kPcrCount && event.pcr != kNoPcr) {
-      return in_.bad(fmt::format("names PCR {}; there are 0 to {}", event.pcr, kPcrCount - 1));
+  // EV_NO_ACTION extends nothing, whatever PCR and digests it names (PFP 1.05 §10.4.1 has zeros for
+  // them; Windows appends records for no PCR, with digests). Who tells a startup locality that the
+  // TPM did not have is disproved by PCR 0. Told after PCR 0 was extended, by an H-CRTM above all,
+  // it changes nothing any more; told twice before, the last one counts.
+  void no_action(const Event& event) {
+    if (event.pcr != 0 || measured_pcr_0_ || !as_text(event.data).starts_with(kStartupLocality)) {
+      return;
     }
-    for (const DigestView& digest : event.digests()) {
-      if (event.pcr != kNoPcr && !all_zero(digest.bytes)) {
-        return in_.bad("extends nothing (EV_NO_ACTION) and yet has a digest");
-      }
-    }
-    if (event.pcr != 0 || !as_text(event.data).starts_with(kStartupLocality)) return {};
-    if (event.data.size() != kStartupLocality.size() + 1) {
-      return in_.bad("the startup locality has a wrong size");
-    }
-    auto locality = std::to_integer<uint8_t>(event.data.back());
-    if (locality != 0 && locality != 3 && locality != 4) {
-      return in_.bad(fmt::format("the TPM cannot have been started at locality {}", locality));
-    }
-    if (startup_seen_) return in_.bad("tells the startup locality a second time");
-    if (measured_pcr_0_) return in_.bad("tells the startup locality after PCR 0 was extended");
-    startup_seen_ = true;
-    log_.startup_locality_ = locality;
-    return {};
+    if (event.data.size() != kStartupLocality.size() + 1) return;
+    log_.startup_locality_ = std::to_integer<uint8_t>(event.data.back());
   }
 
   EventLog& log_;
   Cursor in_;
   std::vector<DeclaredBank> declared_;
-  bool startup_seen_ = false;
   bool measured_pcr_0_ = false;
 };
 
@@ -281,7 +296,8 @@ Result<PcrBank> replay(const EventLog& log, HashAlg alg) {
       dynamic = true;
       bank.dynamic_launch();
     }
-    bank.extend(event.pcr, event.digest(alg));
+    ByteSpan digest = event.digest(alg);
+    if (!digest.empty()) bank.extend(event.pcr, digest);
   }
   return bank;
 }

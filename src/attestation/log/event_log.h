@@ -5,8 +5,9 @@
 // the guest's word until its replay gives the PCR values of a quote; even then only the digests and
 // what they cover (Event::cover) are proven. Types, tags, names of files and device paths are not.
 //
-// parse() is strict and bounded: whatever does not fit is an error (kCorrupt, kLimit) that names
-// the event's number, counted from 0 with the header, as tpm2_eventlog counts.
+// parse() is bounded: a structure that cannot be read is an error (kCorrupt, kLimit) that names the
+// event's number, counted from 0 with the header, as tpm2_eventlog counts. A single event that
+// nothing proves is no error: see event_cover.h.
 #pragma once
 
 #include <span>
@@ -81,7 +82,7 @@ enum class CoverForm : uint8_t {
   kWhole,         // of all the data
   kPart,          // of `bytes` only: see event_cover.h for the forms
   kSectionName,   // of the data's text as ASCII with its final NUL (names of UKI sections)
-  kContradiction  // of the data in one bank and not in another: no honest log has this
+  kContradiction  // of the data in one bank and not in another: it proves nothing
 };
 struct Cover {
   CoverForm form = CoverForm::kNone;
@@ -104,7 +105,8 @@ struct Event {
   std::span<const DigestView> digests() const {
     return std::span(digest_slots).first(digest_count);
   }
-  ByteSpan digest(HashAlg alg) const;  // empty if the event has none of this bank
+  // Empty if the event has none of this bank: it does not extend it then.
+  ByteSpan digest(HashAlg alg) const;
   bool measured() const { return type != EventType::kNoAction; }  // it changes its PCR
 };
 
@@ -121,7 +123,9 @@ class EventLog {
 
   LogFormat format() const { return format_; }
   const std::vector<Event>& events() const { return events_; }
-  const std::vector<HashAlg>& banks() const { return banks_; }  // those this code can replay
+  // Those that the header declares, any event extends, and this code can replay. Not each event
+  // need have them all.
+  const std::vector<HashAlg>& banks() const { return banks_; }
   bool has_bank(HashAlg alg) const;
   uint8_t startup_locality() const { return startup_locality_; }
   ByteSpan bytes() const { return bytes_; }
@@ -136,7 +140,8 @@ class EventLog {
   std::vector<Event> events_;
 };
 
-// The PCR values that the log's events lead to. kNotFound if the log has no such bank.
+// The PCR values that the log's events lead to, as tpm2-tools and go-eventlog compute them: an
+// event extends the banks that it has digests of. kNotFound if the log has no such bank.
 Result<PcrBank> replay(const EventLog& log, HashAlg alg);
 
 }  // namespace hf::attestation

@@ -10,7 +10,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size > size_t{256} << 10) return 0;
   auto log = EventLog::parse(hf::fuzz_input(data, size));
   if (!log.ok()) return 0;
-  (void)check_covered(*log).ok();
+  (void)unproven_events(*log).size();
   (void)to_json(*log).ok();
   for (HashAlg alg : log->banks()) {
     PcrBank zero(alg);

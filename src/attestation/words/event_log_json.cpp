@@ -64,16 +64,24 @@ Result<sys::JsonObject> to_json(const EventLog& log, std::optional<HashAlg> bank
   }
   object["banks"] = std::move(banks);
   object["startup_locality"] = log.startup_locality();
-  Status checked = check_covered(log);
-  sys::JsonObject covered{{"ok", checked.ok()}};
-  if (!checked.ok()) covered["error"] = sys::error_to_json(checked.error());
-  object["covered"] = std::move(covered);
+  std::vector<UnprovenEvent> unproven = unproven_events(log);
+  sys::JsonArray not_proven;
+  for (const UnprovenEvent& event : unproven) {
+    not_proven.emplace_back(sys::JsonObject{{"number", event.event}, {"reason", event.reason}});
+  }
+  object["not_proven"] = std::move(not_proven);
   object["pcrs"] = std::move(pcrs);
   std::array<bool, kPcrCount> extended{};
   sys::JsonArray events;
+  auto next = unproven.begin();
   for (const Event& event : log.events()) {
     if (event.measured()) extended[event.pcr] = true;
-    events.emplace_back(event_json(event, bank));
+    sys::JsonObject row = event_json(event, bank);
+    if (next != unproven.end() && next->event == event.number) {
+      row["not_proven"] = next->reason;
+      ++next;
+    }
+    events.emplace_back(std::move(row));
   }
   sys::JsonArray extended_pcrs;
   for (uint32_t pcr = 0; pcr < kPcrCount; ++pcr) {

@@ -8,10 +8,10 @@
 
 namespace hf::attestation {
 
-// {"format", "banks", "startup_locality", "covered": {"ok", "error"?}, "pcrs": {BANK: {PCR: hex}},
-//  "extended": [PCR…], "events": [{"number", "offset", "pcr", "type", "title", "detail", "proven",
-//  "cover", "digests": {BANK: hex}}…]}. With `bank`, only that one. "pcr" is null where an event
-// names none. kNotFound if the log lacks the bank.
+// {"format", "banks", "startup_locality", "not_proven": [{"number", "reason"}…], "pcrs": {BANK:
+//  {PCR: hex}}, "extended": [PCR…], "events": [{"number", "offset", "pcr", "type", "title",
+//  "detail", "proven", "not_proven"?: REASON, "cover", "digests": {BANK: hex}}…]}. With `bank`,
+// only that one. "pcr" is null where an event names none. kNotFound if the log lacks the bank.
 Result<sys::JsonObject> to_json(const EventLog& log, std::optional<HashAlg> bank = std::nullopt);
 
 }  // namespace hf::attestation

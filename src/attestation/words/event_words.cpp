@@ -40,7 +40,8 @@ EventWords no_action(const Event& event) {
 }
 
 EventWords separator(const Event& event) {
-  if (!is_separator(event)) return {"separator", "of an error, or altered", false};
+  if (is_error_separator(event)) return {"separator", "of an error", true};
+  if (!is_separator(event)) return {"separator", "of a value that is none of a separator's", false};
   if (as_text(event.data) == "WBCL") {
     return {"separator", "the Windows loader hands over to the kernel", true};
   }

@@ -169,7 +169,7 @@ TEST(EventData, a_variable_says_which_of_its_bytes_are_proven) {
   padded.resize(padded.size() + 6);
   log.add(7, EventType::kEfiVariableAuthority, padded, ByteSpan(padded).first(padded.size() - 1));
   EventLog read = parsed(log);
-  EXPECT_TRUE(check_covered(read).ok());
+  EXPECT_TRUE(unproven_events(read).empty());
   auto db = efi_variable(read.events()[1]);
   EXPECT_TRUE(db->name == "db" && db->name_covered && db->data_covered);
   auto boot = efi_variable(read.events()[2]);
@@ -187,7 +187,7 @@ TEST(EventData, text_of_grub_is_proven_whatever_its_label_says) {
   text.replace(text.find("kernel_cmdline"), 14, "xxxxxx_xxxxxxx");
   auto read = EventLog::parse(as_bytes(text));
   ASSERT_TRUE(read.ok());
-  EXPECT_TRUE(check_covered(*read).ok());
+  EXPECT_TRUE(unproven_events(*read).empty());
   auto ipl = ipl_text(read->events()[2]);
   EXPECT_TRUE(ipl->covered);
   EXPECT_EQ(ipl->text, "root=LABEL=x");
@@ -212,7 +212,15 @@ TEST(EventLogJson, holds_banks_pcrs_and_events) {
   EXPECT_EQ(sys::to_text(all.at("banks")), "[\"sha1\",\"sha256\"]");
   EXPECT_EQ(all.at("pcrs").as_object().at("sha256").as_object().size(), kPcrCount);
   EXPECT_EQ(all.at("events").as_array().size(), log.events().size());
-  EXPECT_TRUE(all.at("covered").as_object().at("ok").as_bool());
+  EXPECT_TRUE(all.at("not_proven").as_array().empty());
+  EventLog odd =
+      parsed(LogWriter({kSha256}).add(0, EventType::kSCrtmVersion, as_bytes("1"), as_bytes("2")));
+  sys::JsonObject told = *to_json(odd);
+  EXPECT_EQ(sys::to_text(told.at("not_proven")),
+            "[{\"number\":1,\"reason\":\"its data is not what its digest was made of\"}]");
+  EXPECT_EQ(told.at("events").as_array()[1].as_object().at("not_proven"),
+            "its data is not what its digest was made of");
+  EXPECT_FALSE(told.at("events").as_array()[1].as_object().at("proven").as_bool());
   sys::JsonObject one = *to_json(log, kSha1);
   EXPECT_EQ(one.at("pcrs").as_object().size(), 1u);
   EXPECT_EQ(to_json(log, kSha512).error().code, ErrorCode::kNotFound);
