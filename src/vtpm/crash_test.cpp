@@ -386,9 +386,9 @@ class RandomMix {
         << tries << " failed tries, answered " << answered_.failed_tries;
     // Only what the guest or its machine asked for is a TPM Reset; a crash never is.
     const auto cleared = [](const Answered& one) { return one.shut_down == StartupType::kClear; };
-    const bool reset = crashed
-                           ? reset_begun_ || cleared(answered_) || (otherwise_ && cleared(*otherwise_))
-                           : answered_.shut_down != StartupType::kState;
+    const bool reset =
+        crashed ? reset_begun_ || cleared(answered_) || (otherwise_ && cleared(*otherwise_))
+                : answered_.shut_down != StartupType::kState;
     reset_begun_ = false;
     Answered seen{.clock = clock.clock, .counts = clock.counts(), .failed_tries = tries};
     for (const IndexSpec& on : kIndices) look_at(on, reset, seen);

@@ -15,7 +15,8 @@
 //                             past it
 //   orderly indices of other kinds   committed with the command; and, while one is written, with
 //                             every other command but those that only measure or look
-// PCRs, sessions and transient objects end with the power and are by themselves no reason to commit.
+// PCRs, sessions and transient objects end with the power and are by themselves no reason to
+// commit.
 //
 // Why the volatile state is in there: a TPM that lost power without TPM2_Shutdown after a protected
 // object was used counts that as a dictionary attack (failedTries + 1; locked out at 3). From
@@ -23,11 +24,11 @@
 // TPM2_Shutdown as the guest would have, and powers off: what starts next is an orderly TPM.
 // TPM2_Shutdown(CLEAR), so that the crash counts as a TPM Reset; but (STATE) where an orderly index
 // other than a counter is written, as a TPM Reset would take it: there the crash counts as a TPM
-// Restart. A TPM Restart goes on with counters of contexts and ephemeral keys, with the audit digest
-// and with PIN counts, none of which may be an older one: hence the many commits while such an index
-// is written. Saved sessions are flushed, TPM2_Startup(STATE) is refused.
-// Only the shutdown is ever resumed: the guest's PCRs and sessions are not brought back. At the
-// next TPM2_Startup, before its answer, the clock is set ahead of anything that can have been told;
+// Restart. A TPM Restart goes on with counters of contexts and ephemeral keys, with the audit
+// digest and with PIN counts, none of which may be an older one: hence the many commits while such
+// an index is written. Saved sessions are flushed, TPM2_Startup(STATE) is refused. Only the
+// shutdown is ever resumed: the guest's PCRs and sessions are not brought back. At the next
+// TPM2_Startup, before its answer, the clock is set ahead of anything that can have been told;
 // until then nothing is committed. After a guest's own TPM2_Shutdown the blob is without volatile
 // state: nothing is left to do.
 //

@@ -43,13 +43,10 @@ bool tells_clock(uint32_t code) {
 
 // Neither changes what a TPM Restart keeps nor can fail an authorization that is counted.
 bool leaves_nothing(uint32_t code) {
-  constexpr std::array kLooks = {kCcPcrExtend, kCcPcrEvent,
-                                 kCcPcrReset,  kCcPcrRead,
-                                 kCcReadClock, kCcGetRandom,
-                                 kCcHash,      kCcGetCapability,
-                                 kCcSelfTest,  kCcIncrementalSelfTest,
-                                 kCcTestParms, kCcGetTestResult,
-                                 kCcReadPublic, kCcNvReadPublic};
+  constexpr std::array kLooks = {
+      kCcPcrExtend, kCcPcrEvent,      kCcPcrReset,      kCcPcrRead,     kCcReadClock,
+      kCcGetRandom, kCcHash,          kCcGetCapability, kCcSelfTest,    kCcIncrementalSelfTest,
+      kCcTestParms, kCcGetTestResult, kCcReadPublic,    kCcNvReadPublic};
   return std::ranges::count(kLooks, code) != 0;
 }
 
@@ -57,9 +54,7 @@ bool writes_nv_data(uint32_t code) {
   return code == kCcNvWrite || code == kCcNvSetBits || code == kCcNvExtend;
 }
 
-bool succeeded(ByteSpan response) {
-  return load_be<uint32_t>(response.data() + 6) == kRcSuccess;
-}
+bool succeeded(ByteSpan response) { return load_be<uint32_t>(response.data() + 6) == kRcSuccess; }
 
 Bytes capability_question(uint32_t capability, uint32_t from, uint32_t count) {
   return CommandBuilder(kTagNoSessions, kCcGetCapability)
@@ -173,8 +168,8 @@ Result<bool> Engine::make_orderly(Bytes& volatile_state) {
 }
 
 Result<uint32_t> Engine::shut_down_as_the_guest_would() {
-  const auto shut_down = [this](StartupType type) HF_THREAD_ATTRIBUTE(
-                             no_thread_safety_analysis) -> Result<uint32_t> {
+  const auto shut_down = [this](StartupType type)
+                             HF_THREAD_ATTRIBUTE(no_thread_safety_analysis) -> Result<uint32_t> {
     const Bytes answer = TRY(submit(shutdown_command(type)));
     return TRY(parse_response_header(answer)).code;
   };
@@ -189,7 +184,8 @@ Result<uint32_t> Engine::shut_down_as_the_guest_would() {
 }
 
 Status Engine::flush_saved_sessions() {
-  const Bytes answer = TRY(submit(capability_question(kCapHandles, kSavedSessions, kHandlesAtOnce)));
+  const Bytes answer =
+      TRY(submit(capability_question(kCapHandles, kSavedSessions, kHandlesAtOnce)));
   if (!succeeded(answer)) return {};
   for (const uint32_t session : TRY(parse_handles(answer)).list) {
     TRY(submit(CommandBuilder(kTagNoSessions, kCcFlushContext).u32(session).finish()));

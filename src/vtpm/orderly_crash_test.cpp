@@ -78,8 +78,7 @@ TEST_F(OrderlyCrash, is_no_reset_to_them_but_the_guests_own_is) {
 
 TEST_F(OrderlyCrash, forgives_no_wrong_pin) {
   ASSERT_TRUE(
-      guest_
-          .define(kPin, nv_attributes(NvKind::kPinFail, kAttributesPin | kAttributeOrderly), 8)
+      guest_.define(kPin, nv_attributes(NvKind::kPinFail, kAttributesPin | kAttributeOrderly), 8)
           .success());
   Bytes counts(8);
   store_be(counts.data() + 4, 5U);
@@ -108,11 +107,8 @@ TEST_F(OrderlyCrash, brings_no_pcr_back) {
 TEST_F(OrderlyCrash, leaves_no_session) {
   write_note("first");
   const auto active = [&] {
-    const MortalGuest::Answer answer = guest_.send(CommandBuilder(kTagNoSessions, kCcGetCapability)
-                                                       .u32(1)
-                                                       .u32(0x03000000)
-                                                       .u32(64)
-                                                       .finish());
+    const MortalGuest::Answer answer = guest_.send(
+        CommandBuilder(kTagNoSessions, kCcGetCapability).u32(1).u32(0x03000000).u32(64).finish());
     EXPECT_TRUE(answer.success());
     return load_be<uint32_t>(answer.body.data() + 5);
   };
@@ -143,8 +139,7 @@ TEST_F(OrderlyCrash, leaves_no_session) {
 // ephemeral keys would repeat themselves, and with them what they protect.
 TEST_F(OrderlyCrash, costs_a_commit_for_what_changes_the_tpm_and_none_for_measuring) {
   uint64_t before = store_.commits;
-  const Bytes ephemeral =
-      CommandBuilder(kTagNoSessions, kCcEcEphemeral).u16(kCurveP384).finish();
+  const Bytes ephemeral = CommandBuilder(kTagNoSessions, kCcEcEphemeral).u16(kCurveP384).finish();
   ASSERT_EQ(guest_.send(ephemeral).code, kRcSuccess);
   EXPECT_EQ(store_.commits, before) << "no orderly index, and a crash is a TPM Reset";
   write_note("first");

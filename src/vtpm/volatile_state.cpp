@@ -72,7 +72,8 @@ bool set_time_of_storing(MutableByteSpan volatile_state, uint64_t wall_clock_ms)
     const size_t at = end - kEndSize - seeds - kBlockHeader;
     if (!has_seeds(bytes, at, seeds)) continue;
     store_be(volatile_state.data() + at - kTimeSize, wall_clock_ms);
-    std::ranges::copy(sha1(bytes.first(hashed)), volatile_state.begin() + static_cast<ptrdiff_t>(hashed));
+    std::ranges::copy(sha1(bytes.first(hashed)),
+                      volatile_state.begin() + static_cast<ptrdiff_t>(hashed));
     return true;
   }
   return false;

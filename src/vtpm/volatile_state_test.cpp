@@ -37,7 +37,8 @@ TEST(VolatileState, is_left_alone_if_it_is_anything_else) {
     EXPECT_FALSE(set_time_of_storing(cut, 1)) << size;
     EXPECT_EQ(cut, before);
   }
-  for (size_t from_end : {size_t{1}, size_t{22}, size_t{26}, size_t{60}, size_t{100}, size_t{300}}) {
+  for (size_t from_end :
+       {size_t{1}, size_t{22}, size_t{26}, size_t{60}, size_t{100}, size_t{300}}) {
     Bytes changed = whole;
     changed[changed.size() - from_end] ^= std::byte{1};
     const Bytes before = changed;
