@@ -108,7 +108,8 @@ class Table:
         for test, row in self.rows.items():
             for column, outcome in row.items():
                 if outcome.word != "pass":
-                    (out / f"{self.name}.{test}.{column.replace(' ', '_')}.log").write_text(outcome.log)
+                    file = f"{self.name}.{test}.{column}.log".replace("/", ".").replace(" ", "_")
+                    (out / file).write_text(outcome.log)
 
     def judge(self, pairs, known):
         """Each of `pairs` is (ours, control). What the control passes and ours does not is a fault, unless `known` says why it

@@ -71,49 +71,88 @@ class Swtpm(Tpm):
 KINDS = {"holdfast": Ours, "swtpm": Swtpm}
 
 
-class Relay:
-    """A TCP port of this machine alone for clients that know no unix socket: one connection after the other, each command
-    and its answer whole, over one connection to the TPM."""
+class Simulator:
+    """The TPM behind the two TCP ports of Microsoft's simulator, of this machine alone, for clients that know no other: port
+    for commands, port + 1 for its power switch. One connection after the other at each."""
+
+    SEND_COMMAND, SESSION_END, POWER_ON = 8, 20, 1
+    CONTROL_INIT = (2).to_bytes(4, "big") + bytes(4)
 
     def __init__(self, tpm):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.tpm = socket.socket(socket.AF_UNIX)
-        self.tpm.settimeout(120)
-        self.tpm.connect(str(tpm.data))
-        threading.Thread(target=self.serve, daemon=True).start()
+        self.data, self.control = self.connected(tpm.data), self.connected(tpm.control)
+        self.commands, self.platform = self.two_ports()
+        self.port = self.commands.getsockname()[1]
+        for listener, serve in ((self.commands, self.serve_commands), (self.platform, self.serve_platform)):
+            threading.Thread(target=self.accept, args=(listener, serve), daemon=True).start()
 
     @staticmethod
-    def frame(link):
-        """A whole command or answer; empty when the other side has left."""
+    def connected(path):
+        link = socket.socket(socket.AF_UNIX)
+        link.settimeout(120)
+        link.connect(str(path))
+        return link
+
+    @staticmethod
+    def two_ports():
+        for _ in range(100):
+            first = socket.create_server(("127.0.0.1", 0))
+            try:
+                return first, socket.create_server(("127.0.0.1", first.getsockname()[1] + 1))
+            except (OSError, OverflowError):
+                first.close()
+        raise RuntimeError("no two neighbouring TCP ports are free")
+
+    @staticmethod
+    def exactly(link, size):
         got = b""
-        while len(got) < 10 or len(got) < int.from_bytes(got[2:6], "big"):
-            more = link.recv(8192)
+        while len(got) < size:
+            more = link.recv(size - len(got))
             if not more:
-                return b""
+                raise EOFError
             got += more
         return got
 
-    def serve(self):
+    def number(self, link):
+        return int.from_bytes(self.exactly(link, 4), "big")
+
+    def accept(self, listener, serve):
         while True:
             try:
-                link, _ = self.listener.accept()
+                link, _ = listener.accept()
             except OSError:
                 return
             with link:
                 try:
-                    while command := self.frame(link):
-                        self.tpm.sendall(command)
-                        answer = self.frame(self.tpm)
-                        if not answer:
-                            return
-                        link.sendall(answer)
-                except OSError:
+                    while serve(link):
+                        pass
+                except (EOFError, OSError):
                     pass
 
+    def serve_commands(self, link):
+        word = self.number(link)
+        if word != self.SEND_COMMAND:
+            return False  # SESSION_END
+        self.exactly(link, 1)  # locality: these suites use 0
+        self.data.sendall(self.exactly(link, self.number(link)))
+        header = self.exactly(self.data, 10)
+        answer = header + self.exactly(self.data, int.from_bytes(header[2:6], "big") - 10)
+        link.sendall(len(answer).to_bytes(4, "big") + answer + bytes(4))
+        return True
+
+    def serve_platform(self, link):
+        word = self.number(link)
+        if word == self.SESSION_END:
+            return False
+        if word == self.POWER_ON:  # as a machine's reset
+            self.control.sendall(self.CONTROL_INIT)
+            link.sendall(self.exactly(self.control, 4))
+        else:
+            link.sendall(bytes(4))
+        return True
+
     def close(self):
-        self.listener.close()
-        self.tpm.close()
+        for one in (self.commands, self.platform, self.data, self.control):
+            one.close()
 
 
 def fresh(directory):
