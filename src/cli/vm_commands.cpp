@@ -1,5 +1,7 @@
 // holdfast vm …
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
 #include <filesystem>
 
 #include "cli/core/grammar.h"
@@ -29,6 +31,7 @@ struct CreateOptions {
   std::string security_type = "TrustedLaunch";
   std::string secure_boot;  // "", "on", "off"
   std::string vtpm;
+  std::vector<std::string> pcr_banks;
   std::vector<std::string> nics;
 };
 
@@ -47,6 +50,16 @@ Status vm_create(const Context& context, const CreateOptions& options) {
                        {"disks", std::move(disks)}};
   if (!options.secure_boot.empty()) body["secure_boot"] = options.secure_boot == "on";
   if (!options.vtpm.empty()) body["vtpm"] = options.vtpm == "on";
+  if (!options.pcr_banks.empty()) {
+    sys::JsonArray banks;
+    for (const std::string& bank : options.pcr_banks) banks.emplace_back(bank);
+    body["pcr_banks"] = std::move(banks);
+  }
+  if (std::ranges::count(options.pcr_banks, "sha1") != 0) {
+    std::fprintf(stderr,
+                 "warning: collisions of SHA-1 can be made, so a seal to its bank may open for "
+                 "another boot; Holdfast's own verdicts rely on sha256\n");
+  }
   sys::JsonArray nics;
   for (const std::string& nic : options.nics) nics.emplace_back(nic);
   body["nics"] = std::move(nics);
@@ -150,6 +163,9 @@ void add_create(CLI::App* vm, Line& line) {
   sub->add_option("--secure-boot", options->secure_boot, "on or off")
       ->check(CLI::IsMember({"on", "off"}));
   sub->add_option("--vtpm", options->vtpm, "on or off")->check(CLI::IsMember({"on", "off"}));
+  sub->add_option("--pcr-banks", options->pcr_banks,
+                  "of the vTPM, such as sha256,sha384; sha256 (the default) is always among them")
+      ->delimiter(',');
   sub->add_option("--nic", options->nics, "user (NAT) or none; may be repeated");
   verb(sub, line, [options](const Context& context) { return vm_create(context, *options); });
 }

@@ -90,7 +90,8 @@ Status write_guest_state(BlockingJournal& journal, const CreateConfig& config,
   }
   if (config.vtpm) {
     MemoryStateStore state;
-    TRY_CONTEXT(manufacture_vtpm(config.vm, state, vault), "manufacture the vTPM");
+    TRY_CONTEXT(manufacture_vtpm(config.vm, config.pcr_banks, state, vault),
+                "manufacture the vTPM");
     TRY(journal.write(kGuestStateVolume, kTpmStateOffset, state.newest));
   }
   Bytes inventory(kInventorySize);

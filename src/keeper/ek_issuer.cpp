@@ -97,10 +97,11 @@ Result<std::optional<Bytes>> VaultIssuer::platform_certificate(const vtpm::EkPub
   return std::optional<Bytes>{};
 }
 
-Status manufacture_vtpm(const VmId& vm, vtpm::StateStore& store, vault::KeyClient& vault) {
+Status manufacture_vtpm(const VmId& vm, const std::vector<uint16_t>& pcr_banks,
+                        vtpm::StateStore& store, vault::KeyClient& vault) {
   VaultIssuer issuer(vm, vault);
   auto engine = TRY(vtpm::Engine::create({.store = &store, .commit_allowed = false}));
-  TRY(vtpm::manufacture(*engine, {.issuer = &issuer}));
+  TRY(vtpm::manufacture(*engine, {.pcr_banks = pcr_banks, .issuer = &issuer}));
   return engine->set_commit_allowed(true);
 }
 

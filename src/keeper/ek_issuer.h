@@ -18,7 +18,8 @@ class VaultIssuer final : public vtpm::CertificateIssuer {
 };
 
 // Makes a new TPM into `store`: only at VM creation, when there is no state yet.
-Status manufacture_vtpm(const VmId& vm, vtpm::StateStore& store, vault::KeyClient& vault);
+Status manufacture_vtpm(const VmId& vm, const std::vector<uint16_t>& pcr_banks,
+                        vtpm::StateStore& store, vault::KeyClient& vault);
 
 // SubjectPublicKeyInfo, DER.
 Result<Bytes> subject_public_key_info(const vtpm::EkPublic& key);

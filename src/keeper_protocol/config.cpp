@@ -1,5 +1,7 @@
 #include "keeper_protocol/config.h"
 
+#include <algorithm>
+
 namespace hf::keeper_protocol {
 namespace {
 
@@ -25,7 +27,18 @@ Status json_check(const VolumeConfig& volume) {
   return invalid("size of volume " + volume.name + " is not a multiple of 512");
 }
 
-Status json_check(const CreateConfig& config) { return check_volumes(config.volumes); }
+Status json_check(const CreateConfig& config) {
+  constexpr std::array<uint16_t, 4> kBanks = {0x4, kPcrBankSha256, 0xC, 0xD};
+  for (const uint16_t bank : config.pcr_banks) {
+    if (std::ranges::count(kBanks, bank) == 0 || std::ranges::count(config.pcr_banks, bank) > 1) {
+      return invalid("a PCR bank that no vTPM has, or one twice");
+    }
+  }
+  if (config.vtpm && std::ranges::count(config.pcr_banks, kPcrBankSha256) == 0) {
+    return invalid("no SHA-256 among the PCR banks");
+  }
+  return check_volumes(config.volumes);
+}
 Status json_check(const ServeConfig& config) { return check_volumes(config.volumes); }
 
 Result<Config> decode_config(std::string_view json) {

@@ -27,6 +27,7 @@ inline constexpr size_t kVolumesMax = 64;
 inline constexpr uint64_t kVolumeSizeMax = uint64_t{1} << 46;  // 64 TiB
 inline constexpr size_t kPathMax = 4096;
 inline constexpr size_t kConfigBytesMax = size_t{256} << 10;
+inline constexpr uint16_t kPcrBankSha256 = 0xB;
 inline constexpr uint64_t kSegmentBytesMin = uint64_t{4} << 20;
 inline constexpr uint64_t kSegmentBytesMax = uint64_t{256} << 20;
 inline constexpr uint64_t kSegmentBytesDefault = uint64_t{64} << 20;
@@ -46,7 +47,8 @@ struct CreateConfig {
   std::string vault_socket;
   std::vector<VolumeConfig> volumes;  // the image of volume 1 is descriptor "image1"
   bool vtpm = true;
-  std::string uefi_template;  // a firmware variable store to start from
+  std::vector<uint16_t> pcr_banks = {kPcrBankSha256};  // TPM_ALG_IDs, SHA-256 among them
+  std::string uefi_template;                           // a firmware variable store to start from
   uint64_t segment_bytes = kSegmentBytesDefault;
 };
 
@@ -130,6 +132,7 @@ constexpr auto json_members(sys::JsonOf<CreateConfig>) {
       std::tuple(
           sys::json_member("volumes", &C::volumes, {.items_max = kVolumesMax}),
           sys::json_member_or_default("vtpm", &C::vtpm),
+          sys::json_member_or_default("pcr_banks", &C::pcr_banks, {.items_max = 4}),
           sys::json_member_or_default("uefi_template", &C::uefi_template, {.length_max = kPathMax}),
           sys::json_member_or_default("segment_bytes", &C::segment_bytes,
                                       {.min = kSegmentBytesMin, .max = kSegmentBytesMax})));

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 namespace hf::vm {
 namespace {
 
@@ -28,6 +30,31 @@ Status read_security(const sys::JsonObject& json, Definition& definition) {
         "a Standard VM has neither Secure Boot nor a vTPM",
         "use --security-type TrustedLaunch; each of its parts can be switched off by itself");
   }
+  return {};
+}
+
+Status read_pcr_banks(const sys::JsonObject& json, Definition& definition) {
+  if (!json.contains("pcr_banks")) return {};
+  if (!definition.vtpm) {
+    return bad_request("PCR banks are a vTPM's, and this VM has none",
+                       "leave --pcr-banks out, or give the VM a vTPM");
+  }
+  std::vector<PcrBank> banks;
+  for (const std::string& name : TRY(sys::get_strings_or_empty(json, "pcr_banks"))) {
+    constexpr auto kKnown = json_words(sys::JsonOf<PcrBank>{});
+    const auto known = std::ranges::find(kKnown, name, &sys::JsonWord<PcrBank>::word);
+    if (known == kKnown.end()) {
+      return bad_request("\"" + name + "\" is not a PCR bank",
+                         "use sha256, with sha384, sha512 or sha1 beside it");
+    }
+    banks.push_back(known->value);
+  }
+  if (Status good = check_pcr_banks(banks); !good.ok()) {
+    return bad_request(good.error().cause,
+                       "name each bank once, sha256 among them: --pcr-banks sha256,sha384");
+  }
+  // Said by leaving it out, which a site that does not know of banks understands, too.
+  if (banks != std::vector{PcrBank::kSha256}) definition.pcr_banks = std::move(banks);
   return {};
 }
 
@@ -94,6 +121,7 @@ Result<CreateRequest> parse_create_request(const sys::JsonObject& json) {
   request.definition.name = TRY(sys::get_string(json, "name"));
   TRY(check_vm_name(request.definition.name));
   TRY(read_security(json, request.definition));
+  TRY(read_pcr_banks(json, request.definition));
   TRY(read_sizes(json, request.definition));
   TRY(read_disks(json, request));
   TRY(read_nics(json, request.definition));

@@ -54,6 +54,24 @@ TEST(CreateRequest, refusals_have_all_three_parts) {
   }
 }
 
+TEST(CreateRequest, pcr_banks_are_a_choice_and_sha256_is_always_among_them) {
+  const auto with = [](std::string_view more) {
+    return parse(R"({"name":"a","disks":[{"size_bytes":1048576}],)" + std::string(more) + "}");
+  };
+  EXPECT_FALSE(parse(R"({"name":"a","disks":[{"size_bytes":1048576}]})")->definition.pcr_banks);
+  EXPECT_FALSE(with(R"("pcr_banks":["sha256"])")->definition.pcr_banks) << "as older sites say it";
+  const Result<CreateRequest> two = with(R"("pcr_banks":["sha384","sha256"])");
+  ASSERT_TRUE(two.ok()) << two.error().describe();
+  EXPECT_EQ(pcr_banks(two->definition), (std::vector{PcrBank::kSha384, PcrBank::kSha256}));
+  for (std::string_view wrong :
+       {R"("pcr_banks":["sha384"])", R"("pcr_banks":["sha256","sha256"])", R"("pcr_banks":[])",
+        R"("pcr_banks":["md5","sha256"])", R"("vtpm":false,"pcr_banks":["sha256"])"}) {
+    const Result<CreateRequest> refused = with(wrong);
+    ASSERT_FALSE(refused.ok()) << wrong;
+    EXPECT_FALSE(refused.error().effect.empty() || refused.error().mend.empty()) << wrong;
+  }
+}
+
 TEST(CreateRequest, new_vms_have_a_port_for_a_guest_agent) {
   EXPECT_TRUE(parse(R"({"name":"a","disks":[{"size_bytes":1048576}]})")->definition.guest_agent);
 }

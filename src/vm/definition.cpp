@@ -47,6 +47,10 @@ Status json_check(const Definition& definition) {
   if (standard && (definition.secure_boot || definition.vtpm)) {
     return odd("a Standard VM with Secure Boot or a vTPM");
   }
+  if (definition.pcr_banks) {
+    if (!definition.vtpm) return odd("PCR banks without a vTPM");
+    TRY(check_pcr_banks(*definition.pcr_banks));
+  }
   for (size_t i = 0; i < definition.disks.size(); ++i) {
     const Disk& disk = definition.disks[i];
     auto same = [&](const Disk& other) { return other.name == disk.name; };
@@ -68,6 +72,21 @@ Status json_check(const Definition& definition) {
 
 std::string_view security_type(const Definition& definition) {
   return sys::json_word(definition.security_type);
+}
+
+std::vector<PcrBank> pcr_banks(const Definition& definition) {
+  if (!definition.vtpm) return {};
+  return definition.pcr_banks.value_or(std::vector{PcrBank::kSha256});
+}
+
+Status check_pcr_banks(const std::vector<PcrBank>& banks) {
+  for (const PcrBank bank : banks) {
+    if (std::ranges::count(banks, bank) > 1) {
+      return odd(fmt::format("the PCR bank {} twice", sys::json_word(bank)));
+    }
+  }
+  if (std::ranges::count(banks, PcrBank::kSha256) != 0) return {};
+  return odd("PCR banks without sha256, which is what attestation quotes");
 }
 
 sys::JsonObject to_json(const Definition& definition) { return sys::encode_json(definition); }

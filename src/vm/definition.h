@@ -5,7 +5,8 @@
 //    "cpus":n,"memory_mib":n,"machine_type":"pc-q35-7.2",
 //    "disks":[{"id":1,"name":"disk1","size_bytes":n}],
 //    "nics":[{"name":"nic1","mac":"02:…","network":"user"|"none"}],
-//    "firmware":{"code":path,"vars_template":path,"build":hex},"guest_agent":bool}
+//    "firmware":{"code":path,"vars_template":path,"build":hex},"guest_agent":bool,
+//    "pcr_banks":["sha1"|"sha256"|"sha384"|"sha512"]}
 //
 // Firmware build and machine type are fixed at creation: another build measures another PCR 0, and
 // a disk sealed to it would stay locked. The firmware's paths are those of the site that made the
@@ -13,6 +14,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -44,6 +46,14 @@ enum class Network {
 };
 constexpr auto json_words(sys::JsonOf<Network>) {
   return std::array{sys::JsonWord{"none", Network::kNone}, sys::JsonWord{"user", Network::kUser}};
+}
+
+// What the vTPM's registers are kept in; the numbers are TPM_ALG_IDs.
+enum class PcrBank : uint16_t { kSha1 = 0x4, kSha256 = 0xB, kSha384 = 0xC, kSha512 = 0xD };
+constexpr auto json_words(sys::JsonOf<PcrBank>) {
+  return std::array{
+      sys::JsonWord{"sha1", PcrBank::kSha1}, sys::JsonWord{"sha256", PcrBank::kSha256},
+      sys::JsonWord{"sha384", PcrBank::kSha384}, sys::JsonWord{"sha512", PcrBank::kSha512}};
 }
 
 struct Disk {
@@ -98,6 +108,9 @@ struct Definition {
   // A port for qemu-guest-agent. A VM keeps what it was made with: those made before this was
   // known have none.
   bool guest_agent = false;
+  // As the vTPM was manufactured; absent: SHA-256 alone. It is always among them, since it is what
+  // attestation quotes. The firmware may allocate others later.
+  std::optional<std::vector<PcrBank>> pcr_banks = std::nullopt;
 };
 constexpr auto json_members(sys::JsonOf<Definition>) {
   return std::tuple(
@@ -113,12 +126,16 @@ constexpr auto json_members(sys::JsonOf<Definition>) {
       sys::json_member("disks", &Definition::disks, {.items_max = kDisksMax}),
       sys::json_member("nics", &Definition::nics, {.items_max = kNicsMax}),
       sys::json_member("firmware", &Definition::firmware),
-      sys::json_member_or_default("guest_agent", &Definition::guest_agent));
+      sys::json_member_or_default("guest_agent", &Definition::guest_agent),
+      sys::json_member("pcr_banks", &Definition::pcr_banks, {.items_max = 4}));
 }
 // Names of VM and disks, ids in order, MAC addresses, what goes with the security type.
 Status json_check(const Definition& definition);
 
 std::string_view security_type(const Definition& definition);  // "TrustedLaunch" or "Standard"
+std::vector<PcrBank> pcr_banks(const Definition& definition);  // none without a vTPM
+// kInvalidArgument: one twice, or no SHA-256 among them.
+Status check_pcr_banks(const std::vector<PcrBank>& banks);
 sys::JsonObject to_json(const Definition& definition);
 // kUnsupported for another version; kInvalidArgument or kLimit name the member.
 Result<Definition> parse_definition(const sys::JsonObject& json);

@@ -37,10 +37,31 @@ TEST(Definition, a_vm_made_before_guest_agents_were_known_keeps_its_devices) {
   EXPECT_FALSE(parse_definition(json)->guest_agent);
 }
 
+TEST(Definition, carries_the_banks_of_its_vtpm) {
+  Definition definition = whole();
+  EXPECT_TRUE(pcr_banks(definition).empty()) << "it has no vTPM";
+  definition.vtpm = true;
+  EXPECT_EQ(pcr_banks(definition), std::vector{PcrBank::kSha256});
+  EXPECT_FALSE(to_json(definition).contains("pcr_banks")) << "older sites do not know of it";
+  definition.pcr_banks = {PcrBank::kSha256, PcrBank::kSha384};
+  EXPECT_EQ(parse_definition(to_json(definition))->pcr_banks, definition.pcr_banks);
+}
+
 TEST(Definition, what_a_peer_or_a_taken_over_daemon_might_say_is_refused) {
   std::vector<std::pair<const char*, std::function<void(Definition&)>>> changes{
       {"a name with a comma", [](Definition& d) { d.name = "a,plugin=x"; }},
       {"no name", [](Definition& d) { d.name.clear(); }},
+      {"PCR banks without a vTPM", [](Definition& d) { d.pcr_banks = {PcrBank::kSha256}; }},
+      {"PCR banks without sha256",
+       [](Definition& d) {
+         d.vtpm = true;
+         d.pcr_banks = {PcrBank::kSha384};
+       }},
+      {"a PCR bank twice",
+       [](Definition& d) {
+         d.vtpm = true;
+         d.pcr_banks = {PcrBank::kSha256, PcrBank::kSha256};
+       }},
       {"no CPU", [](Definition& d) { d.cpus = 0; }},
       {"too many CPUs", [](Definition& d) { d.cpus = 256; }},
       {"no memory", [](Definition& d) { d.memory_mib = 0; }},

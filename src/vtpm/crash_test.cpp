@@ -13,18 +13,18 @@
 #include <thread>
 
 #include "crypto/crypto.h"
+#include "vtpm/tpm_test_clock.h"
 #include "vtpm/tpm_test_support.h"
 
-namespace {
-// What the host's clocks are off by, as libtpms and the engine read them.
+namespace hf::vtpm {
 std::atomic<int64_t> wall_clock_step_s = 0;
 std::atomic<int64_t> uptime_step_s = 0;
-}  // namespace
+}  // namespace hf::vtpm
 
 extern "C" int clock_gettime(clockid_t which, struct timespec* now) noexcept {
   const auto result = static_cast<int>(::syscall(SYS_clock_gettime, which, now));
-  if (result == 0 && which == CLOCK_REALTIME) now->tv_sec += wall_clock_step_s.load();
-  if (result == 0 && which == CLOCK_MONOTONIC) now->tv_sec += uptime_step_s.load();
+  if (result == 0 && which == CLOCK_REALTIME) now->tv_sec += hf::vtpm::wall_clock_step_s.load();
+  if (result == 0 && which == CLOCK_MONOTONIC) now->tv_sec += hf::vtpm::uptime_step_s.load();
   return result;
 }
 
@@ -35,18 +35,6 @@ constexpr uint32_t kRcAuthFail = 0x98E;
 constexpr uint32_t kRcBadAuth = 0x9A2;
 constexpr uint32_t kRcNvLocked = 0x148;
 constexpr uint32_t kRcNvUninitialized = 0x14A;
-constexpr uint32_t kAttributeWriteDefine = 1U << 13;
-constexpr uint32_t kAttributeGlobalLock = 1U << 15;
-constexpr uint32_t kAttributeNoDa = 1U << 25;
-constexpr uint32_t kAttributeOrderly = 1U << 26;
-// OWNERWRITE, AUTHWRITE, OWNERREAD, AUTHREAD.
-constexpr uint32_t kAttributesAll = 1U << 1 | 1U << 2 | 1U << 17 | 1U << 18;
-constexpr uint32_t kAttributesPin = 1U << 1 | 1U << 17 | 1U << 18 | kAttributeNoDa;
-
-enum class NvKind : uint32_t { kOrdinary = 0, kCounter = 1, kBits = 2, kExtend = 4, kPinFail = 8 };
-
-constexpr uint32_t kOrderlyCounter = kAttributesAll | static_cast<uint32_t>(NvKind::kCounter) << 4 |
-                                     kAttributeNoDa | kAttributeOrderly;
 
 TEST(Crash, leaves_an_orderly_counter_where_it_was_answered) {
   MemoryStateStore store;
@@ -174,7 +162,7 @@ struct IndexSpec {
 };
 
 constexpr IndexSpec spec(uint32_t number, NvKind kind, uint16_t size, uint32_t attributes) {
-  return {0x01000000 + number, kind, size, attributes | static_cast<uint32_t>(kind) << 4};
+  return {0x01000000 + number, kind, size, nv_attributes(kind, attributes)};
 }
 constexpr uint32_t kLockable = 9;
 constexpr uint32_t kProtected = 12;
@@ -213,7 +201,7 @@ class RandomMix {
   void run(uint64_t kills) {
     guest_.power_on();
     ASSERT_TRUE(guest_.allow_many_tries().success());
-    look();
+    look(/*crashed=*/true);
     for (uint64_t i = 0; i < kills && !::testing::Test::HasFailure(); ++i) {
       SCOPED_TRACE("kill " + std::to_string(i));
       live();
@@ -288,8 +276,9 @@ class RandomMix {
 
   // A machine reset: by the guest's leave or not.
   void reset() {
-    if (guest_.engine().init().ok() && guest_.startup().came) return look();
+    if (guest_.engine().init().ok() && guest_.startup().came) return look(/*crashed=*/false);
     killed_in_command_ = true;
+    reset_begun_ = true;
     answered_.shut_down.reset();
   }
 
@@ -304,7 +293,6 @@ class RandomMix {
          [&](Answered& then) {
            if (now) then.clock = now->clock;
          });
-    if (!now) otherwise_.reset();
   }
 
   void undefine(const IndexSpec& on) {
@@ -382,11 +370,11 @@ class RandomMix {
       guest_.recover(Bytes(store_.last));
     }
     guest_.power_on();
-    look();
+    look(/*crashed=*/true);
   }
 
   // After a power cycle: compares all there is with what was answered, and goes on from that.
-  void look() {
+  void look(bool crashed) {
     const TpmClock clock = guest_.clock();
     const uint64_t told_clock =
         otherwise_ ? std::min(answered_.clock, otherwise_->clock) : answered_.clock;
@@ -396,9 +384,14 @@ class RandomMix {
     EXPECT_TRUE(tries == answered_.failed_tries ||
                 (otherwise_ && tries == otherwise_->failed_tries))
         << tries << " failed tries, answered " << answered_.failed_tries;
-    const bool restart = answered_.shut_down == StartupType::kState && !otherwise_;
+    // Only what the guest or its machine asked for is a TPM Reset; a crash never is.
+    const auto cleared = [](const Answered& one) { return one.shut_down == StartupType::kClear; };
+    const bool reset =
+        crashed ? reset_begun_ || cleared(answered_) || (otherwise_ && cleared(*otherwise_))
+                : answered_.shut_down != StartupType::kState;
+    reset_begun_ = false;
     Answered seen{.clock = clock.clock, .counts = clock.counts(), .failed_tries = tries};
-    for (const IndexSpec& on : kIndices) look_at(on, restart, seen);
+    for (const IndexSpec& on : kIndices) look_at(on, reset, seen);
     const bool not_done = otherwise_ && seen.values.size() == otherwise_->values.size();
     seen.deleted_counter = (not_done ? *otherwise_ : answered_).deleted_counter;
     const uint32_t lockable = kIndices[kLockable - 1].index;
@@ -412,7 +405,7 @@ class RandomMix {
     otherwise_.reset();
   }
 
-  void look_at(const IndexSpec& on, bool restart, Answered& seen) {
+  void look_at(const IndexSpec& on, bool reset, Answered& seen) {
     const MortalGuest::Answer answer = guest_.read(on.index, on.size);
     if (answer.code == kRcSuccess) {
       seen.values[on.index] = Bytes(answer.body.begin() + 6, answer.body.begin() + 6 + on.size);
@@ -426,7 +419,7 @@ class RandomMix {
         return (now == seen.values.end()) == (then == one.values.end());
       }
       // TPM Reset takes the value of an orderly index that is no counter.
-      if (!now->second && on.orderly() && !on.counter() && !restart) return true;
+      if (!now->second && on.orderly() && !on.counter() && reset) return true;
       return now->second == then->second;
     };
     EXPECT_TRUE(is(answered_) || (otherwise_ && is(*otherwise_)))
@@ -441,6 +434,7 @@ class RandomMix {
   Answered answered_;
   std::optional<Answered> otherwise_;  // if the last command was not answered
   bool killed_in_command_ = false;
+  bool reset_begun_ = false;  // by the machine, and not known to be over
 };
 
 uint64_t from_environment(const char* name, uint64_t otherwise) {

@@ -15,36 +15,7 @@
 namespace hf::vtpm {
 namespace {
 
-using std::chrono::milliseconds;
 using std::chrono::steady_clock;
-
-// A recovered clock is set ahead by the margin, so no answer may tell one further from the durable
-// one. TPM2_ClockRateAdjust makes it run up to a fifth faster than the host's. The host's wall
-// clock, by which libtpms counts what a resumed TPM has missed, is not relied on: it may step back.
-constexpr milliseconds kClockMargin{30'000};
-constexpr milliseconds kClockCommitAfter{20'000};
-static_assert(kClockCommitAfter * 6 / 5 < kClockMargin);
-constexpr uint64_t kClockMax = 0xFFFF000000000000;  // part 3, TPM2_ClockSet
-
-// What outlives a power cycle, but is staged by libtpms no sooner than TPM2_Shutdown.
-bool is_staged_late(uint32_t code) {
-  return code == kCcNvIncrement || code == kCcNvWriteLock || code == kCcNvGlobalWriteLock ||
-         code == kCcClockSet;
-}
-
-// Their answers, signed or not, tell the clock; TPM2_PolicyCounterTimer's by yes and no.
-bool tells_clock(uint32_t code) {
-  constexpr std::array kTelling = {kCcReadClock,
-                                   kCcGetTime,
-                                   kCcQuote,
-                                   kCcCertify,
-                                   kCcCertifyCreation,
-                                   kCcNvCertify,
-                                   kCcGetSessionAuditDigest,
-                                   kCcGetCommandAuditDigest,
-                                   kCcPolicyCounterTimer};
-  return std::ranges::count(kTelling, code) != 0;
-}
 
 // libtpms' callbacks carry no context pointer.
 std::atomic<Engine*> the_engine = nullptr;
@@ -233,60 +204,13 @@ Status Engine::set_libtpms_state(StateType type, ByteSpan state) {
   return error;
 }
 
-Result<bool> Engine::make_orderly(ByteSpan volatile_state) {
-  if (volatile_state.empty()) {
-    // Powered off or shut down when it was committed: nothing to shut down. What libtpms cannot
-    // read is found out now rather than at the reset.
-    TRY(main_init());
-    terminate();
-    return false;
-  }
-  TRY(set_libtpms_state(StateType::kPermanent, permanent_));
-  TRY(set_libtpms_state(StateType::kVolatile, volatile_state));
-  TRY(main_init());
-  const Bytes answer = TRY(execute(shutdown_command(StartupType::kClear)));
-  const ResponseHeader header = TRY(parse_response_header(answer));
-  terminate();
-  // "Initialize": it had never been started up, so there was nothing to shut down.
-  if (header.code != kRcSuccess && header.code != kRcInitialize) {
-    return Error{.code = ErrorCode::kInternal,
-                 .cause = fmt::format("vTPM: TPM2_Shutdown of the recovered state answered 0x{:x}",
-                                      header.code)};
-  }
-  return header.code == kRcSuccess;
-}
-
-Status Engine::set_clock_ahead() {
-  const Bytes read = TRY(execute_surely(CommandBuilder(kTagNoSessions, kCcReadClock).finish(),
-                                        "read the recovered clock"));
-  ResponseReader reader(ByteSpan(read).subspan(kTpmHeaderSize));
-  TRY(reader.raw(8));  // time since power-on
-  const uint64_t clock = load_be<uint64_t>(TRY(reader.raw(8)).data());
-  const uint64_t ahead = clock + static_cast<uint64_t>(kClockMargin.count());
-  if (ahead > kClockMax) return {};
-  // TPM2_Startup has emptied the platform's authorization.
-  TRY(execute_surely(CommandBuilder(kTagSessions, kCcClockSet)
-                         .u32(kHandlePlatform)
-                         .password()
-                         .u32(static_cast<uint32_t>(ahead >> 32))
-                         .u32(static_cast<uint32_t>(ahead))
-                         .finish(),
-                     "set the recovered clock ahead"));
-  return {};
-}
-
-Result<Bytes> Engine::execute_surely(ByteSpan command, std::string_view doing) {
-  Bytes answer = TRY(execute(command));
-  TRY(expect_success(answer, fmt::format("vTPM: {}", doing)));
-  return answer;
-}
-
 Status Engine::resume_incoming() {
   incoming_ = false;  // libtpms uses it up
   for (Bytes* old : {&permanent_, &stored_volatile_, &disorderly_volatile_})
     replace_secret(*old, {});
   TRY(main_init());  // stages the permanent state
   HF_ASSERT(!permanent_.empty());
+  saved_by_engine_ = false;
   return {};
 }
 
@@ -310,6 +234,7 @@ Status Engine::init() {
     replace_secret(stored_volatile_, {});
     replace_secret(disorderly_volatile_, {});
   }
+  if (resumed) TRY(look_for_orderly_data());
   if (options_.observer != nullptr) {
     options_.observer->on_power(resumed ? PowerChange::kResumed : PowerChange::kCold);
   }
@@ -336,7 +261,7 @@ Status Engine::power_off_locked() {
   return settle();
 }
 
-Result<Bytes> Engine::execute(ByteSpan command) {
+Result<Bytes> Engine::submit(ByteSpan command) {
   HF_ASSERT(running_.load());
   clock_since_ = steady_clock::now();
   Bytes request(command.begin(), command.end());  // libtpms takes it non-const
@@ -350,10 +275,12 @@ Result<Bytes> Engine::execute(ByteSpan command) {
   Bytes response = take_secret(buffer, size);
   if (result != TPM_SUCCESS) return libtpms_error("process a command", result);
   HF_ASSERT(response.size() >= kTpmHeaderSize && response.size() <= kTpmBufferMax);
-  const uint32_t code = command_code(command);
-  const bool done = load_be<uint32_t>(response.data() + 6) == kRcSuccess;
-  if (done && is_staged_late(code)) staged_ = true;
-  if (tells_clock(code)) clock_told_ = steady_clock::now();
+  return response;
+}
+
+Result<Bytes> Engine::execute(ByteSpan command) {
+  Bytes response = TRY(submit(command));
+  TRY(note_effects(command, response));
   return response;
 }
 
@@ -366,6 +293,7 @@ Result<Bytes> Engine::process(ByteSpan command) {
   if (command.size() < kTpmHeaderSize || command.size() > kTpmBufferMax) {
     return status_response(kRcCommandSize);
   }
+  if (resumes_what_was_lost(command)) return status_response(kRcValueOfParameter1);
   Bytes response = TRY(execute(command));
   volatile_exported_ = false;
   hashing_ = false;                      // a command ends it

@@ -11,15 +11,24 @@
 // as hardware that cannot write NV that often would:
 //   orderly counters (TPMA_NV_ORDERLY), their locks, TPM2_ClockSet   committed with the command
 //   the clock as it runs      committed now and then by what tells it, so that recover() can go
-//   past orderly indices of other kinds   not at all: a TPM Reset takes them, whatever came before
-// PCRs, sessions and transient objects end with the power and are never a reason to commit.
+//   the clock as it runs      committed now and then by what tells it, so that recover() can go
+//                             past it
+//   orderly indices of other kinds   committed with the command; and, while one is written, with
+//                             every other command but those that only measure or look
+// PCRs, sessions and transient objects end with the power and are by themselves no reason to
+// commit.
 //
 // Why the volatile state is in there: a TPM that lost power without TPM2_Shutdown after a protected
 // object was used counts that as a dictionary attack (failedTries + 1; locked out at 3). From
 // permanent state alone every crash of a host would count. recover() resumes both, sends
 // TPM2_Shutdown as the guest would have, and powers off: what starts next is an orderly TPM.
-// Only the shutdown is ever resumed: the guest's PCRs and sessions are not brought back. At the
-// next TPM2_Startup, before its answer, the clock is set ahead of anything that can have been told;
+// TPM2_Shutdown(CLEAR), so that the crash counts as a TPM Reset; but (STATE) where an orderly index
+// other than a counter is written, as a TPM Reset would take it: there the crash counts as a TPM
+// Restart. A TPM Restart goes on with counters of contexts and ephemeral keys, with the audit
+// digest and with PIN counts, none of which may be an older one: hence the many commits while such
+// an index is written. Saved sessions are flushed, TPM2_Startup(STATE) is refused. Only the
+// shutdown is ever resumed: the guest's PCRs and sessions are not brought back. At the next
+// TPM2_Startup, before its answer, the clock is set ahead of anything that can have been told;
 // until then nothing is committed. After a guest's own TPM2_Shutdown the blob is without volatile
 // state: nothing is left to do.
 //
@@ -181,13 +190,23 @@ class Engine {
   Status set_libtpms_state(StateType type, ByteSpan state) HF_REQUIRES(mutex_);
   // Resumes `permanent_` with `volatile_state`, sends TPM2_Shutdown, powers off; nothing committed.
   // Whether there was anything to shut down.
-  Result<bool> make_orderly(ByteSpan volatile_state) HF_REQUIRES(mutex_);
+  Result<bool> make_orderly(Bytes& volatile_state) HF_REQUIRES(mutex_);
+  Result<uint32_t> shut_down_as_the_guest_would() HF_REQUIRES(mutex_);  // its TPM_RC
+  Status flush_saved_sessions() HF_REQUIRES(mutex_);
+  // TPM2_Startup(STATE) after a shutdown that was not the guest's.
+  bool resumes_what_was_lost(ByteSpan command) const HF_REQUIRES(mutex_);
+  Status note_effects(ByteSpan command, ByteSpan response) HF_REQUIRES(mutex_);
+  Status look_for_orderly_data() HF_REQUIRES(mutex_);
+  // Whether a TPM Reset would take the value of an index: orderly, written and no counter.
+  Result<bool> holds_orderly_data() HF_REQUIRES(mutex_);
+  Result<bool> is_orderly_data(uint32_t index) HF_REQUIRES(mutex_);
   // Just after TPM2_Startup; nothing committed.
   Status set_clock_ahead() HF_REQUIRES(mutex_);
   Result<Bytes> execute_surely(ByteSpan command, std::string_view doing) HF_REQUIRES(mutex_);
   Status resume_incoming() HF_REQUIRES(mutex_);
   Status power_off_locked() HF_REQUIRES(mutex_);
-  Result<Bytes> execute(ByteSpan command) HF_REQUIRES(mutex_);
+  Result<Bytes> submit(ByteSpan command) HF_REQUIRES(mutex_);   // and looks at nothing
+  Result<Bytes> execute(ByteSpan command) HF_REQUIRES(mutex_);  // and notes what must be committed
   Result<Bytes> execute_own(ByteSpan command);
   Status tell_observer(ByteSpan command, ByteSpan response) HF_REQUIRES(mutex_);
   Bytes volatile_snapshot() HF_REQUIRES(mutex_);
@@ -211,6 +230,9 @@ class Engine {
   bool hashing_ HF_GUARDED_BY(mutex_) = false;            // between hash_start() and hash_end()
   bool shutdown_durable_ HF_GUARDED_BY(mutex_) = false;   // the guest's, and it goes on
   bool clock_behind_ HF_GUARDED_BY(mutex_) = false;       // recovered, and not started up since
+  bool saved_by_engine_ HF_GUARDED_BY(mutex_) = false;    // TPM2_Shutdown(STATE), likewise
+  bool keeps_orderly_ HF_GUARDED_BY(mutex_) = false;      // holds_orderly_data()
+  bool audits_ HF_GUARDED_BY(mutex_) = false;             // commands that only look, or may
   // The TPM's clock stands at its value of this instant or later: each command moves it on.
   std::chrono::steady_clock::time_point clock_since_ HF_GUARDED_BY(mutex_);
   std::chrono::steady_clock::time_point clock_durable_ HF_GUARDED_BY(mutex_);  // so the durable one

@@ -55,6 +55,24 @@ TEST(Manufacture, leaves_only_the_chosen_pcr_banks_active) {
   EXPECT_TRUE(guest.read_pcr(0, kAlgSha512).empty());
 }
 
+TEST(Manufacture, keeps_several_banks_over_a_crash) {
+  MemoryStateStore store;
+  {
+    const auto engine =
+        std::move(Engine::create({.store = &store, .commit_allowed = false})).value();
+    ASSERT_TRUE(manufacture(*engine, {.pcr_banks = {kAlgSha256, kAlgSha384}}).ok());
+    ASSERT_TRUE(engine->set_commit_allowed(true).ok());
+  }
+  const Bytes made = store.last;
+  const auto engine = std::move(Engine::recover({.store = &store}, made)).value();
+  ASSERT_TRUE(engine->init().ok());
+  GuestTpm guest(*engine);
+  ASSERT_EQ(guest.startup(), kRcSuccess);
+  EXPECT_EQ(guest.read_pcr(0, kAlgSha256).size(), 32U);
+  EXPECT_EQ(guest.read_pcr(0, kAlgSha384).size(), 48U);
+  EXPECT_TRUE(guest.read_pcr(0, kAlgSha1).empty());
+}
+
 TEST(Manufacture, puts_keys_at_the_standard_handles_without_an_issuer) {
   Made made;
   make(made, nullptr);

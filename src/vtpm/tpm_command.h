@@ -55,11 +55,23 @@ inline constexpr uint32_t kCcGetTime = 0x14C;
 inline constexpr uint32_t kCcGetSessionAuditDigest = 0x14D;
 inline constexpr uint32_t kCcPolicyCounterTimer = 0x16D;
 inline constexpr uint32_t kCcNvCertify = 0x184;
+inline constexpr uint32_t kCcHierarchyControl = 0x121;
+inline constexpr uint32_t kCcSetCommandCodeAuditStatus = 0x140;
+inline constexpr uint32_t kCcIncrementalSelfTest = 0x142;
+inline constexpr uint32_t kCcSelfTest = 0x143;
+inline constexpr uint32_t kCcContextLoad = 0x161;
+inline constexpr uint32_t kCcContextSave = 0x162;
+inline constexpr uint32_t kCcGetRandom = 0x17B;
+inline constexpr uint32_t kCcGetTestResult = 0x17C;
+inline constexpr uint32_t kCcHash = 0x17D;
+inline constexpr uint32_t kCcTestParms = 0x18A;
+inline constexpr uint32_t kCcEcEphemeral = 0x18E;
 
 inline constexpr uint32_t kRcSuccess = 0;
 inline constexpr uint32_t kRcInitialize = 0x100;
 inline constexpr uint32_t kRcFailure = 0x101;
 inline constexpr uint32_t kRcCommandSize = 0x142;
+inline constexpr uint32_t kRcValueOfParameter1 = 0x1C4;
 
 // Passing: sent again a moment later, the command may succeed (part 2, "TPM_RC").
 inline constexpr uint32_t kRcObjectMemory = 0x902;

@@ -203,6 +203,21 @@ class GuestTpm {
   Engine& engine_;
 };
 
+inline constexpr uint32_t kAttributeWriteDefine = 1U << 13;
+inline constexpr uint32_t kAttributeGlobalLock = 1U << 15;
+inline constexpr uint32_t kAttributeNoDa = 1U << 25;
+inline constexpr uint32_t kAttributeOrderly = 1U << 26;
+// OWNERWRITE, AUTHWRITE, OWNERREAD, AUTHREAD.
+inline constexpr uint32_t kAttributesAll = 1U << 1 | 1U << 2 | 1U << 17 | 1U << 18;
+inline constexpr uint32_t kAttributesPin = 1U << 1 | 1U << 17 | 1U << 18 | kAttributeNoDa;
+
+enum class NvKind : uint32_t { kOrdinary = 0, kCounter = 1, kBits = 2, kExtend = 4, kPinFail = 8 };
+constexpr uint32_t nv_attributes(NvKind kind, uint32_t others) {
+  return others | static_cast<uint32_t>(kind) << 4;
+}
+inline constexpr uint32_t kOrderlyCounter =
+    nv_attributes(NvKind::kCounter, kAttributesAll | kAttributeNoDa | kAttributeOrderly);
+
 struct TpmClock {
   uint64_t clock = 0;
   uint32_t resets = 0;

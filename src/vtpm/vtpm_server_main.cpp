@@ -2,7 +2,7 @@
 // its state stands in DIR in clear, and anyone who reaches the sockets commands the TPM.
 //
 //   holdfast-vtpm-server --state DIR --control SOCKET [--tcti SOCKET] [--incoming] [--power-on]
-//                        [--key HEX] [--vm HEX] [--exit-on-shutdown]
+//                        [--key HEX] [--vm HEX] [--pcr-banks sha256,…] [--exit-on-shutdown]
 //
 // Prints one line, "ready", when it listens. SIGTERM: powers the TPM off and exits. With --incoming
 // nothing is stored until SIGUSR1 says that the migration is complete.
@@ -11,6 +11,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <optional>
@@ -31,6 +32,7 @@ struct Arguments {
   std::string tcti;
   std::string key = std::string(64, '0');
   std::string vm = std::string(32, '0');
+  std::string pcr_banks = "sha256";
   bool incoming = false;
   bool power_on = false;
   bool exit_on_shutdown = false;
@@ -42,11 +44,9 @@ Result<Arguments> parse(int argc, char** argv) {
       {"--incoming", &out.incoming},
       {"--power-on", &out.power_on},
       {"--exit-on-shutdown", &out.exit_on_shutdown}};
-  const std::pair<std::string_view, std::string*> values[] = {{"--state", &out.state},
-                                                              {"--control", &out.control},
-                                                              {"--tcti", &out.tcti},
-                                                              {"--key", &out.key},
-                                                              {"--vm", &out.vm}};
+  const std::pair<std::string_view, std::string*> values[] = {
+      {"--state", &out.state}, {"--control", &out.control}, {"--tcti", &out.tcti},
+      {"--key", &out.key},     {"--vm", &out.vm},           {"--pcr-banks", &out.pcr_banks}};
   for (int i = 1; i < argc; ++i) {
     const std::string_view name = argv[i];
     bool known = false;
@@ -68,6 +68,24 @@ Result<Arguments> parse(int argc, char** argv) {
   return out;
 }
 
+Result<std::vector<uint16_t>> parse_banks(std::string_view list) {
+  constexpr std::pair<std::string_view, uint16_t> kBanks[] = {
+      {"sha1", kAlgSha1}, {"sha256", kAlgSha256}, {"sha384", kAlgSha384}, {"sha512", kAlgSha512}};
+  std::vector<uint16_t> out;
+  while (!list.empty()) {
+    const std::string_view name = list.substr(0, list.find(','));
+    list.remove_prefix(std::min(list.size(), name.size() + 1));
+    const auto bank =
+        std::ranges::find(kBanks, name, [](const auto& known) { return known.first; });
+    if (bank == std::end(kBanks)) {
+      return Error{.code = ErrorCode::kInvalidArgument,
+                   .cause = "no PCR bank: " + std::string(name)};
+    }
+    out.push_back(bank->second);
+  }
+  return out;
+}
+
 Result<std::unique_ptr<Engine>> make_engine(const Arguments& arguments, FileStateStore& store) {
   EngineOptions options{.store = &store, .on_fatal = [](const Error& error) {
                           fmt::print(stderr, "fatal: {}\n", error.describe());
@@ -80,7 +98,7 @@ Result<std::unique_ptr<Engine>> make_engine(const Arguments& arguments, FileStat
   if (state) return Engine::recover(std::move(options), *state);
   options.commit_allowed = false;
   std::unique_ptr<Engine> engine = TRY(Engine::create(std::move(options)));
-  TRY(manufacture(*engine, {}));
+  TRY(manufacture(*engine, {.pcr_banks = TRY(parse_banks(arguments.pcr_banks))}));
   TRY(engine->set_commit_allowed(true));
   return engine;
 }

@@ -3,7 +3,8 @@
 # needs: qemu
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper
 """A failover that requires a verdict: the policy came along with the VM, its boot at the other site does not meet it, and
-the VM is stopped again with the reason. It is that site's from then on, and runs under a policy that it meets.
+the VM is stopped again with the reason. It is that site's from then on, and runs under a policy that it meets. Its vTPM has
+two PCR banks, at both sites.
 """
 
 import json
@@ -15,6 +16,7 @@ from lib.report import check, main
 from lib.site import CliError, Site, pair, wait_protected
 
 VM = "probe"
+BANKS = "sha256,sha384"
 
 
 def test(directory):
@@ -33,7 +35,14 @@ def test(directory):
                 site.init()
                 site.start()
             pair(north, south)
-            north.vm_create(VM, [image, data], "--memory", "512M")
+            for banks in ("sha384", "sha256,md5"):
+                try:
+                    north.vm_create(VM, [image, data], "--pcr-banks", banks)
+                    raise Failure(f"a VM with the PCR banks {banks} was made")
+                except CliError as error:
+                    check(error.status == 1 and all(error.parts().values()), f"refused: {error.parts()['cause']}")
+            north.vm_create(VM, [image, data], "--memory", "512M", "--pcr-banks", BANKS)
+            check(north.json("vm", "show", VM)["pcr_banks"] == BANKS.split(","), f"the vTPM's banks are {BANKS}")
             boots = Boots(north, VM)
             boots.start()
             expect_healthy(boots.verdict(BOOT), "the first boot")
@@ -51,7 +60,9 @@ def test(directory):
                 parts = error.parts()
                 check(error.status == 1 and all(parts.values()) and "command line" in parts["cause"],
                       f"refused: {parts['cause']} | {parts['effect']} | {parts['mend']}")
-            check(south.json("vm", "show", VM)["state"] == "stopped", "the VM was stopped again")
+            shown = south.json("vm", "show", VM)
+            check(shown["state"] == "stopped", "the VM was stopped again")
+            check(shown["pcr_banks"] == BANKS.split(","), "its banks are known here, too")
             south.cli("attest", "policy", "set", VM, "linux")
             boots = Boots(south, VM)
             boots.start()

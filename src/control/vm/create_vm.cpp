@@ -67,6 +67,12 @@ sys::JsonObject keeper_config(const Services& services, const VmRow& row,
                                        .vault_socket = services.paths.vault_keys(),
                                        .vtpm = definition.vtpm,
                                        .uefi_template = definition.firmware.vars_template};
+  if (definition.vtpm) {
+    config.pcr_banks.clear();
+    for (const vm::PcrBank bank : vm::pcr_banks(definition)) {
+      config.pcr_banks.push_back(static_cast<uint16_t>(bank));
+    }
+  }
   for (const vm::Disk& disk : definition.disks) {
     config.volumes.push_back(
         {.id = VolumeId(disk.id), .name = disk.name, .size_bytes = disk.size_bytes});

@@ -44,6 +44,13 @@ Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
 Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row) {
   sys::JsonObject view = TRY(vm_summary(services, row));
   vm::Definition definition = TRY(vm::parse_definition(row.definition));
+  if (definition.vtpm) {
+    sys::JsonArray banks;
+    for (const vm::PcrBank bank : vm::pcr_banks(definition)) {
+      banks.emplace_back(sys::json_word(bank));
+    }
+    view["pcr_banks"] = std::move(banks);
+  }
   view["definition"] = to_json(definition);
   view["vm_number"] = row.number;
   view["keeper_pid"] = services.units->pid(keeper_unit(row.id));
