@@ -38,6 +38,11 @@ Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
   if (!reply.ok()) {
     log_peer(PeerLog::kRequest,
              "a request of site " + peer.name + " failed: " + reply.error().describe());
+    services_.limited_events->tell(Often::kPeer, {.severity = Severity::kWarning,
+                                                  .kind = "peer.request-refused",
+                                                  .subject = kTheSite,
+                                                  .text = "refused: " + reply.error().describe(),
+                                                  .by = by_of(peer)});
     return std::move(reply).error();
   }
   std::string text = sys::to_text(*reply);
@@ -65,7 +70,7 @@ Result<EpochAnswer> PeerService::answer_epoch(const EpochQuestion& question, con
   // from the site it is protected by or protects: no other's word ends a VM.
   if (is_counterpart(protection, peer.site)) {
     state = TRY(learn_epoch(services_, question.vm, question.epoch,
-                            "site " + peer.name + " has a higher epoch"))
+                            "site " + peer.name + " has a higher epoch", by_of(peer)))
                 .state;
   }
   return EpochAnswer{.epoch = state.epoch,
@@ -96,7 +101,15 @@ Result<StopOutcome> PeerService::answer_stop(const StopOrder& order, const PeerR
   log_peer(PeerLog::kOrder, "site " + peer.name + " takes VM " + row->name + " over under epoch " +
                                 std::to_string(order.epoch.value));
   Result<bool> shipped = stop_for_good(*row, order.epoch, peer);
-  if (!shipped.ok()) return StopOutcome{.why = shipped.error().cause};
+  if (!shipped.ok()) {
+    services_.limited_events->tell(
+        Often::kPeer, {.severity = Severity::kWarning,
+                       .kind = "peer.request-refused",
+                       .subject = row->name,
+                       .text = "was not stopped for a failover: " + shipped.error().cause,
+                       .by = by_of(peer)});
+    return StopOutcome{.why = shipped.error().cause};
+  }
   return StopOutcome{.stopped = true, .shipped = *shipped};
 }
 
@@ -108,13 +121,23 @@ Result<bool> PeerService::stop_for_good(const VmRow& row, Epoch epoch, const Pee
     // for longer is ending the keeper already.
     Reconciler::Turn turn = services_.reconciler->turn_to_finish(row.id, kTurnLimit);
     // First of all it must not start again, whatever happens next.
-    TRY(learn_epoch(services_, row.id, epoch, "site " + peer.name + " took the VM over"));
+    TRY(learn_epoch(services_, row.id, epoch, "site " + peer.name + " took the VM over",
+                    by_of(peer)));
     TRY(services_.reconciler->fence(row.id));
     shipped = services_.protections->drain(row.id, kDrainLimit);
     services_.protections->caretakers().end(row.id);
   }
   services_.reconciler->wake();
   TRY(services_.catalog->set_wanted(row.id, false));
+  services_.limited_events->tell(
+      Often::kPeer,
+      {.severity = shipped ? Severity::kInfo : Severity::kAlert,
+       .kind = "vm.last-records",
+       .subject = row.name,
+       .text = shipped ? "all that was durable here has been shipped to site " + peer.name
+                       : "not all that was durable here has been shipped to site " + peer.name +
+                             ", which goes on without the rest",
+       .by = by_of(peer)});
   return shipped;
 }
 

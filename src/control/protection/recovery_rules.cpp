@@ -71,7 +71,7 @@ Status still_ours(const VmRow& started, const VmRow& now) {
 }
 
 Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch peer,
-                                           std::string_view note) {
+                                           std::string_view note, const By& by) {
   constexpr int kTries = 5;  // another thread may have learned meanwhile, or taken the VM over
   for (int i = 0;; ++i) {
     const VmRow row = TRY(services.catalog->vm(vm));
@@ -84,6 +84,10 @@ Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch pe
     if (learned.learned == recovery::Learned::kSuperseded) {
       log_error("VM " + row.name + " is superseded: " + std::string(note));
       Status fenced = services.reconciler->fence(vm);
+      services.happened("vm.superseded", row.name,
+                        "is superseded under epoch " + std::to_string(peer.value) +
+                            ", and does not run here any more: " + std::string(note),
+                        by, Severity::kWarning);
       if (!fenced.ok()) log_error(fenced.error().describe());
     }
     return learned;

@@ -19,6 +19,6 @@ Status still_ours(const VmRow& started, const VmRow& now);
 // Stores what follows of the peer's epoch, of the VM as it is now. If this site is no longer its
 // home, its guest is dead and its key taken back when this returns, or the reconciler is at it.
 Result<recovery::LearnOutcome> learn_epoch(Services& services, VmId vm, Epoch peer,
-                                           std::string_view note);
+                                           std::string_view note, const By& by = {});
 
 }  // namespace hf::control
