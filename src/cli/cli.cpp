@@ -38,6 +38,7 @@ void add_grammar(CLI::App& app, Line& line) {
   add_job(app, line);
   add_host(app, line);
   add_events(app, line);
+  add_audit(app, line);
   add_attest(app, line);
   add_attest_log(app, line);
   add_attest_verify(app, line);
@@ -50,7 +51,7 @@ void add_grammar(CLI::App& app, Line& line) {
 
 int run(int argc, const char* const* argv) {
   Line line;
-  line.context.state = "/var/lib/holdfast";
+  line.context.state = kUsualState;
   CLI::App app("Holdfast: trusted-launch VMs that survive the loss of their site", "holdfast");
   add_grammar(app, line);
   try {

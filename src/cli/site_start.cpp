@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "cli/core/follow.h"
 #include "cli/core/programs.h"
 #include "cli/site.h"
 #include "sys/fd.h"

@@ -1,11 +1,13 @@
 #include "control/services.h"
 
+#include "base/version.h"
 #include "control/attest/attestation.h"
 #include "control/core/log.h"
 #include "control/host/console.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/title/titles.h"
+#include "control/vm/cut_off_jobs.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/unit_events.h"
 #include "control/vm/vm_operations.h"
@@ -24,6 +26,7 @@ Services::~Services() { stop(); }
 
 Status Services::start(sys::UniqueFd launcher_socket) {
   catalog = TRY(Catalog::open(paths.catalog()));
+  limited_events = std::make_unique<LimitedEvents>(*catalog);
   consoles = std::make_unique<ConsoleHub>();
   peers = std::make_unique<PeerService>(*this);
   protections = std::make_unique<Protections>(*this);
@@ -42,6 +45,7 @@ Status Services::start(sys::UniqueFd launcher_socket) {
   // The launcher takes its first question for "it serves": all that can fail was before.
   TRY(units->refresh());
   TRY(take_up_running());
+  tell_beginning();
   TRY(peers->start());
   protections->start();
   titles->start();
@@ -95,6 +99,24 @@ Status Services::take_up_running() {
   return {};
 }
 
+void Services::happened(std::string kind, const std::string& subject, std::string text,
+                        const By& by, Severity severity) {
+  tell(*catalog, {.severity = severity,
+                  .kind = std::move(kind),
+                  .subject = subject,
+                  .text = std::move(text),
+                  .by = by});
+}
+
+// What the holdfastd before this one has left, now that it is known what runs.
+void Services::tell_beginning() {
+  happened("site.serves", kTheSite, "holdfastd " HOLDFAST_VERSION " serves", {});
+  for (const JobRow& job : jobs->interrupted()) {
+    Became became = what_became(*this, job);
+    jobs->explain_interrupted(job, std::move(became.effect), std::move(became.mend));
+  }
+}
+
 void Services::release(const VmRow& row) {
   auto pass = reconciler->pass(row);
   Status released = pass.ok() ? release_passing(row) : pass.error();
@@ -122,9 +144,13 @@ void Services::on_event(const launcher::Event& event) {
 
 // For good: the launcher ends this process when no guest runs any more, or the limit is over.
 void Services::close_within(std::chrono::milliseconds limit) {
-  Result<uint64_t> job = jobs->submit("site-stop", "the site", [this, limit](Progress& progress) {
-    return stop_guests(*this, {.limit = limit, .actor = "launcher"}, progress);
-  });
+  Result<uint64_t> job =
+      jobs->submit("site-stop", kTheSite,
+                   [this, limit](Progress& progress) {
+                     return stop_guests(*this, {.limit = limit, .actor = "launcher"}, progress);
+                   },
+                   {.by = {.actor = "launcher", .origin = ""},
+                    .not_cancelled = "the launcher has been told to end the site"});
   if (!job.ok()) log_error(job.error().describe());
 }
 

@@ -12,6 +12,7 @@
 #include "control/host/units.h"
 #include "control/store/catalog.h"
 #include "control/store/jobs.h"
+#include "control/store/limited_events.h"
 #include "launcher/protocol/site_config.h"
 #include "vault/protocol/client.h"
 
@@ -25,6 +26,9 @@ class Reconciler;
 class TitleKeeper;
 class UnitEvents;
 
+// The subject of jobs and events that are no VM's; no VM can be called so.
+inline constexpr const char* kTheSite = "the site";
+
 struct Services {
   Services(Paths where, launcher::SiteConfig config);
   ~Services();
@@ -34,12 +38,16 @@ struct Services {
   void stop();  // streams and consoles; guests go on
   // The VM's key to its keeper. With its pass (reconciler.h).
   Status release_passing(const VmRow& row);
+  // What happened to a VM, or to kTheSite: `holdfast event list`.
+  void happened(std::string kind, const std::string& subject, std::string text, const By& by,
+                Severity severity = Severity::kInfo);
 
   Paths paths;
   launcher::SiteConfig site;
   launcher::Users users;
   vault::AdminClient vault;
   std::unique_ptr<Catalog> catalog;
+  std::unique_ptr<LimitedEvents> limited_events;
   std::unique_ptr<JobEngine> jobs;
   std::unique_ptr<ConsoleHub> consoles;
   std::unique_ptr<PeerService> peers;
@@ -59,6 +67,7 @@ struct Services {
   void close_within(std::chrono::milliseconds limit);
   Status take_up_running();
   void release(const VmRow& row);
+  void tell_beginning();
 
   std::mutex event_mutex_;                                 // held while an event is dealt with
   bool serving_ = false;                                   // all parts are there; under the mutex

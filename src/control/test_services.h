@@ -94,6 +94,7 @@ class TestServices {
     std::filesystem::create_directories(state_ + "/run");
     services = std::make_unique<Services>(Paths{.state = state_}, launcher::SiteConfig{});
     services->catalog = std::move(Catalog::open(services->paths.catalog())).value();
+    services->limited_events = std::make_unique<LimitedEvents>(*services->catalog);
     services->consoles = std::make_unique<ConsoleHub>();
     services->peers = std::make_unique<PeerService>(*services);
     services->protections = std::make_unique<Protections>(*services);

@@ -51,7 +51,8 @@ Status import_image(BlockingJournal& journal, const VolumeConfig& volume, int im
   Bytes chunk(kChunk);
   uint64_t offset = 0;
   while (offset < size) {
-    // Holes of a sparse image are not even read.
+    // Holes of a sparse image are not even read. The offset that this moves is who started us its
+    // measure of how far the import is (control/vm/create_vm.cpp).
     const off_t data = ::lseek(image, static_cast<off_t>(offset), SEEK_DATA);
     if (data < 0 && errno == ENXIO) break;
     if (data > 0) offset = static_cast<uint64_t>(data) / kZeroGrain * kZeroGrain;

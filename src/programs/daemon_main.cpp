@@ -88,7 +88,16 @@ Status run(int argc, char** argv) {
   TRY(check_own_directory(paths.own()));
   Services services(paths, TRY(read_site(paths)));
   Router router = make_router(services);
-  HttpServer server(std::move(api), router, {.owner_uids = {0, ::geteuid()}});
+  HttpServer server(std::move(api), router,
+                    {.owner_uids = {0, ::geteuid()},
+                     .on_stranger = [&services](const By& by, const Error& error) {
+                       services.limited_events->tell(Often::kStranger,
+                                                     {.severity = Severity::kWarning,
+                                                      .kind = "request.refused",
+                                                      .subject = kTheSite,
+                                                      .text = error.cause,
+                                                      .by = by});
+                     }});
   services.on_launcher_lost = [&server] {
     log_warning("the launcher has gone; guests go on, holdfastd ends");
     server.stop();

@@ -137,6 +137,10 @@ def test(directory):
                 hold_all_reads(site, "web")
             status, _ = hold(north, "GET", "/v1/vms/nobody", "/v1/vms/{vm}")
             check(status == 404, "an unknown VM is an error of the documented form")
+            status, _ = hold(north, "POST", "/v1/jobs/1/cancel", "/v1/jobs/{id}/cancel")
+            check(status == 409, "a job that has ended is not cancelled")
+            status, _ = hold(north, "GET", "/v1/events?vm=nobody", "/v1/events")
+            check(status == 404, "nor is an unknown VM's list of events empty")
             act(south, "POST", "/v1/vms/web/failover", "/v1/vms/{vm}/failover", {"kind": "unplanned"})
             for site in (north, south):
                 hold_all_reads(site, "web")

@@ -34,12 +34,32 @@ def empty_replica(north, south):
     check(south.json("vm", "show", "web")["state"] == "running", "started once at north, it fails over")
 
 
-def left_overs(north, south):
-    """north has a superseded copy; south runs the VM."""
+def stands_by(north, south):
+    """South runs the VM, and north stands by for it without a command."""
+    wait_until(lambda: north.json("vm", "show", "web")["state"] == "standby", 10, "north stands by")
+    wait_protected(south, "web")
     refused(north, "vm", "start", "web")
     parts = refused(north, "protection", "disable", "web")
-    check("vm delete web" in parts["mend"], f"its mend: {parts['mend']}")
+    check("at site south: holdfast protection disable web" in parts["mend"], f"its mend: {parts['mend']}")
+    parts = refused(north, "vm", "delete", "web", "--yes")
+    check("at site south: holdfast protection disable web" in parts["mend"], f"nor is it deleted: {parts['mend']}")
     check(south.json("vm", "show", "web")["state"] == "running", "south's VM is untouched by that")
+    north.cli("failover", "unplanned", "web", "--yes")
+    check(north.json("vm", "show", "web")["state"] == "running", "and it is failed over again, back to north")
+
+
+def left_overs(north, south):
+    """South is lost and taken over from, and comes back: it has a superseded copy."""
+    wait_until(lambda: south.json("vm", "show", "web")["state"] == "standby", 10, "south stands by")
+    wait_protected(north, "web")
+    north.stop()
+    south.cli("failover", "unplanned", "web", "--yes", "--source-is-dead", timeout=60)
+    south.stop()
+    north.start()
+    wait_until(lambda: not north.json("vm", "show", "web")["qemu_pid"], 20, "north runs nothing by itself")
+    south.start()
+    wait_until(lambda: north.json("vm", "show", "web")["state"] == "superseded", 30, "north learns of it")
+    refused(north, "vm", "start", "web")
     south.stop()
     parts = refused(north, "vm", "delete", "web", "--yes")
     check("--without-peer" in parts["mend"], f"while south is not there: {parts['mend']}")
@@ -70,9 +90,10 @@ def source_without_the_vm(north, south):
     north.cli("protection", "disable", "gone", "--without-peer")
     north.cli("vm", "delete", "gone", "--yes")
     south.start()
-    job = south.json("failover", "unplanned", "gone", "--yes", timeout=40)
-    check(job["source"] == "the source stopped" and south.json("vm", "show", "gone")["state"] == "running",
-          "a VM that its source has deleted runs from the replica")
+    parts = refused(south, "failover", "unplanned", "gone", "--yes")
+    check("--source-is-dead" in parts["mend"], f"its source has nothing of it: {parts['cause']}; {parts['mend']}")
+    south.cli("failover", "unplanned", "gone", "--yes", "--source-is-dead", timeout=60)
+    check(south.json("vm", "show", "gone")["state"] == "running", "a VM that its source has deleted runs from the replica")
 
 
 def test(directory):
@@ -85,6 +106,7 @@ def test(directory):
                 site.start()
             pair(north, south)
             empty_replica(north, south)
+            stands_by(north, south)
             left_overs(north, south)
             source_without_the_vm(north, south)
         finally:

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "cli/core/follow.h"
 #include "cli/core/output.h"
 
 namespace CLI {
@@ -46,6 +47,7 @@ void add_failover(CLI::App& app, Line& line);
 void add_job(CLI::App& app, Line& line);
 void add_host(CLI::App& app, Line& line);
 void add_events(CLI::App& app, Line& line);
+void add_audit(CLI::App& app, Line& line);
 void add_attest(CLI::App& app, Line& line);
 void add_secure_boot_vm(CLI::App& app, Line& line);
 void add_attest_log(CLI::App& app, Line& line);

@@ -3,13 +3,21 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <ctime>
-#include <thread>
 
 namespace hf::cli {
 namespace {
+
+// Microseconds since the epoch, from 2001 on: what else a number of that name may be is left alone.
+constexpr uint64_t kTimesFromUs = 1'000'000'000'000'000;
+constexpr size_t kTokenShown = 24;
+
+// A signed token is for programs: its beginning tells it from another.
+bool is_signed_token(std::string_view text) {
+  return text.starts_with("eyJ") && text.size() > 4 * kTokenShown &&
+         std::ranges::count(text, '.') == 2;
+}
 
 std::string text_of(const sys::JsonValue& value) {
   switch (value.kind()) {
@@ -17,6 +25,8 @@ std::string text_of(const sys::JsonValue& value) {
       return "-";
     case boost::json::kind::string: {
       std::string text(value.as_string());
+      if (is_signed_token(text))
+        return text.substr(0, kTokenShown) + "… (a signed token: -o json shows it)";
       return text.empty() ? "-" : text;
     }
     case boost::json::kind::bool_:
@@ -24,6 +34,17 @@ std::string text_of(const sys::JsonValue& value) {
     default:
       return sys::to_text(value);
   }
+}
+
+// A time as a time: "created_us" is shown as "created".
+std::pair<std::string, std::string> shown_member(std::string name, const sys::JsonValue& value) {
+  const uint64_t micros = value.is_uint64() ? value.as_uint64()
+                          : value.is_int64() && value.as_int64() > 0
+                              ? static_cast<uint64_t>(value.as_int64())
+                              : 0;
+  if (!name.ends_with("_us") || micros < kTimesFromUs) return {std::move(name), text_of(value)};
+  name.resize(name.size() - 3);
+  return {std::move(name), time_text(micros)};
 }
 
 void print_line(const std::vector<std::string>& cells, const std::vector<size_t>& widths) {
@@ -53,7 +74,7 @@ void flatten(const sys::JsonObject& object, const std::string& prefix,
         }
       }
     } else {
-      into.emplace_back(name, text_of(member.value()));
+      into.push_back(shown_member(name, member.value()));
     }
   }
 }
@@ -64,18 +85,21 @@ std::string cell(const sys::JsonObject& row, const std::string& member) {
   size_t dot = member.find('.');
   const sys::JsonValue* value = row.if_contains(member.substr(0, dot));
   if (value == nullptr) return "-";
-  if (dot == std::string::npos) return text_of(*value);
+  if (dot == std::string::npos) return shown_member(member, *value).second;
   return value->is_object() ? cell(value->as_object(), member.substr(dot + 1)) : "-";
 }
 
-std::string time_text(const sys::JsonObject& row, const std::string& member) {
-  Result<uint64_t> micros = sys::get_u64(row, member);
-  if (!micros.ok() || *micros == 0) return "-";
-  std::time_t seconds = static_cast<std::time_t>(*micros / 1'000'000);
+std::string time_text(uint64_t micros) {
+  std::time_t seconds = static_cast<std::time_t>(micros / 1'000'000);
   std::tm parts{};
   ::gmtime_r(&seconds, &parts);
   return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+std::string time_text(const sys::JsonObject& row, const std::string& member) {
+  Result<uint64_t> micros = sys::get_u64(row, member);
+  return micros.ok() && *micros != 0 ? time_text(*micros) : "-";
 }
 
 void print_rows(const Context& context, const sys::JsonArray& rows,
@@ -115,74 +139,16 @@ void print_object(const Context& context, const sys::JsonObject& object) {
   }
 }
 
+std::string error_text(const Context& context, const Error& error) {
+  if (context.format == Format::kJson)
+    return sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}) + "\n";
+  return fmt::format("error:  {}\neffect: {}\nmend:   {}\n", error.cause,
+                     error.effect.empty() ? "the command failed" : error.effect,
+                     error.mend.empty() ? "see the logs under STATE/run/log" : error.mend);
+}
+
 void print_error(const Context& context, const Error& error) {
-  if (context.format == Format::kJson) {
-    std::fprintf(stderr, "%s\n",
-                 sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}).c_str());
-    return;
-  }
-  std::fprintf(stderr, "error:  %s\n", error.cause.c_str());
-  std::fprintf(stderr, "effect: %s\n",
-               error.effect.empty() ? "the command failed" : error.effect.c_str());
-  std::fprintf(stderr, "mend:   %s\n",
-               error.mend.empty() ? "see the logs under STATE/run/log" : error.mend.c_str());
-}
-
-namespace {
-
-constexpr std::chrono::seconds kDaemonAway{15};  // one that died or hung is back within eight
-
-// What the job has become. A holdfastd that dies is started again, and then knows how far it came.
-Result<sys::JsonValue> look_at_job(Client& client, uint64_t id, uint64_t seen) {
-  const auto end = std::chrono::steady_clock::now() + kDaemonAway;
-  for (;;) {
-    Result<sys::JsonValue> answer =
-        client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen));
-    if (answer.ok() || answer.error().code != ErrorCode::kUnavailable) return answer;
-    if (std::chrono::steady_clock::now() >= end) {
-      Error error = std::move(answer).error();
-      error.effect = fmt::format("what became of job {} is not known", id);
-      error.mend += fmt::format("; holdfast job show {}", id);
-      return error;
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
-  }
-}
-
-}  // namespace
-
-Result<sys::JsonObject> follow_job(const Context& context, Client& client,
-                                   const sys::JsonValue& started) {
-  if (!started.is_object())
-    return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
-  uint64_t id = TRY(sys::get_u64(started.as_object(), "id"));
-  uint64_t seen = 0;
-  size_t shown = 0;
-  for (;;) {
-    sys::JsonValue answer = TRY(look_at_job(client, id, seen));
-    if (!answer.is_object())
-      return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no job"};
-    const sys::JsonObject& job = answer.as_object();
-    seen = TRY(sys::get_u64_or(job, "version", 0));
-    // One that a dead holdfastd did has none.
-    static const sys::JsonArray kNoSteps;
-    const sys::JsonArray* steps =
-        job.contains("steps") ? TRY(sys::get_array(job, "steps")) : &kNoSteps;
-    for (; shown < steps->size() && !context.quiet; ++shown) {
-      const sys::JsonObject& step = (*steps)[shown].as_object();
-      auto at = static_cast<double>(TRY(sys::get_i64(step, "at_ms")));
-      std::fprintf(stderr, "%7.2f s  %s\n", at / 1000, TRY(sys::get_string(step, "text")).c_str());
-    }
-    std::string state = TRY(sys::get_string(job, "state"));
-    if (state == "running") continue;
-    if (state == "failed") return sys::error_from_json(*TRY(sys::get_object(job, "error")));
-    const sys::JsonObject* result = TRY(sys::get_object(job, "result"));
-    if (!context.quiet) {
-      std::fprintf(stderr, "%7.2f s  done\n",
-                   static_cast<double>(TRY(sys::get_i64(job, "elapsed_ms"))) / 1000);
-    }
-    return *result;
-  }
+  std::fputs(error_text(context, error).c_str(), stderr);
 }
 
 }  // namespace hf::cli

@@ -10,6 +10,8 @@
 
 namespace hf::cli {
 
+inline constexpr const char* kUsualState = "/var/lib/holdfast";
+
 enum class Format { kTable, kJson };
 
 struct Column {
@@ -29,15 +31,13 @@ void print_rows(const Context& context, const sys::JsonArray& rows,
                 const std::vector<Column>& columns);
 void print_object(const Context& context, const sys::JsonObject& object);  // "name  value" lines
 void print_error(const Context& context, const Error& error);              // on stderr
+std::string error_text(const Context& context, const Error& error);        // what it prints
 
-// The text of a JSON value as a table shows it.
+// The text of a JSON value as a table shows it: times as times, and no token in whole.
 std::string cell(const sys::JsonObject& row, const std::string& member);
 
-// "2026-11-22 19:31:41Z" of a member in microseconds; "-" if it is not there.
+std::string time_text(uint64_t micros);  // "2026-11-22 19:31:41Z"
+// Of a member in microseconds; "-" if it is not there.
 std::string time_text(const sys::JsonObject& row, const std::string& member);
-
-// Follows a job to its end, its steps on stderr; its result.
-Result<sys::JsonObject> follow_job(const Context& context, Client& client,
-                                   const sys::JsonValue& started);
 
 }  // namespace hf::cli

@@ -2,8 +2,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
+#include <ctime>
 #include <limits>
 #include <span>
 
@@ -53,6 +55,25 @@ Result<uint64_t> parse_size(std::string_view text) {
 Result<uint64_t> parse_duration(std::string_view text) {
   static constexpr Unit kUnits[] = {{"", 1}, {"s", 1}, {"m", 60}, {"h", 3600}, {"d", 86400}};
   return parse_with(text, kUnits, "duration");
+}
+
+Result<uint64_t> parse_since(std::string_view text, uint64_t now_us) {
+  const Result<uint64_t> ago = parse_duration(text);
+  if (ago.ok()) return *ago > now_us / 1'000'000 ? 0 : now_us - *ago * 1'000'000;
+  std::string given(text);
+  std::ranges::replace(given, 'T', ' ');
+  for (const char* form :
+       {"%Y-%m-%d %H:%M:%SZ", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d"}) {
+    std::tm parts{};
+    const char* end = ::strptime(given.c_str(), form, &parts);
+    if (end == nullptr || *end != 0) continue;
+    const std::time_t seconds = ::timegm(&parts);
+    if (seconds >= 0) return static_cast<uint64_t>(seconds) * 1'000'000;
+  }
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = "\"" + std::string(text) + "\" is neither a duration nor a time",
+               .effect = "nothing was done",
+               .mend = "write it as 30m, 2h or 1d, or as \"2026-11-28 14:00:00Z\""};
 }
 
 Status confirm(const std::string& question) {

@@ -18,15 +18,7 @@ namespace {
 
 using Answer = Result<Response>;
 
-// 202 and the job; its subject is what no two jobs may work on at a time.
-Answer start_job(Services& services, std::string kind, std::string subject, JobWork work,
-                 const std::vector<std::string>& preempts = {}) {
-  uint64_t id =
-      TRY(services.jobs->submit(std::move(kind), std::move(subject), std::move(work), preempts));
-  return Response::json(TRY(services.jobs->view(id)), 202);
-}
-
-// ---- Site, host, jobs ----
+// ---- Site, host ----
 
 Answer show_site(Services& services, const Request&) {
   return Response::json(sys::JsonObject{{"name", services.site.name},
@@ -69,60 +61,6 @@ Answer show_host(Services& services, const Request&) {
                       {"version", HOLDFAST_VERSION}});
 }
 
-Answer list_jobs(Services& services, const Request&) {
-  return Response::json(TRY(services.jobs->list()));
-}
-
-constexpr uint64_t kWaitMsMax = 20'000;
-
-Result<SteadyTime> wait_end(const Request& request) {
-  uint64_t wait_ms = std::min(TRY(request.query_u64_or("wait_ms", 0)), kWaitMsMax);
-  return std::chrono::steady_clock::now() + std::chrono::milliseconds(wait_ms);
-}
-
-// The job once its version is above `seen`, or at `end`.
-Answer job_news(Services& services, uint64_t id, uint64_t seen, SteadyTime end) {
-  JobLook job = TRY(services.jobs->look(id));
-  if (job.ended || job.version > seen || time_left(end).count() == 0)
-    return Response::json(std::move(job.view));
-  return Response::later({.changed = job.changed,
-                          .seen = job.version,
-                          .limit = time_left(end),
-                          .again = [=, &services] { return job_news(services, id, seen, end); }});
-}
-
-Answer show_job(Services& services, const Request& request) {
-  uint64_t id = TRY(request.capture_u64(0));
-  return job_news(services, id, TRY(request.query_u64_or("seen", 0)), TRY(wait_end(request)));
-}
-
-Answer event_news(Services& services, const Catalog::EventFilter& filter, SteadyTime end) {
-  std::shared_ptr<Notice> changed = services.catalog->events_changed();
-  uint64_t seen = changed->version();
-  sys::JsonArray list;
-  for (const EventRow& row : TRY(services.catalog->events(filter))) {
-    list.push_back(sys::JsonObject{{"id", row.id},
-                                   {"time_us", row.time.value},
-                                   {"severity", to_string(row.severity)},
-                                   {"kind", row.kind},
-                                   {"subject", row.subject},
-                                   {"text", row.text}});
-  }
-  if (!list.empty() || time_left(end).count() == 0) return Response::json(std::move(list));
-  return Response::later({.changed = std::move(changed),
-                          .seen = seen,
-                          .limit = time_left(end),
-                          .again = [=, &services] { return event_news(services, filter, end); }});
-}
-
-Answer list_events(Services& services, const Request& request) {
-  Catalog::EventFilter filter{.subject = request.query_or("vm", ""),
-                              .after = TRY(request.query_u64_or("after", 0)),
-                              .newest = TRY(request.query_u64_or("newest", 100))};
-  filter.newest = std::min<size_t>(filter.newest, 1000);
-  return event_news(services, filter, TRY(wait_end(request)));
-}
-
 // ---- VMs ----
 
 Answer list_vms(Services& services, const Request&) {
@@ -142,7 +80,7 @@ Answer post_vm(Services& services, const Request& request) {
   // A mistake is told at once and leaves no trace, not even a failed job.
   TRY(check_create(services, create));
   std::string name = create.definition.name;
-  return start_job(services, "vm-create", name, [&services, create](Progress& progress) {
+  return start_job(services, request, "vm-create", name, [&services, create](Progress& progress) {
     return create_vm(services, create, progress);
   });
 }
@@ -162,7 +100,7 @@ Answer post_start(Services& services, const Request& request) {
       .word = TRY(sys::get_string_or(TRY(request.json()), "word", "")),
       .give_up_bad_tail = TRY(sys::get_bool_or(TRY(request.json()), "give_up_bad_tail", false)),
       .actor = request.actor};
-  return start_job(services, "vm-start", row.name,
+  return start_job(services, request, "vm-start", row.name,
                    [&services, vm = row.id, options](Progress& progress) {
                      return start_vm(services, vm, options, progress);
                    });
@@ -179,7 +117,7 @@ Answer post_stop(Services& services, const Request& request) {
   std::vector<std::string> preempts{"vm-start"};
   if (options.force) preempts.emplace_back("vm-stop");
   return start_job(
-      services, "vm-stop", row.name,
+      services, request, "vm-stop", row.name,
       [&services, vm = row.id, options](Progress& progress) {
         return stop_vm(services, vm, options, progress);
       },
@@ -190,16 +128,17 @@ Answer post_stop_guests(Services& services, const Request& request) {
   const uint64_t seconds =
       std::min<uint64_t>(TRY(sys::get_u64_or(TRY(request.json()), "timeout_seconds", 120)), 3600);
   const StopGuestsOptions options{.limit = std::chrono::seconds(seconds), .actor = request.actor};
-  return start_job(services, "site-stop", "the site", [&services, options](Progress& progress) {
-    return stop_guests(services, options, progress);
-  });
+  return start_job(services, request, "site-stop", kTheSite,
+                   [&services, options](Progress& progress) {
+                     return stop_guests(services, options, progress);
+                   });
 }
 
 Answer remove_vm(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   DeleteOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
                         .actor = request.actor};
-  return start_job(services, "vm-delete", row.name,
+  return start_job(services, request, "vm-delete", row.name,
                    [&services, vm = row.id, options](Progress& progress) {
                      return delete_vm(services, vm, options, progress);
                    });
@@ -241,7 +180,7 @@ Answer post_pairing(Services& services, const Request& request) {
       .address = TRY(sys::get_string(body, "peer_address"))};
   std::string address = TRY(sys::get_string_or(body, "address", ""));
   // Seconds at most, and a refused token leaves no trace: no job.
-  return Response::json(TRY(services.peers->pair(token, address)));
+  return Response::json(TRY(services.peers->pair(token, address, request.by())));
 }
 
 Answer list_protections(Services& services, const Request&) {
@@ -256,7 +195,7 @@ Answer show_protection(Services& services, const Request& request) {
 Answer post_protection(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   PeerRow peer = TRY(services.catalog->peer_named(TRY(sys::get_string(TRY(request.json()), "to"))));
-  return start_job(services, "protection-enable", row.name,
+  return start_job(services, request, "protection-enable", row.name,
                    [&services, vm = row.id, peer](Progress& progress) {
                      return services.protections->enable(vm, peer, progress);
                    });
@@ -267,7 +206,7 @@ Answer remove_protection(Services& services, const Request& request) {
   Protections::DisableOptions options{.without_peer = request.query_or("without_peer", "0") == "1",
                                       .word = request.query_or("word", ""),
                                       .actor = request.actor};
-  return start_job(services, "protection-disable", row.name,
+  return start_job(services, request, "protection-disable", row.name,
                    [&services, vm = row.id, options](Progress& progress) {
                      return services.protections->disable(vm, options, progress);
                    });
@@ -296,7 +235,7 @@ Answer post_failover(Services& services, const Request& request) {
                                           : need == "require" ? AttestationNeed::kRequire
                                                               : AttestationNeed::kNone,
                            .actor = request.actor};
-  return start_job(services, "failover", row.name,
+  return start_job(services, request, "failover", row.name,
                    [&services, vm = row.id, failover](Progress& progress) {
                      return fail_over(services, vm, failover, progress);
                    });
@@ -314,9 +253,6 @@ Router make_router(Services& services) {
       {kGet, "/v1/site", kReader, on(show_site)},
       {kPost, "/v1/site/stop-guests", kOperator, on(post_stop_guests)},
       {kGet, "/v1/host", kReader, on(show_host)},
-      {kGet, "/v1/jobs", kReader, on(list_jobs)},
-      {kGet, "/v1/jobs/{id}", kReader, on(show_job)},
-      {kGet, "/v1/events", kReader, on(list_events)},
       {kGet, "/v1/vms", kReader, on(list_vms)},
       {kPost, "/v1/vms", kContributor, on(post_vm)},
       {kGet, "/v1/vms/{vm}", kReader, on(show_vm)},
@@ -334,9 +270,12 @@ Router make_router(Services& services) {
       {kGet, "/v1/peers", kReader, on(list_peers)},
       {kPost, "/v1/pairing", kOwner, on(post_pairing)},
   };
+  add_job_routes(services, routes);
   add_attestation_routes(services, routes);
   add_secure_boot_routes(services, routes);
-  return Router(std::move(routes));
+  return Router(std::move(routes), [&services](const Request& request, const Error& error) {
+    tell_refused(services, request, error);
+  });
 }
 
 }  // namespace hf::control

@@ -14,11 +14,6 @@ using Answer = Result<Response>;
 // waits for it.
 constexpr auto kShowLimit = 50s;
 
-Answer start_job(Services& services, std::string kind, const VmRow& row, JobWork work) {
-  uint64_t id = TRY(services.jobs->submit(std::move(kind), row.name, std::move(work)));
-  return Response::json(TRY(services.jobs->view(id)), 202);
-}
-
 Answer job_result(Services& services, uint64_t id, SteadyTime end) {
   JobLook job = TRY(services.jobs->look(id));
   if (job.ended) {
@@ -39,21 +34,25 @@ Answer job_result(Services& services, uint64_t id, SteadyTime end) {
 }
 
 // For what takes seconds at most: who asks waits for the job.
-Answer wait_job(Services& services, std::string kind, const VmRow& row, JobWork work) {
-  uint64_t id = TRY(services.jobs->submit(std::move(kind), row.name, std::move(work)));
+Answer wait_job(Services& services, const Request& request, std::string kind, const VmRow& row,
+                JobWork work) {
+  JobOptions options = job_options(kind, request);
+  uint64_t id =
+      TRY(services.jobs->submit(std::move(kind), row.name, std::move(work), std::move(options)));
   return job_result(services, id, std::chrono::steady_clock::now() + kShowLimit);
 }
 
 Answer show_keys(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  return wait_job(services, "secure-boot-show", row, [&services, vm = row.id](Progress& progress) {
-    return show_secure_boot(services, vm, progress);
-  });
+  return wait_job(services, request, "secure-boot-show", row,
+                  [&services, vm = row.id](Progress& progress) {
+                    return show_secure_boot(services, vm, progress);
+                  });
 }
 
 Answer check_vm(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
-  return wait_job(services, "vm-check", row, [&services, vm = row.id](Progress& progress) {
+  return wait_job(services, request, "vm-check", row, [&services, vm = row.id](Progress& progress) {
     return check_boot(services, vm, progress);
   });
 }
@@ -62,7 +61,7 @@ Answer edit_keys(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   const sys::JsonObject body = TRY(request.json());  // outlives what is read from it
   auto changes = TRY(secure_boot::changes_from_json(*TRY(sys::get_array(body, "changes"))));
-  return start_job(services, "secure-boot-edit", row,
+  return start_job(services, request, "secure-boot-edit", row.name,
                    [&services, vm = row.id, changes, actor = request.actor](Progress& progress) {
                      return edit_secure_boot(services, vm, changes, actor, progress);
                    });
@@ -82,7 +81,7 @@ Answer keep_keys(Services& services, const Request& request) {
   SavedStore what = action == "save"      ? SavedStore::kSave
                     : action == "restore" ? SavedStore::kRestore
                                           : SavedStore::kForget;
-  return start_job(services, "secure-boot-" + action, row,
+  return start_job(services, request, "secure-boot-" + action, row.name,
                    [&services, vm = row.id, what, name, actor = request.actor](Progress& progress) {
                      return keep_secure_boot(services, vm, what, name, actor, progress);
                    });
@@ -97,7 +96,7 @@ Answer roll_keys(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   RolloverRequest rollover = TRY(parse_rollover(TRY(request.json())));
   rollover.actor = request.actor;
-  return start_job(services, job_kind(rollover.way), row,
+  return start_job(services, request, job_kind(rollover.way), row.name,
                    [&services, vm = row.id, rollover](Progress& progress) {
                      return roll_over(services, vm, rollover, progress);
                    });

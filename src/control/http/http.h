@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "control/core/by.h"
 #include "control/core/notice.h"
 #include "sys/json.h"
 
@@ -27,9 +28,11 @@ struct Request {
   std::map<std::string, std::string> query;  // percent-decoded
   std::string body;
   Role role = Role::kReader;
-  std::string actor;                  // who asks, for the audit: "uid 0"
+  std::string actor;                  // who asks, as the audit has it: "uid 0 (root)"
+  std::string origin;                 // from where: "api, pid 4711"
   std::vector<std::string> captures;  // what stood for the {…} of the route, in order
 
+  By by() const { return {.actor = actor, .origin = origin}; }
   // The body as a JSON object; an empty body is an empty object.
   Result<sys::JsonObject> json() const;
   std::string query_or(const std::string& name, std::string_view fallback) const;

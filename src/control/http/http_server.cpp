@@ -1,6 +1,10 @@
 #include "control/http/http_server.h"
 
+#include <pwd.h>
+
 #include <algorithm>
+#include <cstdio>
+#include <memory>
 #include <utility>
 
 #include <boost/asio.hpp>
@@ -42,16 +46,35 @@ namespace {
 using Inner = HttpServer::Inner;
 
 // Secondary groups of the caller do not travel with SO_PEERCRED: only its primary group counts.
-Result<std::string> owner_of(const HttpServerOptions& options, int fd) {
+// A user's name as this machine's own file has it: no directory service is asked, on the thread
+// that serves all.
+std::string words_of(uid_t uid) {
+  const std::string number = "uid " + std::to_string(uid);
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen("/etc/passwd", "re"), &std::fclose);
+  if (file == nullptr) return number;
+  while (const passwd* user = ::fgetpwent(file.get())) {
+    if (user->pw_uid == uid) return number + " (" + user->pw_name + ")";
+  }
+  return number;
+}
+
+struct Caller {
+  By by;
+  std::optional<Error> refused;
+};
+
+Result<Caller> caller_of(const HttpServerOptions& options, int fd) {
   sys::PeerCredentials who = TRY(sys::peer_credentials(fd));
+  Caller caller{.by = {.actor = words_of(who.uid), .origin = "api, pid " + std::to_string(who.pid)},
+                .refused = std::nullopt};
   if (std::ranges::find(options.owner_uids, who.uid) == options.owner_uids.end() &&
       std::ranges::find(options.owner_gids, who.gid) == options.owner_gids.end()) {
-    return Error{.code = ErrorCode::kPermission,
-                 .cause = "user " + std::to_string(who.uid) + " has no role at this site",
-                 .effect = "nothing was done",
-                 .mend = "run the command as root or as the user that runs holdfastd"};
+    caller.refused = Error{.code = ErrorCode::kPermission,
+                           .cause = "user " + std::to_string(who.uid) + " has no role at this site",
+                           .effect = "nothing was done",
+                           .mend = "run the command as root or as the user that runs holdfastd"};
   }
-  return "uid " + std::to_string(who.uid);
+  return caller;
 }
 
 std::optional<Method> method_of(bhttp::verb verb) {
@@ -69,7 +92,7 @@ std::optional<Method> method_of(bhttp::verb verb) {
   }
 }
 
-Result<Request> translate(bhttp::request<bhttp::string_body> from, const std::string& actor) {
+Result<Request> translate(bhttp::request<bhttp::string_body> from, const By& by) {
   Request request;
   std::optional<Method> method = method_of(from.method());
   if (!method) return Error{.code = ErrorCode::kUnsupported, .cause = "an unknown HTTP method"};
@@ -77,7 +100,8 @@ Result<Request> translate(bhttp::request<bhttp::string_body> from, const std::st
   TRY(parse_target(std::string_view(from.target().data(), from.target().size()), request));
   request.body = std::move(from.body());
   request.role = Role::kOwner;
-  request.actor = actor;
+  request.actor = by.actor;
+  request.origin = by.origin;
   return request;
 }
 
@@ -167,7 +191,7 @@ asio::awaitable<bool> send(Inner* inner, UnixStream* to, Response response, bool
 
 // One request and its answer. False: the connection is over.
 asio::awaitable<bool> serve_one(Inner* inner, UnixStream* stream, beast::flat_buffer* buffer,
-                                std::string actor) {
+                                By by) {
   bhttp::request_parser<bhttp::string_body> parser;
   parser.header_limit(inner->options.header_bytes_max);
   parser.body_limit(inner->options.body_bytes_max);
@@ -189,7 +213,7 @@ asio::awaitable<bool> serve_one(Inner* inner, UnixStream* stream, beast::flat_bu
   }
   if (head_failed) co_return false;
   bool keep_alive = parser.get().keep_alive();
-  Result<Request> request = translate(parser.release(), actor);
+  Result<Request> request = translate(parser.release(), by);
   if (!request.ok())
     co_return co_await send(inner, stream, error_response(request.error()), keep_alive);
   stream->expires_never();
@@ -204,14 +228,21 @@ asio::awaitable<bool> serve_one(Inner* inner, UnixStream* stream, beast::flat_bu
 }
 
 asio::awaitable<void> session(Inner* inner, Unix::socket socket) {
-  Result<std::string> actor = owner_of(inner->options, socket.native_handle());
+  Result<Caller> caller = caller_of(inner->options, socket.native_handle());
   UnixStream stream(std::move(socket));
   try {
-    if (!actor.ok()) {
-      co_await send(inner, &stream, error_response(actor.error()), false);
+    if (!caller.ok()) {
+      co_await send(inner, &stream, error_response(caller.error()), false);
+    } else if (caller->refused) {
+      if (inner->options.on_stranger) {
+        asio::post(inner->handlers, [inner, by = caller->by, why = *caller->refused] {
+          inner->options.on_stranger(by, why);
+        });
+      }
+      co_await send(inner, &stream, error_response(*caller->refused), false);
     } else {
       beast::flat_buffer buffer;
-      while (co_await serve_one(inner, &stream, &buffer, *actor)) {
+      while (co_await serve_one(inner, &stream, &buffer, caller->by)) {
       }
     }
   } catch (const std::exception& failure) {

@@ -4,7 +4,7 @@
 // what takes moments. What takes longer is a job; who waits for one, for an event or for a console
 // holds no thread (Wait, BodyStream::changed).
 // Who asks is what the kernel says (SO_PEERCRED): the listed users are Owner, all others are
-// refused.
+// refused, and told of.
 #pragma once
 
 #include <sys/types.h>
@@ -28,6 +28,8 @@ struct HttpServerOptions {
   uint32_t header_bytes_max = 16 << 10;
   unsigned idle_seconds_max = 60;
   unsigned read_seconds_max = 15;
+  // Somebody without a role came. On a handler's thread.
+  std::function<void(const By&, const Error&)> on_stranger;
 };
 
 class HttpServer {

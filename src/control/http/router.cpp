@@ -51,12 +51,16 @@ Response Router::handle(Request request) const {
     path_known = true;
     if (route.method != request.method) continue;
     if (request.role < route.role) {
-      return error_response({.code = ErrorCode::kPermission,
-                             .cause = "this needs the role " + std::string(role_name(route.role)),
-                             .effect = "nothing was done",
-                             .mend = "ask as a user with that role"});
+      const Error error{.code = ErrorCode::kPermission,
+                        .cause = "this needs the role " + std::string(role_name(route.role)),
+                        .effect = "nothing was done",
+                        .mend = "ask as a user with that role"};
+      if (on_refused_) on_refused_(request, error);
+      return error_response(error);
     }
     Result<Response> result = route.handler(request);
+    if (!result.ok() && request.method != Method::kGet && on_refused_)
+      on_refused_(request, result.error());
     return result.ok() ? std::move(result).value() : error_response(result.error());
   }
   if (path_known) {

@@ -8,6 +8,9 @@
 
 namespace hf::control {
 
+// Told of what was refused to somebody who wanted something done, or who has no role for it. Any
+// thread.
+using OnRefused = std::function<void(const Request&, const Error&)>;
 using Handler = std::function<Result<Response>(const Request&)>;
 
 struct Route {
@@ -19,13 +22,15 @@ struct Route {
 
 class Router {
  public:
-  explicit Router(std::vector<Route> routes) : routes_(std::move(routes)) {}
+  explicit Router(std::vector<Route> routes, OnRefused on_refused = nullptr)
+      : routes_(std::move(routes)), on_refused_(std::move(on_refused)) {}
   // Never fails: what goes wrong becomes an error response. Any thread.
   Response handle(Request request) const;
   const std::vector<Route>& routes() const { return routes_; }
 
  private:
   std::vector<Route> routes_;
+  OnRefused on_refused_;
 };
 
 }  // namespace hf::control

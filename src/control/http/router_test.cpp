@@ -52,6 +52,25 @@ TEST(Router, refuses_a_role_that_is_too_low) {
   EXPECT_EQ(example().handle(request).status, 403);
 }
 
+TEST(Router, tells_what_it_refused_of_what_somebody_wanted_done) {
+  std::vector<std::string> told;
+  auto fails = [](const Request&) -> Result<Response> {
+    return Error{.code = ErrorCode::kConflict, .cause = "it runs"};
+  };
+  const Router router({{Method::kPost, "/v1/vms/{vm}/start", Role::kOperator, fails},
+                       {Method::kGet, "/v1/vms/{vm}", Role::kReader, fails}},
+                      [&](const Request& request, const Error& error) {
+                        told.push_back(request.captures.at(0) + ": " + error.cause);
+                      });
+  Request request = get("/v1/vms/a/start");
+  request.method = Method::kPost;
+  router.handle(request);
+  request.role = Role::kOwner;
+  router.handle(request);
+  router.handle(get("/v1/vms/a"));
+  EXPECT_EQ(told, (std::vector<std::string>{"a: this needs the role Operator", "a: it runs"}));
+}
+
 TEST(Router, an_error_keeps_its_three_parts_and_gets_its_status) {
   Response response = example().handle(get("/v1/fails"));
   EXPECT_EQ(response.status, 507);

@@ -131,9 +131,17 @@ Status PeerService::pin(const Introduction& introduction) {
 
 void PeerService::serve_pairing(peer::PairingSession& session) {
   Result<sys::JsonObject> done = answer_pairing(session);
-  if (!done.ok())
-    log_peer(PeerLog::kPairing,
-             "pairing with " + session.peer_address() + " failed: " + done.error().describe());
+  if (!done.ok()) {
+    const std::string failed =
+        "pairing with " + session.peer_address() + " failed: " + done.error().describe();
+    log_peer(PeerLog::kPairing, failed);
+    services_.limited_events->tell(
+        Often::kPairing, {.severity = Severity::kWarning,
+                          .kind = "peer.refused",
+                          .subject = kTheSite,
+                          .text = failed,
+                          .by = {.actor = "a stranger", .origin = session.peer_address()}});
+  }
   static_cast<void>(session.send(
       done.ok() ? *done : sys::JsonObject{{"error", sys::error_to_json(done.error())}}));
 }
@@ -158,12 +166,17 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
   TRY(pin(them));
   log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
            ca.fingerprint().hex());
+  services_.happened("peer.paired", kTheSite,
+                     "paired with site " + them.identity.name +
+                         ", which bore a token that was made here; CA " + ca.fingerprint().hex(),
+                     {.actor = "site " + them.identity.name, .origin = session.peer_address()});
   return sys::JsonObject{{"done", true}};
 }
 
 // ---- The bearer ----
 
-Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string address) {
+Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string address,
+                                          const By& by) {
   address = TRY(own_address(services_.site, std::move(address),
                             "the sites are not paired; the token can still be used"));
   if (token.site == identity_.site) {
@@ -217,6 +230,10 @@ Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string ad
   undo.dismiss();
   log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
            named.fingerprint().hex());
+  services_.happened("peer.paired", kTheSite,
+                     "paired with site " + them.identity.name + " at " + them.address + "; CA " +
+                         named.fingerprint().hex(),
+                     by);
   return sys::JsonObject{{"peer", them.identity.name},
                          {"peer_site_id", them.identity.site.hex()},
                          {"peer_address", them.address},

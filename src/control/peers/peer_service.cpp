@@ -123,6 +123,8 @@ PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis 
   if (!outcome.ok()) {
     log_warning("the source did not say that it stopped: " + outcome.error().describe());
     const ErrorCode code = outcome.error().code;
+    // It has nothing of the VM: that is no answer about it.
+    if (code == ErrorCode::kNotFound) return {.why = outcome.error().cause};
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout)
       return {.answer = recovery::SourceAnswer::kSilent};
     // It has said why not: it is alive, whatever anybody says.

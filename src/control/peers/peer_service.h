@@ -35,6 +35,11 @@ Result<Introduction> decode_bearer(std::string_view text);
 // As the link is told of a peer.
 peer::PeerSettings link_settings(const PeerRow& row);
 
+// As events tell of it.
+inline By by_of(const PeerRow& peer) {
+  return {.actor = "site " + peer.name, .origin = peer.address};
+}
+
 class PeerService {
  public:
   explicit PeerService(Services& services);
@@ -57,7 +62,7 @@ class PeerService {
     Digest ca_fingerprint;
     std::string address;  // of that site
   };
-  Result<sys::JsonObject> pair(const BornToken& token, std::string address);
+  Result<sys::JsonObject> pair(const BornToken& token, std::string address, const By& by);
 
   // Asks the other site; its error becomes the error.
   template <typename Answer, typename Question>

@@ -33,6 +33,11 @@ Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
   if (!reply.ok()) {
     log_peer(PeerLog::kRequest,
              "a request of site " + peer.name + " failed: " + reply.error().describe());
+    services_.limited_events->tell(Often::kPeer, {.severity = Severity::kWarning,
+                                                  .kind = "peer.request-refused",
+                                                  .subject = kTheSite,
+                                                  .text = "refused: " + reply.error().describe(),
+                                                  .by = by_of(peer)});
     return std::move(reply).error();
   }
   std::string text = sys::to_text(*reply);

@@ -234,6 +234,12 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   int64_t running_ms = ms_since(begin);
   log_info("VM " + row.name + " was failed over to this site under epoch " +
            std::to_string(row.epoch.value) + " in " + std::to_string(running_ms) + " ms");
+  services.happened("vm.failed-over", row.name,
+                    "was failed over to this site from site " +
+                        services.protections->peer_name(protection->peer) + " under epoch " +
+                        std::to_string(row.epoch.value) + " in " + std::to_string(running_ms) +
+                        " ms: " + answer,
+                    progress.by(), Severity::kWarning);
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["source"] = answer;
   result["failover_ms"] = running_ms;

@@ -28,7 +28,7 @@ Result<HandOverOutcome> not_done(std::string why) { return HandOverOutcome{.why 
 Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
   Result<VmRow> known = services_.catalog->vm(vm);
   Result<vault::TitleView> view = services_.vault.title(vm);
-  if (!known.ok() || !view.ok() || !view->head->statement().names(to.site)) {
+  if (!known.ok() || !view.ok() || !ever_named(services_, vm, *view, to.site)) {
     return Error{.code = ErrorCode::kNotFound,
                  .cause = "this site and site " + to.name + " do not protect this VM together",
                  .effect = "nothing was done",
@@ -48,6 +48,14 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
   Result<TitleKeeper::Exchanged> asked = services_.titles->exchange(vm, to.site, kAskLimit);
   if (!asked.ok()) return not_done("the vault of site " + to.name + " did not answer: " + asked.error().cause);
   if (!asked->answer.prepared) return not_done("site " + to.name + " could not run the VM");
+  // A protection that was to end, and has not: the site that stands by has been quicker.
+  Result<ProtectionRow> protection = services_.catalog->protection(vm);
+  if (protection.ok() && protection->direction == Direction::kOut && protection->peer == to.site &&
+      protection->state == ProtectionState::kWithdrawing) {
+    protection->state = ProtectionState::kStands;
+    TRY(services_.catalog->put_protection(*protection));
+    streams_.add(vm, to.site);
+  }
   log_peer(PeerLog::kOrder, "VM " + row.name + " is handed over to site " + to.name);
   Result<bool> handed = give(row, to);
   if (handed.ok() && *handed)

@@ -135,6 +135,9 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
   undo.dismiss();
   streams_.add(vm, peer.site);
   log_info("VM " + row.name + " is protected by site " + peer.name);
+  services_.happened("protection.enabled", row.name,
+                     std::string(stood ? "is still" : "is now") + " protected by site " + peer.name,
+                     progress.by());
   return sys::JsonObject{{"vm", row.name}, {"peer", peer.name}, {"direction", "out"}};
 }
 
@@ -155,7 +158,8 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
     return sys::JsonObject{{"vm", row.name}, {"protected", false}};
   ProtectionRow protection = TRY(std::move(known));
   if (protection.direction == Direction::kIn) {
-    if (row.role == VmRole::kStandby) return give_up_replica(row, protection, options);
+    if (row.role == VmRole::kStandby)
+      return give_up_replica(row, protection, options, progress.by());
     // Of before it was taken over: it means nothing any more.
     TRY(services_.catalog->remove_protection(vm));
     return sys::JsonObject{{"vm", row.name}, {"protected", false}};
@@ -196,6 +200,9 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
       streams_.add_withdrawal(vm, protection.peer);
       const Error error = stays_there(std::move(removed).error(), row, peer);
       if (answer.ok()) return error;  // it is there, and has its reasons
+      services_.happened("protection.disabled", row.name,
+                         "its replication has ended; " + error.effect, progress.by(),
+                         Severity::kWarning);
       return sys::JsonObject{{"vm", row.name},
                              {"protected", false},
                              {"replica_removed", false},
@@ -214,6 +221,10 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
     }
   }
   TRY(services_.catalog->remove_protection(vm));
+  services_.happened("protection.disabled", row.name,
+                     "is not protected by site " + peer + " any more; its replica " +
+                         (removed.ok() ? "is removed" : "stays there (--without-peer)"),
+                     progress.by());
   return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", removed.ok()}};
 }
 

@@ -182,6 +182,10 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
     TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));
   undo.dismiss();
   log_info("this site protects VM " + offered.row.name + " of site " + from.name);
+  if (is == OfferIs::kNew) {
+    services_.happened("protection.replica-made", offered.row.name,
+                       "this site holds a replica of it for site " + from.name, by_of(from));
+  }
   return Taken{};
 }
 
@@ -203,7 +207,7 @@ Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& fr
   }
   TRY(check_still_wanted(*row, from));
   Bytes resigned = TRY(resign(vm, from, asked.title));
-  TRY(remove_replica(*row, "site " + from.name));
+  TRY(remove_replica(*row, "site " + from.name, by_of(from)));
   return Removed{.title = std::move(resigned)};
 }
 
@@ -245,7 +249,7 @@ Status Protections::check_still_wanted(const VmRow& row, const PeerRow& from) {
 // about.
 Result<sys::JsonObject> Protections::give_up_replica(const VmRow& row,
                                                      const ProtectionRow& protection,
-                                                     const DisableOptions& options) {
+                                                     const DisableOptions& options, const By& by) {
   const std::string source = peer_name(protection.peer);
   std::optional<Turns::Turn> turn = turns_.take(row.id, kWithdrawalTurn);
   if (!turn) return at_work(row.name, services_.site.name, "nothing was removed");
@@ -280,12 +284,12 @@ Result<sys::JsonObject> Protections::give_up_replica(const VmRow& row,
                  " --without-peer";
     return error;
   }
-  TRY(remove_replica(now, options.actor + " --without-peer"));
+  TRY(remove_replica(now, options.actor + " --without-peer", by));
   return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", true}};
 }
 
 // Each step may be done again: one that was cut off is finished by the next try.
-Status Protections::remove_replica(const VmRow& row, std::string_view actor) {
+Status Protections::remove_replica(const VmRow& row, std::string_view actor, const By& by) {
   TRY(services_.catalog->audit(actor, "replica withdrawn", row.name, row.id.hex()));
   TRY(replicas_.stop(row.id));
   TRY(services_.units->remove_vm(row.id));
@@ -294,6 +298,7 @@ Status Protections::remove_replica(const VmRow& row, std::string_view actor) {
     return std::move(deleted).error();
   TRY(services_.catalog->remove_vm(row.id, VmRemains::kNone));
   log_info("the replica of VM " + row.name + " was withdrawn by " + std::string(actor));
+  services_.happened("protection.replica-removed", row.name, "the replica here was removed", by);
   return {};
 }
 

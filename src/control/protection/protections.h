@@ -64,12 +64,12 @@ class Protections {
   void take_back(const VmRow& row);
   Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
-                                          const DisableOptions& options);
+                                          const DisableOptions& options, const By& by);
   void withdraw_again(VmId vm);
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
   // Of a replica here, with its turn.
   Status check_still_wanted(const VmRow& row, const PeerRow& from);
-  Status remove_replica(const VmRow& row, std::string_view actor);
+  Status remove_replica(const VmRow& row, std::string_view actor, const By& by);
   Result<sys::JsonObject> show_unsettled(const VmRow& row, const ProtectionRow& protection);
   Result<sys::JsonObject> show_stream(const VmRow& row);
   Result<sys::JsonObject> show_replica(const VmRow& row);

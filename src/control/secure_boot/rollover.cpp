@@ -273,10 +273,10 @@ Result<sys::JsonObject> Rollover::complete(RolloverRecord record) {
                                        row_, {.ask_guest = true, .actor = request_.actor})));
 }
 
-Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverRequest& request,
-                                  Progress& progress) {
-  Rollover rollover(services, TRY(services.catalog->vm(vm)), request, progress);
-  switch (request.way) {
+namespace {
+
+Result<sys::JsonObject> roll(Rollover& rollover, RolloverWay way) {
+  switch (way) {
     case RolloverWay::kForward:
       return rollover.forward();
     case RolloverWay::kInGuest:
@@ -287,6 +287,33 @@ Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverReq
       break;
   }
   return rollover.back();
+}
+
+std::string_view words(RolloverWay way) {
+  switch (way) {
+    case RolloverWay::kForward:
+      return "its Secure Boot keys were rolled over";
+    case RolloverWay::kInGuest:
+      return "its Secure Boot keys were changed in the running guest; its restart ends the "
+             "roll-over";
+    case RolloverWay::kFinish:
+      return "the roll-over of its Secure Boot keys is finished";
+    case RolloverWay::kBack:
+      break;
+  }
+  return "the roll-over of its Secure Boot keys was taken back";
+}
+
+}  // namespace
+
+Result<sys::JsonObject> roll_over(Services& services, VmId vm, const RolloverRequest& request,
+                                  Progress& progress) {
+  const VmRow row = TRY(services.catalog->vm(vm));
+  Rollover rollover(services, row, request, progress);
+  sys::JsonObject rolled = TRY(roll(rollover, request.way));
+  services.happened("secure-boot.rolled-over", row.name, std::string(words(request.way)),
+                    progress.by());
+  return rolled;
 }
 
 void finish_rollover_if_due(Services& services, const VmRow& row,

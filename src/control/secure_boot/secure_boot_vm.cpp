@@ -95,6 +95,12 @@ Result<sys::JsonObject> edit_secure_boot(Services& services, VmId vm,
                             .data = change.data});
   }
   sys::JsonObject answer = TRY(ask_vm_keeper(services, row, edit, progress));
+  services.happened("secure-boot.edited", row.name,
+                    std::to_string(changes.size()) +
+                        " of its Secure Boot variables' values were "
+                        "changed: holdfast secure-boot show " +
+                        row.name,
+                    progress.by());
   answer["vm"] = row.name;
   return answer;
 }
@@ -109,12 +115,19 @@ Result<sys::JsonObject> keep_secure_boot(Services& services, VmId vm, SavedStore
     TRY(ask_vm_keeper(services, row, question, progress));
     return {};
   };
+  const auto told = [&](std::string_view done) {
+    services.happened("secure-boot.store", row.name,
+                      "its variable store " + std::string(done) + " \"" + name + "\"",
+                      progress.by());
+  };
   switch (what) {
     case SavedStore::kSave:
       TRY(ask(keeper_protocol::SecureBootSave{.name = name}));
+      told("was saved as");
       break;
     case SavedStore::kRestore:
       TRY(ask(keeper_protocol::SecureBootRestore{.name = name}));
+      told("was restored from");
       break;
     case SavedStore::kForget:
       TRY(ask(keeper_protocol::SecureBootForget{.name = name}));

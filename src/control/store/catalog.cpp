@@ -55,13 +55,34 @@ Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
   return std::unique_ptr<Catalog>(new Catalog(std::make_unique<Inner>(std::move(opened).value())));
 }
 
-Result<uint64_t> Catalog::add_job(std::string_view kind, std::string_view subject, Micros now) {
+Result<uint64_t> Catalog::add_job(std::string_view kind, std::string_view subject, Micros now,
+                                  const By& by) {
   MutexLock lock(inner_->mutex);
-  Statement insert =
-      TRY(inner_->database.prepare("INSERT INTO jobs (kind, subject, state, detail, created_us) "
-                                   "VALUES (?1, ?2, 'running', '{}', ?3)"));
-  TRY(insert.with(kind, subject, now.value).run());
-  return static_cast<uint64_t>(inner_->database.last_row_id());
+  Database& database = inner_->database;
+  Statement insert = TRY(
+      database.prepare("INSERT INTO jobs (kind, subject, state, detail, created_us, actor, origin) "
+                       "VALUES (?1, ?2, 'running', '{}', ?3, ?4, ?5)"));
+  TRY(insert.with(kind, subject, now.value, by.actor, by.origin).run());
+  const auto id = static_cast<uint64_t>(database.last_row_id());
+  if (id > kJobsMax) {
+    Statement prune =
+        TRY(database.prepare("DELETE FROM jobs WHERE id <= ?1 AND state != 'running'"));
+    TRY(prune.with(id - kJobsMax).run());
+  }
+  return id;
+}
+
+// For whoever asks after this process has died, not after a loss of power: no job waits for the
+// disk at each of its steps.
+Status Catalog::note_job(uint64_t id, std::string_view detail) {
+  MutexLock lock(inner_->mutex);
+  Database& database = inner_->database;
+  Statement update =
+      TRY(database.prepare("UPDATE jobs SET detail = ?2 WHERE id = ?1 AND state = 'running'"));
+  TRY(database.execute("PRAGMA synchronous=NORMAL"));
+  Status noted = update.with(id, detail).run();
+  TRY(database.execute("PRAGMA synchronous=FULL"));
+  return noted;
 }
 
 Status Catalog::finish_job(const JobRow& row) {
@@ -73,6 +94,9 @@ Status Catalog::finish_job(const JobRow& row) {
 
 namespace {
 
+constexpr std::string_view kSelectJob =
+    "SELECT id, kind, subject, state, detail, created_us, finished_us, actor, origin FROM jobs ";
+
 JobRow read_job(const Statement& row) {
   JobRow job{.id = static_cast<uint64_t>(row.integer(0)),
              .kind = row.text(1),
@@ -80,7 +104,8 @@ JobRow read_job(const Statement& row) {
              .state = row.text(3),
              .detail = row.text(4),
              .created = Micros(static_cast<uint64_t>(row.integer(5))),
-             .finished = std::nullopt};
+             .finished = std::nullopt,
+             .by = {.actor = row.text(7), .origin = row.text(8)}};
   if (!row.is_null(6)) job.finished = Micros(static_cast<uint64_t>(row.integer(6)));
   return job;
 }
@@ -89,8 +114,7 @@ JobRow read_job(const Statement& row) {
 
 Result<JobRow> Catalog::job(uint64_t id) {
   MutexLock lock(inner_->mutex);
-  Statement select = TRY(inner_->database.prepare(
-      "SELECT id, kind, subject, state, detail, created_us, finished_us FROM jobs WHERE id = ?1"));
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectJob) + "WHERE id = ?1"));
   select.with(id);
   if (TRY(select.step())) return read_job(select);
   return Error{.code = ErrorCode::kNotFound,
@@ -102,27 +126,30 @@ Result<JobRow> Catalog::job(uint64_t id) {
 Result<std::vector<JobRow>> Catalog::jobs(size_t newest) {
   MutexLock lock(inner_->mutex);
   Statement select =
-      TRY(inner_->database.prepare("SELECT id, kind, subject, state, detail, created_us, "
-                                   "finished_us FROM jobs ORDER BY id DESC LIMIT ?1"));
+      TRY(inner_->database.prepare(std::string(kSelectJob) + "ORDER BY id DESC LIMIT ?1"));
   select.with(static_cast<uint64_t>(newest));
   std::vector<JobRow> rows;
   while (TRY(select.step())) rows.push_back(read_job(select));
   return rows;
 }
 
-Status Catalog::fail_left_over_jobs(std::string_view detail, Micros now) {
+Result<std::vector<JobRow>> Catalog::interrupt_left_over_jobs(Micros now) {
   MutexLock lock(inner_->mutex);
-  Statement update = TRY(inner_->database.prepare(
-      "UPDATE jobs SET state = 'failed', detail = ?1, finished_us = ?2 WHERE state = 'running'"));
-  return update.with(detail, now.value).run();
-}
-
-Status Catalog::audit(std::string_view actor, std::string_view act, std::string_view subject,
-                      std::string_view detail) {
-  MutexLock lock(inner_->mutex);
-  Statement insert = TRY(inner_->database.prepare(
-      "INSERT INTO audit (time_us, actor, act, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)"));
-  return insert.with(catalog_now().value, actor, act, subject, detail).run();
+  Database& database = inner_->database;
+  Transaction transaction = TRY(Transaction::begin(database));
+  std::vector<JobRow> rows;
+  Statement select =
+      TRY(database.prepare(std::string(kSelectJob) + "WHERE state = 'running' ORDER BY id"));
+  while (TRY(select.step())) rows.push_back(read_job(select));
+  for (JobRow& row : rows) {
+    row.state = "interrupted";
+    row.finished = now;
+  }
+  Statement update = TRY(database.prepare(
+      "UPDATE jobs SET state = 'interrupted', finished_us = ?1 WHERE state = 'running'"));
+  TRY(update.with(now.value).run());
+  TRY(transaction.commit());
+  return rows;
 }
 
 }  // namespace hf::control

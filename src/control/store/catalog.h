@@ -1,7 +1,7 @@
-// What the daemon remembers: VMs, peers, protections, tokens, jobs, audit. No key and no guest
-// data.
+// What the daemon remembers: VMs, peers, protections, tokens, jobs, events, audit. No key and no
+// guest data.
 //
-// Thread-safe; every call is one transaction and durable when it returns.
+// Thread-safe; every call is one transaction, and durable when it returns unless it says otherwise.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,7 @@
 #include "base/ids.h"
 #include "base/mutex.h"
 #include "base/result.h"
+#include "control/core/by.h"
 #include "control/core/notice.h"
 
 namespace hf::control {
@@ -80,11 +81,14 @@ struct JobRow {
   uint64_t id = 0;
   std::string kind;
   std::string subject;
-  std::string state;   // running, done, failed
+  // running, done, failed, cancelled; interrupted: holdfastd ended before it did
+  std::string state;
   std::string detail;  // JSON
   Micros created;
   std::optional<Micros> finished;
+  By by;
 };
+inline constexpr size_t kJobsMax = 2'000;  // newest kept, and those that run
 
 // What attestation knows of a VM besides its verdicts. The texts are JSON or empty; attestation/
 // knows what is in them, the catalog does not.
@@ -114,10 +118,22 @@ struct EventRow {
   Micros time;
   Severity severity = Severity::kInfo;
   std::string kind;     // "attestation.unhealthy"
-  std::string subject;  // a VM's name
+  std::string subject;  // a VM's name, or the site's
   std::string text;
+  By by;
 };
 inline constexpr size_t kEventsMax = 10'000;  // newest kept
+
+// What was changed, and on whose word.
+struct AuditRow {
+  uint64_t id = 0;
+  Micros time;
+  std::string actor;
+  std::string act;
+  std::string subject;
+  std::string detail;
+};
+inline constexpr size_t kAuditMax = 50'000;  // newest kept
 
 class Catalog {
  public:
@@ -165,12 +181,16 @@ class Catalog {
   Status remove_protection(VmId vm);
 
   // Jobs.
-  Result<uint64_t> add_job(std::string_view kind, std::string_view subject, Micros now);
+  Result<uint64_t> add_job(std::string_view kind, std::string_view subject, Micros now,
+                           const By& by = {});
+  // What it has done so far, for the next holdfastd: not durable. Nothing of a job that has ended
+  // is changed.
+  Status note_job(uint64_t id, std::string_view detail);
   Status finish_job(const JobRow& row);
   Result<JobRow> job(uint64_t id);
   Result<std::vector<JobRow>> jobs(size_t newest);
-  // Jobs that a previous holdfastd left running are failed now.
-  Status fail_left_over_jobs(std::string_view detail, Micros now);
+  // Jobs that a previous holdfastd left running are interrupted from now on: those, oldest first.
+  Result<std::vector<JobRow>> interrupt_left_over_jobs(Micros now);
 
   // Attestation. What a VM has none of is empty.
   Result<AttestationRow> attestation(VmId vm);
@@ -188,17 +208,23 @@ class Catalog {
     std::string subject;  // empty: all
     uint64_t after = 0;   // ids above it only
     size_t newest = 100;
+    Micros since = {};  // not before it
   };
   Result<std::vector<EventRow>> events(const EventFilter& filter);  // oldest first
   std::shared_ptr<Notice> events_changed();                         // tells of each new one
 
   Status audit(std::string_view actor, std::string_view act, std::string_view subject,
                std::string_view detail);
+  Result<std::vector<AuditRow>> audited(const EventFilter& filter);  // oldest first
 
  private:
   struct Inner;
   explicit Catalog(std::unique_ptr<Inner> inner);
   std::unique_ptr<Inner> inner_;
 };
+
+// Adds an event of this moment, its text on one line. What happened has happened: an event that
+// cannot be kept is logged.
+void tell(Catalog& catalog, EventRow event);
 
 }  // namespace hf::control

@@ -1,4 +1,4 @@
-// The catalog's policies, baselines, verdicts; and the events.
+// The catalog's policies, baselines, verdicts.
 #include <algorithm>
 
 #include "control/store/catalog_inner.h"
@@ -22,11 +22,6 @@ std::string_view column_of(AttestationPart part) {
   return "?";
 }
 
-Severity parse_severity(std::string_view text) {
-  if (text == "info") return Severity::kInfo;
-  return text == "warning" ? Severity::kWarning : Severity::kAlert;
-}
-
 Result<uint64_t> insert_verdict(Database& database, VmId vm, const VerdictRow& row) {
   Statement insert = TRY(database.prepare(
       "INSERT INTO verdicts (vm, time_us, verdict, record) VALUES (?1, ?2, ?3, ?4)"));
@@ -35,18 +30,6 @@ Result<uint64_t> insert_verdict(Database& database, VmId vm, const VerdictRow& r
 }
 
 }  // namespace
-
-std::string_view to_string(Severity severity) {
-  switch (severity) {
-    case Severity::kInfo:
-      return "info";
-    case Severity::kWarning:
-      return "warning";
-    case Severity::kAlert:
-      return "alert";
-  }
-  return "?";
-}
 
 Result<AttestationRow> Catalog::attestation(VmId vm) {
   MutexLock lock(inner_->mutex);
@@ -114,42 +97,6 @@ Status Catalog::replace_attestation(VmId vm, const AttestationRow& row,
   size_t from = verdicts.size() - std::min(verdicts.size(), kVerdictsMax);
   for (size_t i = from; i < verdicts.size(); ++i) TRY(insert_verdict(database, vm, verdicts[i]));
   return transaction.commit();
-}
-
-Result<uint64_t> Catalog::add_event(const EventRow& row) {
-  MutexLock lock(inner_->mutex);
-  Database& database = inner_->database;
-  Statement insert = TRY(database.prepare(
-      "INSERT INTO events (time_us, severity, kind, subject, text) VALUES (?1, ?2, ?3, ?4, ?5)"));
-  TRY(insert.with(row.time.value, to_string(row.severity), row.kind, row.subject, row.text).run());
-  auto id = static_cast<uint64_t>(database.last_row_id());
-  if (id % 64 == 0 && id > kEventsMax) {
-    Statement prune = TRY(database.prepare("DELETE FROM events WHERE id <= ?1"));
-    TRY(prune.with(id - kEventsMax).run());
-  }
-  inner_->events_changed->tell();
-  return id;
-}
-
-std::shared_ptr<Notice> Catalog::events_changed() { return inner_->events_changed; }
-
-Result<std::vector<EventRow>> Catalog::events(const EventFilter& filter) {
-  MutexLock lock(inner_->mutex);
-  Statement select = TRY(inner_->database.prepare(
-      "SELECT id, time_us, severity, kind, subject, text FROM events "
-      "WHERE id > ?1 AND (?2 = '' OR subject = ?2) ORDER BY id DESC LIMIT ?3"));
-  select.with(filter.after, filter.subject, static_cast<uint64_t>(filter.newest));
-  std::vector<EventRow> rows;
-  while (TRY(select.step())) {
-    rows.push_back({.id = static_cast<uint64_t>(select.integer(0)),
-                    .time = Micros(static_cast<uint64_t>(select.integer(1))),
-                    .severity = parse_severity(select.text(2)),
-                    .kind = select.text(3),
-                    .subject = select.text(4),
-                    .text = select.text(5)});
-  }
-  std::ranges::reverse(rows);
-  return rows;
 }
 
 }  // namespace hf::control

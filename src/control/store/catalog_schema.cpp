@@ -114,8 +114,32 @@ CREATE TABLE free_vm_numbers (
 ) STRICT;
 )sql";
 
-constexpr std::array<std::string_view, 7> kMigrations = {
-    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kProtectionState, kFreeNumbers};
+// Who, and from where; jobs that were cancelled or cut off. A CHECK cannot be altered, so the jobs
+// move.
+constexpr std::string_view kByWhom = R"sql(
+ALTER TABLE events ADD COLUMN actor TEXT NOT NULL DEFAULT '';
+ALTER TABLE events ADD COLUMN origin TEXT NOT NULL DEFAULT '';
+CREATE TABLE jobs_by_whom (
+  id          INTEGER PRIMARY KEY AUTOINCREMENT,
+  kind        TEXT NOT NULL,
+  subject     TEXT NOT NULL,
+  state       TEXT NOT NULL
+    CHECK (state IN ('running', 'done', 'failed', 'cancelled', 'interrupted')),
+  detail      TEXT NOT NULL,               -- JSON: steps, result, error
+  created_us  INTEGER NOT NULL,
+  finished_us INTEGER,
+  actor       TEXT NOT NULL DEFAULT '',
+  origin      TEXT NOT NULL DEFAULT ''
+) STRICT;
+INSERT INTO jobs_by_whom (id, kind, subject, state, detail, created_us, finished_us)
+  SELECT id, kind, subject, state, detail, created_us, finished_us FROM jobs;
+DROP TABLE jobs;
+ALTER TABLE jobs_by_whom RENAME TO jobs;
+CREATE INDEX jobs_running ON jobs (id) WHERE state = 'running';
+)sql";
+
+constexpr std::array kMigrations = {kFirst,     kAttestation,     kRollover,    kAdoptPending,
+                                    kTakenFrom, kProtectionState, kFreeNumbers, kByWhom};
 
 }  // namespace
 

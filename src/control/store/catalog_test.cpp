@@ -6,6 +6,7 @@
 
 #include <filesystem>
 
+#include "control/store/catalog_schema.h"
 #include "control/store/sqlite.h"
 
 namespace hf::control {
@@ -216,12 +217,13 @@ TEST_F(CatalogTest, a_protection_goes_with_its_vm) {
   EXPECT_FALSE(catalog->protection(id).ok());
 }
 
-TEST_F(CatalogTest, left_over_jobs_are_failed_at_the_next_start) {
+TEST_F(CatalogTest, left_over_jobs_are_interrupted_at_the_next_start) {
   uint64_t id = *open()->add_job("vm-create", "one", Micros(1));
   auto catalog = open();
-  ASSERT_TRUE(catalog->fail_left_over_jobs("{}", Micros(2)).ok());
-  EXPECT_EQ(catalog->job(id)->state, "failed");
+  ASSERT_EQ(catalog->interrupt_left_over_jobs(Micros(2))->size(), 1U);
+  EXPECT_EQ(catalog->job(id)->state, "interrupted");
   EXPECT_EQ(catalog->jobs(10)->size(), 1U);
+  EXPECT_TRUE(catalog->interrupt_left_over_jobs(Micros(3))->empty());
 }
 
 TEST_F(CatalogTest, a_vm_without_attestation_has_empty_parts_and_each_is_set_by_itself) {
@@ -329,6 +331,82 @@ TEST_F(CatalogTest, events_come_oldest_first_and_can_be_followed) {
   EXPECT_EQ(of_one[0].severity, Severity::kAlert);
   EXPECT_EQ(catalog->events({.after = of_one[0].id})->size(), 2U);
   EXPECT_EQ(catalog->events({.newest = 1})->front().id, of_one[1].id);
+}
+
+TEST_F(CatalogTest, events_tell_who_and_from_where_and_are_asked_for_by_time) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->add_event({.time = Micros(10), .subject = "one"}).ok());
+  ASSERT_TRUE(catalog
+                  ->add_event({.time = Micros(20),
+                               .subject = "one",
+                               .by = {.actor = "uid 0 (root)", .origin = "api, pid 7"}})
+                  .ok());
+  std::vector<EventRow> late = *catalog->events({.since = Micros(15)});
+  ASSERT_EQ(late.size(), 1U);
+  EXPECT_EQ(late[0].by.actor, "uid 0 (root)");
+  EXPECT_EQ(late[0].by.origin, "api, pid 7");
+}
+
+TEST_F(CatalogTest, an_event_is_one_line_whatever_a_peer_has_put_into_it) {
+  auto catalog = open();
+  tell(*catalog, {.kind = "k", .subject = "s", .text = "a\x1b[2J\nb", .by = {.actor = "x\ny"}});
+  std::vector<EventRow> rows = *catalog->events({});
+  ASSERT_EQ(rows.size(), 1U);
+  EXPECT_EQ(rows[0].text.find_first_of("\x1b\n"), std::string::npos);
+  EXPECT_EQ(rows[0].by.actor, "x y");
+  EXPECT_GT(rows[0].time.value, 0U);
+}
+
+TEST_F(CatalogTest, what_is_audited_can_be_read_and_is_bounded) {
+  auto catalog = open();
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(raw.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE "
+                            "i < 50100) INSERT INTO audit (time_us, actor, act, subject, detail)"
+                            " SELECT i, 'w', 'a', 's', 'd' FROM n")
+                    .ok());
+  }
+  for (int i = 0; i < 64; ++i) {
+    ASSERT_TRUE(catalog->audit("uid 0 (root)", "vm delete", "web", std::to_string(i)).ok());
+  }
+  const std::vector<AuditRow> all = *catalog->audited({.newest = 100'000});
+  EXPECT_GE(all.size(), kAuditMax);
+  EXPECT_LT(all.size(), kAuditMax + 64);
+  EXPECT_EQ(all.back().detail, "63");
+  EXPECT_EQ(catalog->audited({.subject = "web", .newest = 100'000})->size(), 64U);
+}
+
+TEST_F(CatalogTest, jobs_are_bounded_but_for_those_that_run) {
+  auto catalog = open();
+  const uint64_t running = *catalog->add_job("vm-create", "one", Micros(1));
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(raw.execute("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE "
+                            "i < 3000) INSERT INTO jobs (kind, subject, state, detail, created_us)"
+                            " SELECT 'k', 's', 'done', '{}', i FROM n")
+                    .ok());
+  }
+  const uint64_t newest = *catalog->add_job("vm-create", "two", Micros(2), {.actor = "me"});
+  EXPECT_EQ(catalog->jobs(100'000)->size(), kJobsMax + 1);
+  EXPECT_EQ(catalog->job(running)->state, "running");
+  EXPECT_EQ(catalog->job(newest)->by.actor, "me");
+}
+
+TEST_F(CatalogTest, the_jobs_of_an_older_catalog_stay_as_they_were) {
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    for (size_t step = 0; step < 7; ++step)
+      ASSERT_TRUE(raw.execute(catalog_migrations()[step]).ok());
+    ASSERT_TRUE(raw.execute("INSERT INTO jobs (kind, subject, state, detail, created_us) VALUES "
+                            "('vm-create', 'one', 'failed', '{\"a\":1}', 5);"
+                            "INSERT INTO events (time_us, severity, kind, subject, text) VALUES "
+                            "(1, 'alert', 'k', 's', 't'); PRAGMA user_version=7")
+                    .ok());
+  }
+  auto catalog = open();
+  EXPECT_EQ(catalog->job(1)->detail, "{\"a\":1}");
+  EXPECT_EQ(catalog->events({})->front().text, "t");
+  EXPECT_EQ(*catalog->add_job("k", "s", Micros(6)), 2U);
 }
 
 TEST_F(CatalogTest, events_are_bounded) {

@@ -1,8 +1,9 @@
 // Long work as jobs: a bounded pool of threads runs plain blocking functions.
 //
 // A job has a subject (a VM's name, a site); two jobs never run for one subject at a time. One that
-// may pre-empt the other asks it to end and waits, without a thread, until it has. Steps, result
-// and error are kept in the catalog when it ends.
+// may pre-empt the other asks it to end and waits, without a thread, until it has. Its steps are in
+// the catalog as they come, result and error when it ends. One that a dying holdfastd left is
+// interrupted: the next one says so, and what became of it.
 #pragma once
 
 #include <condition_variable>
@@ -12,6 +13,7 @@
 #include <mutex>
 #include <set>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "control/core/notice.h"
@@ -25,11 +27,19 @@ class Progress {
  public:
   virtual ~Progress() = default;
   virtual void step(std::string text) = 0;  // begins the next step; shown with its time
+  virtual void percent(unsigned /*of the step*/) {}
   // Another job waits for this one to end: work that takes long looks, undoes what it began, and
   // returns an error that says so.
   virtual bool preempted() const { return false; }
+  // The same, because somebody wants it to end. Never of work that was submitted as one that cannot
+  // be cancelled.
+  virtual bool cancelled() const { return false; }
   // This job has pre-empted another one, which has ended.
   virtual bool has_preempted() const { return false; }
+  virtual const By& by() const {
+    static const By kItself;
+    return kItself;
+  }
 };
 
 enum class JobRecord {
@@ -40,6 +50,14 @@ enum class JobRecord {
 };
 
 using JobWork = std::function<Result<sys::JsonObject>(Progress&)>;
+
+struct JobOptions {
+  std::vector<std::string> preempts = {};  // kinds of jobs for the same subject
+  JobRecord record = JobRecord::kRow;
+  By by = {};
+  // Why it is not cancelled once it has begun. Empty: its work looks at Progress::cancelled().
+  std::string not_cancelled = "holdfastd does this by itself, and does it again";
+};
 
 // A job as it is now, and what tells when it has changed: `changed`'s version is the job's.
 struct JobLook {
@@ -65,13 +83,19 @@ class JobEngine {
   // The job's number. kConflict: a job for this subject runs, and its kind is none of `preempts`.
   // kLimit: too many wait.
   Result<uint64_t> submit(std::string kind, std::string subject, JobWork work,
-                          const std::vector<std::string>& preempts = {},
-                          JobRecord record = JobRecord::kRow);
-  // {"id","kind","subject","state","version","steps":[{"text","at_ms"}],"elapsed_ms","result"|"error"}.
-  // A job that ended has no later version.
+                          JobOptions options = {});
+  // Tells it to end; it has when it says so. kConflict: it has ended, or is not cancelled.
+  Status cancel(uint64_t id, const By& by);
+  // {"id","kind","subject","state","version","steps":[{"text","at_ms"}],"percent","elapsed_ms",
+  // "actor","origin","cancellable","result"|"error"}. A job that ended has no later version.
   Result<JobLook> look(uint64_t id);
   Result<sys::JsonObject> view(uint64_t id) { return TRY(look(id)).view; }
   Result<sys::JsonArray> list();
+
+  // Those that the holdfastd before this one left, until it is known what became of them.
+  const std::vector<JobRow>& interrupted() const { return interrupted_; }
+  // As far as it is known: its effect and mend. And an event.
+  void explain_interrupted(const JobRow& row, std::string effect, std::string mend);
 
   // Numbers from here on are of jobs without a row.
   static constexpr uint64_t kUnrecordedFirst = uint64_t{1} << 48;
@@ -86,9 +110,15 @@ class JobEngine {
   Result<std::vector<std::shared_ptr<Job>>> make_way(
       const std::string& subject, const std::vector<std::string>& preempts) const;
   sys::JsonObject show(const Job& job) const;
+  static Result<JobLook> look_back(const JobRow& row);
+
+  void tell_end(const Job& job);
+  bool told_before(const Job& job);
+  void note(const Job& job);
 
   Catalog& catalog_;
   const JobLimits limits_;
+  std::vector<JobRow> interrupted_;
   std::mutex mutex_;
   std::condition_variable work_ready_;
   uint64_t next_unrecorded_ = kUnrecordedFirst;
@@ -96,6 +126,7 @@ class JobEngine {
   std::map<uint64_t, std::shared_ptr<Job>> jobs_;
   std::deque<std::shared_ptr<Job>> waiting_;
   std::set<std::string> busy_;  // subjects of the jobs that run now
+  std::map<std::pair<std::string, std::string>, std::string> told_failures_;  // by kind, subject
   bool stopping_ = false;
   std::vector<std::thread> threads_;
 };

@@ -47,6 +47,16 @@ bool holds(const vault::TitleView& view, const SiteId& site) {
   return view.head != nullptr && view.head->statement().holder == site;
 }
 
+bool ever_named(Services& services, VmId vm, const vault::TitleView& view, const SiteId& site) {
+  if (view.head->statement().names(site)) return true;
+  const Result<Bytes> all = services.vault.title_lacking(vm, {});
+  if (!all.ok()) return false;
+  const auto chain = title::decode_bundle(*all);
+  return chain.ok() && std::ranges::any_of(*chain, [&](const title::SignedPtr& one) {
+           return one->statement().names(site);
+         });
+}
+
 void TitleKeeper::start() {
   thread_ = std::thread([this] { run(); });
   Result<std::vector<VmRow>> rows = services_.catalog->vms();
@@ -143,19 +153,21 @@ Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const Peer
   const VmId vm = question.vm;
   Result<VmRow> row = services_.catalog->vm(vm);
   Result<vault::TitleView> view = services_.vault.title(vm);
-  if (!row.ok() || !view.ok()) return unknown_to(peer);
+  // Of a VM that was deleted here, or a replica that was removed, the title may still be known.
+  if (!row.ok() && row.error().code != ErrorCode::kNotFound) return std::move(row).error();
+  if (!view.ok()) return unknown_to(peer);
   const title::Question asked = TRY(vault::decode_question(question.question));
   if (asked.vm != vm || asked.from != peer.site) return unknown_to(peer);
-  // Whoever is no member may be the one who took it: its statements say so, or nothing does.
-  const bool member = view->head->statement().names(peer.site);
+  // Whoever never was a member may be the one who took it: its statements say so, or nothing does.
+  const bool member = ever_named(services_, vm, *view, peer.site);
   if (!question.bundle.empty()) view = TRY(learn(vm, peer.site, question.bundle));
   if (!member && !view->head->statement().names(peer.site)) return unknown_to(peer);
-  row = TRY(services_.catalog->vm(vm));
-  show_line(services_, *row);
+  row = services_.catalog->vm(vm);
+  if (row.ok()) show_line(services_, *row);
   TitleAnswer answer{.known = known_of(*view)};
   if (!knows_all(question.known, answer.known))
     answer.bundle = TRY(services_.vault.title_lacking(vm, question.known));
-  const bool replica = row->role == VmRole::kStandby;
+  const bool replica = row.ok() && row->role == VmRole::kStandby;
   answer.answer =
       TRY(services_.vault.title_answer(asked, {.accepts = replica, .prepared = replica}));
   return answer;
@@ -213,7 +225,11 @@ Status TitleKeeper::settle(VmId vm, const vault::TitleView& view) {
     TRY(std::move(stored));
     if (role != row->role) {
       log_warning("VM " + row->name + " is not this site's any more: " + note);
-      TRY(services_.reconciler->fence(vm));
+      Status fenced = services_.reconciler->fence(vm);
+      services_.happened(
+          title.kind == title::Kind::kHandOver ? "vm.handed-over" : "vm.superseded", row->name,
+          "is not this site's any more: " + note, {}, Severity::kWarning);
+      TRY(std::move(fenced));
     }
     break;
   }
@@ -305,6 +321,10 @@ bool TitleKeeper::make_standby(const VmRow& row, const vault::TitleView& view) {
   const Result<vault::TitleView> signed_it =
       sign(row, {.kind = title::Kind::kStandBy, .subject = peer});
   if (!signed_it.ok()) return false;
+  services_.happened("protection.stands-by", row.name,
+                     "site " + services_.protections->peer_name(peer) +
+                         " has all of it, and stands by",
+                     {});
   return exchange(row.id, peer, kPeerLimit).ok();
 }
 
@@ -336,6 +356,10 @@ bool TitleKeeper::become_standby(const VmRow& row, const vault::TitleView& view)
   }
   log_info("this site stands by for VM " + row.name + " of site " +
            services_.protections->peer_name(protection.peer));
+  services_.happened("protection.stands-by", row.name,
+                     "this site stands by for it, which site " +
+                         services_.protections->peer_name(protection.peer) + " holds",
+                     {});
   const Result<VmRow> now = services_.catalog->vm(vm);
   if (!now.ok()) return false;
   if (Status started = services_.protections->replicas().start(*now, protection); !started.ok())

@@ -90,6 +90,8 @@ class TitleKeeper {
 };
 
 bool holds(const vault::TitleView& view, const SiteId& site);
+// That site is a member, or was one: it may learn what became of the VM, and that it was expelled.
+bool ever_named(Services& services, VmId vm, const vault::TitleView& view, const SiteId& site);
 // Why the title does not allow it, for people. `effect` as Error's.
 Error refused_by_title(Services& services, const VmRow& row, const title::Refused& refused,
                        std::string effect);

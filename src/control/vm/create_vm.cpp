@@ -1,4 +1,8 @@
 #include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 #include "control/core/log.h"
 #include "control/host/image_check.h"
@@ -15,6 +19,7 @@ using namespace std::chrono_literals;
 
 // Importing is bounded by the disk's speed; this only ends one that hangs.
 constexpr std::chrono::milliseconds kImportLimit = 6h;
+constexpr std::chrono::milliseconds kLook = 300ms;
 constexpr std::chrono::milliseconds kEndedLimit = 1s;  // for word of an end that has been
 
 struct Images {
@@ -80,9 +85,46 @@ sys::JsonObject keeper_config(const Services& services, const VmRow& row,
   return keeper_protocol::encode_config(config);
 }
 
+// How far the keeper's reading has come: it seeks for the next data in a file that is open here too
+// (keeper/create.cpp), which moves the offset that both share.
+std::optional<unsigned> percent_read(const Images& images) {
+  uint64_t size = 0;
+  uint64_t read = 0;
+  for (const sys::UniqueFd& fd : images.fds) {
+    struct stat info{};
+    const off_t at = ::lseek(fd.get(), 0, SEEK_CUR);
+    if (at < 0 || ::fstat(fd.get(), &info) != 0) return std::nullopt;
+    if (at > 0) read = size;  // one after the other: those before it are done
+    size += static_cast<uint64_t>(info.st_size);
+    read += static_cast<uint64_t>(std::min(at, info.st_size));
+  }
+  if (size == 0) return std::nullopt;
+  return static_cast<unsigned>(read / (size / 100 + 1));
+}
+
+// Ends with the keeper, or before it where the job is told to.
+Result<UnitEnd> await_import(Services& services, const std::string& unit, const Images& images,
+                             std::chrono::milliseconds limit, Progress& progress) {
+  const auto end = std::chrono::steady_clock::now() + limit;
+  for (;;) {
+    Result<UnitEnd> ended = services.units->wait_end(unit, std::min(limit, kLook));
+    if (ended.ok() || ended.error().code != ErrorCode::kTimeout) return ended;
+    if (std::chrono::steady_clock::now() >= end) return ended;
+    if (progress.cancelled()) {
+      return Error{.code = ErrorCode::kConflict,
+                   .cause = "the creation of the VM was cancelled",
+                   .effect = "nothing was created; what there was of it is removed",
+                   .mend = "if it is wanted after all, give the command again"};
+    }
+    if (const std::optional<unsigned> percent = percent_read(images)) progress.percent(*percent);
+  }
+}
+
 // The keeper makes the journal, imports images and variables, manufactures the TPM, and ends.
 Status import_into_journal(Services& services, const VmRow& row, const vm::Definition& definition,
-                           const Images& images) {
+                           const Images& images, Progress& progress) {
+  // From their beginning, whatever the check has read.
+  for (const sys::UniqueFd& fd : images.fds) static_cast<void>(::lseek(fd.get(), 0, SEEK_SET));
   launcher::StartRequest request{.unit = import_unit(row.id),
                                  .kind = launcher::UnitKind::kKeeper,
                                  .vm = row.id,
@@ -95,8 +137,8 @@ Status import_into_journal(Services& services, const VmRow& row, const vm::Defin
   // By now the vault knows from the launcher which user the keeper is; the keeper waits for this.
   // One that has ended before has said why.
   Status released = services.vault.release(row.id);
-  Result<UnitEnd> end =
-      services.units->wait_end(request.unit, released.ok() ? kImportLimit : kEndedLimit);
+  Result<UnitEnd> end = await_import(services, request.unit, images,
+                                     released.ok() ? kImportLimit : kEndedLimit, progress);
   if (!end.ok()) {
     static_cast<void>(services.units->stop(request.unit, 9, 5s));
     return released.ok() ? end.error() : released.error();
@@ -167,12 +209,16 @@ Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& r
     if (!removed.ok()) remains = VmRemains::kSomething;
     undo("remove the VM's directories", removed);
   });
-  TRY(import_into_journal(services, row, definition, images));
+  TRY(import_into_journal(services, row, definition, images, progress));
 
   TRY(services.vault.revoke(row.id));
   TRY(services.catalog->change_role(row, VmRole::kActive, row.epoch, ""));
   undo_all.dismiss();
   log_info("VM " + row.name + " (" + row.id.hex() + ") was created");
+  services.happened("vm.created", row.name,
+                    fmt::format("was created, with {} disk{}: {}", definition.disks.size(),
+                                definition.disks.size() == 1 ? "" : "s", row.id.hex()),
+                    progress.by());
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["key_id"] = key.key_id.hex();
   return result;
@@ -186,6 +232,9 @@ Status remove_cut_off(Services& services, const VmRow& row) {
   Status deleted = services.vault.delete_key(row.id);
   if (!deleted.ok() && deleted.error().code != ErrorCode::kNotFound) return deleted;
   TRY(services.catalog->audit("holdfastd", "creation cut off", row.name, row.id.hex()));
+  services.happened("vm.creation-cut-off", row.name,
+                    "its creation was cut off: what there was of it is removed", {},
+                    Severity::kWarning);
   return services.catalog->remove_vm(row.id, VmRemains::kNone);
 }
 

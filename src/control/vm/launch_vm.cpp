@@ -197,6 +197,13 @@ Error ended_by_a_stop(const VmRow& row) {
                .mend = "holdfast vm start " + row.name};
 }
 
+Error cancelled(const VmRow& row) {
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the start of VM \"" + row.name + "\" was cancelled",
+               .effect = "nothing of it runs",
+               .mend = "holdfast vm start " + row.name};
+}
+
 }  // namespace
 
 Status revive_keeper(Services& services, const VmRow& row) {
@@ -231,6 +238,7 @@ Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOpt
   TRY(check_machine(row, *qemu.machine));
   const GoOn go_on = [&, ours = while_ours(services, row)]() -> Status {
     if (progress.preempted()) return ended_by_a_stop(row);
+    if (progress.cancelled()) return cancelled(row);
     return ours();
   };
   // The keeper that received, if this site took the VM over: the directory has one owner at a time.

@@ -215,7 +215,7 @@ Reconciler::Time Reconciler::do_chores() {
     if (chore.not_before > Clock::now()) {
       again = std::min(again, chore.not_before);
     } else {
-      if (services_.jobs->submit(chore.kind, row->name, chore.work, {}, chore.record).ok())
+      if (services_.jobs->submit(chore.kind, row->name, chore.work, {.record = chore.record}).ok())
         continue;
       again = std::min(again, Clock::now() + kAgain);  // another job works on the VM
     }

@@ -69,6 +69,8 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
       services, row, {.give_up_bad_tail = options.give_up_bad_tail, .bar = bar}, progress));
   TRY(services.catalog->set_wanted(vm, true));
   log_info("VM " + row.name + " was started");
+  services.happened("vm.started", row.name, "was started (" + launched.accelerator + ")",
+                    progress.by());
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["accelerator"] = launched.accelerator;
   result["qemu_pid"] = launched.qemu_pid;

@@ -64,18 +64,33 @@ Result<sys::JsonObject> stop_guests(Services& services, const StopGuestsOptions&
   const Closing::Time closed_until = end + kThenStopped;
   services.closing.until(closed_until);
   TRY(services.catalog->audit(options.actor, "site stop", services.site.name, names_of(all)));
+  services.happened(
+      "site.stopping", kTheSite,
+      all.empty() ? "the site is being stopped; no guest runs"
+                  : "the site is being stopped; guests are asked to shut down: " + names_of(all),
+      progress.by());
   std::vector<VmRow> left = all;
-  while (!left.empty() && SteadyClock::now() < end && !services.ending) {
+  const auto go_on = [&] { return !services.ending && !progress.cancelled(); };
+  while (!left.empty() && SteadyClock::now() < end && go_on()) {
     progress.step("ask to shut down: " + names_of(left));
     press_power_buttons(services, left);
     const auto again = std::min(end, SteadyClock::now() + kAgain);
-    while (!left.empty() && SteadyClock::now() < again && !services.ending) {
+    while (!left.empty() && SteadyClock::now() < again && go_on()) {
       std::this_thread::sleep_for(kLook);
       left = running_guests(services, std::move(left));
     }
   }
   if (left.empty()) return sys::JsonObject{{"stopped", names_of(all)}};
   services.closing.lift(closed_until);
+  if (progress.cancelled()) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "the stop of the site was cancelled",
+                 .effect =
+                     "the site runs on; these guests were asked to shut down, and may do so "
+                     "yet: " +
+                     names_of(left),
+                 .mend = "holdfast vm list"};
+  }
   return Error{.code = ErrorCode::kTimeout,
                .cause = fmt::format("did not shut down within {} s: {}",
                                     std::chrono::ceil<std::chrono::seconds>(options.limit).count(),

@@ -22,6 +22,13 @@ Error overtaken(const VmRow& row) {
                .mend = "holdfast vm show " + row.name};
 }
 
+Error cancelled(const VmRow& row) {
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "the stop of VM \"" + row.name + "\" was cancelled",
+               .effect = "the VM still runs; its guest was asked to shut down, and may do so yet",
+               .mend = "holdfast vm show " + row.name};
+}
+
 // The guest's own shutdown, asked for by the ACPI power button: again and again, because firmware
 // and a booting system do not hear it.
 Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limit,
@@ -37,6 +44,7 @@ Status ask_guest(Services& services, const VmRow& row, std::chrono::seconds limi
     do {
       if (services.units->wait_end(qemu_unit(row.id), kLook).ok()) return {};
       if (progress.preempted()) return overtaken(row);
+      if (progress.cancelled()) return cancelled(row);
     } while (std::chrono::steady_clock::now() < again);
     TRY(std::move(pressed));
   }
@@ -59,7 +67,7 @@ Status power_off(Services& services, const VmRow& row) {
 Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& options,
                                 Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
-  bool running = services.units->running(qemu_unit(vm));
+  const bool running = services.units->running(qemu_unit(vm));
   if (!running && !services.units->running(keeper_unit(vm))) {
     TRY(services.catalog->set_wanted(vm, false));
     // It was about to start, or to stop in its own time.
@@ -80,6 +88,11 @@ Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& 
   progress.step("stop the keeper and take the key back");
   TRY(finish_vm(services, row));
   log_info("VM " + row.name + " was stopped");
+  services.happened("vm.stopped", row.name,
+                    !running        ? "was stopped: its guest had ended already"
+                    : options.force ? "was stopped: its power was cut"
+                                    : "was stopped: its guest was asked, and shut down",
+                    progress.by());
   return vm_summary(services, row);
 }
 
@@ -168,6 +181,8 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
     return std::move(deleted).error();
   TRY(services.catalog->remove_vm(vm, VmRemains::kNone));
   log_info("VM " + row.name + " (" + row.id.hex() + ") was deleted by " + options.actor);
+  services.happened("vm.deleted", row.name,
+                    "was deleted, with its disks and its key: " + row.id.hex(), progress.by());
   return sys::JsonObject{{"deleted", row.name}, {"id", row.id.hex()}};
 }
 

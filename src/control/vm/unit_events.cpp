@@ -10,6 +10,15 @@ namespace hf::control {
 
 using Clock = std::chrono::steady_clock;
 
+namespace {
+
+std::string words_of_end(const launcher::Event& event) {
+  return event.signal != 0 ? "was killed by signal " + std::to_string(event.signal)
+                           : "ended with status " + std::to_string(event.exit_status);
+}
+
+}  // namespace
+
 UnitEvents::UnitEvents(Services& services, Revive revive)
     : services_(services), revive_(revive ? std::move(revive) : [&services](const VmRow& row) {
         return revive_keeper(services, row);
@@ -49,9 +58,20 @@ void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
                  services_.units->running(keeper_unit(vm)) || services_.consoles->attached(vm);
              return left && !services_.units->running(qemu_unit(vm));
            },
-       .work = [this, vm, by_itself](Progress&) -> Result<sys::JsonObject> {
+       .work = [this, vm, by_itself, how = words_of_end(event),
+                closing = services_.closing.now()](Progress&) -> Result<sys::JsonObject> {
          VmRow ended = TRY(services_.catalog->vm(vm));
          if (services_.units->running(qemu_unit(vm))) return sys::JsonObject{};
+         if (by_itself) {
+           services_.happened("vm.stopped", ended.name, "its guest shut itself down",
+                              {.actor = "the guest", .origin = ""});
+         } else if (closing) {
+           services_.happened("vm.stopped", ended.name,
+                              "its guest shut down, because the site is being stopped", {});
+         } else if (ended.role == VmRole::kActive) {
+           services_.happened("vm.ended", ended.name, "QEMU " + how + ": the VM does not run", {},
+                              Severity::kAlert);
+         }
          if (by_itself)
            TRY(services_.catalog->set_wanted(vm, false));  // the guest shut itself down
          TRY(finish_vm(services_, ended));
@@ -63,11 +83,16 @@ void UnitEvents::on_keeper_ended(VmId vm, const launcher::Event& event) {
   if (event.will_restart || !services_.units->running(qemu_unit(vm))) return;
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok()) return;
-  log_error("the keeper of VM " + row->name + " gave up under the running guest: " +
-            error_of_end("it", {.exit_status = event.exit_status,
-                                .signal = event.signal,
-                                .stderr_tail = event.stderr_tail})
-                .cause);
+  const std::string gave_up = "gave up under the running guest, which waits for it: " +
+                              error_of_end("it", {.exit_status = event.exit_status,
+                                                  .signal = event.signal,
+                                                  .stderr_tail = event.stderr_tail})
+                                  .cause;
+  log_error("the keeper of VM " + row->name + " " + gave_up);
+  services_.limited_events->tell(Often::kKeeper, {.severity = Severity::kAlert,
+                                                  .kind = "vm.keeper-gave-up",
+                                                  .subject = row->name,
+                                                  .text = "its keeper " + gave_up});
   revive(vm);
 }
 
@@ -91,6 +116,9 @@ void UnitEvents::revive(VmId vm) {
          if (revived.ok()) {
            revivals_.stands(vm, Clock::now());
            log_info("the keeper of VM " + ended.name + " runs again");
+           services_.limited_events->tell(
+               Often::kKeeper,
+               {.kind = "vm.keeper-back", .subject = ended.name, .text = "its keeper runs again"});
            return sys::JsonObject{{"vm", ended.name}};
          }
          // One that was not even begun has no end that would be told.

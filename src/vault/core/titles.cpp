@@ -437,11 +437,12 @@ Result<title::Judged<void>> Titles::open_gate(const VmId& vm, bool returning) {
   // Which tenure a guest belongs to has to outlive this process.
   const std::optional<Freshness>& fresh = entry.reported ? entry.reported : entry.settled;
   HF_ASSERT(fresh);  // may_open() wants a line
-  const Digest before = entry.opened_under.value_or(Digest{});
-  entry.opened_under = entry.chain.digest();
-  if (Status stored = put_freshness(vm, *fresh); !stored.ok()) {
-    entry.opened_under = before;
-    return std::move(stored).error();
+  if (entry.opened_under != entry.chain.digest()) {
+    const std::optional<Digest> before = std::exchange(entry.opened_under, entry.chain.digest());
+    if (Status stored = put_freshness(vm, *fresh); !stored.ok()) {
+      entry.opened_under = before;
+      return std::move(stored).error();
+    }
   }
   entry.asking.opened(entry.chain.digest());
   return title::Judged<void>();

@@ -5,6 +5,7 @@ So a keeper can be killed and started again under its clients, and faults can be
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -22,6 +23,9 @@ _SITE_IDENTITY = 0x0101
 _WRAP_FOR, _IMPORT_WRAP = 0x010a, 0x010b
 _BIND_KEEPERS = 0x0301
 _ENROLL, _CERTIFY, _PINNED, _FORGET, _SIGN, _KEYS = 0x010e, 0x010f, 0x0110, 0x0112, 0x0113, 0x0114
+_TITLE, _TITLE_LACKING, _TITLE_LEARN, _TITLE_ASK, _TITLE_ANSWER, _TITLE_TAKE_ANSWER, _TITLE_PROPOSE = range(0x0118, 0x011f)
+_GIVE_WORD = 0x0408
+_PROTECT, _TAKE = 2, 9
 _FD_FLOOR = 100
 _NOT_AT_CREATION = ("vmgs_path", "merge_keep_segments", "peer_site", "backlog_bytes_max")
 
@@ -143,9 +147,39 @@ class Vault:
         proof = other.call(vault_words.PROVE_PAIRING, token + connection)
         self.call(vault_words.ACCEPT_PAIRING, token + connection + other.call(_SITE_IDENTITY, b"") + proof)
 
+    def site(self):
+        return self.call(_SITE_IDENTITY, b"")[:16]
+
+    def learn(self, vm, other):
+        """What the other vault knows of the VM's title, as the daemons would carry it."""
+        bundle, = _blobs(other.call(_TITLE_LACKING, vm + struct.pack("<I", 0)), 1)
+        self.call(_TITLE_LEARN, vm + other.site() + b"\1" + _blob(bundle))
+
+    def ask_about(self, vm, other):
+        question = self.call(_TITLE_ASK, vm + other.site())
+        answer, = _blobs(other.call(_TITLE_ANSWER, question + b"\3"), 1)
+        self.call(_TITLE_TAKE_ANSWER, vm + _blob(answer))
+
+    def propose(self, vm, kind, subject=bytes(16), token=bytes(32)):
+        """Has the next statement signed about the head that there is."""
+        size, = struct.unpack_from("<I", head := self.call(_TITLE, vm))
+        digest = hashlib.sha256(b"holdfast title digest v1" + head[4:4 + size - 64]).digest()
+        reply = self.call(_TITLE_PROPOSE, vm + digest + bytes([kind]) + subject + struct.pack("<I", 0) + token)
+        if reply[0] != 1:
+            raise Failure(f"vault: statement {kind} is not signed: cause {reply[1]}, action {reply[2]}")
+
+    def take(self, vm):
+        """Of a VM whose holder is silent, on an operator's word."""
+        time.sleep(5.2)  # what silence is
+        self.propose(vm, _TAKE, token=self.call(_GIVE_WORD, vm + b"\0", path=self.operators)[:32])
+
     def give_key(self, vm, other):
-        """The VM's key, wrapped for the other vault's site and taken there."""
-        site = other.call(_SITE_IDENTITY, b"")[:16]
+        """The other vault's site becomes a member: the title says so, and it has the VM's key."""
+        site = other.site()
+        other.learn(vm, self)
+        self.ask_about(vm, other)
+        self.propose(vm, _PROTECT, site)
+        other.learn(vm, self)
         self.call(vault_words.ADD_MEMBER, vm + site, path=self.operators)
         other.call(_IMPORT_WRAP, vm + self.call(_WRAP_FOR, vm + site))
 

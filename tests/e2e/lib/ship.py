@@ -33,6 +33,10 @@ class Replica(Keeper):
     def status(self):
         return self.control("status")
 
+    def stop(self, timeout=30):
+        self.control("show_line")  # what a take goes by
+        super().stop(timeout)
+
     def listeners(self):
         return [(name, sock.fileno()) for name, sock in self._listeners]
 
@@ -135,6 +139,7 @@ def promote(processes, directory, replica, site_id, epoch, volumes, vtpm=False):
     promoted = Keeper(processes, directory, replica.vault, site_id, volumes, vtpm=vtpm, vm=replica.vm)
     promoted.journal = replica.journal
     promoted.config.update(journal_dir=str(replica.journal), vmgs_path=str(replica.journal / "guest.vmgs"), epoch=epoch)
+    replica.vault.take(replica.vm)
     replica.vault.release(replica.vm, os.geteuid())
     promoted.start()
     promoted.wait_serving()
