@@ -16,6 +16,7 @@
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/services.h"
+#include "control/title/titles.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/unit_events.h"
 #include "sys/bounded_io.h"
@@ -98,6 +99,7 @@ class TestServices {
     services->consoles = std::make_unique<ConsoleHub>();
     services->peers = std::make_unique<PeerService>(*services);
     services->protections = std::make_unique<Protections>(*services);
+    services->titles = std::make_unique<TitleKeeper>(*services);
     services->reconciler = std::make_unique<Reconciler>(*services);
     services->jobs = std::make_unique<JobEngine>(*services->catalog);
     services->units = std::make_unique<Units>(
