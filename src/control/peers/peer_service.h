@@ -84,6 +84,7 @@ class PeerService {
   // back: then nothing was asked (kNoAnswer).
   StopAnswer ask_stop(VmId vm, SiteId source, Epoch epoch, Millis reach, Millis limit);
   bool connected(SiteId site);  // to its link
+  std::optional<Micros> last_seen(SiteId site);
 
   sys::JsonArray show_peers();
 

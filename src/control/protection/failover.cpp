@@ -17,6 +17,7 @@ namespace {
 // On the way to running vCPUs in under 3 s a dead source may cost this much.
 constexpr Millis kReachSource = 700ms;
 constexpr Millis kSourceStops = 30s;
+constexpr Millis kPreviewAsks = 1500ms;
 constexpr Millis kTurnLimit = 5s;
 // Of a boot; firmware that does not hand over gets its verdict after a minute.
 constexpr std::chrono::seconds kVerdict = 180s;
@@ -54,10 +55,12 @@ Status await_verdict(Services& services, const VmRow& row, AttestationNeed need,
                        row.name + " runs it all the same"};
 }
 
-std::string_view words(recovery::SourceAnswer answer) {
-  switch (answer) {
+std::string_view words(const PeerService::StopAnswer& answer) {
+  switch (answer.answer) {
     case recovery::SourceAnswer::kStopped:
-      return "the source stopped";
+      return answer.shipped
+                 ? "the source stopped, and shipped all that it had"
+                 : "the source stopped, and has not said that it shipped all that it had";
     case recovery::SourceAnswer::kNoAnswer:
       return "the source does not answer";
     case recovery::SourceAnswer::kSilent:
@@ -88,6 +91,20 @@ Result<PeerService::StopAnswer> ask_source(Services& services, VmRow& row, SiteI
   return services.peers->ask_stop(row.id, source, row.epoch.next(), kReachSource, kSourceStops);
 }
 
+// One that answers is not dead, whatever anybody says.
+Error source_refuses(Error error, const VmRow& row, const std::string& source,
+                     const std::string& why, bool said_dead) {
+  error.cause = "site " + source + " answers and did not stop the VM" +
+                (why.empty() ? "" : "; it says: " + why) +
+                (said_dead ? "; so it is not dead, as --source-is-dead says" : "");
+  error.effect = "the VM may still run at site " + source + "; nothing was changed here";
+  error.mend = "at site " + source + ": holdfast vm stop " + row.name +
+               " --force; then here: holdfast failover unplanned " + row.name +
+               "; if that does not end it, at site " + source +
+               ": holdfast site stop --force, and then here with --source-is-dead";
+  return error;
+}
+
 // What of the VM is promoted, and to what.
 struct Promotion {
   VmRow row;
@@ -113,6 +130,11 @@ Result<Promotion> prepare(Services& services, const VmRow& row, const Protection
                                                : recovery::OperatorWord::kNone);
   if (!next.ok()) {
     Error error = std::move(next).error();
+    const std::string source = services.protections->peer_name(protection.peer);
+    if (promotion.source.answer == recovery::SourceAnswer::kRefused &&
+        error.code != ErrorCode::kLimit)
+      return source_refuses(std::move(error), row, source, promotion.source.why,
+                            request.source_is_dead);
     if (!promotion.source.why.empty()) error.cause += ": " + promotion.source.why;
     return error;
   }
@@ -120,7 +142,49 @@ Result<Promotion> prepare(Services& services, const VmRow& row, const Protection
   return promotion;
 }
 
+Status has_replica(Services& services, const VmRow& row, const Result<ProtectionRow>& protection) {
+  const bool incoming = protection.ok() && protection->direction == Direction::kIn;
+  if (row.role == VmRole::kStandby && incoming) return {};
+  std::string mend = "holdfast vm show " + row.name;
+  if (row.role == VmRole::kActive) mend = "holdfast vm start " + row.name;
+  if (row.role != VmRole::kActive && protection.ok()) {
+    mend = "at site " + services.protections->peer_name(protection->peer) + ": holdfast vm show " +
+           row.name;
+  }
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "this site has no replica of VM \"" + row.name +
+                        "\" to fail over to: its role here is " + std::string(to_string(row.role)),
+               .effect = "nothing was changed",
+               .mend = std::move(mend)};
+}
+
 }  // namespace
+
+// What an operator has to know before he says yes. Nothing is changed by it, here or there.
+Result<sys::JsonObject> preview_failover(Services& services, const VmRow& row) {
+  const Result<ProtectionRow> protection = services.catalog->protection(row.id);
+  TRY(has_replica(services, row, protection));
+  const SiteId source = protection->peer;
+  sys::JsonObject of_source{{"site", services.protections->peer_name(source)}};
+  Result<recovery::PeerAnswer> answer =
+      services.peers->ask_epoch(row.id, recovery_state(row, true), kPreviewAsks);
+  // That it does not know the VM is an answer too.
+  of_source["answers"] = answer.ok() || answer.error().code == ErrorCode::kNotFound;
+  if (answer.ok()) {
+    of_source["role"] = sys::json_word(answer->role);
+    of_source["running"] = answer->running;
+    of_source["epoch"] = answer->epoch.value;
+  } else {
+    of_source["error"] = sys::error_to_json(answer.error());
+  }
+  if (const std::optional<Micros> seen = services.peers->last_seen(source))
+    of_source["last_seen_us"] = seen->value;
+  const VmRow now = TRY(services.catalog->vm(row.id));  // it may have learned of a higher epoch
+  return sys::JsonObject{{"vm", row.name},
+                         {"epoch", now.epoch.next().value},
+                         {"source", std::move(of_source)},
+                         {"replica", TRY(services.protections->show(now))}};
+}
 
 Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
                                   Progress& progress) {
@@ -131,18 +195,10 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   if (!turn) return at_work(services, vm);
   VmRow row = TRY(services.catalog->vm(vm));
   Result<ProtectionRow> protection = services.catalog->protection(vm);
-  if (row.role != VmRole::kStandby || !protection.ok() || protection->direction != Direction::kIn) {
-    return Error{
-        .code = ErrorCode::kConflict,
-        .cause = "this site has no replica of VM \"" + row.name +
-                 "\" to fail over to: its role here is " + std::string(to_string(row.role)),
-        .effect = "nothing was changed",
-        .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
-                                            : "fail over at the site that holds the replica"};
-  }
+  TRY(has_replica(services, row, protection));
   TRY(site_stays(services, row));
   Promotion promotion = TRY(prepare(services, row, *protection, request, progress));
-  const std::string answer(words(promotion.source.answer));
+  const std::string answer(words(promotion.source));
   TRY(services.catalog->audit(
       request.actor, "failover unplanned", row.name,
       answer + (request.source_is_dead ? "; the operator says it is dead" : "")));

@@ -8,6 +8,32 @@ namespace hf::control {
 
 using namespace std::chrono_literals;
 
+namespace {
+
+// The rules know no site's name.
+Error where(Error error, recovery::Role role, const VmRow& row, const std::string& peer) {
+  switch (role) {
+    case recovery::Role::kSuperseded:
+      error.mend = "use the VM at site " + peer + ": holdfast vm show " + row.name;
+      break;
+    case recovery::Role::kReplica:
+      error.mend = "at site " + peer + ", whose VM it is: holdfast vm start " + row.name +
+                   "; to take it over, at this site: holdfast failover unplanned " + row.name;
+      break;
+    case recovery::Role::kPrimary:
+      if (error.code != ErrorCode::kUnavailable) break;
+      error.cause += " (site " + peer + ")";
+      error.mend = "bring the link to site " + peer +
+                   " back (holdfast site peers); or, if the VM was not taken over there: holdfast "
+                   "vm start " +
+                   row.name + " --without-peer";
+      break;
+  }
+  return error;
+}
+
+}  // namespace
+
 Status check_may_start(Services& services, const VmRow& row, const StartOptions& options) {
   const Result<ProtectionRow> protection = services.catalog->protection(row.id);
   // To what was only offered nothing was shipped: nobody can take the VM over from it.
@@ -29,9 +55,12 @@ Status check_may_start(Services& services, const VmRow& row, const StartOptions&
   if (options.without_peer && is_protected && !answer) {
     TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
   }
-  return recovery::may_start(
+  Status may = recovery::may_start(
       state, answer,
       options.without_peer ? recovery::StartWord::kWithoutPeer : recovery::StartWord::kNone);
+  if (may.ok() || !protection.ok()) return may;
+  return where(std::move(may).error(), state.role, row,
+               services.protections->peer_name(protection->peer));
 }
 
 Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
