@@ -1,8 +1,12 @@
 // holdfast failover …
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <chrono>
 
 #include "cli/core/grammar.h"
 #include "cli/core/parse.h"
+#include "cli/failover_question.h"
 #include "cli/operator_words.h"
 
 namespace hf::cli {
@@ -15,11 +19,84 @@ struct FailoverOptions {
   std::string attestation = "none";  // "none", "wait", "require"
 };
 
+std::string ago(uint64_t then_us, uint64_t now_us) {
+  const uint64_t seconds = now_us > then_us ? (now_us - then_us) / 1'000'000 : 0;
+  if (seconds < 120) return fmt::format("{} s ago", seconds);
+  if (seconds < 7'200) return fmt::format("{} min ago", seconds / 60);
+  if (seconds < 172'800) return fmt::format("{} h ago", seconds / 3'600);
+  return fmt::format("{} days ago", seconds / 86'400);
+}
+
+std::string when(const sys::JsonObject& of, const std::string& member, uint64_t now_us) {
+  Result<uint64_t> then = sys::get_u64(of, member);
+  if (!then.ok() || *then == 0) return "at a time that is not known";
+  return ago(*then, now_us) + " (" + time_text(*then) + ")";
+}
+
+std::string of_living(const sys::JsonObject& source, const std::string& vm) {
+  const std::string site = cell(source, "site");
+  const std::string role = cell(source, "role");
+  if (role == "superseded")
+    return fmt::format("Site {} answers: it has stopped the VM for good already.", site);
+  if (role == "-") return fmt::format("Site {} answers: {}.", site, cell(source, "error.cause"));
+  const bool runs = cell(source, "running") == "yes";
+  return fmt::format(
+      "Site {0} answers: VM \"{1}\" {2} there, under epoch {3}. It is stopped there for good: "
+      "{4}what "
+      "this site lacks of it is shipped, for some seconds at most; then it runs here alone.",
+      site, vm, runs ? "runs" : "does not run", cell(source, "epoch"),
+      runs ? "its power is cut, without asking its guest; then " : "");
+}
+
+std::string of_silent(const sys::JsonObject& source, bool said_dead, uint64_t now_us) {
+  const std::string seen = source.contains("last_seen_us")
+                               ? "it was last heard of " + when(source, "last_seen_us", now_us)
+                               : "it was not heard of since holdfastd began here";
+  return fmt::format(
+      "Site {} does not answer; {}. Whether the VM runs there is not known{}", cell(source, "site"),
+      seen,
+      said_dead
+          ? ": it runs here on your word that it does not, and what it wrote there and did not "
+            "ship is lost."
+          : ", so without --source-is-dead this is refused.");
+}
+
+}  // namespace
+
+std::string failover_question(const sys::JsonObject& preview, bool said_dead, uint64_t now_us) {
+  static const sys::JsonObject kNone;
+  const auto part = [&](const char* name) -> const sys::JsonObject& {
+    const sys::JsonValue* at = preview.if_contains(name);
+    return at != nullptr && at->is_object() ? at->as_object() : kNone;
+  };
+  const sys::JsonObject& replica = part("replica");
+  const sys::JsonObject& source = part("source");
+  const std::string vm = cell(preview, "vm");
+  std::string text = fmt::format("The newest state of VM \"{}\" here was written {}", vm,
+                                 when(replica, "durable_time_us", now_us));
+  const std::string lag = cell(replica, "lag_records");
+  if (lag == "0") text += "; nothing that its source has told of is lacking";
+  if (lag != "0" && lag != "-") text += "; " + lag + " records of its source are lacking";
+  text += ".\n";
+  text += cell(source, "answers") == "yes" ? of_living(source, vm)
+                                           : of_silent(source, said_dead, now_us);
+  return text + fmt::format("\nRun VM \"{}\" here, under epoch {}?", vm, cell(preview, "epoch"));
+}
+
+namespace {
+
 Status failover_unplanned(const Context& context, const FailoverOptions& options) {
   Client client = context.client();
   std::string where = "/v1/vms/" + url_escape(options.vm);
-  if (!options.yes && !options.source_is_dead) {
-    TRY(confirm("Run VM \"" + options.vm + "\" here from its newest replicated state?"));
+  if (!options.yes) {
+    const sys::JsonValue preview = TRY(client.get(where + "/failover"));
+    if (!preview.is_object())
+      return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no preview"};
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    TRY(confirm(failover_question(
+        preview.as_object(), options.source_is_dead,
+        static_cast<uint64_t>(
+            std::chrono::duration_cast<std::chrono::microseconds>(now).count()))));
   }
   // By the vault's own socket: holdfastd can neither make it up nor keep it.
   std::string word;
@@ -41,14 +118,15 @@ void add_failover(CLI::App& app, Line& line) {
       failover->add_subcommand("unplanned", "run the newest replicated state here");
   auto options = std::make_shared<FailoverOptions>();
   unplanned->add_option("vm", options->vm, "the VM's name")->required();
-  unplanned->add_flag("--source-is-dead", options->source_is_dead,
-                      "your word that the VM does not run at its site any more");
+  unplanned->add_flag(
+      "--source-is-dead", options->source_is_dead,
+      "your word that a site that does not answer is dead; not of one that answers and refuses");
   unplanned
       ->add_option("--attestation", options->attestation,
                    "wait for the verdict of the boot; require: stop the VM again unless Healthy")
       ->check(CLI::IsMember({"none", "wait", "require"}))
       ->capture_default_str();
-  unplanned->add_flag("--yes", options->yes, "do not ask");
+  unplanned->add_flag("--yes", options->yes, "do not ask, nor say beforehand what would be done");
   verb(unplanned, line,
        [options](const Context& context) { return failover_unplanned(context, *options); });
 }

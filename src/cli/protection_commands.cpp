@@ -56,7 +56,7 @@ Status protection_show(const Context& context, const ProtectionOptions& options)
               {"DIRECTION", "direction"},
               {"STATE", "state"},
               {"RPO MS", "rpo_ms"},
-              {"LAG BYTES", "lag_bytes"},
+              {"LAG RECORDS", "lag_records"},
               {"ERROR", "error.cause"}});
   return {};
 }

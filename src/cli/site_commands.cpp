@@ -22,6 +22,7 @@ Status site_peers(const Context& context) {
              {{"NAME", "name"},
               {"ADDRESS", "address"},
               {"STATE", "state"},
+              {"LAST SEEN", "last_seen_us"},
               {"SITE", "site_id"},
               {"CA FINGERPRINT", "ca_fingerprint"},
               {"ERROR", "error.cause"}});

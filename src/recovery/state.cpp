@@ -132,8 +132,8 @@ Error source_may_run(SourceAnswer source) {
       error.cause = "the source site answers and did not stop the VM";
       error.effect = "the VM may still run there; nothing was changed here";
       error.mend =
-          "mend what it names, and repeat the command; or shut that site down, and repeat it with "
-          "--source-is-dead";
+          "see to what it says there, then repeat the command; or stop that site, then repeat it "
+          "with --source-is-dead";
       break;
     case SourceAnswer::kNoAnswer:
     case SourceAnswer::kStopped:
@@ -150,11 +150,8 @@ Error source_may_run(SourceAnswer source) {
 Result<RecoveryState> promote(const RecoveryState& state, const journal::LineEnd& held,
                               SourceAnswer source, OperatorWord word, const Faults& faults) {
   TRY(may_promote(state, held));
-  // Nobody's word counts against a source that answers.
-  if (source == SourceAnswer::kRefused) return source_may_run(source);
-  if (source != SourceAnswer::kStopped && word != OperatorWord::kSourceIsDead) {
-    return source_may_run(source);
-  }
+  const bool vouched = word == OperatorWord::kSourceIsDead && source != SourceAnswer::kRefused;
+  if (source != SourceAnswer::kStopped && !vouched) return source_may_run(source);
   if (state.epoch.value >= kNumberMax) {
     return Error{.code = ErrorCode::kLimit,
                  .cause = "the VM's epoch, " + number(state.epoch) + ", is the highest there is",

@@ -94,6 +94,7 @@ enum class SourceAnswer : uint8_t {
   kSilent,    // it was asked and did not say what it did: it may have stopped for good
   kRefused,   // it answers and does not stop
 };
+// Of what is not known. A source that answers is not dead: no word makes up for its refusal.
 enum class OperatorWord : uint8_t { kNone, kSourceIsDead };
 
 // Before the source is asked to stop, so that a failover that cannot succeed leaves it alone.
@@ -102,7 +103,7 @@ enum class OperatorWord : uint8_t { kNone, kSourceIsDead };
 Status may_promote(const RecoveryState& state, const journal::LineEnd& held);
 
 // The state to store, then to open the replica's journal under. kConflict: as may_promote(), or the
-// source may be alive and nobody vouches for its death.
+// source answers and refuses, or may be alive and nobody vouches for its death.
 Result<RecoveryState> promote(const RecoveryState& state, const journal::LineEnd& held,
                               SourceAnswer source, OperatorWord word, const Faults& faults = {});
 

@@ -74,10 +74,17 @@ TEST(Promote, needs_the_operators_word_unless_the_source_stopped) {
     const auto refused = promote(replica, something(), source, OperatorWord::kNone);
     ASSERT_FALSE(refused.ok());
     expect_three_parts(refused.error());
-    // Against a source that answers no word counts.
-    EXPECT_EQ(promote(replica, something(), source, OperatorWord::kSourceIsDead).ok(),
-              source != SourceAnswer::kRefused);
+    if (source == SourceAnswer::kRefused) continue;
+    EXPECT_TRUE(promote(replica, something(), source, OperatorWord::kSourceIsDead).ok());
   }
+}
+
+TEST(Promote, no_word_makes_a_source_dead_that_answers_and_refuses) {
+  const auto refused = promote(state_of(Role::kReplica, 4), something(), SourceAnswer::kRefused,
+                               OperatorWord::kSourceIsDead);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
+  expect_three_parts(refused.error());
 }
 
 TEST(Promote, says_that_nothing_was_changed_only_of_a_source_that_was_not_asked) {

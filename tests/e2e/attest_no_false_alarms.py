@@ -136,7 +136,7 @@ def test(directory):
             north.kill_whole()
             count, work = work.count, Run(south, directory)
             work.count = count
-            south.cli("failover", "unplanned", VM, "--source-is-dead")
+            south.cli("failover", "unplanned", VM, "--source-is-dead", "--yes")
             work.healthy("after a failover")
             check(not work.boots.unhealthy_so_far(), f"{BOOTS} boots: none was Unhealthy")
         finally:

@@ -39,8 +39,8 @@ def test(directory):
             north.kill_whole()
 
             south.start()
-            refused(south, "failover", "unplanned", "web")  # the source does not answer, and nobody says it is dead
-            south.cli("failover", "unplanned", "web", "--source-is-dead")
+            refused(south, "failover", "unplanned", "web", "--yes")  # the source does not answer, and nobody says it is dead
+            south.cli("failover", "unplanned", "web", "--source-is-dead", "--yes")
             check(runs(south, "web"), "south runs it")
             after = south.json("vm", "show", "web")["epoch"]
             check(after > before, f"under a higher epoch: {before}, then {after}")

@@ -96,6 +96,32 @@ def source_without_the_vm(north, south):
     check(south.json("vm", "show", "gone")["state"] == "running", "a VM that its source has deleted runs from the replica")
 
 
+def source_that_refuses(north, south):
+    """north has the VM for itself again, and answers so: no word makes it dead."""
+    north.cli("vm", "create", "mine", "--blank", "16M", "--memory", "256M")
+    north.cli("vm", "start", "mine")
+    north.cli("protection", "enable", "mine", "--to", "south")
+    wait_protected(north, "mine")
+    asked = refused(south, "failover", "unplanned", "mine", "--source-is-dead")
+    check("--yes" in asked["mend"] and "was written" in asked["cause"] and "Site north answers" in asked["cause"] and
+          "its power is cut" in asked["cause"], f"what is asked first: {asked['cause']}")
+    south.stop()
+    silent = north.json("protection", "disable", "mine")
+    check(not silent["replica_removed"], "the replica stays at south")
+    north.cli("protection", "disable", "mine", "--without-peer")
+    south.start()
+    wait_until(lambda: all(site.json("site", "peers")[0]["state"] == "reachable" for site in (north, south)), 20,
+               "the sites reach each other")
+    for words in ((), ("--source-is-dead",)):
+        parts = refused(south, "failover", "unplanned", "mine", "--yes", *words)
+        check("site north answers and did not stop" in parts["cause"] and "at site north" in parts["mend"],
+              f"its mend: {parts['mend']}")
+    check(north.json("vm", "show", "mine")["state"] == "running" and south.json("vm", "show", "mine")["role"] == "standby",
+          "north runs it, and south does not")
+    shown = south.json("protection", "show", "mine")
+    check(shown["lag_records"] is None, f"how far north has come is not known at south: {shown['state']}")
+
+
 def test(directory):
     with Processes(directory) as processes:
         north, south = Site(processes, directory, "north", 310000), Site(processes, directory, "south", 360000)
@@ -109,6 +135,7 @@ def test(directory):
             stands_by(north, south)
             left_overs(north, south)
             source_without_the_vm(north, south)
+            source_that_refuses(north, south)
         finally:
             north.end()
             south.end()

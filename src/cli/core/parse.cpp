@@ -78,10 +78,13 @@ Result<uint64_t> parse_since(std::string_view text, uint64_t now_us) {
 
 Status confirm(const std::string& question) {
   if (::isatty(STDIN_FILENO) == 0) {
-    return Error{.code = ErrorCode::kInvalidArgument,
-                 .cause = "the command asks for confirmation and there is no terminal",
-                 .effect = "nothing was done",
-                 .mend = "give --yes"};
+    std::string on_a_line = question;
+    std::ranges::replace(on_a_line, '\n', ' ');
+    return Error{
+        .code = ErrorCode::kInvalidArgument,
+        .cause = "the command asks for confirmation and there is no terminal: " + on_a_line,
+        .effect = "nothing was done",
+        .mend = "give --yes"};
   }
   std::fprintf(stderr, "%s [y/N] ", question.c_str());
   char answer[8] = {};

@@ -212,6 +212,11 @@ Answer remove_protection(Services& services, const Request& request) {
                    });
 }
 
+Answer show_failover(Services& services, const Request& request) {
+  return Response::json(
+      TRY(preview_failover(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
+}
+
 Answer post_failover(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   sys::JsonObject body = TRY(request.json());
@@ -265,6 +270,7 @@ Router make_router(Services& services) {
       {kGet, "/v1/vms/{vm}/protection", kReader, on(show_protection)},
       {kPost, "/v1/vms/{vm}/protection", kContributor, on(post_protection)},
       {kDelete, "/v1/vms/{vm}/protection", kContributor, on(remove_protection)},
+      {kGet, "/v1/vms/{vm}/failover", kReader, on(show_failover)},
       {kPost, "/v1/vms/{vm}/failover", kOperator, on(post_failover)},
       {kGet, "/v1/protections", kReader, on(list_protections)},
       {kGet, "/v1/peers", kReader, on(list_peers)},

@@ -111,6 +111,12 @@ bool PeerService::connected(SiteId site) {
   return state != states.end() && state->reach == peer::Reach::kConnected;
 }
 
+std::optional<Micros> PeerService::last_seen(SiteId site) {
+  std::vector<peer::PeerState> states = link_->peer_states();
+  auto state = std::ranges::find(states, site, &peer::PeerState::site);
+  return state == states.end() ? std::nullopt : state->last_seen;
+}
+
 PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach,
                                                  Millis limit) {
   peer::Delivery delivery{.within = reach};

@@ -83,6 +83,7 @@ class PeerService {
   // taken back: then nothing was asked (kNoAnswer).
   HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit);
   bool connected(SiteId site);  // to its link
+  std::optional<Micros> last_seen(SiteId site);
 
   sys::JsonArray show_peers();
 

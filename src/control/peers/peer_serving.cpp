@@ -20,6 +20,13 @@ Error unknown_to(const PeerRow& peer) {
           .mend = "holdfast protection show at both sites"};
 }
 
+// Who reads it is at another site.
+Error at_site(const std::string& here, Error error) {
+  const bool says = error.mend.contains("at site ") || error.mend.contains("at both sites");
+  if (!error.mend.empty() && !says) error.mend = "at site " + here + ": " + error.mend;
+  return error;
+}
+
 }  // namespace
 
 Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
@@ -38,7 +45,7 @@ Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
                                                   .subject = kTheSite,
                                                   .text = "refused: " + reply.error().describe(),
                                                   .by = by_of(peer)});
-    return std::move(reply).error();
+    return at_site(services_.site.name, std::move(reply).error());
   }
   std::string text = sys::to_text(*reply);
   return Bytes(as_bytes(text).begin(), as_bytes(text).end());

@@ -19,6 +19,7 @@ namespace {
 // On the way to running vCPUs in under 3 s a dead source may cost this much.
 constexpr Millis kReachSource = 700ms;
 constexpr Millis kSourceStops = 30s;
+constexpr Millis kPreviewAsks = 1500ms;
 constexpr Millis kTurnLimit = 5s;
 constexpr auto kShowLimit = 2s;
 // Of a vault that began to count silence just now, and a little.
@@ -80,6 +81,20 @@ Error at_work(const Services& services, VmId vm) {
           .cause = "the replica of VM \"" + name + "\" is being offered or withdrawn just now",
           .effect = "the VM was not failed over",
           .mend = "holdfast vm show " + name + "; then try again"};
+}
+
+// One that answers is not dead, whatever anybody says.
+Error source_refuses(Error error, const VmRow& row, const std::string& source,
+                     const std::string& why, bool said_dead) {
+  error.cause = "site " + source + " answers and did not stop the VM" +
+                (why.empty() ? "" : "; it says: " + why) +
+                (said_dead ? "; so it is not dead, as --source-is-dead says" : "");
+  error.effect = "the VM may still run at site " + source + "; nothing was changed here";
+  error.mend = "at site " + source + ": holdfast vm stop " + row.name +
+               " --force; then here: holdfast failover unplanned " + row.name +
+               "; if that does not end it, at site " + source +
+               ": holdfast site stop --force, and then here with --source-is-dead";
+  return error;
 }
 
 // How the VM comes to this site.
@@ -166,6 +181,9 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
       request.source_is_dead ? recovery::OperatorWord::kSourceIsDead : recovery::OperatorWord::kNone);
   if (!next.ok()) {
     Error error = std::move(next).error();
+    const std::string name = services.protections->peer_name(protection.peer);
+    if (source.answer == recovery::SourceAnswer::kRefused && error.code != ErrorCode::kLimit)
+      return source_refuses(std::move(error), row, name, source.why, request.source_is_dead);
     if (!source.why.empty()) error.cause += ": " + source.why;
     return error;
   }
@@ -175,7 +193,49 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
   return taking;
 }
 
+Status has_replica(Services& services, const VmRow& row, const Result<ProtectionRow>& protection) {
+  const bool incoming = protection.ok() && protection->direction == Direction::kIn;
+  if (row.role == VmRole::kStandby && incoming) return {};
+  std::string mend = "holdfast vm show " + row.name;
+  if (row.role == VmRole::kActive) mend = "holdfast vm start " + row.name;
+  if (row.role != VmRole::kActive && protection.ok()) {
+    mend = "at site " + services.protections->peer_name(protection->peer) + ": holdfast vm show " +
+           row.name;
+  }
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "this site has no replica of VM \"" + row.name +
+                        "\" to fail over to: its role here is " + std::string(to_string(row.role)),
+               .effect = "nothing was changed",
+               .mend = std::move(mend)};
+}
+
 }  // namespace
+
+// What an operator has to know before he says yes. Nothing is changed by it, here or there.
+Result<sys::JsonObject> preview_failover(Services& services, const VmRow& row) {
+  const Result<ProtectionRow> protection = services.catalog->protection(row.id);
+  TRY(has_replica(services, row, protection));
+  const SiteId source = protection->peer;
+  sys::JsonObject of_source{{"site", services.protections->peer_name(source)}};
+  Result<recovery::PeerAnswer> answer =
+      services.peers->ask_epoch(row.id, recovery_state(row, true), kPreviewAsks);
+  // That it does not know the VM is an answer too.
+  of_source["answers"] = answer.ok() || answer.error().code == ErrorCode::kNotFound;
+  if (answer.ok()) {
+    of_source["role"] = sys::json_word(answer->role);
+    of_source["running"] = answer->running;
+    of_source["epoch"] = answer->epoch.value;
+  } else {
+    of_source["error"] = sys::error_to_json(answer.error());
+  }
+  if (const std::optional<Micros> seen = services.peers->last_seen(source))
+    of_source["last_seen_us"] = seen->value;
+  const VmRow now = TRY(services.catalog->vm(row.id));  // it may have learned of a higher epoch
+  return sys::JsonObject{{"vm", row.name},
+                         {"epoch", now.epoch.next().value},
+                         {"source", std::move(of_source)},
+                         {"replica", TRY(services.protections->show(now))}};
+}
 
 Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
                                   Progress& progress) {
@@ -186,15 +246,7 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   if (!turn) return at_work(services, vm);
   VmRow row = TRY(services.catalog->vm(vm));
   Result<ProtectionRow> protection = services.catalog->protection(vm);
-  if (row.role != VmRole::kStandby || !protection.ok() || protection->direction != Direction::kIn) {
-    return Error{
-        .code = ErrorCode::kConflict,
-        .cause = "this site has no replica of VM \"" + row.name +
-                 "\" to fail over to: its role here is " + std::string(to_string(row.role)),
-        .effect = "nothing was changed",
-        .mend = row.role == VmRole::kActive ? "holdfast vm start " + row.name
-                                            : "fail over at the site that holds the replica"};
-  }
+  TRY(has_replica(services, row, protection));
   TRY(site_stays(services, row));
   Result<Taking> taken = come_to_hold(services, row, *protection, request, progress);
   if (!taken.ok()) {

@@ -2,6 +2,7 @@
 
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/protection_view.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
@@ -61,23 +62,6 @@ bool Protections::drain(VmId vm, std::chrono::milliseconds limit) {
 
 namespace {
 
-sys::JsonObject to_json(const keeper_protocol::Shipping& shipping) {
-  sys::JsonObject show{
-      {"state", sys::json_word(shipping.state)},     {"caught_up", shipping.caught_up},
-      {"lag_records", shipping.lag_records},         {"lag_bytes", shipping.lag_bytes},
-      {"home_durable", shipping.home_durable.value}, {"rpo_ms", nullptr}};
-  if (shipping.rpo_ms) show["rpo_ms"] = *shipping.rpo_ms;
-  if (shipping.acknowledged) {
-    show["acknowledged"] = shipping.acknowledged->sequence.value;
-    show["acknowledged_incarnation"] = shipping.acknowledged->incarnation.hex();
-  }
-  if (shipping.seed_bytes_done) show["seed_bytes_done"] = *shipping.seed_bytes_done;
-  if (shipping.seed_bytes_total) show["seed_bytes_total"] = *shipping.seed_bytes_total;
-  if (shipping.let_go) show["let_go"] = true;
-  if (shipping.error) show["error"] = sys::error_to_json(*shipping.error);
-  return show;
-}
-
 // Why there is no stream, as whoever asks for the protection reads it.
 Error falls_behind(const Error& error) {
   return Error(error)
@@ -127,11 +111,14 @@ Result<sys::JsonObject> Protections::show_stream(const VmRow& row) {
   const bool level = stopped && caretakers_.level(row.id);
   Result<std::optional<keeper_protocol::Shipping>> said = shipping(row);
   sys::JsonObject show{{"state", stopped ? "vm stopped" : "waiting"}};
-  if (stopped) show["caught_up"] = level;
+  if (stopped) {
+    show["caught_up"] = level;
+    show["lag_records"] = level ? sys::JsonValue(0) : sys::JsonValue(nullptr);  // nobody counts it
+  }
   if (level) return show;
   bool halted = false;
   if (said.ok() && *said) {
-    show = to_json(**said);
+    show = shipping_view(**said);
     halted = (*said)->state == keeper_protocol::ShippingState::kHalted;
   } else if (!said.ok()) {
     show["error"] = sys::error_to_json(falls_behind(said.error()));
@@ -147,16 +134,7 @@ Result<sys::JsonObject> Protections::show_replica(const VmRow& row) {
   Result<keeper_protocol::ReplicaStatus> status = replicas_.status(row.id);
   if (!status.ok())
     return sys::JsonObject{{"state", "waiting"}, {"error", sys::error_to_json(status.error())}};
-  const uint64_t durable = status->durable.sequence.value;
-  const uint64_t home = status->home_durable.value;
-  sys::JsonObject show{{"state", status->connected ? "receiving" : "waiting"},
-                       {"durable", durable},
-                       {"durable_incarnation", status->durable.incarnation.hex()},
-                       {"durable_time_us", status->durable_time_us.value},
-                       {"home_durable", home},
-                       {"lag_records", home > durable ? home - durable : 0}};
-  if (status->error) show["error"] = sys::error_to_json(*status->error);
-  return show;
+  return replica_view(*status);
 }
 
 Result<sys::JsonObject> Protections::show(const VmRow& row) {

@@ -95,6 +95,8 @@ struct FailoverRequest {
   AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;
 };
+// How old the state here is, and what the source says of it now.
+Result<sys::JsonObject> preview_failover(Services& services, const VmRow& row);
 Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverRequest& request,
                                   Progress& progress);
 

@@ -53,9 +53,12 @@ Status still_ours(const VmRow& started, const VmRow& now) {
   return Error{.code = ErrorCode::kConflict,
                .cause = now.role == VmRole::kStandby
                             ? "the VM is the other site's to run; this one holds its replica"
-                            : "the VM was taken over at the other site under epoch " + epoch,
+                            : "the VM was taken over at the other site under epoch " + epoch +
+                                  (now.note.empty() ? "" : ": " + now.note),
                .effect = "it does not run here",
-               .mend = "use the VM at the other site"};
+               .mend = "use the VM at the site that has it: holdfast " +
+                       std::string(now.role == VmRole::kStandby ? "protection" : "vm") + " show " +
+                       now.name + " names it"};
 }
 
 }  // namespace hf::control

@@ -15,13 +15,42 @@ namespace {
 constexpr peer::Millis kAskLimit = 3s;
 // Of a vault that began to count silence just now, and a little.
 constexpr peer::Millis kSilenceLimit = 8s;
+
+// The rules know no site's name.
+Error where(Error error, recovery::Role role, const VmRow& row, const std::string& peer) {
+  switch (role) {
+    case recovery::Role::kSuperseded:
+      error.mend = "use the VM at site " + peer + ": holdfast vm show " + row.name;
+      break;
+    case recovery::Role::kReplica:
+      error.mend = "at site " + peer + ", whose VM it is: holdfast vm start " + row.name +
+                   "; to take it over, at this site: holdfast failover unplanned " + row.name;
+      break;
+    case recovery::Role::kPrimary:
+      if (error.code != ErrorCode::kUnavailable) break;
+      error.cause += " (site " + peer + ")";
+      error.mend = "bring the link to site " + peer +
+                   " back (holdfast site peers); or, if the VM was not taken over there: holdfast "
+                   "vm start " +
+                   row.name + " --without-peer";
+      break;
+  }
+  return error;
+}
+
 }  // namespace
 
 Status check_may_start(Services& services, const VmRow& row, const StartOptions& options) {
   const std::vector<SiteId> silent = TRY(services.titles->ask_members(row.id, kAskLimit));
   const VmRow now = TRY(services.catalog->vm(row.id));
+  const auto refused = [&](const SiteId& site) -> Status {
+    const recovery::RecoveryState state = recovery_state(now, true);
+    Status may = recovery::may_start(state, std::nullopt, recovery::StartWord::kNone);
+    if (may.ok()) return may;
+    return where(std::move(may).error(), state.role, now, services.protections->peer_name(site));
+  };
   if (now.role != VmRole::kActive) {
-    return recovery::may_start(recovery_state(now, true), std::nullopt, recovery::StartWord::kNone);
+    return refused(TRY(services.vault.title(row.id)).head->statement().holder);
   }
   const vault::TitleView view = TRY(services.vault.title(row.id));
   if (!view.rivals.empty()) {
@@ -34,9 +63,7 @@ Status check_may_start(Services& services, const VmRow& row, const StartOptions&
   const auto counts = [&](const SiteId& site) { return view.head->statement().is_standby(site); };
   const auto held_by = std::ranges::find_if(silent, counts);
   if (held_by == silent.end()) return {};
-  if (!options.without_peer) {
-    return recovery::may_start(recovery_state(now, true), std::nullopt, recovery::StartWord::kNone);
-  }
+  if (!options.without_peer) return refused(*held_by);
   TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name, row.id.hex()));
   TRY(services.titles->sign_within(
       row, {.kind = title::Kind::kGoOn, .subject = {}, .word = options.word}, kSilenceLimit));

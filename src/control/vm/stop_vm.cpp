@@ -103,17 +103,21 @@ Status check_left_over(Services& services, const VmRow& row, const DeleteOptions
   Result<recovery::PeerAnswer> asked =
       services.peers->ask_epoch(row.id, recovery_state(row, true), 3s);
   if (asked.ok() && asked->role != recovery::Role::kReplica) return {};
+  const Result<ProtectionRow> protection = services.catalog->protection(row.id);
+  const std::string peer = protection.ok()
+                               ? "site " + services.protections->peer_name(protection->peer)
+                               : std::string("the other site");
   if (asked.ok()) {
     return Error{.code = ErrorCode::kConflict,
-                 .cause = "the other site has not taken VM \"" + row.name +
+                 .cause = peer + " has not taken VM \"" + row.name +
                           "\" over yet: it still holds a replica only",
                  .effect = "nothing was deleted: this copy may be the newest",
-                 .mend = "at the other site: holdfast failover unplanned " + row.name};
+                 .mend = "at " + peer + ": holdfast failover unplanned " + row.name};
   }
   if (options.without_peer) return {};
   return Error{.code = ErrorCode::kUnavailable,
-               .cause = "the site that took VM \"" + row.name +
-                        "\" over does not say that it has it: " + asked.error().cause,
+               .cause = peer + ", which took VM \"" + row.name +
+                        "\" over, does not say that it has it: " + asked.error().cause,
                .effect = "nothing was deleted: this copy may be the only one",
                .mend =
                    "holdfast site peers; if the VM is safe there or not needed: holdfast vm "

@@ -15,10 +15,10 @@ from .report import step
 # What a refused command may leave behind, with the reason. Everything else counts, with owner and mode.
 #   run/                   sockets, pid files, logs: what processes say of themselves; a reboot empties it
 #   daemon/catalog.sqlite* compared row by row instead: SQLite moves the same rows between the file and its log
-#     jobs, audit          a refusal is recorded there on purpose
+#     jobs, events, audit  a refusal is recorded there on purpose
 #     vm_numbers, free_vm_numbers   a create that is undone gives its number back as the last of those that are free
 #   vault/audit.log        may grow at its end (refusals and undone acts are recorded); what it held must stay
-_CATALOG_TABLES_LEFT_OUT = {"jobs", "audit", "vm_numbers", "free_vm_numbers", "sqlite_sequence"}
+_CATALOG_TABLES_LEFT_OUT = {"jobs", "events", "audit", "vm_numbers", "free_vm_numbers", "sqlite_sequence"}
 
 
 def _catalog_rows(daemon_dir):
