@@ -92,7 +92,7 @@ Status read_nics(const sys::JsonObject& json, Definition& definition) {
 Result<CreateRequest> parse_create_request(const sys::JsonObject& json) {
   CreateRequest request;
   request.definition.name = TRY(sys::get_string(json, "name"));
-  TRY(check_vm_name(request.definition.name));
+  TRY(check_new_vm_name(request.definition.name));
   TRY(read_security(json, request.definition));
   TRY(read_sizes(json, request.definition));
   TRY(read_disks(json, request));

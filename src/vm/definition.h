@@ -126,6 +126,9 @@ Result<Definition> parse_definition(std::string_view text);
 
 // [a-z0-9] then [a-z0-9-], at most 63: a DNS label, so that it fits everywhere.
 Status check_vm_name(std::string_view name);
+// Of a VM that is new to a site. One of 32 hex digits could be taken for another VM's id; those
+// that are there keep it.
+Status check_new_vm_name(std::string_view name);
 // A locally administered address that follows from VM and place alone: the same at every site.
 std::string nic_mac(VmId vm, size_t index);
 

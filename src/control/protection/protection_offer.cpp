@@ -37,6 +37,7 @@ Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
                           .role = VmRole::kStandby,
                           .created = catalog_now()}};
   offered.definition = TRY(vm::parse_definition(offer.definition));
+  TRY(vm::check_new_vm_name(offered.definition.name));
   offered.row.name = offered.definition.name;
   Bytes signer = TRY(from_hex(from.signing_key));
   crypto::PublicKey vault_key{};

@@ -130,7 +130,8 @@ class Catalog {
   Result<VmRow> add_vm(VmRow row);
   // A replica: the VM and its protection together, a crash cannot part them.
   Result<VmRow> add_replica(VmRow row, const ProtectionRow& protection);
-  Result<VmRow> vm(VmId id);
+  Result<VmRow> vm(VmId id);  // whatever names there are: what a peer or a stored row refers to
+  // For an operator's word. kConflict names both if it is one VM's name and another's id.
   Result<VmRow> vm_named(std::string_view name_or_id);
   Result<std::vector<VmRow>> vms();
   // Its number is used again, last of those that are free, if nothing of the VM is left: no
@@ -150,7 +151,7 @@ class Catalog {
   // Peers.
   Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
   Result<PeerRow> peer(SiteId site);
-  Result<PeerRow> peer_named(std::string_view name_or_id);
+  Result<PeerRow> peer_named(std::string_view name_or_id);  // as vm_named()
   Result<std::vector<PeerRow>> peers();
   Status remove_peer(SiteId site);  // kExists: a protection needs it
 

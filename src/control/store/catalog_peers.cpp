@@ -19,6 +19,13 @@ Result<PeerRow> read_peer(const Statement& row) {
                  .paired = Micros(static_cast<uint64_t>(row.integer(7)))};
 }
 
+Error no_such_peer(std::string_view name_or_id) {
+  return {.code = ErrorCode::kNotFound,
+          .cause = "no site \"" + std::string(name_or_id) + "\" is paired with this one",
+          .effect = "nothing was done",
+          .mend = "holdfast site peers; holdfast site pair"};
+}
+
 }  // namespace
 
 Status Catalog::put_peer(const PeerRow& row) {
@@ -43,17 +50,29 @@ Status Catalog::put_peer(const PeerRow& row) {
   return transaction.commit();
 }
 
-Result<PeerRow> Catalog::peer(SiteId site) { return peer_named(site.hex()); }
+Result<PeerRow> Catalog::peer(SiteId site) {
+  MutexLock lock(inner_->mutex);
+  Statement select = TRY(inner_->database.prepare(std::string(kSelectPeer) + "WHERE site = ?1"));
+  if (TRY(select.with(site.hex()).step())) return read_peer(select);
+  return no_such_peer(site.hex());
+}
 
 Result<PeerRow> Catalog::peer_named(std::string_view name_or_id) {
+  const Result<SiteId> site = SiteId::parse_hex(name_or_id);
   MutexLock lock(inner_->mutex);
   Statement select = TRY(inner_->database.prepare(
-      std::string(kSelectPeer) + "WHERE site = ?1 OR name = ?1 ORDER BY site = ?1 DESC"));
-  if (TRY(select.with(name_or_id).step())) return read_peer(select);
-  return Error{.code = ErrorCode::kNotFound,
-               .cause = "no site \"" + std::string(name_or_id) + "\" is paired with this one",
+      std::string(kSelectPeer) + "WHERE name = ?1 OR site = ?2 ORDER BY site = ?2, site"));
+  select.with(name_or_id, site.ok() ? site->hex() : "");
+  if (!TRY(select.step())) return no_such_peer(name_or_id);
+  PeerRow found = TRY(read_peer(select));
+  if (!TRY(select.step())) return found;
+  const PeerRow other = TRY(read_peer(select));
+  return Error{.code = ErrorCode::kConflict,
+               .cause = "\"" + std::string(name_or_id) + "\" may be site " + found.name + " (" +
+                        found.site.hex() + ") or site " + other.name + " (" + other.site.hex() +
+                        ")",
                .effect = "nothing was done",
-               .mend = "holdfast site peers; holdfast site pair"};
+               .mend = "use the site's id, or a name that only it has: holdfast site peers"};
 }
 
 Result<std::vector<PeerRow>> Catalog::peers() {

@@ -1,5 +1,6 @@
 #include "control/store/catalog.h"
 
+#include <ctype.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -134,17 +135,6 @@ TEST_F(CatalogTest, a_name_is_taken_once) {
   EXPECT_EQ(catalog->add_vm(vm(3, "three"))->number, 2U);
 }
 
-TEST_F(CatalogTest, an_id_finds_its_own_vm_whatever_others_are_called) {
-  auto catalog = open();
-  const VmId own = vm(9, "").id;
-  // As another site may name the VM that it offers: lower in the order of ids, and added first.
-  ASSERT_TRUE(catalog->add_vm(vm(1, own.hex())).ok());
-  EXPECT_EQ(catalog->vm(own).error().code, ErrorCode::kNotFound);
-  ASSERT_TRUE(catalog->add_vm(vm(9, "own")).ok());
-  EXPECT_EQ(catalog->vm(own)->name, "own");
-  EXPECT_EQ(catalog->vm_named(own.hex())->name, "own");
-}
-
 TEST_F(CatalogTest, a_replica_is_there_with_its_protection_or_not_at_all) {
   auto catalog = open();
   VmRow row = vm(1, "one");
@@ -170,6 +160,59 @@ TEST_F(CatalogTest, how_far_a_protection_is_outlives_the_process) {
     ASSERT_TRUE(open()->put_protection(row).ok());
     EXPECT_EQ(open()->protection(id)->state, state);
   }
+}
+
+// As a catalog may have one that was written before such names were refused.
+TEST_F(CatalogTest, a_vm_named_as_another_ones_id_is_never_taken_for_it) {
+  auto catalog = open();
+  const VmId id = catalog->add_vm(vm(1, "one"))->id;
+  ASSERT_TRUE(catalog->add_vm(vm(2, "two")).ok());
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(raw.execute("UPDATE vms SET name = '" + id.hex() + "' WHERE name = 'two'").ok());
+  }
+  EXPECT_EQ(catalog->vm(id)->name, "one");
+  Result<VmRow> either = catalog->vm_named(id.hex());
+  ASSERT_FALSE(either.ok());
+  EXPECT_EQ(either.error().code, ErrorCode::kConflict);
+  const std::string other = vm(2, "").id.hex();
+  for (const std::string& named : {std::string("one"), other}) {
+    EXPECT_TRUE(either.error().cause.contains(named)) << either.error().cause;
+    EXPECT_TRUE(either.error().mend.contains(named)) << either.error().mend;
+    EXPECT_TRUE(catalog->vm_named(named).ok());
+  }
+  EXPECT_FALSE(catalog->add_vm(vm(3, other)).ok()) << "nor does a new one get such a name";
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
+  EXPECT_FALSE(catalog->vm(id).ok()) << "the one of that name is another";
+  EXPECT_EQ(catalog->vm_named(id.hex())->id.hex(), other);
+}
+
+TEST_F(CatalogTest, an_operator_may_use_name_or_id) {
+  auto catalog = open();
+  VmRow row = vm(0xab, "one");
+  ASSERT_TRUE(catalog->add_vm(row).ok());
+  std::string upper = row.id.hex();
+  for (char& c : upper) c = static_cast<char>(::toupper(c));
+  EXPECT_EQ(catalog->vm_named("one")->id, row.id);
+  EXPECT_EQ(catalog->vm_named(row.id.hex())->id, row.id);
+  EXPECT_EQ(catalog->vm_named(upper)->id, row.id);
+  EXPECT_FALSE(catalog->vm_named("").ok());
+}
+
+TEST_F(CatalogTest, a_peer_named_as_another_ones_id_is_never_taken_for_it) {
+  auto catalog = open();
+  PeerRow first = peer("aa");
+  PeerRow second = peer("bb");
+  second.site.bytes[0] = std::byte{8};
+  second.name = first.site.hex();
+  ASSERT_TRUE(catalog->put_peer(second).ok());
+  EXPECT_FALSE(catalog->peer(first.site).ok());
+  ASSERT_TRUE(catalog->put_peer(first).ok());
+  EXPECT_EQ(catalog->peer(first.site)->fingerprint, "aa");
+  Result<PeerRow> either = catalog->peer_named(first.site.hex());
+  ASSERT_FALSE(either.ok());
+  EXPECT_TRUE(either.error().cause.contains(second.site.hex())) << either.error().cause;
+  EXPECT_EQ(catalog->peer_named("b")->fingerprint, "aa");
 }
 
 TEST_F(CatalogTest, an_epoch_never_goes_back) {

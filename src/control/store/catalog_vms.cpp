@@ -126,7 +126,8 @@ Result<uint32_t> take_number(Database& database) {
 }
 
 Result<VmRow> insert_vm(Database& database, VmRow row) {
-  Statement taken = TRY(database.prepare("SELECT 1 FROM vms WHERE name = ?1 OR id = ?2"));
+  Statement taken =
+      TRY(database.prepare("SELECT 1 FROM vms WHERE name IN (?1, ?2) OR id IN (?1, ?2)"));
   if (TRY(taken.with(row.name, row.id.hex()).step())) {
     return Error{.code = ErrorCode::kExists,
                  .cause = "a VM \"" + row.name + "\" is there already",
@@ -184,12 +185,21 @@ Result<VmRow> Catalog::vm(VmId id) {
 }
 
 Result<VmRow> Catalog::vm_named(std::string_view name_or_id) {
+  const Result<VmId> id = VmId::parse_hex(name_or_id);
   MutexLock lock(inner_->mutex);
   Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) +
-                                                  "WHERE name = ?1 OR id = ?1 ORDER BY id = ?1 "
-                                                  "DESC"));
-  if (TRY(select.with(name_or_id).step())) return read_vm(select);
-  return no_such_vm(name_or_id);
+                                                  "WHERE name = ?1 OR id = ?2 ORDER BY id = ?2"));
+  select.with(name_or_id, id.ok() ? id->hex() : "");
+  if (!TRY(select.step())) return no_such_vm(name_or_id);
+  VmRow found = TRY(read_vm(select));
+  if (!TRY(select.step())) return found;
+  const VmRow of_that_id = TRY(read_vm(select));
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = "\"" + std::string(name_or_id) + "\" is the name of one VM (" + found.id.hex() +
+               ") and the id of another (\"" + of_that_id.name + "\")",
+      .effect = "nothing was done",
+      .mend = "use " + found.id.hex() + " for the one and " + of_that_id.name + " for the other"};
 }
 
 Result<std::vector<VmRow>> Catalog::vms() {
