@@ -8,8 +8,8 @@
 //    "firmware":{"code":path,"vars_template":path,"build":hex},"guest_agent":bool}
 //
 // Firmware build and machine type are fixed at creation: another build measures another PCR 0, and
-// a disk sealed to it would stay locked. The firmware's paths are those of the site that made the
-// VM; a start looks for the build.
+// a disk sealed to it would stay locked. The firmware's paths are those of the site that holds the
+// definition; a start looks for the build.
 #pragma once
 
 #include <array>

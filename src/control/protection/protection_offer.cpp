@@ -7,9 +7,11 @@
 #include "control/protection/recovery_rules.h"
 #include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
+#include "control/vm/vm_operations.h"
 #include "hypervisor/machine.h"
 #include "hypervisor/qemu_command.h"
 #include "vault/core/certificate.h"
+#include "vault/core/wrap.h"
 #include "vm/definition.h"
 
 namespace hf::control {
@@ -24,6 +26,7 @@ constexpr Millis kOfferTurn = 20s;
 constexpr Millis kWithdrawalTurn = 5s;
 constexpr Millis kSourceLimit = 3s;
 
+// Before anything is believed of it or done.
 struct Offered {
   VmRow row;
   vm::Definition definition;
@@ -32,12 +35,14 @@ struct Offered {
 
 Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   Offered offered{.row = {.id = offer.vm,
-                          .definition = offer.definition,
                           .epoch = offer.epoch,
                           .role = VmRole::kStandby,
                           .created = catalog_now()}};
   offered.definition = TRY(vm::parse_definition(offer.definition));
-  TRY(vm::check_new_vm_name(offered.definition.name));
+  if (offered.definition.name != offer.name) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "its definition is of a VM \"" + offered.definition.name + "\""};
+  }
   offered.row.name = offered.definition.name;
   Bytes signer = TRY(from_hex(from.signing_key));
   crypto::PublicKey vault_key{};
@@ -49,6 +54,12 @@ Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   if (offered.certificate.vm != offer.vm || offered.certificate.site != from.site) {
     return Error{.code = ErrorCode::kWrongKey,
                  .cause = "the journal's certificate is for another VM or site"};
+  }
+  // The vault takes a wrap of any paired site: one of a third site's is not this one's to pass on.
+  const vault::ParsedWrap wrap = TRY(vault::parse_wrap(offer.wrap));
+  if (wrap.facts.vm != offer.vm || wrap.facts.from != from.site) {
+    return Error{.code = ErrorCode::kWrongKey,
+                 .cause = "its key was wrapped by another site or for another VM"};
   }
   return offered;
 }
@@ -113,7 +124,7 @@ Status still_a_replica(const VmRow& row) {
                .mend = "holdfast vm show " + row.name};
 }
 
-// What a failover would need is looked for now.
+// What a failover of one that is here would need is looked for now.
 Status check_platform(const vm::Definition& definition) {
   TRY(hypervisor::check_machine_type(definition.machine_type));
   TRY(hypervisor::require_firmware(hypervisor::firmware_kind(definition),
@@ -121,12 +132,32 @@ Status check_platform(const vm::Definition& definition) {
   return {};
 }
 
+// One that is new here is checked as a create is. The paths that the other site has for its firmware
+// mean nothing here: none of its choosing is ever opened.
+Status admit(Offered& offered) {
+  const hypervisor::Firmware firmware = TRY(check_new_vm(offered.row.id, offered.definition));
+  offered.definition.firmware.code = firmware.code_path;
+  offered.definition.firmware.vars_template = firmware.template_path;
+  offered.row.definition = sys::to_text(to_json(offered.definition));
+  return {};
+}
+
+// As whoever asked for the protection reads it, at the other site.
+Error refused(const Offer& offer, Error error) {
+  error.cause = "the offered VM \"" + offer.name + "\" is refused: " + error.cause;
+  error.effect = "the VM is not protected";
+  error.mend = "holdfast vm show " + offer.name + " at its own site; holdfast host show at both";
+  return error;
+}
+
 }  // namespace
 
 // The same again from the same source is taken as the same: its answer was lost, or its taking was
 // cut off, and is finished now.
 Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
-  const Offered offered = TRY(read_offer(offer, from));
+  Result<Offered> read = read_offer(offer, from);
+  if (!read.ok()) return refused(offer, std::move(read).error());
+  Offered& offered = *read;
   const VmId vm = offer.vm;
   std::optional<Turns::Turn> turn = turns_.take(vm, kOfferTurn);
   if (!turn) {
@@ -135,7 +166,10 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   Result<VmRow> known = services_.catalog->vm(vm);
   const OfferIs is =
       TRY(judge_offer(asked(offered, from, services_), known, services_.catalog->protection(vm)));
-  TRY(check_platform(offered.definition));
+  if (Status may_be = is == OfferIs::kNew ? admit(offered) : check_platform(offered.definition);
+      !may_be.ok()) {
+    return refused(offer, std::move(may_be).error());
+  }
   if (is == OfferIs::kNew) TRY(check_place(services_, vm));
   if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
     return name_taken(offered.row.name, services_.site.name);
