@@ -33,6 +33,7 @@ struct PairOptions {
   bool new_token = false;
   std::string expires = "1h";
   std::string address;
+  std::string name;
 };
 
 Status site_pair(const Context& context, const PairOptions& options) {
@@ -46,10 +47,10 @@ Status site_pair(const Context& context, const PairOptions& options) {
   }
   if (options.new_token) {
     print_object(context, TRY(make_pairing_token(context, TRY(parse_duration(options.expires)),
-                                                 options.address)));
+                                                 options.address, options.name)));
     return {};
   }
-  print_object(context, TRY(pair_by_token(context, options.token, options.address)));
+  print_object(context, TRY(pair_by_token(context, options.token, options.address, options.name)));
   return {};
 }
 
@@ -81,6 +82,8 @@ void add_pair(CLI::App* site, Line& line) {
   pair->add_option(
       "--address", options->address,
       "HOST:PORT under which the other site reaches this one (default: --listen of site init)");
+  pair->add_option("--name", options->name,
+                   "what this site calls the other one (default: what that calls itself)");
   verb(pair, line, [options](const Context& context) { return site_pair(context, *options); });
 }
 

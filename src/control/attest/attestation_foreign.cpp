@@ -4,6 +4,7 @@
 #include "base/base64.h"
 #include "control/attest/attestation_inner.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/recovery_rules.h"
 #include "control/store/catalog_inner.h"
 
 namespace hf::control {
@@ -35,13 +36,14 @@ Result<Rules> askers_rules(const sys::JsonObject& request) {
   return rules;
 }
 
-// This site's certificate authority and those of paired sites.
-Result<std::vector<crypto::Certificate>> trusted_cas(Services& services) {
+// This site's certificate authority and those of paired sites, of which `counts` says so.
+Result<std::vector<crypto::Certificate>> trusted_cas(
+    Services& services, const std::function<bool(const SiteId&)>& counts) {
   std::vector<crypto::Certificate> cas;
   cas.push_back(
       TRY(crypto::Certificate::from_pem(TRY(services.vault.site_identity()).ca_certificate_pem)));
   for (const PeerRow& peer : TRY(services.catalog->peers())) {
-    cas.push_back(TRY(crypto::Certificate::from_pem(peer.ca_pem)));
+    if (counts(peer.site)) cas.push_back(TRY(crypto::Certificate::from_pem(peer.ca_pem)));
   }
   return cas;
 }
@@ -63,7 +65,8 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
   attestation::Evidence evidence =
       TRY(attestation::parse_evidence(sys::to_text(*TRY(sys::get_object(request, "evidence")))));
   Bytes nonce = TRY(base64url_decode(TRY(sys::get_string(request, "nonce"))));
-  std::vector<crypto::Certificate> cas = TRY(trusted_cas(services_));
+  std::vector<crypto::Certificate> cas =
+      TRY(trusted_cas(services_, [](const SiteId&) { return true; }));
   Rules rules = TRY(askers_rules(request));
   // This site's word on its own VM is by the rules that were set for it, or it could be had for any
   // state of the VM.
@@ -82,6 +85,13 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
     Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(row->id);
     if (!pin.ok() && pin.error().code != ErrorCode::kNotFound) return std::move(pin).error();
     if (pin.ok()) rules.pinned_ak_name = std::move(pin->ak_name);
+    // Another paired site could certify a key of its own for this VM.
+    const std::optional<SiteId> enrolled_at =
+        pin.ok() ? std::optional(pin->certified_by) : std::nullopt;
+    const Result<ProtectionRow> protection = services_.catalog->protection(row->id);
+    cas = TRY(trusted_cas(services_, [&](const SiteId& site) {
+      return may_vouch(*row, protection, enrolled_at, site);
+    }));
   }
   attestation::EvidenceQuestion question{
       .nonce = nonce,

@@ -87,12 +87,14 @@ class PeerService {
   void serve_pairing(peer::PairingSession& session);
 
  private:
+  Result<VmRow> shared_with(VmId vm, const PeerRow& peer);
+  Result<bool> gone_but_was_shared_with(VmId vm, const PeerRow& peer);
   Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<StopOutcome> answer_stop(const StopOrder& order, const PeerRow& peer);
   Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
-  Status pin(const Introduction& introduction);
+  Status pin(const Introduction& introduction, const std::string& name);
 
   Services& services_;
   vault::SiteIdentity identity_;

@@ -27,6 +27,23 @@ Error unknown_to(const PeerRow& peer) {
 
 }  // namespace
 
+// The VM, if the peer is the other end of its protection, or the VM was taken over from there.
+Result<VmRow> PeerService::shared_with(VmId vm, const PeerRow& peer) {
+  Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok() && row.error().code != ErrorCode::kNotFound) return row;
+  if (!row.ok() || !may_ask(*row, services_.catalog->protection(vm), peer.site))
+    return unknown_to(peer);
+  return row;
+}
+
+// Who once had to do with a VM may hear that it is not here any more.
+Result<bool> PeerService::gone_but_was_shared_with(VmId vm, const PeerRow& peer) {
+  Result<VmRow> row = services_.catalog->vm(vm);
+  if (row.ok()) return false;
+  if (row.error().code != ErrorCode::kNotFound) return std::move(row).error();
+  return services_.catalog->was_counterpart(vm, peer.site);
+}
+
 Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
   PeerRow peer = TRY(services_.catalog->peer(site));
   auto reply = [&]() -> Result<sys::JsonObject> {
@@ -56,11 +73,9 @@ Result<sys::JsonObject> PeerService::answer_question(const PeerQuestion& questio
 }
 
 Result<EpochAnswer> PeerService::answer_epoch(const EpochQuestion& question, const PeerRow& peer) {
-  Result<VmRow> row = services_.catalog->vm(question.vm);
-  if (!row.ok()) return unknown_to(peer);
+  const VmRow row = TRY(shared_with(question.vm, peer));
   Result<ProtectionRow> protection = services_.catalog->protection(question.vm);
-  if (!may_ask(*row, protection, peer.site)) return unknown_to(peer);
-  recovery::RecoveryState state = recovery_state(*row, true);
+  recovery::RecoveryState state = recovery_state(row, true);
   // The question tells the asker's epoch: a source that comes back may be the one to learn. Only
   // from the site it is protected by or protects: no other's word ends a VM.
   if (is_counterpart(protection, peer.site)) {
@@ -77,25 +92,24 @@ Result<EpochAnswer> PeerService::answer_epoch(const EpochQuestion& question, con
 // first if that works within seconds. Asked again, because the answer was lost, the answer is the
 // same; whatever job works on the VM is not waited for.
 Result<StopOutcome> PeerService::answer_stop(const StopOrder& order, const PeerRow& peer) {
-  Result<VmRow> row = services_.catalog->vm(order.vm);
-  if (!row.ok() && row.error().code != ErrorCode::kNotFound) return std::move(row).error();
-  if (!row.ok()) {
-    // One that was deleted here, say, does not run here.
+  // One that was deleted here does not run here.
+  if (TRY(gone_but_was_shared_with(order.vm, peer))) {
     if (!services_.units->running(qemu_unit(order.vm))) return StopOutcome{.stopped = true};
     return StopOutcome{.why = "a guest of a VM that this site does not know runs"};
   }
+  const VmRow row = TRY(shared_with(order.vm, peer));
   Result<ProtectionRow> protection = services_.catalog->protection(order.vm);
   if (!is_counterpart(protection, peer.site) || protection->direction != Direction::kOut)
     return unknown_to(peer);
-  const bool again = row->role == VmRole::kSuperseded && order.epoch == row->epoch;
-  if (order.epoch <= row->epoch && !again) {
-    return StopOutcome{.why = "the VM is here under epoch " + std::to_string(row->epoch.value) +
+  const bool again = row.role == VmRole::kSuperseded && order.epoch == row.epoch;
+  if (order.epoch <= row.epoch && !again) {
+    return StopOutcome{.why = "the VM is here under epoch " + std::to_string(row.epoch.value) +
                               " already, not below " + std::to_string(order.epoch.value),
-                       .epoch = row->epoch};
+                       .epoch = row.epoch};
   }
-  log_peer(PeerLog::kOrder, "site " + peer.name + " takes VM " + row->name + " over under epoch " +
+  log_peer(PeerLog::kOrder, "site " + peer.name + " takes VM " + row.name + " over under epoch " +
                                 std::to_string(order.epoch.value));
-  Result<bool> shipped = stop_for_good(*row, order.epoch, peer);
+  Result<bool> shipped = stop_for_good(row, order.epoch, peer);
   if (!shipped.ok()) return StopOutcome{.why = shipped.error().cause};
   return StopOutcome{.stopped = true, .shipped = *shipped};
 }

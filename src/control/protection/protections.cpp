@@ -171,6 +171,7 @@ Result<sys::JsonObject> Protections::show(const VmRow& row) {
   show["epoch"] = row.epoch.value;
   show["direction"] = out ? "out" : "in";
   show["peer"] = peer_name(protection.peer);
+  show["peer_site_id"] = protection.peer.hex();
   return show;
 }
 

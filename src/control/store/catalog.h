@@ -47,7 +47,7 @@ enum class VmRemains { kNone, kSomething };
 
 struct PeerRow {
   SiteId site;
-  std::string name;
+  std::string name;  // as this site's operator calls it: no other peer's
   std::string address;
   std::string ca_pem;
   std::string fingerprint;
@@ -149,7 +149,8 @@ class Catalog {
   Status end_adoption(VmId id);
 
   // Peers.
-  Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
+  // Replaces name and address. kConflict: another fingerprint; kExists: the name is another peer's.
+  Status put_peer(const PeerRow& row);
   Result<PeerRow> peer(SiteId site);
   Result<PeerRow> peer_named(std::string_view name_or_id);  // as vm_named()
   Result<std::vector<PeerRow>> peers();
@@ -160,6 +161,8 @@ class Catalog {
   Result<ProtectionRow> protection(VmId vm);
   Result<std::vector<ProtectionRow>> protections();
   Status remove_protection(VmId vm);
+  // It was the other end of a protection of that VM once, whatever became of either.
+  Result<bool> was_counterpart(VmId vm, SiteId site);
 
   // Jobs.
   Result<uint64_t> add_job(std::string_view kind, std::string_view subject, Micros now);

@@ -39,6 +39,13 @@ Status Catalog::put_peer(const PeerRow& row) {
                  .effect = "its new certificate authority is not trusted",
                  .mend = "if the site was set up anew, give it a new site id: holdfast site init"};
   }
+  Statement named = TRY(database.prepare("SELECT site FROM peers WHERE name = ?2 AND site <> ?1"));
+  if (TRY(named.with(row.site.hex(), row.name).step())) {
+    return Error{.code = ErrorCode::kExists,
+                 .cause = "this site calls another one \"" + row.name + "\": " + named.text(0),
+                 .effect = "the sites are not paired",
+                 .mend = "give it another name: --name NAME"};
+  }
   Statement put =
       TRY(database.prepare("INSERT INTO peers (site, name, address, ca_pem, fingerprint, "
                            "recipient_pem, signing_key, paired_us) "

@@ -114,8 +114,37 @@ CREATE TABLE free_vm_numbers (
 ) STRICT;
 )sql";
 
-constexpr std::array<std::string_view, 7> kMigrations = {
-    kFirst, kAttestation, kRollover, kAdoptPending, kTakenFrom, kProtectionState, kFreeNumbers};
+// Names were the peers' own choice: of those that are alike, or could be taken for an id, one keeps
+// the name and the others are called by their id.
+constexpr std::string_view kPeerNames = R"sql(
+UPDATE peers SET name = site
+  WHERE (length(name) = 32 AND name NOT GLOB '*[^0-9a-fA-F]*')
+     OR EXISTS (SELECT 1 FROM peers AS other
+                WHERE other.name = peers.name AND other.rowid < peers.rowid);
+CREATE UNIQUE INDEX peers_by_name ON peers (name);
+)sql";
+
+// Who may hear that a VM is gone: nobody but who had to do with it. For 90 days.
+constexpr std::string_view kFormerProtections = R"sql(
+CREATE TABLE former_protections (
+  vm      TEXT NOT NULL,                   -- may be gone, as the peer may
+  peer    TEXT NOT NULL,
+  ended_s INTEGER NOT NULL,
+  PRIMARY KEY (vm, peer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX former_protections_by_end ON former_protections (ended_s);
+CREATE TRIGGER protection_ended AFTER DELETE ON protections BEGIN
+  INSERT OR REPLACE INTO former_protections VALUES (OLD.vm, OLD.peer, unixepoch());
+  DELETE FROM former_protections WHERE ended_s < unixepoch() - 7776000;
+END;
+CREATE TRIGGER protection_moved AFTER UPDATE OF peer ON protections WHEN OLD.peer <> NEW.peer BEGIN
+  INSERT OR REPLACE INTO former_protections VALUES (OLD.vm, OLD.peer, unixepoch());
+END;
+)sql";
+
+constexpr std::array<std::string_view, 9> kMigrations = {
+    kFirst,           kAttestation, kRollover,  kAdoptPending,     kTakenFrom,
+    kProtectionState, kFreeNumbers, kPeerNames, kFormerProtections};
 
 }  // namespace
 

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 
+#include "control/store/catalog_schema.h"
 #include "control/store/sqlite.h"
 
 namespace hf::control {
@@ -247,6 +248,68 @@ TEST_F(CatalogTest, a_peer_keeps_its_certificate_authority) {
   EXPECT_TRUE(catalog->put_peer(peer("aa")).ok());
   EXPECT_FALSE(catalog->put_peer(peer("bb")).ok());
   EXPECT_EQ(catalog->peer_named("b")->fingerprint, "aa");
+}
+
+TEST_F(CatalogTest, no_two_peers_have_one_name) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  PeerRow second = peer("bb");
+  second.site.bytes[0] = std::byte{8};
+  Status same = catalog->put_peer(second);
+  ASSERT_FALSE(same.ok());
+  EXPECT_EQ(same.error().code, ErrorCode::kExists);
+  EXPECT_TRUE(same.error().mend.contains("--name")) << same.error().mend;
+  second.name = "c";
+  ASSERT_TRUE(catalog->put_peer(second).ok());
+  EXPECT_EQ(catalog->peer_named("b")->fingerprint, "aa");
+  second.name = "b";
+  EXPECT_FALSE(catalog->put_peer(second).ok()) << "nor by being paired again";
+}
+
+// Written when peers were called as they called themselves.
+TEST_F(CatalogTest, peers_of_an_older_catalog_get_names_of_their_own) {
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    for (std::string_view step : catalog_migrations().first(7))
+      ASSERT_TRUE(raw.execute(std::string(step)).ok());
+    ASSERT_TRUE(raw.execute("PRAGMA user_version=7").ok());
+    for (const auto& [site, name] : std::vector<std::pair<uint8_t, std::string>>{
+             {9, "b"}, {8, "b"}, {7, peer("").site.hex()}}) {
+      SiteId id;
+      id.bytes[0] = std::byte{site};
+      ASSERT_TRUE(raw.execute("INSERT INTO peers VALUES ('" + id.hex() + "', '" + name +
+                              "', 'a:1', '', '', '', '', 0)")
+                      .ok());
+    }
+  }
+  auto catalog = open();
+  ASSERT_EQ(catalog->peers()->size(), 3U);
+  EXPECT_EQ(catalog->peer_named("b")->site, peer("").site);
+  for (const PeerRow& row : *catalog->peers()) {
+    if (row.name == "b") continue;
+    EXPECT_EQ(row.name, row.site.hex());
+  }
+}
+
+TEST_F(CatalogTest, who_protected_a_vm_once_is_remembered_without_either) {
+  auto catalog = open();
+  VmId id = catalog->add_vm(vm(1, "one"))->id;
+  const SiteId site = peer("").site;
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  ASSERT_TRUE(catalog->put_protection({.vm = id, .peer = site}).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(id, site)) << "it is";
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
+  EXPECT_TRUE(*catalog->was_counterpart(id, site));
+  EXPECT_FALSE(*catalog->was_counterpart(id, SiteId()));
+  EXPECT_FALSE(*catalog->was_counterpart(VmId(), site));
+  // Not for ever.
+  Database raw = std::move(Database::open(path_)).value();
+  ASSERT_TRUE(raw.execute("UPDATE former_protections SET ended_s = ended_s - 91 * 86400").ok());
+  const VmId later = catalog->add_vm(vm(2, "two"))->id;
+  ASSERT_TRUE(catalog->put_protection({.vm = later, .peer = site}).ok());
+  ASSERT_TRUE(catalog->remove_protection(later).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(id, site));
+  EXPECT_TRUE(*catalog->was_counterpart(later, site));
 }
 
 TEST_F(CatalogTest, a_protection_goes_with_its_vm) {

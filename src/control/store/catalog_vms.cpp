@@ -281,4 +281,11 @@ Status Catalog::remove_protection(VmId vm) {
   return remove.with(vm.hex()).run();
 }
 
+Result<bool> Catalog::was_counterpart(VmId vm, SiteId site) {
+  MutexLock lock(inner_->mutex);
+  Statement select =
+      TRY(inner_->database.prepare("SELECT 1 FROM former_protections WHERE vm = ?1 AND peer = ?2"));
+  return select.with(vm.hex(), site.hex()).step();
+}
+
 }  // namespace hf::control

@@ -27,6 +27,10 @@ constexpr size_t kOffersMax = 32;
 constexpr size_t kConfirmedMax = 8;
 constexpr uint64_t kConfirmedLifeUs = 600'000'000;
 constexpr uint64_t kMicrosPerSecond = 1'000'000;
+// How a site gets another name here. Both are read where the token is borne.
+constexpr std::string_view kNameAtIssuer =
+    "at the site that made the token: holdfast site pair --new-token --name NAME";
+constexpr std::string_view kNameAtBearer = "give it a name here: holdfast site pair - --name NAME";
 
 Error not_paired(ErrorCode code, std::string cause) {
   return {.code = code,
@@ -50,9 +54,12 @@ Digest proof_of(const crypto::Secret& key, std::string_view role, const Digest& 
 }
 
 Status check_name(const std::string& name) {
-  if (name.empty() || is_site_name(name)) return {};
-  return not_paired(ErrorCode::kInvalidArgument, "\"" + name + "\" is not a name for a site")
-      .with_mend("choose 1 to 64 characters of letters, digits, '.', '_', '-'");
+  if (name.empty() || is_peer_name(name)) return {};
+  Error error =
+      not_paired(ErrorCode::kInvalidArgument, "\"" + name + "\" is no name for another site");
+  error.mend =
+      "choose 1 to 64 of letters, digits, '.', '_' and '-', not beginning with '-' and not like an id";
+  return error;
 }
 
 }  // namespace
@@ -123,7 +130,7 @@ Result<Digest> Vault::prove_pairing(const PairingTokenId& id, const Digest& cont
   return proof_of(offer.key, "issuer", context, site_.identity);
 }
 
-Status Vault::check_pairing(const PairingProof& said, const Caller& caller) {
+Result<std::string> Vault::check_pairing(const PairingProof& said, const Caller& caller) {
   const SiteIdentity& peer = said.peer;
   const ConfirmedPairing* word = confirmed_word(said.token);
   const bool bearing = word != nullptr;
@@ -137,33 +144,39 @@ Status Vault::check_pairing(const PairingProof& said, const Caller& caller) {
                       "who calls itself site " + peer.site.hex() +
                           " does not know the token's secret, or is not who it says");
   }
-  if (!bearing) return {};
+  // What would be refused uses no token up.
+  if (!bearing) {
+    TRY(is_pinned(peer));
+    return name_for(peer, offer->name, kNameAtIssuer);
+  }
   if (word->site == peer.site && word->identity == identity_digest(peer)) {
     const auto ca = TRY(crypto::Certificate::from_pem(peer.ca_certificate_pem));
-    if (ca.fingerprint() == word->ca_fingerprint) return {};
+    if (ca.fingerprint() == word->ca_fingerprint) {
+      TRY(is_pinned(peer));
+      return name_for(peer, word->name, kNameAtBearer);
+    }
   }
   audit_pairing_refusal(peer.site, caller);
   return not_paired(ErrorCode::kWrongKey,
                     "the other site introduced itself as another than the token names");
 }
 
-Status Vault::accept_pairing(const PairingProof& said, const Caller& caller) {
+Result<std::string> Vault::accept_pairing(const PairingProof& said, const Caller& caller) {
   const PairingTokenId& id = said.token;
   const SiteIdentity& peer = said.peer;
-  TRY(check_pairing(said, caller));
-  TRY(is_pinned(peer));  // what would be refused uses no token up
-  if (const ConfirmedPairing* word = confirmed_word(id); word != nullptr) {
-    TRY(add_recipient(peer, word->name, caller));
+  std::string name = TRY(check_pairing(said, caller));
+  if (confirmed_word(id) != nullptr) {
+    TRY(add_recipient(peer, name, caller));
     confirmed_.erase(id);
-    return {};
+    return name;
   }
   StoredOffer offer = TRY(usable_offer(id));
-  const std::string name = offer.name;
   // First of all it is used up: it works once, whatever fails next.
   offer.used_by = peer.name;
   offer.key = crypto::Secret();
   TRY(store_offer(id, offer));
-  return add_recipient(peer, name, caller);
+  TRY(add_recipient(peer, name, caller));
+  return name;
 }
 
 void Vault::audit_pairing_refusal(const SiteId& site, const Caller& caller) {

@@ -43,7 +43,7 @@ class Pairing : public ::testing::Test {
  protected:
   PairingOffer offer(uint32_t life_s = 60) { return *a_->offer_pairing(life_s, "", kOperator); }
   ErrorCode accepted_by_a(const PairingProof& said) {
-    const Status done = a_->accept_pairing(said, kDaemon);
+    const Result<std::string> done = a_->accept_pairing(said, kDaemon);
     return done.ok() ? ErrorCode::kInternal : done.error().code;
   }
 
@@ -110,7 +110,7 @@ TEST_F(Pairing, bears_a_token_for_those_keys_only_that_it_names) {
   SiteIdentity other = a_->identity();
   other.recipient_public_key_pem = c->identity().recipient_public_key_pem;
   for (const SiteIdentity& peer : {other, c->identity()}) {
-    const Status done = b_->accept_pairing({.token = id,
+    const Result<std::string> done = b_->accept_pairing({.token = id,
                                             .context = context(),
                                             .peer = peer,
                                             .proof = forged(token.secret, "issuer", peer)},
@@ -125,6 +125,34 @@ TEST_F(Pairing, bears_a_token_for_those_keys_only_that_it_names) {
                                   .proof = forged(token.secret, "issuer", a_->identity())},
                                  kDaemon)
                   .ok());
+}
+
+// An operator names a site by that: `protection enable VM --to NAME`.
+TEST_F(Pairing, calls_a_site_as_the_operator_does_and_no_two_alike) {
+  auto pair = [&](TestVault& bearer, const std::string& name) {
+    const PairingOffer token = *a_->offer_pairing(60, name, kOperator);
+    const PairingTokenId id = *bearer->confirm_pairing(word_for(token), kOperator);
+    return a_->accept_pairing(said_by(bearer, id), kDaemon);
+  };
+  EXPECT_EQ(*pair(b_, ""), "b");
+  TestVault other("b");
+  const Result<std::string> alike = pair(other, "");
+  ASSERT_FALSE(alike.ok()) << "a site cannot pass for another by what it calls itself";
+  EXPECT_EQ(alike.error().code, ErrorCode::kExists);
+  EXPECT_TRUE(alike.error().mend.contains("--new-token --name NAME")) << alike.error().mend;
+  EXPECT_EQ(a_->recipients()->size(), 1U);
+  EXPECT_EQ(*pair(other, "far-b"), "far-b");
+  EXPECT_FALSE(pair(b_, "far-b").ok()) << "nor by being paired again";
+  EXPECT_EQ(*pair(b_, "old-b"), "old-b");
+  EXPECT_EQ(*pair(b_, ""), "old-b") << "it keeps its name";
+  std::vector<std::string> names;
+  for (const Recipient& one : *a_->pinned_recipients()) names.push_back(one.name);
+  std::ranges::sort(names);
+  EXPECT_EQ(names, (std::vector<std::string>{"far-b", "old-b"}));
+  TestVault like_an_id(b_->identity().site.hex());
+  EXPECT_EQ(pair(like_an_id, "").error().code, ErrorCode::kInvalidArgument);
+  for (const std::string& bad : {std::string("-b"), std::string(32, '0')})
+    EXPECT_FALSE(a_->offer_pairing(60, bad, kOperator).ok()) << bad;
 }
 
 TEST_F(Pairing, does_not_make_a_site_its_own_recipient) {
