@@ -343,6 +343,15 @@ TEST(RunProgram, hands_down_no_descriptor_of_its_caller) {
   EXPECT_FALSE(listed->output.contains("/fd/300")) << listed->output;
 }
 
+// A baseline's words, say, came with a VM's journal from another site.
+TEST(Output, a_cell_moves_no_cursor) {
+  EXPECT_EQ(cell({{"words", "a\x1b[2Jb\nc\u202e"}}, "words"), "a [2Jb c ");
+  EXPECT_EQ(cell({{"list", sys::JsonArray{"\xc2\x9b"
+                                          "2J"}}},
+                 "list"),
+            "[\" 2J\"]");
+}
+
 TEST(ExitCode, is_0_for_what_needs_no_site) {
   EXPECT_EQ(say({"--help"}).status, 0);
   Said version = say({"--version"});

@@ -8,21 +8,28 @@
 #include <ctime>
 #include <thread>
 
+#include "base/text.h"
+
 namespace hf::cli {
 namespace {
+
+constexpr size_t kCellMax = size_t{64} << 10;
+
+// What reached this site in a VM's journal was written by another one.
+std::string harmless(std::string_view text) { return clean_text(text, kCellMax); }
 
 std::string text_of(const sys::JsonValue& value) {
   switch (value.kind()) {
     case boost::json::kind::null:
       return "-";
     case boost::json::kind::string: {
-      std::string text(value.as_string());
-      return text.empty() ? "-" : text;
+      const boost::json::string& text = value.get_string();
+      return text.empty() ? "-" : harmless({text.data(), text.size()});
     }
     case boost::json::kind::bool_:
       return value.as_bool() ? "yes" : "no";
     default:
-      return sys::to_text(value);
+      return harmless(sys::to_text(value));
   }
 }
 
@@ -38,7 +45,8 @@ void print_line(const std::vector<std::string>& cells, const std::vector<size_t>
 void flatten(const sys::JsonObject& object, const std::string& prefix,
              std::vector<std::pair<std::string, std::string>>& into) {
   for (const auto& member : object) {
-    std::string name = prefix + std::string(member.key());
+    std::string name =
+        prefix + harmless(std::string_view(member.key().data(), member.key().size()));
     if (member.value().is_object()) {
       flatten(member.value().as_object(), name + ".", into);
     } else if (member.value().is_array()) {
@@ -171,7 +179,8 @@ Result<sys::JsonObject> follow_job(const Context& context, Client& client,
     for (; shown < steps->size() && !context.quiet; ++shown) {
       const sys::JsonObject& step = (*steps)[shown].as_object();
       auto at = static_cast<double>(TRY(sys::get_i64(step, "at_ms")));
-      std::fprintf(stderr, "%7.2f s  %s\n", at / 1000, TRY(sys::get_string(step, "text")).c_str());
+      std::fprintf(stderr, "%7.2f s  %s\n", at / 1000,
+                   harmless(TRY(sys::get_string(step, "text"))).c_str());
     }
     std::string state = TRY(sys::get_string(job, "state"));
     if (state == "running") continue;

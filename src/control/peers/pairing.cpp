@@ -11,6 +11,8 @@
 //   issuer → {"done":true}
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/host_port.h"
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
@@ -26,6 +28,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr Millis kAnswerLimit = 10s;
+constexpr size_t kSiteNameMax = 64;
 
 Error not_paired(ErrorCode code, std::string cause) {
   return {.code = code,
@@ -52,6 +55,18 @@ Result<vault::PairingProof> proof_in(const sys::JsonObject& message,
       .context = context_of(exporter, text),
       .peer = introduced.identity,
       .proof = TRY(Digest::parse_hex(TRY(sys::get_string(message, "proof"))))};
+}
+
+// They are shown and logged from here on, whatever becomes of the pairing.
+Status check_texts(const Introduction& introduction) {
+  const std::string& name = introduction.identity.name;
+  const std::string& address = introduction.address;
+  auto visible = [](char c) { return c > ' ' && c < 0x7f; };
+  if (!name.empty() && name.size() <= vault::kMaxName && std::ranges::all_of(name, visible) &&
+      address.size() <= vault::kTokenAddressMax && std::ranges::all_of(address, visible))
+    return {};
+  return not_paired(ErrorCode::kInvalidArgument,
+                    "what the other site says of its name or address is neither");
 }
 
 // The vault has seen to it among its own. One that is unpaired in part is called so here still.
@@ -108,9 +123,7 @@ Result<Introduction> decode_introduction(std::string_view text) {
   }
   std::memcpy(identity.signing_public_key.data(), key.data(), key.size());
   introduction.address = TRY(sys::get_string(json, "address"));
-  if (introduction.address.size() > vault::kTokenAddressMax) {
-    return Error{.code = ErrorCode::kLimit, .cause = "an address that is too long"};
-  }
+  TRY(check_texts(introduction));
   return introduction;
 }
 

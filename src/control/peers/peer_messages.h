@@ -116,7 +116,8 @@ constexpr auto json_members(sys::JsonOf<StopOrder>) {
 constexpr auto json_members(sys::JsonOf<StopOutcome>) {
   return std::tuple(sys::json_member("stopped", &StopOutcome::stopped),
                     sys::json_member("shipped", &StopOutcome::shipped),
-                    sys::json_member("why", &StopOutcome::why),
+                    sys::json_member("why", &StopOutcome::why,
+                                     {.length_max = 1024, .text = sys::JsonText::kShown}),
                     sys::json_member("epoch", &StopOutcome::epoch));
 }
 constexpr auto json_members(sys::JsonOf<StreamRefusalDetail>) {
