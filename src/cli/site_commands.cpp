@@ -1,7 +1,10 @@
 // holdfast site …
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 
 #include "cli/core/grammar.h"
+#include "cli/core/input.h"
 #include "cli/core/parse.h"
 #include "cli/operator_words.h"
 #include "cli/site.h"
@@ -28,29 +31,61 @@ Status site_peers(const Context& context) {
   return {};
 }
 
+constexpr size_t kTokenFileMax = 4096;
+
 struct PairOptions {
-  std::string token;
+  std::string token;  // "-" or nothing: what stands on the line, others of this host can read
+  std::string token_file;
   bool new_token = false;
   std::string expires = "1h";
   std::string address;
   std::string name;
 };
 
+// The token is a secret until it is used.
+Result<std::string> read_token(const PairOptions& options) {
+  if (!options.token.empty() && options.token != "-") {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a token on the command line can be read by every user of this host",
+                 .effect = "nothing was done; who saw it can use it until it expires",
+                 .mend =
+                     "make a new one (holdfast site pair --new-token at the other site) and give "
+                     "it to holdfast site pair - on standard input, or by --token-file FILE"};
+  }
+  const std::string path = options.token.empty() ? options.token_file : options.token;
+  if (path == "-" && ::isatty(STDIN_FILENO) != 0)
+    std::fputs("the token that the other site printed, then Enter and Ctrl-D: ", stderr);
+  Result<Bytes> bytes = read_input(path, kTokenFileMax);
+  std::string token = bytes.ok() ? trimmed_text(*bytes) : "";
+  if (bytes.ok() && !token.empty()) return token;
+  Error error =
+      bytes.ok()
+          ? Error{.code = ErrorCode::kInvalidArgument,
+                  .cause = (path == "-" ? "standard input" : path) + std::string(" holds no token")}
+          : std::move(bytes).error();
+  return std::move(error)
+      .with_effect("nothing was done")
+      .with_mend("holdfast site pair --new-token at the other site prints one");
+}
+
 Status site_pair(const Context& context, const PairOptions& options) {
-  if (options.new_token == !options.token.empty()) {
+  const int ways =
+      int{options.new_token} + int{!options.token.empty()} + int{!options.token_file.empty()};
+  if (ways != 1) {
     return Error{
         .code = ErrorCode::kInvalidArgument,
-        .cause = "either a token or --new-token is needed, and not both",
+        .cause = "one of -, --token-file and --new-token is needed, and no more",
         .effect = "nothing was done",
         .mend =
-            "holdfast site pair --new-token here, then holdfast site pair TOKEN at the other site"};
+            "holdfast site pair --new-token here, then holdfast site pair - at the other site, "
+            "with the token on its standard input"};
   }
   if (options.new_token) {
     print_object(context, TRY(make_pairing_token(context, TRY(parse_duration(options.expires)),
                                                  options.address, options.name)));
     return {};
   }
-  print_object(context, TRY(pair_by_token(context, options.token, options.address, options.name)));
+  print_object(context, TRY(pair_by_token(context, TRY(read_token(options)), options.address, options.name)));
   return {};
 }
 
@@ -75,7 +110,9 @@ void add_init(CLI::App* site, Line& line) {
 void add_pair(CLI::App* site, Line& line) {
   CLI::App* pair = site->add_subcommand("pair", "pair with another site by a one-time token");
   auto options = std::make_shared<PairOptions>();
-  pair->add_option("token", options->token, "the token that the other site printed");
+  pair->add_option("token", options->token,
+                   "-: reads the token that the other site printed from standard input");
+  pair->add_option("--token-file", options->token_file, "reads it from this file");
   pair->add_flag("--new-token", options->new_token, "make a token for the other site");
   pair->add_option("--expires", options->expires, "how long the token can be used")
       ->capture_default_str();

@@ -1,5 +1,7 @@
 // Evidence from anywhere, appraised as this site appraises its own VMs (RFC 9334, the background-
 // check model): for a guest that has only tpm2-tools, and for other sites' VMs.
+#include <functional>
+
 #include "attestation/appraisal/evidence_appraisal.h"
 #include "base/base64.h"
 #include "control/attest/attestation_inner.h"

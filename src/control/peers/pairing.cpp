@@ -20,6 +20,7 @@
 #include "crypto/x509.h"
 #include "peer/trust.h"
 #include "vault/protocol/pairing_token.h"
+#include "vault/protocol/protocol.h"
 
 namespace hf::control {
 
@@ -133,7 +134,7 @@ Result<Introduction> decode_bearer(std::string_view text) {
   Result<HostPort> address = parse_reachable_address(them.address);
   if (address.ok()) return them;
   Error error = std::move(address).error().context("the other site's own address");
-  error.mend = "say there where it is reached: holdfast site pair TOKEN --address HOST:PORT";
+  error.mend = "say there where it is reached: holdfast site pair - --address HOST:PORT";
   return std::move(error).with_effect("the sites are not paired; the token can still be used");
 }
 

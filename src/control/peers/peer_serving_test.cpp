@@ -50,7 +50,7 @@ class PeerServingTest : public testing::Test {
 
 TEST_F(PeerServingTest, of_others_vms_a_peer_hears_what_it_hears_of_none) {
   const std::vector<std::string> none = ask_all(stranger_, 99);
-  for (uint8_t n : {1, 2, 3, 4}) EXPECT_EQ(ask_all(stranger_, n), none) << int{n};
+  for (uint8_t n = 1; n <= 4; ++n) EXPECT_EQ(ask_all(stranger_, n), none) << int{n};
   EXPECT_EQ(ask_all(friend_, 3), ask_all(friend_, 99));
   EXPECT_TRUE(none[0].starts_with("not_found")) << none[0];
   EXPECT_TRUE(none[1].starts_with("not_found")) << none[1];
@@ -58,8 +58,8 @@ TEST_F(PeerServingTest, of_others_vms_a_peer_hears_what_it_hears_of_none) {
 }
 
 TEST_F(PeerServingTest, nothing_that_it_says_of_them_has_an_effect) {
-  for (uint8_t n : {1, 2, 3}) ask_all(stranger_, n);
-  for (uint8_t n : {1, 2, 3}) {
+  for (uint8_t n = 1; n <= 3; ++n) ask_all(stranger_, n);
+  for (uint8_t n = 1; n <= 3; ++n) {
     ASSERT_TRUE(here_.services->catalog->vm(vm_of(n)).ok()) << int{n};
     EXPECT_EQ(here_.services->catalog->vm(vm_of(n))->epoch, Epoch(1)) << int{n};
     EXPECT_EQ(here_.services->catalog->vm(vm_of(n))->role,

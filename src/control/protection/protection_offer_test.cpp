@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "control/test_services.h"
 #include "hypervisor/machine.h"
 #include "vault/core/certificate.h"
