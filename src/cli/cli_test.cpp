@@ -68,8 +68,9 @@ TEST(Grammar, has_every_noun_once) {
   std::multiset<std::string> nouns;
   for (const Command& command : commands())
     if (command.words.size() == 1) nouns.insert(command.words.front());
-  EXPECT_EQ(nouns, (std::multiset<std::string>{"attest", "event", "failover", "host", "job",
-                                               "protection", "secure-boot", "site", "vm"}));
+  EXPECT_EQ(nouns,
+            (std::multiset<std::string>{"attest", "event", "failover", "host", "job", "protection",
+                                        "replica", "secure-boot", "site", "vm"}));
 }
 
 TEST(Grammar, every_command_explains_itself) {
@@ -210,6 +211,9 @@ TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
                                              {"vm", "stop", "web"},
                                              {"vm", "console", "web"},
                                              {"protection", "show"},
+                                             {"replica", "list"},
+                                             {"replica", "evict", "web", "--yes"},
+                                             {"site", "unpair", "south", "--yes"},
                                              {"failover", "unplanned", "web", "--yes"},
                                              {"job", "show", "7"},
                                              {"host", "show"},

@@ -89,6 +89,50 @@ Status site_pair(const Context& context, const PairOptions& options) {
   return {};
 }
 
+struct UnpairOptions {
+  std::string peer;
+  std::vector<std::string> evict;
+  bool yes = false;
+};
+
+Status site_unpair(const Context& context, const UnpairOptions& options) {
+  Client client = context.client();
+  std::string names;
+  for (const std::string& vm : options.evict) names += (names.empty() ? "" : ",") + vm;
+  if (!options.yes)
+    TRY(confirm("End the trust in site \"" + options.peer + "\"" +
+                (names.empty() ? "?"
+                               : ", the protection of " + names +
+                                     ", and remove those of them that are replicas here?")));
+  // Whom the vault knows by that name is meant, whatever holdfastd makes of it.
+  const std::optional<SiteId> pinned = TRY(recipient_named(context, options.peer));
+  std::string target = "/v1/peers/" + url_escape(pinned ? pinned->hex() : options.peer);
+  if (!names.empty()) target += "?evict=" + url_escape(names);
+  auto unpaired = [&]() -> Result<sys::JsonObject> {
+    return follow_job(context, client, TRY(client.remove(target)));
+  }();
+  // An earlier command may have come as far as that.
+  const bool done_before = !unpaired.ok() && unpaired.error().code == ErrorCode::kNotFound;
+  if (pinned && done_before)
+    unpaired = sys::JsonObject{
+        {"peer", options.peer}, {"peer_site_id", pinned->hex()}, {"paired", false}};
+  const sys::JsonObject done = TRY(std::move(unpaired));
+  if (pinned) TRY(say_no_recipient(context, *pinned));
+  print_object(context, done);
+  return {};
+}
+
+void add_unpair(CLI::App* site, Line& line) {
+  CLI::App* unpair = site->add_subcommand("unpair", "end the trust in another site");
+  auto options = std::make_shared<UnpairOptions>();
+  unpair->add_option("peer", options->peer, "the other site's name or id")->required();
+  unpair->add_option(
+      "--evict", options->evict,
+      "a VM whose protection ends with it; a replica here is removed; may be repeated");
+  unpair->add_flag("--yes", options->yes, "do not ask");
+  verb(unpair, line, [options](const Context& context) { return site_unpair(context, *options); });
+}
+
 void add_init(CLI::App* site, Line& line) {
   CLI::App* init =
       site->add_subcommand("init", "make the state directory, the vault and the site's identity");
@@ -150,6 +194,7 @@ void add_site(CLI::App& app, Line& line) {
   verb(site->add_subcommand("show", "name, identity, fingerprint"), line, site_show);
   verb(site->add_subcommand("peers", "paired sites and whether they answer"), line, site_peers);
   add_pair(site, line);
+  add_unpair(site, line);
 }
 
 }  // namespace hf::cli

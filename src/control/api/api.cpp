@@ -234,6 +234,39 @@ Answer post_pairing(Services& services, const Request& request) {
   return Response::json(TRY(services.peers->pair(token, address)));
 }
 
+std::vector<std::string> split_names(std::string_view list) {
+  std::vector<std::string> names;
+  while (!list.empty()) {
+    const size_t comma = std::min(list.find(','), list.size());
+    if (comma > 0) names.emplace_back(list.substr(0, comma));
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return names;
+}
+
+Answer remove_peer(Services& services, const Request& request) {
+  PeerRow peer = TRY(services.catalog->peer_named(request.captures.at(0)));
+  std::vector<VmId> evict;
+  for (const std::string& name : split_names(request.query_or("evict", "")))
+    evict.push_back(TRY(services.catalog->vm_named(name)).id);
+  return start_job(services, "site-unpair", "site " + peer.name,
+                   [&services, peer, evict, actor = request.actor](Progress& progress) {
+                     return services.peers->unpair(peer, evict, actor, progress);
+                   });
+}
+
+Answer list_replicas(Services& services, const Request&) {
+  return Response::json(TRY(services.protections->show_replicas()));
+}
+
+Answer remove_replica(Services& services, const Request& request) {
+  VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
+  return start_job(services, "replica-evict", row.name,
+                   [&services, vm = row.id, actor = request.actor](Progress& progress) {
+                     return services.protections->evict_replica(vm, actor, progress);
+                   });
+}
+
 Answer list_protections(Services& services, const Request&) {
   return Response::json(TRY(services.protections->show_all()));
 }
@@ -318,7 +351,10 @@ Router make_router(Services& services) {
       {kDelete, "/v1/vms/{vm}/protection", kContributor, on(remove_protection)},
       {kPost, "/v1/vms/{vm}/failover", kOperator, on(post_failover)},
       {kGet, "/v1/protections", kReader, on(list_protections)},
+      {kGet, "/v1/replicas", kReader, on(list_replicas)},
+      {kDelete, "/v1/replicas/{vm}", kContributor, on(remove_replica)},
       {kGet, "/v1/peers", kReader, on(list_peers)},
+      {kDelete, "/v1/peers/{peer}", kOwner, on(remove_peer)},
       {kPost, "/v1/pairing", kOwner, on(post_pairing)},
   };
   add_attestation_routes(services, routes);

@@ -59,6 +59,11 @@ class PeerService {
   };
   Result<sys::JsonObject> pair(const BornToken& token, std::string address);
 
+  // Nothing that the site says has an effect any more. Refused while it has to do with a VM that is
+  // not in `evict`; of those, replicas go and protections end, each by a job of its own.
+  Result<sys::JsonObject> unpair(const PeerRow& peer, const std::vector<VmId>& evict,
+                                 const std::string& actor, Progress& progress);
+
   // Asks the other site; its error becomes the error.
   template <typename Answer, typename Question>
   Result<Answer> ask(SiteId site, const Question& question, Millis limit,
@@ -95,6 +100,7 @@ class PeerService {
   Result<bool> stop_for_good(const VmRow& row, Epoch epoch, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction, const std::string& name);
+  Status part(const ProtectionRow& protection, const std::string& actor);
 
   Services& services_;
   vault::SiteIdentity identity_;

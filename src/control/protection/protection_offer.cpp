@@ -83,14 +83,6 @@ Asked asked(const Offered& offered, const PeerRow& from, const Services& service
           .here = services.site.name};
 }
 
-Error at_work(const std::string& name, const std::string& here, std::string effect) {
-  return {.code = ErrorCode::kConflict,
-          .cause = "site " + here + " works on the replica of VM \"" + name +
-                   "\" just now: a failover, it may be",
-          .effect = std::move(effect),
-          .mend = "at site " + here + ": holdfast job list; then try again"};
-}
-
 Error name_taken(const std::string& name, const std::string& here) {
   return {.code = ErrorCode::kExists,
           .cause = "site " + here + " has another VM \"" + name + "\" already",

@@ -183,4 +183,13 @@ Result<sys::JsonArray> Protections::show_all() {
   return all;
 }
 
+Result<sys::JsonArray> Protections::show_replicas() {
+  sys::JsonArray replicas;
+  for (const ProtectionRow& protection : TRY(services_.catalog->protections())) {
+    if (protection.direction != Direction::kIn) continue;
+    replicas.push_back(TRY(show(TRY(services_.catalog->vm(protection.vm)))));
+  }
+  return replicas;
+}
+
 }  // namespace hf::control

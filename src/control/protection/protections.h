@@ -34,6 +34,11 @@ class Protections {
   // At the replica, asked by the source.
   Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
   Result<Removed> withdraw(VmId vm, const PeerRow& from);
+  // Without the other site, which may be dead or not to be believed (eviction.cpp). A replica goes
+  // with its key, and the VM from the catalog; of a VM that is protected from here the protection
+  // ends, and what the other site holds stays there.
+  Result<sys::JsonObject> evict_replica(VmId vm, const std::string& actor, Progress& progress);
+  Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
   Replicas& replicas() { return replicas_; }
   Caretakers& caretakers() { return caretakers_; }
   Turns& turns() { return turns_; }  // of who works on a replica
@@ -50,6 +55,7 @@ class Protections {
   Result<sys::JsonArray> show_all();
   // For texts: the site's name, its id if it has none here.
   std::string peer_name(SiteId site);
+  Result<sys::JsonArray> show_replicas();
 
  private:
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,

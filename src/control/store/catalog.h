@@ -154,7 +154,8 @@ class Catalog {
   Result<PeerRow> peer(SiteId site);
   Result<PeerRow> peer_named(std::string_view name_or_id);  // as vm_named()
   Result<std::vector<PeerRow>> peers();
-  Status remove_peer(SiteId site);  // kExists: a protection needs it
+  // With what is remembered of it. kConflict: a protection needs it.
+  Status remove_peer(SiteId site);
 
   // Protections.
   Status put_protection(const ProtectionRow& row);

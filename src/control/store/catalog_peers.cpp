@@ -37,7 +37,8 @@ Status Catalog::put_peer(const PeerRow& row) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "site " + row.name + " is paired already, under the CA " + other.text(0),
                  .effect = "its new certificate authority is not trusted",
-                 .mend = "if the site was set up anew, give it a new site id: holdfast site init"};
+                 .mend = "if the site was set up anew: holdfast site unpair " + row.site.hex() +
+                         ", then pair again"};
   }
   Statement named = TRY(database.prepare("SELECT site FROM peers WHERE name = ?2 AND site <> ?1"));
   if (TRY(named.with(row.site.hex(), row.name).step())) {
@@ -92,8 +93,21 @@ Result<std::vector<PeerRow>> Catalog::peers() {
 
 Status Catalog::remove_peer(SiteId site) {
   MutexLock lock(inner_->mutex);
-  Statement remove = TRY(inner_->database.prepare("DELETE FROM peers WHERE site = ?1"));
-  return remove.with(site.hex()).run();
+  Database& database = inner_->database;
+  Transaction transaction = TRY(Transaction::begin(database));
+  Statement needed = TRY(database.prepare(
+      "SELECT name FROM vms JOIN protections ON vms.id = protections.vm WHERE peer = ?1"));
+  if (TRY(needed.with(site.hex()).step())) {
+    return Error{.code = ErrorCode::kConflict,
+                 .cause = "VM \"" + needed.text(0) + "\" is protected with that site",
+                 .effect = "the site is still paired",
+                 .mend = "holdfast protection show " + needed.text(0)};
+  }
+  Statement forget = TRY(database.prepare("DELETE FROM former_protections WHERE peer = ?1"));
+  TRY(forget.with(site.hex()).run());
+  Statement remove = TRY(database.prepare("DELETE FROM peers WHERE site = ?1"));
+  TRY(remove.with(site.hex()).run());
+  return transaction.commit();
 }
 
 }  // namespace hf::control

@@ -312,6 +312,21 @@ TEST_F(CatalogTest, who_protected_a_vm_once_is_remembered_without_either) {
   EXPECT_TRUE(*catalog->was_counterpart(later, site));
 }
 
+TEST_F(CatalogTest, a_peer_goes_when_no_vm_needs_it_and_nothing_of_it_stays) {
+  auto catalog = open();
+  const VmId id = catalog->add_vm(vm(1, "one"))->id;
+  const SiteId site = peer("").site;
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  ASSERT_TRUE(catalog->put_protection({.vm = id, .peer = site}).ok());
+  Status needed = catalog->remove_peer(site);
+  ASSERT_FALSE(needed.ok());
+  EXPECT_TRUE(needed.error().cause.contains("one")) << needed.error().cause;
+  ASSERT_TRUE(catalog->remove_protection(id).ok());
+  ASSERT_TRUE(catalog->remove_peer(site).ok());
+  EXPECT_FALSE(catalog->peer(site).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(id, site));
+}
+
 TEST_F(CatalogTest, a_protection_goes_with_its_vm) {
   auto catalog = open();
   VmId id = catalog->add_vm(vm(1, "one"))->id;

@@ -189,7 +189,11 @@ class Vault {
   Status store_offer(const PairingTokenId& id, const StoredOffer& offer);
   Result<StoredOffer> load_offer(const PairingTokenId& id) const;
   Result<StoredOffer> usable_offer(const PairingTokenId& id) const;
-  Status drop_old_offers();
+  // kExpired: what has expired is of no use to anyone but a thief; how many are left. kAll: those
+  // that are not used yet, too.
+  enum class DropOffers : uint8_t { kExpired, kAll };
+  Result<size_t> drop_offers(DropOffers which);
+  void forget_member(const SiteIdentity& peer);
   // nullptr: none, or too old.
   const ConfirmedPairing* confirmed_word(const PairingTokenId& id) const;
   void audit_pairing_refusal(const SiteId& site, const Caller& caller);

@@ -32,11 +32,13 @@ constexpr std::string_view kNameAtIssuer =
     "at the site that made the token: holdfast site pair --new-token --name NAME";
 constexpr std::string_view kNameAtBearer = "give it a name here: holdfast site pair - --name NAME";
 
-Error not_paired(ErrorCode code, std::string cause) {
+Error not_paired(
+    ErrorCode code, std::string cause,
+    std::string mend = "make a new token at the other site: holdfast site pair --new-token") {
   return {.code = code,
           .cause = std::move(cause),
           .effect = "the sites are not paired",
-          .mend = "make a new token at the other site: holdfast site pair --new-token"};
+          .mend = std::move(mend)};
 }
 
 crypto::Secret proof_key_of(const crypto::Secret& secret) {
@@ -55,11 +57,10 @@ Digest proof_of(const crypto::Secret& key, std::string_view role, const Digest& 
 
 Status check_name(const std::string& name) {
   if (name.empty() || is_peer_name(name)) return {};
-  Error error =
-      not_paired(ErrorCode::kInvalidArgument, "\"" + name + "\" is no name for another site");
-  error.mend =
-      "choose 1 to 64 of letters, digits, '.', '_' and '-', not beginning with '-' and not like an id";
-  return error;
+  return not_paired(
+      ErrorCode::kInvalidArgument, "\"" + name + "\" is no name for another site",
+      "choose 1 to 64 of letters, digits, '.', '_' and '-', not beginning with '-' and not like an "
+      "id");
 }
 
 }  // namespace
@@ -70,10 +71,15 @@ Result<PairingOffer> Vault::offer_pairing(uint32_t life_s, const std::string& na
                                           const Caller& caller) {
   TRY(check_name(name));
   if (life_s == 0 || life_s > kMaxPairingLife) {
-    return not_paired(ErrorCode::kInvalidArgument, "a token lives for 1 second to 7 days")
-        .with_mend("holdfast site pair --new-token --expires 1h");
+    return not_paired(ErrorCode::kInvalidArgument, "a token lives for 1 second to 7 days",
+                      "holdfast site pair --new-token --expires 1h");
   }
-  TRY(drop_old_offers());
+  if (const size_t left = TRY(drop_offers(DropOffers::kExpired)); left >= kOffersMax) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = fmt::format("{} pairing tokens are outstanding", left),
+                 .effect = "no token was made",
+                 .mend = "use one of them, or wait until one has expired"};
+  }
   const Micros now = clock_.wall_time();
   PairingOffer offer{.secret = crypto::Secret(kTokenSecretSize),
                      .expires = Micros(now.value + life_s * kMicrosPerSecond),
@@ -99,8 +105,8 @@ Result<PairingTokenId> Vault::confirm_pairing(const PairingConfirmation& word,
   });
   const PairingTokenId id = token_id_of(word.secret);
   if (confirmed_.size() >= kConfirmedMax && !confirmed_.contains(id)) {
-    return not_paired(ErrorCode::kLimit, "too many pairings are under way")
-        .with_mend("try again in ten minutes");
+    return not_paired(ErrorCode::kLimit, "too many pairings are under way",
+                      "try again in ten minutes");
   }
   TRY(audit_.append(
       {.event = "confirm_pairing", .site = word.site, .uid = caller.uid, .pid = caller.pid}));
@@ -240,8 +246,7 @@ Result<Vault::StoredOffer> Vault::usable_offer(const PairingTokenId& id) const {
   return offer;
 }
 
-// What has expired is of no use to anyone but a thief.
-Status Vault::drop_old_offers() {
+Result<size_t> Vault::drop_offers(DropOffers which) {
   size_t left = 0;
   const std::vector<std::string> names = TRY(directory_.list());
   for (const std::string_view name : names) {
@@ -251,16 +256,14 @@ Status Vault::drop_old_offers() {
     const auto id = PairingTokenId::parse_hex(hex);
     if (!id.ok()) continue;
     const Result<StoredOffer> offer = load_offer(*id);
-    if (offer.ok() && offer->expires <= clock_.wall_time()) {
+    const bool void_now = which == DropOffers::kAll && offer.ok() && offer->used_by.empty();
+    if (void_now || (offer.ok() && offer->expires <= clock_.wall_time())) {
       TRY(directory_.remove(std::string(name)));
     } else {
       ++left;
     }
   }
-  if (left < kOffersMax) return {};
-  return not_paired(ErrorCode::kLimit, fmt::format("{} pairing tokens are outstanding", left))
-      .with_effect("no token was made")
-      .with_mend("use one of them, or wait until one has expired");
+  return left;
 }
 
 }  // namespace hf::vault

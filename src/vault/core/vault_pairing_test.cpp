@@ -155,6 +155,29 @@ TEST_F(Pairing, calls_a_site_as_the_operator_does_and_no_two_alike) {
     EXPECT_FALSE(a_->offer_pairing(60, bad, kOperator).ok()) << bad;
 }
 
+TEST_F(Pairing, ends_with_all_that_was_said_for_the_site) {
+  const PairingOffer token = offer();
+  const PairingTokenId id = *b_->confirm_pairing(word_for(token), kOperator);
+  const PairingOffer unused = offer();
+  ASSERT_TRUE(a_->accept_pairing(said_by(b_, id), kDaemon).ok());
+  const VmId vm = vm_of(1);
+  ASSERT_TRUE(a_->create_key(vm, kDaemon).ok());
+  ASSERT_TRUE(*a_->add_member(vm, b_->identity().site, kOperator));
+  ASSERT_TRUE(a_->wrap_for(vm, b_->identity().site, kDaemon).ok());
+
+  ASSERT_TRUE(a_->remove_recipient(b_->identity().site, kOperator).ok());
+  const PairingTokenId left = *b_->confirm_pairing(word_for(unused), kOperator);
+  EXPECT_EQ(a_->accept_pairing(said_by(b_, left), kDaemon).error().code, ErrorCode::kNotFound)
+      << "a token from before";
+  EXPECT_EQ(a_->accept_pairing(said_by(b_, id), kDaemon).error().code, ErrorCode::kConflict)
+      << "that one was used";
+  const PairingOffer again = offer();
+  const PairingTokenId anew = *b_->confirm_pairing(word_for(again), kOperator);
+  ASSERT_TRUE(a_->accept_pairing(said_by(b_, anew), kDaemon).ok());
+  EXPECT_EQ(a_->wrap_for(vm, b_->identity().site, kDaemon).error().code, ErrorCode::kPermission)
+      << "what was said before it was unpaired holds no more";
+}
+
 TEST_F(Pairing, does_not_make_a_site_its_own_recipient) {
   const PairingOffer token = offer();
   EXPECT_EQ(a_->confirm_pairing(word_for(token), kOperator).error().code,

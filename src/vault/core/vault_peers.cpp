@@ -121,6 +121,9 @@ Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
   }
   TRY(audit_.append(
       {.event = "remove_recipient", .site = site, .uid = caller.uid, .pid = caller.pid}));
+  if (const Result<SiteIdentity> peer = load_recipient(site); peer.ok()) forget_member(*peer);
+  TRY(drop_offers(DropOffers::kAll));
+  std::erase_if(confirmed_, [&](const auto& entry) { return entry.second.site == site; });
   return directory_.remove(recipient_file_name(site));
 }
 

@@ -103,8 +103,8 @@ class Site:
 
     # -- the site's life
 
-    def init(self, *flags):
-        words = ["site", "init", "--name", self.name, "--listen", self.listen]
+    def init(self, *flags, called=None):
+        words = ["site", "init", "--name", called or self.name, "--listen", self.listen]
         if os.geteuid() == 0:
             words += ["--uid-base", str(self.uid_base)]
         return self.cli(*words, *flags)

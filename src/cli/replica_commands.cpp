@@ -1,0 +1,52 @@
+// holdfast replica …
+#include <CLI/CLI.hpp>
+
+#include "cli/core/grammar.h"
+
+namespace hf::cli {
+namespace {
+
+struct EvictOptions {
+  std::string vm;
+  bool yes = false;
+};
+
+Status replica_list(const Context& context) {
+  sys::JsonValue replicas = TRY(context.client().get("/v1/replicas"));
+  if (!replicas.is_array()) return {};
+  print_rows(context, replicas.as_array(),
+             {{"VM", "vm"},
+              {"OF SITE", "peer"},
+              {"STATE", "state"},
+              {"LAG RECORDS", "lag_records"},
+              {"ID", "vm_id"},
+              {"ERROR", "error.cause"}});
+  return {};
+}
+
+Status replica_evict(const Context& context, const EvictOptions& options) {
+  Client client = context.client();
+  const std::string where = "/v1/replicas/" + url_escape(options.vm);
+  if (!options.yes)
+    TRY(confirm("Remove the replica of VM \"" + options.vm +
+                "\" with its key, without asking its source? If that is lost, so is the VM."));
+  sys::JsonValue job = TRY(client.remove(where));
+  print_object(context, TRY(follow_job(context, client, job)));
+  return {};
+}
+
+}  // namespace
+
+void add_replica(CLI::App& app, Line& line) {
+  CLI::App* replica = noun(app, "replica", "replicas here of other sites' VMs");
+  verb(replica->add_subcommand("list", "all replicas, and whether they receive"), line,
+       replica_list);
+  CLI::App* evict =
+      replica->add_subcommand("evict", "remove a replica whose source is dead or not trusted");
+  auto options = std::make_shared<EvictOptions>();
+  evict->add_option("vm", options->vm, "the VM's name or id")->required();
+  evict->add_flag("--yes", options->yes, "do not ask");
+  verb(evict, line, [options](const Context& context) { return replica_evict(context, *options); });
+}
+
+}  // namespace hf::cli
