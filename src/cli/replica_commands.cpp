@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "cli/core/grammar.h"
+#include "cli/core/parse.h"
 
 namespace hf::cli {
 namespace {

@@ -85,7 +85,8 @@ Status site_pair(const Context& context, const PairOptions& options) {
                                                  options.address, options.name)));
     return {};
   }
-  print_object(context, TRY(pair_by_token(context, TRY(read_token(options)), options.address, options.name)));
+  print_object(context, TRY(pair_by_token(context, TRY(read_token(options)), options.address,
+                                          options.name)));
   return {};
 }
 
@@ -114,8 +115,8 @@ Status site_unpair(const Context& context, const UnpairOptions& options) {
   // An earlier command may have come as far as that.
   const bool done_before = !unpaired.ok() && unpaired.error().code == ErrorCode::kNotFound;
   if (pinned && done_before)
-    unpaired = sys::JsonObject{
-        {"peer", options.peer}, {"peer_site_id", pinned->hex()}, {"paired", false}};
+    unpaired =
+        sys::JsonObject{{"peer", options.peer}, {"peer_site_id", pinned->hex()}, {"paired", false}};
   const sys::JsonObject done = TRY(std::move(unpaired));
   if (pinned) TRY(say_no_recipient(context, *pinned));
   print_object(context, done);

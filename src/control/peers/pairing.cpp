@@ -29,7 +29,6 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr Millis kAnswerLimit = 10s;
-constexpr size_t kSiteNameMax = 64;
 
 Error not_paired(ErrorCode code, std::string cause) {
   return {.code = code,
@@ -77,8 +76,9 @@ Status check_name_free(Catalog& catalog, SiteId site, const std::string& name) {
     return Error{.code = ErrorCode::kExists,
                  .cause = "\"" + name + "\" is what another site is called",
                  .effect = "the sites are not paired; the token can still be used",
-                 .mend = "give it another name: holdfast site pair --name NAME at the site that has "
-                         "the other one (holdfast site peers)"};
+                 .mend =
+                     "give it another name: holdfast site pair --name NAME at the site that has "
+                     "the other one (holdfast site peers)"};
   }
   return {};
 }
@@ -172,7 +172,8 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
   std::string their_text = TRY(sys::get_string(hello, "identity"));
   Introduction them = TRY(decode_bearer(their_text));
   vault::PairingProof said = TRY(proof_in(hello, token, session.exporter(), them, their_text));
-  TRY(check_name_free(*services_.catalog, them.identity.site, TRY(services_.vault.check_pairing(said))));
+  TRY(check_name_free(*services_.catalog, them.identity.site,
+                      TRY(services_.vault.check_pairing(said))));
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   TRY_CONTEXT(peer::verify_peer(session.peer_chain(), ca, them.identity.site), "the other site");
   std::string our_text =

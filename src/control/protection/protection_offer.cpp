@@ -124,8 +124,8 @@ Status check_platform(const vm::Definition& definition) {
   return {};
 }
 
-// One that is new here is checked as a create is. The paths that the other site has for its firmware
-// mean nothing here: none of its choosing is ever opened.
+// One that is new here is checked as a create is. The paths that the other site has for its
+// firmware mean nothing here: none of its choosing is ever opened.
 Status admit(Offered& offered) {
   const hypervisor::Firmware firmware = TRY(check_new_vm(offered.row.id, offered.definition));
   offered.definition.firmware.code = firmware.code_path;

@@ -88,8 +88,8 @@ void Vault::forget_member(const SiteIdentity& peer) {
   if (!names.ok()) return;
   for (const std::string_view name : *names) {
     if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
-    const auto vm = VmId::parse_hex(
-        name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size()));
+    const auto vm =
+        VmId::parse_hex(name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size()));
     if (!vm.ok()) continue;
     Result<std::vector<Digest>> members = load_members(*vm);
     if (!members.ok() || std::erase(*members, member) == 0) continue;

@@ -110,11 +110,12 @@ TEST_F(Pairing, bears_a_token_for_those_keys_only_that_it_names) {
   SiteIdentity other = a_->identity();
   other.recipient_public_key_pem = c->identity().recipient_public_key_pem;
   for (const SiteIdentity& peer : {other, c->identity()}) {
-    const Result<std::string> done = b_->accept_pairing({.token = id,
-                                            .context = context(),
-                                            .peer = peer,
-                                            .proof = forged(token.secret, "issuer", peer)},
-                                           kDaemon);
+    const Result<std::string> done =
+        b_->accept_pairing({.token = id,
+                            .context = context(),
+                            .peer = peer,
+                            .proof = forged(token.secret, "issuer", peer)},
+                           kDaemon);
     EXPECT_EQ(done.error().code, ErrorCode::kWrongKey);
   }
   EXPECT_TRUE(b_->recipients()->empty());

@@ -87,8 +87,8 @@ Status Vault::add_recipient(const SiteIdentity& peer, const std::string& name,
   return pinned ? directory_.replace(file_name, file) : directory_.create(file_name, file);
 }
 
-// An operator's word about a site names it by this: two that are called alike, or one that is called
-// as another's id, could be taken for each other.
+// An operator's word about a site names it by this: two that are called alike, or one that is
+// called as another's id, could be taken for each other.
 Result<std::string> Vault::name_for(const SiteIdentity& peer, const std::string& wanted,
                                     std::string_view mend) const {
   std::string name = wanted;
@@ -106,11 +106,11 @@ Result<std::string> Vault::name_for(const SiteIdentity& peer, const std::string&
   }
   for (const Recipient& other : TRY(pinned_recipients())) {
     if (other.name != name || other.identity.site == peer.site) continue;
-    return Error{.code = ErrorCode::kExists,
-                 .cause = "\"" + name + "\" is what another site is called: " +
-                          other.identity.site.hex(),
-                 .effect = "the sites are not paired",
-                 .mend = std::string(mend)};
+    return Error{
+        .code = ErrorCode::kExists,
+        .cause = "\"" + name + "\" is what another site is called: " + other.identity.site.hex(),
+        .effect = "the sites are not paired",
+        .mend = std::string(mend)};
   }
   return name;
 }
