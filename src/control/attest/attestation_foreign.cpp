@@ -50,12 +50,9 @@ Result<std::vector<crypto::Certificate>> trusted_cas(
   return cas;
 }
 
-// The VM that the evidence is of, if this site knows it.
-Result<std::optional<VmRow>> known_vm(Services& services, const attestation::Evidence& evidence,
-                                      const std::vector<crypto::Certificate>& cas) {
-  Result<attestation::AkIdentity> key = attestation::certified_key(evidence, cas, catalog_now());
-  if (!key.ok()) return std::optional<VmRow>();
-  Result<VmRow> row = services.catalog->vm(key->vm);
+// The VM, if this site knows it.
+Result<std::optional<VmRow>> known_vm(Catalog& catalog, VmId vm) {
+  Result<VmRow> row = catalog.vm(vm);
   if (row.ok()) return std::optional<VmRow>(std::move(*row));
   if (row.error().code == ErrorCode::kNotFound) return std::optional<VmRow>();
   return std::move(row).error();
@@ -72,7 +69,18 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
   Rules rules = TRY(askers_rules(request));
   // This site's word on its own VM is by the rules that were set for it, or it could be had for any
   // state of the VM.
-  if (std::optional<VmRow> row = TRY(known_vm(services_, evidence, cas))) {
+  const Result<attestation::AkIdentity> named =
+      attestation::certified_key(evidence, cas, catalog_now());
+  std::optional<VmRow> row;
+  if (named.ok()) row = TRY(known_vm(*services_.catalog, named->vm));
+  // Of a VM that is not here any paired site could certify whatever it likes.
+  if (named.ok() && !row) {
+    cas = TRY(trusted_cas(services_, [&](const SiteId& site) {
+      const Result<bool> had_to_do_with_it = services_.catalog->was_counterpart(named->vm, site);
+      return had_to_do_with_it.ok() && *had_to_do_with_it;
+    }));
+  }
+  if (row) {
     if (rules.askers) {
       return Error{.code = ErrorCode::kConflict,
                    .cause = "the evidence is of VM \"" + row->name +
