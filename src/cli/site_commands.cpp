@@ -25,6 +25,7 @@ Status site_peers(const Context& context) {
              {{"NAME", "name"},
               {"ADDRESS", "address"},
               {"STATE", "state"},
+              {"ACCEPT", "accept"},
               {"SITE", "site_id"},
               {"CA FINGERPRINT", "ca_fingerprint"},
               {"ERROR", "error.cause"}});
@@ -134,6 +135,42 @@ void add_unpair(CLI::App* site, Line& line) {
   verb(unpair, line, [options](const Context& context) { return site_unpair(context, *options); });
 }
 
+struct PeerOptions {
+  std::string peer;
+  std::string accept;
+  std::string quota;
+};
+
+Status site_peer_set(const Context& context, const PeerOptions& options) {
+  sys::JsonObject body;
+  if (!options.accept.empty()) body["accept"] = options.accept;
+  if (options.quota == "none") body["quota_bytes"] = 0;
+  if (!options.quota.empty() && options.quota != "none")
+    body["quota_bytes"] = TRY(parse_size(options.quota));
+  if (body.empty()) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "nothing to set",
+                 .effect = "nothing was changed",
+                 .mend = "give --accept yes|ask|no, --quota SIZE or both"};
+  }
+  sys::JsonValue now = TRY(context.client().put("/v1/peers/" + url_escape(options.peer), body));
+  if (now.is_object()) print_object(context, now.as_object());
+  return {};
+}
+
+void add_peer(CLI::App* site, Line& line) {
+  CLI::App* peer = noun(*site, "peer", "what a paired site may place here");
+  CLI::App* set = peer->add_subcommand("set", "whether it may place replicas here, and how much");
+  auto options = std::make_shared<PeerOptions>();
+  set->add_option("peer", options->peer, "the other site's name or id")->required();
+  set->add_option("--accept", options->accept,
+                  "yes; ask: each waits for holdfast replica accept; no");
+  set->add_option(
+      "--quota", options->quota,
+      "what the disks of all VMs that it places here may hold together; none: no bound");
+  verb(set, line, [options](const Context& context) { return site_peer_set(context, *options); });
+}
+
 void add_init(CLI::App* site, Line& line) {
   CLI::App* init =
       site->add_subcommand("init", "make the state directory, the vault and the site's identity");
@@ -195,6 +232,7 @@ void add_site(CLI::App& app, Line& line) {
   verb(site->add_subcommand("show", "name, identity, fingerprint"), line, site_show);
   verb(site->add_subcommand("peers", "paired sites and whether they answer"), line, site_peers);
   add_pair(site, line);
+  add_peer(site, line);
   add_unpair(site, line);
 }
 

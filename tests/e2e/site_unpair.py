@@ -87,6 +87,38 @@ def evicted(north, south):
     check(names(south) == ["mail", "web"], "and it can be protected anew")
 
 
+def consent(north, south):
+    """south is asked before it takes a replica; then has no room for one; then takes none."""
+    north.cli("protection", "disable", "web", timeout=60)
+    south.cli("site", "peer", "set", "north", "--accept", "ask")
+    check_refused(north, "an offer that nobody has agreed to", "protection", "enable", "web", "--to", "south", code="permission",
+                  says=["south", "when its operator agrees"], mend=["at site south: holdfast replica accept web"], snapshot=False)
+    (waits,) = south.json("replica", "list")
+    check(waits["vm"] == "web" and waits["state"] == "asks" and names(south) == ["mail"], "it waits at south, and nothing is there")
+    check(any("replica accept web" in one["text"] for one in south.json("event", "list")), "an event says so")
+    south.cli("replica", "accept", "web")
+    north.cli("protection", "enable", "web", "--to", "south")
+    check(names(south) == ["mail", "web"], "once it is agreed to, the same command places it")
+    check([one["state"] for one in south.json("replica", "list")] != ["accepted"], "and no offer waits any more")
+    create(north, "third")
+    south.cli("site", "peer", "set", "north", "--accept", "yes", "--quota", "31M")
+    check_refused(north, "a replica over the quota", "protection", "enable", "third", "--to", "south", code="limit",
+                  says=["31 MiB", "16 MiB are there"], mend=["site peer set north --quota"], snapshot=False)
+    south.cli("site", "peer", "set", "north", "--quota", "32M")
+    north.cli("protection", "enable", "third", "--to", "south")
+    create(north, "fourth")
+    south.cli("site", "peer", "set", "north", "--quota", "none", "--accept", "no")
+    check_refused(north, "a replica where none is taken", "protection", "enable", "fourth", "--to", "south", code="permission",
+                  says=["takes no replicas"], mend=["--accept ask"], snapshot=False)
+    north.cli("protection", "enable", "third", "--to", "south")
+    check(south.json("site", "peers")[0]["accept"] == "no" and names(south) == ["mail", "third", "web"],
+          "what is there stays, and may be asked for again")
+    south.cli("site", "peer", "set", "north", "--accept", "ask")
+    check_refused(north, "an offer to decline", "protection", "enable", "fourth", "--to", "south", code="permission", snapshot=False)
+    south.cli("replica", "evict", "fourth", "--yes")
+    check("fourth" not in [one["vm"] for one in south.json("replica", "list")], "an offer is declined by evict")
+
+
 def test(directory):
     with Processes(directory) as processes:
         north, south = Site(processes, directory, "north", 310000), Site(processes, directory, "south", 360000)
@@ -99,6 +131,7 @@ def test(directory):
             named_by_the_operator(north, south, third)
             unpaired(north, south)
             evicted(north, south)
+            consent(north, south)
         finally:
             for site in (north, south, third):
                 site.end()

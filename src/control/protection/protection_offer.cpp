@@ -3,6 +3,7 @@
 
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/consent.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
 #include "control/protection/replica_rules.h"
@@ -165,6 +166,14 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   if (is == OfferIs::kNew) TRY(check_place(services_, vm));
   if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
     return name_taken(offered.row.name, services_.site.name);
+  // Two offers at a time could each find room for itself.
+  std::unique_lock one_at_a_time(consent_mutex_, std::defer_lock);
+  if (is == OfferIs::kNew) {
+    one_at_a_time.lock();
+    TRY(check_consent(*services_.catalog, from.site,
+                      {.vm = vm, .name = offered.row.name, .bytes = disk_bytes(offered.definition)},
+                      services_.site.name, catalog_now()));
+  }
   const vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
   Undo undo;
   undo.add([&] {
@@ -193,6 +202,7 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
           services_.catalog->remove_vm(vm, gone ? VmRemains::kNone : VmRemains::kSomething));
     });
   }
+  if (one_at_a_time.owns_lock()) one_at_a_time.unlock();
   TRY(replicas_.create(*known, protection));
   if (is == OfferIs::kSameLater)
     TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));

@@ -2,6 +2,7 @@
 
 #include <functional>
 
+#include "control/protection/consent.h"
 #include "control/test_services.h"
 #include "hypervisor/machine.h"
 #include "vault/core/certificate.h"
@@ -84,6 +85,69 @@ TEST_F(OfferTest, what_a_create_here_would_refuse_is_refused_by_name) {
     // Read at the other site, where a VM of that name is the one that was offered.
     EXPECT_FALSE(error.mend.contains("vm delete")) << what << ": " << error.mend;
   }
+}
+
+// The vault does not answer: what is not refused before fails there.
+TEST_F(OfferTest, waits_for_the_operators_word_where_the_site_is_asked) {
+  Catalog& catalog = *site_.services->catalog;
+  ASSERT_TRUE(catalog.set_peer_policy(from_.site, Accept::kAsk, 0).ok());
+  const Error waits = take(offer(definition_));
+  EXPECT_EQ(waits.code, ErrorCode::kPermission) << waits.describe();
+  EXPECT_TRUE(waits.mend.contains("at site here: holdfast replica accept web")) << waits.mend;
+  EXPECT_EQ(take(offer(definition_)).code, ErrorCode::kPermission) << "asked again, it waits still";
+  EXPECT_EQ(catalog.events({})->size(), 1U) << "of which an operator hears once";
+  ASSERT_EQ(catalog.offers()->size(), 1U);
+  const OfferRow row = *offer_named(catalog, "web", "");
+  EXPECT_EQ(row.bytes, vm::kDiskBytesMin);
+  ASSERT_TRUE(catalog.accept_offer(row.vm, row.peer).ok());
+  EXPECT_EQ(take(offer(definition_)).code, ErrorCode::kUnavailable) << "now it comes to the vault";
+
+  // The word was for what was shown.
+  definition_.disks[0].size_bytes *= 1024;
+  EXPECT_EQ(take(offer(definition_)).code, ErrorCode::kPermission);
+  EXPECT_FALSE(offer_named(catalog, "web", "there")->accepted);
+}
+
+TEST_F(OfferTest, is_refused_where_the_site_takes_none_or_its_quota_is_full) {
+  Catalog& catalog = *site_.services->catalog;
+  ASSERT_TRUE(catalog.set_peer_policy(from_.site, Accept::kNo, 0).ok());
+  const Error none = take(offer(definition_));
+  EXPECT_EQ(none.code, ErrorCode::kPermission) << none.describe();
+  EXPECT_TRUE(none.mend.contains("site peer set there --accept")) << none.mend;
+  EXPECT_TRUE(catalog.offers()->empty());
+
+  ASSERT_TRUE(catalog.set_peer_policy(from_.site, Accept::kYes, vm::kDiskBytesMin).ok());
+  EXPECT_EQ(take(offer(definition_)).code, ErrorCode::kUnavailable) << "it just fits";
+  // Another replica of that site's takes the room; one of a third site's does not.
+  for (uint8_t number = 8; number <= 9; ++number) {
+    VmRow row{.id = vm_of(number),
+              .name = "vm" + std::to_string(number),
+              .definition = sys::to_text(to_json(definition_)),
+              .epoch = Epoch(1),
+              .role = VmRole::kStandby};
+    const SiteId peer = number == 8 ? site_.pair(3, "third").site : from_.site;
+    ASSERT_TRUE(
+        catalog.add_replica(row, {.vm = row.id, .peer = peer, .direction = Direction::kIn}).ok());
+    Result<Taken> taken = site_.services->protections->take_offer(offer(definition_), from_);
+    ASSERT_FALSE(taken.ok());
+    EXPECT_EQ(taken.error().code, number == 8 ? ErrorCode::kUnavailable : ErrorCode::kLimit)
+        << taken.error().describe();
+    if (number == 9) EXPECT_TRUE(taken.error().mend.contains("--quota")) << taken.error().mend;
+  }
+}
+
+TEST_F(OfferTest, of_one_site_a_bounded_number_waits) {
+  Catalog& catalog = *site_.services->catalog;
+  for (size_t i = 0; i < kOffersMax; ++i) {
+    OfferRow row{.peer = from_.site, .name = "vm" + std::to_string(i), .bytes = 1};
+    row.vm.bytes[1] = static_cast<std::byte>(i);
+    EXPECT_EQ(*catalog.add_offer(row), OfferAsks::kNew);
+  }
+  ASSERT_TRUE(catalog.set_peer_policy(from_.site, Accept::kAsk, 0).ok());
+  EXPECT_EQ(take(offer(definition_)).code, ErrorCode::kLimit);
+  EXPECT_EQ(catalog.offers()->size(), kOffersMax);
+  ASSERT_TRUE(catalog.remove_peer(from_.site).ok());
+  EXPECT_TRUE(catalog.offers()->empty()) << "they go with the site";
 }
 
 TEST_F(OfferTest, it_is_called_what_its_definition_says) {

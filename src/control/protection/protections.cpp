@@ -2,6 +2,7 @@
 
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/consent.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
@@ -189,6 +190,8 @@ Result<sys::JsonArray> Protections::show_replicas() {
     if (protection.direction != Direction::kIn) continue;
     replicas.push_back(TRY(show(TRY(services_.catalog->vm(protection.vm)))));
   }
+  for (const OfferRow& offer : TRY(services_.catalog->offers()))
+    replicas.push_back(TRY(show_offer(*services_.catalog, offer)));
   return replicas;
 }
 

@@ -2,6 +2,8 @@
 // that begin and end a protection.
 #pragma once
 
+#include <mutex>
+
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
 #include "control/protection/replicas.h"
@@ -55,7 +57,7 @@ class Protections {
   Result<sys::JsonArray> show_all();
   // For texts: the site's name, its id if it has none here.
   std::string peer_name(SiteId site);
-  Result<sys::JsonArray> show_replicas();
+  Result<sys::JsonArray> show_replicas();  // and the offers that wait
 
  private:
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
@@ -71,6 +73,7 @@ class Protections {
   Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);
 
   Services& services_;
+  std::mutex consent_mutex_;  // from a check of consent and quota until the replica is written down
   Turns turns_;
   Replicas replicas_;
   Caretakers caretakers_;

@@ -61,7 +61,13 @@ Result<uint64_t> Catalog::add_job(std::string_view kind, std::string_view subjec
       TRY(inner_->database.prepare("INSERT INTO jobs (kind, subject, state, detail, created_us) "
                                    "VALUES (?1, ?2, 'running', '{}', ?3)"));
   TRY(insert.with(kind, subject, now.value).run());
-  return static_cast<uint64_t>(inner_->database.last_row_id());
+  const auto id = static_cast<uint64_t>(inner_->database.last_row_id());
+  if (id % 64 == 0 && id > kJobsMax) {
+    Statement prune =
+        TRY(inner_->database.prepare("DELETE FROM jobs WHERE id <= ?1 AND state <> 'running'"));
+    TRY(prune.with(id - kJobsMax).run());
+  }
+  return id;
 }
 
 Status Catalog::finish_job(const JobRow& row) {
@@ -122,7 +128,11 @@ Status Catalog::audit(std::string_view actor, std::string_view act, std::string_
   MutexLock lock(inner_->mutex);
   Statement insert = TRY(inner_->database.prepare(
       "INSERT INTO audit (time_us, actor, act, subject, detail) VALUES (?1, ?2, ?3, ?4, ?5)"));
-  return insert.with(catalog_now().value, actor, act, subject, detail).run();
+  TRY(insert.with(catalog_now().value, actor, act, subject, detail).run());
+  const auto id = static_cast<uint64_t>(inner_->database.last_row_id());
+  if (id % 64 != 0 || id <= kAuditMax) return {};
+  Statement prune = TRY(inner_->database.prepare("DELETE FROM audit WHERE id <= ?1"));
+  return prune.with(id - kAuditMax).run();
 }
 
 }  // namespace hf::control

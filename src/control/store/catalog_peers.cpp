@@ -5,8 +5,9 @@ namespace hf::control {
 namespace {
 
 constexpr std::string_view kSelectPeer =
-    "SELECT site, name, address, ca_pem, fingerprint, recipient_pem, signing_key, paired_us FROM "
-    "peers ";
+    "SELECT site, name, address, ca_pem, fingerprint, recipient_pem, signing_key, paired_us, "
+    "accept, "
+    "quota_bytes FROM peers ";
 
 Result<PeerRow> read_peer(const Statement& row) {
   return PeerRow{.site = TRY(SiteId::parse_hex(row.text(0))),
@@ -16,7 +17,9 @@ Result<PeerRow> read_peer(const Statement& row) {
                  .fingerprint = row.text(4),
                  .recipient_pem = row.text(5),
                  .signing_key = row.text(6),
-                 .paired = Micros(static_cast<uint64_t>(row.integer(7)))};
+                 .paired = Micros(static_cast<uint64_t>(row.integer(7))),
+                 .accept = TRY(parse_accept(row.text(8))),
+                 .quota_bytes = static_cast<uint64_t>(row.integer(9))};
 }
 
 Error no_such_peer(std::string_view name_or_id) {
@@ -27,6 +30,35 @@ Error no_such_peer(std::string_view name_or_id) {
 }
 
 }  // namespace
+
+std::string_view to_string(Accept accept) {
+  switch (accept) {
+    case Accept::kYes:
+      return "yes";
+    case Accept::kAsk:
+      return "ask";
+    case Accept::kNo:
+      return "no";
+  }
+  return "?";
+}
+
+Result<Accept> parse_accept(std::string_view text) {
+  for (Accept accept : {Accept::kYes, Accept::kAsk, Accept::kNo}) {
+    if (text == to_string(accept)) return accept;
+  }
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = "\"" + std::string(text) + "\" is no way to take replicas",
+               .effect = "nothing was changed",
+               .mend = "use --accept yes, ask or no"};
+}
+
+Status Catalog::set_peer_policy(SiteId site, Accept accept, uint64_t quota_bytes) {
+  MutexLock lock(inner_->mutex);
+  Statement update = TRY(
+      inner_->database.prepare("UPDATE peers SET accept = ?2, quota_bytes = ?3 WHERE site = ?1"));
+  return update.with(site.hex(), to_string(accept), quota_bytes).run();
+}
 
 Status Catalog::put_peer(const PeerRow& row) {
   MutexLock lock(inner_->mutex);

@@ -142,9 +142,24 @@ CREATE TRIGGER protection_moved AFTER UPDATE OF peer ON protections WHEN OLD.pee
 END;
 )sql";
 
-constexpr std::array<std::string_view, 9> kMigrations = {
-    kFirst,           kAttestation, kRollover,  kAdoptPending,     kTakenFrom,
-    kProtectionState, kFreeNumbers, kPeerNames, kFormerProtections};
+// What a paired site may place here. Those that are paired may go on as before.
+constexpr std::string_view kConsent = R"sql(
+ALTER TABLE peers ADD COLUMN accept TEXT NOT NULL DEFAULT 'yes' CHECK (accept IN ('yes', 'ask', 'no'));
+ALTER TABLE peers ADD COLUMN quota_bytes INTEGER NOT NULL DEFAULT 0;  -- 0: no bound
+CREATE TABLE offers (
+  vm         TEXT NOT NULL,                -- not here yet
+  peer       TEXT NOT NULL REFERENCES peers (site) ON DELETE CASCADE,
+  name       TEXT NOT NULL,
+  bytes      INTEGER NOT NULL,             -- of its disks
+  accepted   INTEGER NOT NULL,
+  offered_us INTEGER NOT NULL,
+  PRIMARY KEY (vm, peer)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr std::array<std::string_view, 10> kMigrations = {
+    kFirst,           kAttestation, kRollover,  kAdoptPending,      kTakenFrom,
+    kProtectionState, kFreeNumbers, kPeerNames, kFormerProtections, kConsent};
 
 }  // namespace
 

@@ -327,6 +327,44 @@ TEST_F(CatalogTest, a_peer_goes_when_no_vm_needs_it_and_nothing_of_it_stays) {
   EXPECT_FALSE(*catalog->was_counterpart(id, site));
 }
 
+TEST_F(CatalogTest, what_a_peer_may_place_here_outlives_its_being_paired_again) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  const SiteId site = peer("").site;
+  EXPECT_EQ(catalog->peer(site)->accept, Accept::kYes);
+  ASSERT_TRUE(catalog->set_peer_policy(site, Accept::kAsk, uint64_t{2} << 40).ok());
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  EXPECT_EQ(catalog->peer(site)->accept, Accept::kAsk);
+  EXPECT_EQ(catalog->peer(site)->quota_bytes, uint64_t{2} << 40);
+}
+
+TEST_F(CatalogTest, jobs_and_audit_have_an_end) {
+  auto catalog = open();
+  const uint64_t running = *catalog->add_job("vm-start", "one", Micros(1));
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    // As if there had been many: the numbers go on from there.
+    ASSERT_TRUE(
+        raw.execute("INSERT INTO jobs (id, kind, subject, state, detail, created_us) VALUES "
+                    "(2, 'k', 's', 'done', '{}', 1), (20000, 'k', 's', 'done', '{}', 1)")
+            .ok());
+    ASSERT_TRUE(raw.execute("INSERT INTO audit VALUES (1, 1, 'a', 'b', 'c', 'd'), (200000, 1, 'a', "
+                            "'b', 'c', 'd')")
+                    .ok());
+  }
+  for (int i = 0; i < 64; ++i) {
+    ASSERT_TRUE(catalog->add_job("k", "s", Micros(1)).ok());
+    ASSERT_TRUE(catalog->audit("a", "b", "c", "d").ok());
+  }
+  EXPECT_TRUE(catalog->job(running).ok()) << "it has not ended";
+  EXPECT_FALSE(catalog->job(2).ok());
+  EXPECT_TRUE(catalog->job(20'000).ok());
+  Database raw = std::move(Database::open(path_)).value();
+  Statement count = std::move(raw.prepare("SELECT min(id) FROM audit")).value();
+  ASSERT_TRUE(*count.step());
+  EXPECT_EQ(count.integer(0), 200'000);
+}
+
 TEST_F(CatalogTest, a_protection_goes_with_its_vm) {
   auto catalog = open();
   VmId id = catalog->add_vm(vm(1, "one"))->id;

@@ -172,6 +172,8 @@ Result<VmRow> Catalog::add_replica(VmRow row, const ProtectionRow& protection) {
   Transaction transaction = TRY(Transaction::begin(inner_->database));
   VmRow added = TRY(insert_vm(inner_->database, std::move(row)));
   TRY(write_protection(inner_->database, protection));
+  Statement taken = TRY(inner_->database.prepare("DELETE FROM offers WHERE vm = ?1"));
+  TRY(taken.with(added.id.hex()).run());
   TRY(transaction.commit());
   return added;
 }
