@@ -130,27 +130,35 @@ TEST_F(Pairing, bears_a_token_for_those_keys_only_that_it_names) {
 
 // An operator names a site by that: `protection enable VM --to NAME`.
 TEST_F(Pairing, calls_a_site_as_the_operator_does_and_no_two_alike) {
-  auto pair = [&](TestVault& bearer, const std::string& name) {
+  auto pair = [&](const SiteIdentity& peer, const std::string& name) {
     const PairingOffer token = *a_->offer_pairing(60, name, kOperator);
-    const PairingTokenId id = *bearer->confirm_pairing(word_for(token), kOperator);
-    return a_->accept_pairing(said_by(bearer, id), kDaemon);
+    return a_->accept_pairing({.token = token_id_of(token.secret),
+                               .context = context(),
+                               .peer = peer,
+                               .proof = forged(token.secret, "bearer", peer)},
+                              kDaemon);
   };
-  EXPECT_EQ(*pair(b_, ""), "b");
-  TestVault other("b");
+  const SiteIdentity b = b_->identity();
+  EXPECT_EQ(*pair(b, ""), "b");
+  TestVault c("c");
+  SiteIdentity other = c->identity();
+  other.name = "b";
   const Result<std::string> alike = pair(other, "");
   ASSERT_FALSE(alike.ok()) << "a site cannot pass for another by what it calls itself";
   EXPECT_EQ(alike.error().code, ErrorCode::kExists);
   EXPECT_TRUE(alike.error().mend.contains("--new-token --name NAME")) << alike.error().mend;
   EXPECT_EQ(a_->recipients()->size(), 1U);
   EXPECT_EQ(*pair(other, "far-b"), "far-b");
-  EXPECT_FALSE(pair(b_, "far-b").ok()) << "nor by being paired again";
-  EXPECT_EQ(*pair(b_, "old-b"), "old-b");
-  EXPECT_EQ(*pair(b_, ""), "old-b") << "it keeps its name";
+  EXPECT_FALSE(pair(b, "far-b").ok()) << "nor by being paired again";
+  EXPECT_EQ(*pair(b, "old-b"), "old-b");
+  EXPECT_EQ(*pair(b, ""), "old-b") << "it keeps its name";
   std::vector<std::string> names;
   for (const Recipient& one : *a_->pinned_recipients()) names.push_back(one.name);
   std::ranges::sort(names);
   EXPECT_EQ(names, (std::vector<std::string>{"far-b", "old-b"}));
-  TestVault like_an_id(b_->identity().site.hex());
+  TestVault d("d");
+  SiteIdentity like_an_id = d->identity();
+  like_an_id.name = b.site.hex();
   EXPECT_EQ(pair(like_an_id, "").error().code, ErrorCode::kInvalidArgument);
   for (const std::string& bad : {std::string("-b"), std::string(32, '0')})
     EXPECT_FALSE(a_->offer_pairing(60, bad, kOperator).ok()) << bad;
