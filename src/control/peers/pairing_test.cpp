@@ -58,6 +58,7 @@ TEST(Introduction, what_is_missing_or_malformed_is_refused) {
 
 TEST(Introduction, of_a_site_that_cannot_be_reached_is_not_taken) {
   Introduction introduction;
+  introduction.identity.name = "south";
   introduction.address = "192.0.2.1:7443";
   EXPECT_TRUE(decode_bearer(encode_introduction(introduction)).ok());
   for (const char* bad : {"0.0.0.0:7443", "[::]:7443", "host:99999", "::1:7443", ""}) {
