@@ -386,10 +386,11 @@ TEST(PairingToken, comes_by_standard_input_or_a_file_and_not_on_the_line) {
   EXPECT_TRUE(on_the_line.err.contains("--token-file")) << on_the_line.err;
   EXPECT_FALSE(on_the_line.err.contains("SEVENTEEN")) << on_the_line.err;
 
-  // These are understood: only the site is missing.
+  // These are read: it is no token, and said to be none.
   for (const Said& said : {say(with({"--token-file", file})), say_with_input(file, with({"-"}))}) {
     EXPECT_EQ(said.status, 1);
-    EXPECT_TRUE(said.err.contains("does not answer")) << said.err;
+    EXPECT_TRUE(said.err.contains("this is not a pairing token")) << said.err;
+    EXPECT_FALSE(said.err.contains("SEVENTEEN")) << said.err;
   }
   Said nothing = say_with_input("/dev/null", with({"-"}));
   EXPECT_TRUE(nothing.err.contains("holds no token")) << nothing.err;
