@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 # timeout: 240
+# needs: qemu
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper holdfast-link
 """Trust in a site has an end: nothing that it says has an effect any more, and what it had here goes only where an operator
 names it. A replica whose source is not there is removed. Peers are called what the operator says.
@@ -71,6 +72,7 @@ def evicted(north, south):
     pair(north, south)
     north.cli("protection", "disable", "web", timeout=60)
     north.cli("protection", "enable", "web", "--to", "south")
+    north.cli("vm", "start", "web")  # one that is stopped, with all it has at south, asks nothing
     check(names(south) == ["mail", "web"], "paired again, south has the replica again")
     check_refused(south, "the eviction of a VM of south's own", "replica", "evict", "mail", "--yes", code="conflict",
                   snapshot=False)

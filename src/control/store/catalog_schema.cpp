@@ -124,7 +124,8 @@ UPDATE peers SET name = site
 CREATE UNIQUE INDEX peers_by_name ON peers (name);
 )sql";
 
-// Who may hear that a VM is gone: nobody but who had to do with it. For 90 days.
+// Who may hear that a VM is gone: nobody but who had to do with it, and more than being offered it.
+// For 90 days.
 constexpr std::string_view kFormerProtections = R"sql(
 CREATE TABLE former_protections (
   vm      TEXT NOT NULL,                   -- may be gone, as the peer may
@@ -133,7 +134,7 @@ CREATE TABLE former_protections (
   PRIMARY KEY (vm, peer)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX former_protections_by_end ON former_protections (ended_s);
-CREATE TRIGGER protection_ended AFTER DELETE ON protections BEGIN
+CREATE TRIGGER protection_ended AFTER DELETE ON protections WHEN OLD.state <> 'offered' BEGIN
   INSERT OR REPLACE INTO former_protections VALUES (OLD.vm, OLD.peer, unixepoch());
   DELETE FROM former_protections WHERE ended_s < unixepoch() - 7776000;
 END;

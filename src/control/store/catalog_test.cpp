@@ -302,6 +302,13 @@ TEST_F(CatalogTest, who_protected_a_vm_once_is_remembered_without_either) {
   EXPECT_TRUE(*catalog->was_counterpart(id, site));
   EXPECT_FALSE(*catalog->was_counterpart(id, SiteId()));
   EXPECT_FALSE(*catalog->was_counterpart(VmId(), site));
+  // One that was not taken leaves nothing.
+  const VmId refused = catalog->add_vm(vm(3, "three"))->id;
+  ASSERT_TRUE(
+      catalog->put_protection({.vm = refused, .peer = site, .state = ProtectionState::kOffered})
+          .ok());
+  ASSERT_TRUE(catalog->remove_protection(refused).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(refused, site));
   // Not for ever.
   Database raw = std::move(Database::open(path_)).value();
   ASSERT_TRUE(raw.execute("UPDATE former_protections SET ended_s = ended_s - 91 * 86400").ok());
