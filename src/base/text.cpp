@@ -33,7 +33,11 @@ bool is_utf8(std::string_view text) {
 bool is_control(std::string_view text, size_t size) {
   auto byte = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   if (size == 1) return byte(0) < 0x20 || byte(0) == 0x7f;
-  return size == 2 && byte(0) == 0xc2 && byte(1) < 0xa0;
+  if (size == 2) return (byte(0) == 0xc2 && byte(1) < 0xa0) || text.starts_with("\u061c");
+  if (size != 3 || byte(0) != 0xe2) return false;
+  const uint32_t code = 0x2000u | (byte(1) & 0x3fu) << 6 | (byte(2) & 0x3fu);
+  return code == 0x200e || code == 0x200f || (code >= 0x2028 && code <= 0x202e) ||
+         (code >= 0x2066 && code <= 0x2069);
 }
 
 std::string clean_text(std::string_view text, size_t size_max) {

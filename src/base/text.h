@@ -11,12 +11,13 @@ namespace hf {
 size_t utf8_character_size(std::string_view text);
 bool is_utf8(std::string_view text);
 
-// C0 and C1 controls and DEL, which a terminal would obey: the character of `size` bytes at the
-// start of `text`.
+// The character of `size` bytes at the start of `text` is one that a terminal would obey (C0 and C1
+// controls, DEL), or that breaks lines or turns the direction of what stands around it (U+2028 and
+// U+2029, bidirectional marks, embeddings, overrides and isolates): text with it reads as another.
 bool is_control(std::string_view text, size_t size);
 
-// On one line: control characters become spaces and what is not UTF-8 '?', cut to `size_max` bytes
-// between characters.
+// On one line: characters of is_control() become spaces and what is not UTF-8 '?', cut to
+// `size_max` bytes between characters.
 std::string clean_text(std::string_view text, size_t size_max);
 
 }  // namespace hf

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/bytes.h"
+
 namespace hf {
 namespace {
 
@@ -26,6 +28,18 @@ TEST(Text, what_a_terminal_would_obey_is_taken_out) {
             "x 31my");  // CSI as one C1 control
   EXPECT_EQ(clean_text("bad \xff\xfe end", 100), "bad ?? end");
   EXPECT_EQ(clean_text("\xc2\xa0", 100), "\xc2\xa0");
+}
+
+// U+202E shows "gpj.exe" as "exe.jpg".
+TEST(Text, what_turns_or_breaks_lines_is_taken_out) {
+  for (std::string_view turned :
+       {"\u061c", "\u200e", "\u200f", "\u2028", "\u2029", "\u202a", "\u202b", "\u202c", "\u202d",
+        "\u202e", "\u2066", "\u2067", "\u2068", "\u2069"}) {
+    EXPECT_EQ(clean_text("a" + std::string(turned) + "b", 100), "a b") << to_hex(as_bytes(turned));
+  }
+  for (std::string_view plain :
+       {"\u061b", "\u2010", "\u2027", "\u202f", "\u2065", "\u206a", "\u20ac"})
+    EXPECT_EQ(clean_text(plain, 100), plain) << to_hex(as_bytes(plain));
 }
 
 TEST(Text, is_cut_between_characters) {

@@ -35,6 +35,7 @@ void add_grammar(CLI::App& app, Line& line) {
   add_vm_console(app, line);
   add_protection(app, line);
   add_failover(app, line);
+  add_replica(app, line);
   add_job(app, line);
   add_host(app, line);
   add_events(app, line);

@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -67,8 +68,9 @@ TEST(Grammar, has_every_noun_once) {
   std::multiset<std::string> nouns;
   for (const Command& command : commands())
     if (command.words.size() == 1) nouns.insert(command.words.front());
-  EXPECT_EQ(nouns, (std::multiset<std::string>{"attest", "audit", "event", "failover", "host",
-                                               "job", "protection", "secure-boot", "site", "vm"}));
+  EXPECT_EQ(nouns, (std::multiset<std::string>{"attest", "audit", "event", "failover", "host", "job",
+                                               "protection", "replica", "secure-boot", "site",
+                                               "vm"}));
 }
 
 TEST(Grammar, every_command_explains_itself) {
@@ -209,6 +211,9 @@ TEST(ExitCode, is_1_with_cause_and_mend_where_no_site_runs) {
                                              {"vm", "stop", "web"},
                                              {"vm", "console", "web"},
                                              {"protection", "show"},
+                                             {"replica", "list"},
+                                             {"replica", "evict", "web", "--yes"},
+                                             {"site", "unpair", "south", "--yes"},
                                              {"failover", "unplanned", "web", "--yes"},
                                              {"job", "show", "7"},
                                              {"host", "show"},
@@ -341,6 +346,60 @@ TEST(RunProgram, hands_down_no_descriptor_of_its_caller) {
   EXPECT_EQ(listed->errors, "of stderr\n");
   EXPECT_TRUE(listed->output.contains("/fd/2")) << listed->output;
   EXPECT_FALSE(listed->output.contains("/fd/300")) << listed->output;
+}
+
+// A baseline's words, say, came with a VM's journal from another site.
+TEST(Output, a_cell_moves_no_cursor) {
+  EXPECT_EQ(cell({{"words", "a\x1b[2Jb\nc\u202e"}}, "words"), "a [2Jb c ");
+  EXPECT_EQ(cell({{"list", sys::JsonArray{"\xc2\x9b"
+                                          "2J"}}},
+                 "list"),
+            "[\" 2J\"]");
+}
+
+// `say` with the file as standard input.
+Said say_with_input(const std::string& path, const std::vector<std::string>& words) {
+  const int before = ::dup(STDIN_FILENO);
+  const int input = ::open(path.c_str(), O_RDONLY);
+  EXPECT_GE(::dup2(input, STDIN_FILENO), 0);
+  Said said = say(words);
+  ::dup2(before, STDIN_FILENO);
+  ::close(before);
+  ::close(input);
+  return said;
+}
+
+// Whatever stands on a command's line, every user of the host can read in /proc.
+TEST(PairingToken, comes_by_standard_input_or_a_file_and_not_on_the_line) {
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string state = made;
+  const std::string file = state + "/token";
+  std::ofstream(file) << "SEVENTEEN\n";
+  const std::vector<std::string> pair{"--state", state, "site", "pair"};
+  auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), pair.begin(), pair.end());
+    return more;
+  };
+  Said on_the_line = say(with({"SEVENTEEN"}));
+  EXPECT_EQ(on_the_line.status, 1);
+  EXPECT_TRUE(on_the_line.err.contains("--token-file")) << on_the_line.err;
+  EXPECT_FALSE(on_the_line.err.contains("SEVENTEEN")) << on_the_line.err;
+
+  // These are read: it is no token, and said to be none.
+  for (const Said& said : {say(with({"--token-file", file})), say_with_input(file, with({"-"}))}) {
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("this is not a pairing token")) << said.err;
+    EXPECT_FALSE(said.err.contains("SEVENTEEN")) << said.err;
+  }
+  Said nothing = say_with_input("/dev/null", with({"-"}));
+  EXPECT_TRUE(nothing.err.contains("holds no token")) << nothing.err;
+  Said missing = say(with({"--token-file", state + "/no-such-file"}));
+  EXPECT_TRUE(missing.err.contains("no-such-file")) << missing.err;
+  Said both = say(with({"-", "--new-token"}));
+  EXPECT_TRUE(both.err.contains("and no more")) << both.err;
+  ASSERT_EQ(::unlink(file.c_str()), 0);
+  ASSERT_EQ(::rmdir(made), 0);
 }
 
 TEST(ExitCode, is_0_for_what_needs_no_site) {

@@ -103,23 +103,35 @@ Result<VmId> vm_named(const Context& context, const std::string& name) {
   return VmId::parse_hex(TRY(sys::get_string(vm.as_object(), "id")));
 }
 
-Result<MemberWord> say_member(const Context& context, const std::string& vm,
-                              const std::string& site) {
-  vault::OperatorClient vault = operators(context);
-  const std::vector<vault::Recipient> all = TRY(heard(context, vault.recipients()));
+Result<std::optional<SiteId>> recipient_named(const Context& context, const std::string& site) {
+  const std::vector<vault::Recipient> all = TRY(heard(context, operators(context).recipients()));
   const auto has_id = [&](const vault::Recipient& one) { return one.identity.site.hex() == site; };
   const auto is_called = [&](const vault::Recipient& one) { return one.name == site; };
   auto chosen = std::ranges::find_if(all, has_id);
   if (chosen == all.end()) chosen = std::ranges::find_if(all, is_called);
-  MemberWord word{.vm = TRY(vm_named(context, vm)), .site = std::nullopt};
-  if (chosen == all.end()) return word;
+  if (chosen == all.end()) return std::optional<SiteId>();
+  // Of before names were unique.
   if (!has_id(*chosen) && std::ranges::count_if(all, is_called) > 1) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "more than one paired site is called \"" + site + "\"",
                  .effect = "nothing was done",
                  .mend = "name it by its id: holdfast site peers"};
   }
-  if (TRY(vault.add_member(word.vm, chosen->identity.site))) word.site = chosen->identity.site;
+  return std::optional(chosen->identity.site);
+}
+
+Status say_no_recipient(const Context& context, const SiteId& site) {
+  const Status done = operators(context).remove_recipient(site);
+  if (!done.ok() && done.error().code == ErrorCode::kNotFound) return {};
+  return heard(context, done);
+}
+
+Result<MemberWord> say_member(const Context& context, const std::string& vm,
+                              const std::string& site) {
+  const std::optional<SiteId> chosen = TRY(recipient_named(context, site));
+  MemberWord word{.vm = TRY(vm_named(context, vm)), .site = std::nullopt};
+  if (!chosen) return word;
+  if (TRY(operators(context).add_member(word.vm, *chosen))) word.site = chosen;
   return word;
 }
 

@@ -20,6 +20,12 @@ Result<sys::JsonObject> make_pairing_token(const Context& context, uint64_t life
 Result<sys::JsonObject> pair_by_token(const Context& context, const std::string& token,
                                       const std::string& address, const std::string& name = "");
 
+// The site that the vault calls so, or whose id it is; nothing: it knows none.
+Result<std::optional<SiteId>> recipient_named(const Context& context, const std::string& site);
+// That site's keys are trusted no more: no VM's key is wrapped for it, nor taken from it, and no
+// token that is not used yet is good.
+Status say_no_recipient(const Context& context, const SiteId& site);
+
 // That a site may have a VM's key; both as they are called here, or by their ids.
 struct MemberWord {
   VmId vm;

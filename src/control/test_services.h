@@ -23,6 +23,17 @@
 
 namespace hf::control {
 
+inline SiteId site_of(uint8_t n) {
+  SiteId id;
+  id.bytes[0] = std::byte{n};
+  return id;
+}
+inline VmId vm_of(uint8_t n) {
+  VmId id;
+  id.bytes[0] = std::byte{n};
+  return id;
+}
+
 // The launcher's end of the daemon's socket. What is asked is answered by the test, in order.
 class FakeLauncher {
  public:
@@ -86,6 +97,8 @@ class FakeLauncher {
 // With catalog, jobs, protections, reconciler and the units of a FakeLauncher; nothing is started.
 class TestServices {
  public:
+  // With a launcher that never answers.
+  TestServices() : TestServices([](const launcher::Request&) { return std::nullopt; }) {}
   explicit TestServices(FakeLauncher::Answer answer,
                         std::chrono::milliseconds call_limit = Units::kCallLimit)
       : launcher(std::move(answer)) {
@@ -93,7 +106,9 @@ class TestServices {
     state_ = mkdtemp(pattern);
     std::filesystem::create_directories(state_ + "/daemon");
     std::filesystem::create_directories(state_ + "/run");
-    services = std::make_unique<Services>(Paths{.state = state_}, launcher::SiteConfig{});
+    services = std::make_unique<Services>(
+        Paths{.state = state_},
+        launcher::SiteConfig{.name = "here", .site_id = site_of(1), .listen = "127.0.0.1:1"});
     services->catalog = std::move(Catalog::open(services->paths.catalog())).value();
     services->limited_events = std::make_unique<LimitedEvents>(*services->catalog);
     services->consoles = std::make_unique<ConsoleHub>();
@@ -116,24 +131,29 @@ class TestServices {
   TestServices(const TestServices&) = delete;
   TestServices& operator=(const TestServices&) = delete;
 
-  VmRow add_vm(uint8_t number, VmRole role = VmRole::kActive) {
+  VmRow add_vm(uint8_t number, VmRole role = VmRole::kActive, std::string name = {}) {
     VmRow row;
-    row.id.bytes[0] = std::byte{number};
-    row.name = "vm" + std::to_string(number);
+    row.id = vm_of(number);
+    row.name = name.empty() ? "vm" + std::to_string(number) : std::move(name);
     row.definition = "{}";
     row.epoch = Epoch(1);
     row.role = role;
     return std::move(services->catalog->add_vm(row)).value();
   }
-  ProtectionRow protect(VmId vm) {
-    PeerRow peer{.name = "b", .address = "127.0.0.1:1", .fingerprint = "f"};
-    peer.site.bytes[0] = std::byte{9};
-    EXPECT_TRUE(services->catalog->put_peer(peer).ok());
+  PeerRow pair(uint8_t number, std::string name) {
+    PeerRow row{.site = site_of(number),
+                .name = std::move(name),
+                .address = "127.0.0.1:1",
+                .fingerprint = std::to_string(number)};
+    EXPECT_TRUE(services->catalog->put_peer(row).ok());
+    return row;
+  }
+  ProtectionRow protect(VmId vm, Direction direction = Direction::kOut) {
     ProtectionRow row{.vm = vm,
-                      .peer = peer.site,
-                      .direction = Direction::kOut,
+                      .peer = pair(9, "b").site,
+                      .direction = direction,
                       .journal_public_key = std::string(64, 'a'),
-                      .minted_at = peer.site};
+                      .minted_at = site_of(9)};
     EXPECT_TRUE(services->catalog->put_protection(row).ok());
     return row;
   }

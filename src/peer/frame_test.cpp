@@ -93,7 +93,7 @@ TEST(Frame, totals_of_questions_and_answers_are_bounded) {
 
 TEST(Frame, an_error_arrives_clean_and_cut) {
   const ErrorBody sent{.error = {.code = ErrorCode::kConflict,
-                                 .cause = "a\x1b[31mb" + std::string(5000, 'x'),
+                                 .cause = "a\x1b[31mb\u202e" + std::string(5000, 'x'),
                                  .effect = std::string(5000, '"'),
                                  .mend = std::string(5000, '\\')},
                        .detail = {{"epoch", 7}}};
@@ -101,7 +101,7 @@ TEST(Frame, an_error_arrives_clean_and_cut) {
   ASSERT_LE(body.size(), kErrorBodyMax);
   const ErrorBody read = decode_error_body(body);
   EXPECT_EQ(read.error.code, ErrorCode::kConflict);
-  EXPECT_TRUE(read.error.cause.starts_with("a [31mb"));
+  EXPECT_TRUE(read.error.cause.starts_with("a [31mb x"));
   EXPECT_LE(read.error.effect.size(), kErrorTextMax);
   EXPECT_EQ(read.detail.at("epoch").as_int64(), 7);
 }

@@ -1,5 +1,6 @@
 #include "replication/wire.h"
 
+#include "base/text.h"
 #include "journal/format/wire.h"
 
 namespace hf::replication {
@@ -353,15 +354,9 @@ Result<Ack> decode_ack(ByteSpan body) {
 }
 
 namespace {
-// It ends up on an operator's terminal: no control characters from a peer. Both ends make them so,
-// or a MAC over the text would not verify.
-std::string printable(std::string_view text) {
-  std::string clean(text.substr(0, kErrorTextMax));
-  for (char& c : clean) {
-    if ((c >= 0 && c < ' ') || c == 0x7f) c = '?';
-  }
-  return clean;
-}
+// It ends up on an operator's terminal. Both ends make it so, or a MAC over the text would not
+// verify.
+std::string printable(std::string_view text) { return clean_text(text, kErrorTextMax); }
 }  // namespace
 
 Bytes encode(const VmId& vm, const ErrorFrame& error) {

@@ -190,11 +190,11 @@ TEST(Wire, refuses_numbers_that_nobody_could_count_on_from) {
 
 TEST(Wire, error_texts_are_bounded_and_without_control_characters) {
   const Bytes bytes = encode(
-      kVm, ErrorFrame{.cause = std::string(5000, 'x') + "\x1b[2J", .effect = "a\x1b[31mb\n"});
+      kVm, ErrorFrame{.cause = std::string(5000, 'x') + "\x1b[2J", .effect = "a\x1b[31mb\n\u202e"});
   const auto error = decode_error(decode_frame(bytes)->body);
   ASSERT_TRUE(error.ok());
   EXPECT_EQ(error->cause.size(), kErrorTextMax);
-  EXPECT_EQ(error->effect, "a?[31mb?");
+  EXPECT_EQ(error->effect, "a [31mb  ");
 }
 
 TEST(FrameReader, cuts_a_stream_into_frames_whatever_the_pieces) {

@@ -5,6 +5,8 @@
 #include <string>
 #include <utility>
 
+#include "base/text.h"
+
 namespace hf::sys {
 namespace {
 
@@ -38,6 +40,11 @@ Result<const JsonValue*> require(const JsonObject& object, std::string_view name
 std::string_view view(const bj::string& text) { return {text.data(), text.size()}; }
 std::string plain(const bj::string& text) { return std::string(view(text)); }
 
+std::string shown_or_empty(const JsonObject& object, std::string_view name) {
+  const JsonValue* value = find(object, name);
+  if (value == nullptr || !value->is_string()) return {};
+  return clean_text(view(value->get_string()), kErrorTextMax);
+}
 std::string string_or_empty(const JsonObject& object, std::string_view name) {
   const JsonValue* value = find(object, name);
   return value != nullptr && value->is_string() ? plain(value->get_string()) : std::string();
@@ -275,9 +282,9 @@ JsonObject error_to_json(const Error& error) {
 
 Error error_from_json(const JsonObject& object) {
   Error error{.code = ErrorCode::kInternal,
-              .cause = string_or_empty(object, "cause"),
-              .effect = string_or_empty(object, "effect"),
-              .mend = string_or_empty(object, "mend")};
+              .cause = shown_or_empty(object, "cause"),
+              .effect = shown_or_empty(object, "effect"),
+              .mend = shown_or_empty(object, "mend")};
   std::string code = string_or_empty(object, "code");
   for (ErrorCode candidate : kAllCodes) {
     if (to_string(candidate) == code) error.code = candidate;

@@ -64,7 +64,9 @@ Result<std::vector<std::string>> get_strings_or_empty(const JsonObject& object,
 bool has_member(const JsonObject& object, std::string_view name);
 
 // Error as {"code","cause","effect","mend"}. An unknown code reads as kInternal, so that a newer
-// peer's error is still shown.
+// peer's error is still shown. Texts are cleaned and cut when read: wherever an error comes from,
+// it ends on a terminal or in a log.
+inline constexpr size_t kErrorTextMax = 4096;  // bytes of each
 JsonObject error_to_json(const Error& error);
 Error error_from_json(const JsonObject& object);
 

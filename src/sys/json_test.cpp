@@ -35,6 +35,18 @@ TEST(Json, an_error_survives_the_way_to_a_peer) {
   EXPECT_EQ(back.describe(), error.describe());
 }
 
+TEST(Json, an_error_that_is_read_moves_no_cursor_and_has_an_end) {
+  const Error error{.code = ErrorCode::kConflict,
+                    .cause = "a\x1b]0;owned\x07" + std::string(100'000, 'x'),
+                    .effect = "b\x1b[2J\r\u202e",
+                    .mend = "c\x1b[1A\n"};
+  const Error back = error_from_json(error_to_json(error));
+  EXPECT_TRUE(back.cause.starts_with("a ]0;owned x"));
+  EXPECT_EQ(back.cause.size(), kErrorTextMax);
+  EXPECT_EQ(back.effect, "b [2J  ");
+  EXPECT_EQ(back.mend, "c [1A ");
+}
+
 TEST(Json, finds_the_reason_of_a_failed_start_behind_other_lines) {
   Error error{.code = ErrorCode::kWrongKey, .cause = "wrong secret"};
   std::string tail = "noise\n" + start_failure_line(error) + "later noise\n\n";

@@ -123,6 +123,7 @@ Status check_string(std::string_view text, const Place& at, const JsonBounds& bo
 Result<std::string> read_string(const JsonValue& value, const Place& at, const JsonBounds& bounds) {
   if (!value.is_string()) return fault(at, "is not a string");
   const std::string_view text = plain(value.get_string());
+  if (bounds.text == JsonText::kShown) return clean_text(text, bounds.length_max);
   TRY(check_string(text, at, bounds));
   return std::string(text);
 }

@@ -32,8 +32,9 @@
 //   Bytes                                      hex or base64
 //   std::vector, std::map<std::string, T>      array, object
 //   std::optional                              left out (or null when read)
-//   described structs, Error, JsonObject/Value object; Error as sys::error_to_json, the last two
-//                                              as they are, for what another layer describes
+//   described structs, Error, JsonObject/Value object; Error as sys::error_to_json (cleaned when
+//                                              read), the last two as they are, for what another
+//                                              layer describes
 #pragma once
 
 #include <array>
@@ -61,7 +62,9 @@ struct JsonOf {};
 // Numbers that count up from what a peer says never come near the end of their type.
 inline constexpr uint64_t kJsonNumberMax = uint64_t{1} << 62;
 
-enum class JsonText : uint8_t { kLine, kAny };  // kAny: control characters too
+// kAny: control characters too. kShown: words for people, cleaned and cut to the length instead of
+// refused (clean_text).
+enum class JsonText : uint8_t { kLine, kAny, kShown };
 enum class JsonBytes : uint8_t { kHex, kBase64 };
 
 // Those that do not fit a member's type say nothing. Of a list, a map or an optional they hold for

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "vm/admission.h"
+
 namespace hf::vm {
 namespace {
 
@@ -60,23 +62,15 @@ Status read_pcr_banks(const sys::JsonObject& json, Definition& definition) {
 
 Status read_sizes(const sys::JsonObject& json, Definition& definition) {
   uint64_t cpus = TRY(sys::get_u64_or(json, "cpus", 1));
-  if (cpus < 1 || cpus > kCpusMax)
-    return bad_request(fmt::format("{} CPUs are not possible", cpus), "use 1 to 255");
-  definition.cpus = static_cast<uint32_t>(cpus);
   definition.memory_mib = TRY(sys::get_u64_or(json, "memory_mib", 1024));
-  if (definition.memory_mib < 256 || definition.memory_mib > (uint64_t{4} << 20)) {
-    return bad_request(fmt::format("{} MiB of memory are not possible", definition.memory_mib),
-                       "use 256 MiB to 4 TiB");
-  }
+  TRY(check_new_sizes(cpus, definition.memory_mib));
+  definition.cpus = static_cast<uint32_t>(cpus);
   return {};
 }
 
 Status read_disks(const sys::JsonObject& json, CreateRequest& request) {
   const sys::JsonArray* disks = TRY(sys::get_array(json, "disks"));
-  if (disks->empty() || disks->size() > kDisksMax) {
-    return bad_request(fmt::format("a VM with {} disks is not possible", disks->size()),
-                       fmt::format("give 1 to {} disks: --disk IMAGE or --blank SIZE", kDisksMax));
-  }
+  TRY(check_new_disk_count(disks->size()));
   for (const sys::JsonValue& item : *disks) {
     if (!item.is_object()) return bad_request("\"disks\" holds no objects", "see api/openapi.yaml");
     const sys::JsonObject& disk = item.as_object();
@@ -86,13 +80,7 @@ Status read_disks(const sys::JsonObject& json, CreateRequest& request) {
       return bad_request("\"" + wish.image + "\" is not an absolute path",
                          "give the whole path of the image");
     }
-    if (wish.image.empty() || wish.size_bytes != 0) {
-      if (wish.size_bytes < kDiskBytesMin || wish.size_bytes > kDiskBytesMax ||
-          wish.size_bytes % 4096 != 0) {
-        return bad_request(fmt::format("a disk of {} bytes is not possible", wish.size_bytes),
-                           "use a multiple of 4096 bytes from 1 MiB to 64 TiB");
-      }
-    }
+    if (wish.image.empty() || wish.size_bytes != 0) TRY(check_new_disk_size(wish.size_bytes));
     request.disks.push_back(std::move(wish));
   }
   return {};
@@ -119,7 +107,7 @@ Status read_nics(const sys::JsonObject& json, Definition& definition) {
 Result<CreateRequest> parse_create_request(const sys::JsonObject& json) {
   CreateRequest request;
   request.definition.name = TRY(sys::get_string(json, "name"));
-  TRY(check_vm_name(request.definition.name));
+  TRY(check_new_vm_name(request.definition.name));
   TRY(read_security(json, request.definition));
   TRY(read_pcr_banks(json, request.definition));
   TRY(read_sizes(json, request.definition));

@@ -39,6 +39,7 @@ TEST(CreateRequest, refusals_have_all_three_parts) {
            R"({"name":"A b","disks":[{"size_bytes":1048576}]})",
            R"({"name":"-a","disks":[{"size_bytes":1048576}]})",
            R"({"name":"","disks":[{"size_bytes":1048576}]})",
+           R"({"name":"00112233445566778899aabbccddeeff","disks":[{"size_bytes":1048576}]})",
            R"({"name":"a","disks":[]})",
            R"({"name":"a","disks":[{"size_bytes":100}]})",
            R"({"name":"a","disks":[{"image":"relative.raw"}]})",

@@ -123,6 +123,15 @@ Status check_vm_name(std::string_view name) {
                    "or digit"};
 }
 
+Status check_new_vm_name(std::string_view name) {
+  TRY(check_vm_name(name));
+  if (!VmId::parse_hex(name).ok()) return {};
+  return Error{.code = ErrorCode::kInvalidArgument,
+               .cause = "\"" + std::string(name) + "\" looks like a VM's id",
+               .effect = "nothing was created",
+               .mend = "choose a name that is not 32 hexadecimal digits"};
+}
+
 std::string nic_mac(VmId vm, size_t index) {
   std::byte place[1] = {static_cast<std::byte>(index)};
   Digest digest = crypto::sha256(vm.span(), place);

@@ -9,8 +9,8 @@
 //    "pcr_banks":["sha1"|"sha256"|"sha384"|"sha512"]}
 //
 // Firmware build and machine type are fixed at creation: another build measures another PCR 0, and
-// a disk sealed to it would stay locked. The firmware's paths are those of the site that made the
-// VM; a start looks for the build.
+// a disk sealed to it would stay locked. The firmware's paths are those of the site that holds the
+// definition; a start looks for the build.
 #pragma once
 
 #include <array>
@@ -144,6 +144,9 @@ Result<Definition> parse_definition(std::string_view text);
 // [A-Za-z0-9] then [A-Za-z0-9._-], at most 63: fits a word of QEMU's, a path's segment, a DNS
 // label's length.
 Status check_vm_name(std::string_view name);
+// Of a VM that is new to a site. One of 32 hex digits could be taken for another VM's id; those
+// that are there keep it.
+Status check_new_vm_name(std::string_view name);
 // A locally administered address that follows from VM and place alone: the same at every site.
 std::string nic_mac(VmId vm, size_t index);
 

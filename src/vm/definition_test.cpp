@@ -99,6 +99,16 @@ TEST(Definition, what_a_peer_or_a_taken_over_daemon_might_say_is_refused) {
   EXPECT_EQ(parse_definition(later).error().code, ErrorCode::kUnsupported);
 }
 
+TEST(Definition, a_name_like_an_id_stays_where_it_is_and_is_not_given_anew) {
+  const std::string name = "00112233445566778899aabbccddeeff";
+  Definition definition = whole();
+  definition.name = name;
+  EXPECT_TRUE(parse_definition(to_json(definition)).ok());
+  EXPECT_FALSE(check_new_vm_name(name).ok());
+  EXPECT_TRUE(check_new_vm_name(name.substr(1)).ok());
+  EXPECT_TRUE(check_new_vm_name("g" + name.substr(1)).ok());
+}
+
 TEST(Instance, production_has_no_id_and_the_others_have_one) {
   VmId vm;
   vm.bytes[0] = std::byte{1};

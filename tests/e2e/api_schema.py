@@ -115,6 +115,26 @@ def hold_all_reads(site, vm):
         check(status == 405, f"{pattern}: as the document says; PUT is refused")
 
 
+def consent(north, south):
+    """What a peer may place here; an offer that waits is shown, agreed to, declined."""
+    hold(south, "PUT", "/v1/peers/north", "/v1/peers/{peer}", {"accept": "ask", "quota_bytes": 1 << 30})
+    status, _ = hold(south, "PUT", "/v1/peers/north", "/v1/peers/{peer}", {"accept": "perhaps"})
+    check(status == 400, "a way to take replicas that is none is refused")
+    act(north, "POST", "/v1/vms", "/v1/vms", {"name": "more", "disks": [{"size_bytes": 16 << 20}], "memory_mib": 256})
+    word = bytes.fromhex(north.vm_id("more") + south.json("site", "show")["site_id"])
+    vault_words.ask(north.state / "run/vault-operators.sock", vault_words.ADD_MEMBER, word)
+    _, job = hold(north, "POST", "/v1/vms/more/protection", "/v1/vms/{vm}/protection", {"to": "south"})
+    wait_until(lambda: hold(north, "GET", f"/v1/jobs/{job['id']}", "/v1/jobs/{id}")[1]["state"] == "failed", 30,
+               "south does not take it unasked")
+    for site in (north, south):
+        hold_all_reads(site, "web")
+    hold(south, "POST", "/v1/replicas/more/accept", "/v1/replicas/{vm}/accept", {})
+    hold_all_reads(south, "web")
+    act(south, "DELETE", "/v1/replicas/more", "/v1/replicas/{vm}")
+    status, _ = hold(south, "POST", "/v1/replicas/more/accept", "/v1/replicas/{vm}/accept", {})
+    check(status == 404, "an offer that was declined is no offer")
+
+
 def test(directory):
     with Processes(directory) as processes:
         north, south = Site(processes, directory, "north", 310000), Site(processes, directory, "south", 360000)
@@ -141,6 +161,7 @@ def test(directory):
             check(status == 409, "a job that has ended is not cancelled")
             status, _ = hold(north, "GET", "/v1/events?vm=nobody", "/v1/events")
             check(status == 404, "nor is an unknown VM's list of events empty")
+            consent(north, south)
             act(south, "POST", "/v1/vms/web/failover", "/v1/vms/{vm}/failover", {"kind": "unplanned"})
             for site in (north, south):
                 hold_all_reads(site, "web")

@@ -127,6 +127,8 @@ def test(directory):
             north.cli("attest", "evidence", "probe", "--nonce", asked, "--out", str(evidence))
             elsewhere = south.json("attest", "submit", str(evidence), "--nonce", asked)
             check(elsewhere["verdict"] != "Unhealthy", f"another site appraises its evidence: {elsewhere['summary']}")
+            claims = json.loads(base64.urlsafe_b64decode(elsewhere["token"].split(".")[1] + "=="))["holdfast"]
+            check("vm" not in claims, "and names no VM: north's CA does not vouch for one that south has nothing to do with")
             replayed = south.json("attest", "submit", str(evidence), "--nonce", nonce())
             check(replayed["verdict"] == "Unhealthy", f"and refuses it replayed: {replayed['summary']}")
             submit_by_own_rules(north, south, directory, evidence, asked)

@@ -182,17 +182,19 @@ def peers_and_tokens(processes, directory, north):
             site.init()
             site.start()
         token = pair(north, south)["token"]
-        check_refused(third, "a token used twice, by another site", "site", "pair", token, code="conflict",
+        check_refused(third, "a token used twice, by another site", "site", "pair", "-", text=token, code="conflict",
                       says=["used before, by south"], mend=["--new-token"])
-        check_refused(south, "a token used twice, by the same site", "site", "pair", token, code="conflict",
+        check_refused(south, "a token used twice, by the same site", "site", "pair", "-", text=token, code="conflict",
                       says=["used before, by south"], mend=["--new-token"])
         check(north.json("site", "peers")[0]["name"] == "south" and len(north.json("site", "peers")) == 1,
               "the issuer has the one peer it paired with")
-        check_refused(third, "a token with a letter changed", "site", "pair",
-                      token[:50] + ("A" if token[50] != "A" else "B") + token[51:], code="invalid_argument",
+        check_refused(third, "a token with a letter changed", "site", "pair", "-",
+                      text=token[:50] + ("A" if token[50] != "A" else "B") + token[51:], code="invalid_argument",
                       says=["not copied right"], mend=["site pair --new-token"])
-        check_refused(third, "a token that is none", "site", "pair", "hello", code="invalid_argument")
-        check_refused(north, "a site's own token", "site", "pair", north.json("site", "pair", "--new-token")["token"],
+        check_refused(third, "a token that is none", "site", "pair", "-", text="hello", code="invalid_argument")
+        check_refused(third, "a token for all of the host to see", "site", "pair", token, code="invalid_argument",
+                      mend=["--token-file"])
+        check_refused(north, "a site's own token", "site", "pair", "-", text=north.json("site", "pair", "--new-token")["token"],
                       code="invalid_argument", says=["this very site"])
         south_id = south.json("site", "show")["site_id"]
         for_south = south.json("site", "pair", "--new-token")["token"]
@@ -200,13 +202,13 @@ def peers_and_tokens(processes, directory, north):
         south.stop()
         check_refused(north, "a peer that does not answer", "protection", "enable", "web", "--to", "south",
                       code="unavailable", says=["south", "refused"], mend=["site start"])
-        check_refused(third, "a token whose maker does not answer", "site", "pair", for_south, code="unavailable",
+        check_refused(third, "a token whose maker does not answer", "site", "pair", "-", text=for_south, code="unavailable",
                       mend=["site start"])
         impostor.init()
         impostor.start()
         check_refused(north, "a peer with the wrong certificate", "protection", "enable", "web", "--to", "south",
                       code="wrong_key", says=["certificate"])
-        check_refused(third, "a token whose maker answers with the wrong certificate", "site", "pair", for_south,
+        check_refused(third, "a token whose maker answers with the wrong certificate", "site", "pair", "-", text=for_south,
                       code="wrong_key", says=["certificate"])
         stranger_at_the_door(directory, north, south_id)
     finally:

@@ -44,6 +44,7 @@ void add_vm(CLI::App& app, Line& line);
 void add_vm_console(CLI::App& app, Line& line);
 void add_protection(CLI::App& app, Line& line);
 void add_failover(CLI::App& app, Line& line);
+void add_replica(CLI::App& app, Line& line);
 void add_job(CLI::App& app, Line& line);
 void add_host(CLI::App& app, Line& line);
 void add_events(CLI::App& app, Line& line);

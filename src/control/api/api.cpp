@@ -8,6 +8,7 @@
 #include "control/host/console.h"
 #include "control/host/packages.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/consent.h"
 #include "control/protection/protections.h"
 #include "control/title/title_view.h"
 #include "control/vm/vm_operations.h"
@@ -183,6 +184,93 @@ Answer post_pairing(Services& services, const Request& request) {
   return Response::json(TRY(services.peers->pair(token, address, request.by())));
 }
 
+std::vector<std::string> split_names(std::string_view list) {
+  std::vector<std::string> names;
+  while (!list.empty()) {
+    const size_t comma = std::min(list.find(','), list.size());
+    if (comma > 0) names.emplace_back(list.substr(0, comma));
+    list.remove_prefix(std::min(comma + 1, list.size()));
+  }
+  return names;
+}
+
+Answer remove_peer(Services& services, const Request& request) {
+  PeerRow peer = TRY(services.catalog->peer_named(request.captures.at(0)));
+  std::vector<VmId> evict;
+  for (const std::string& name : split_names(request.query_or("evict", "")))
+    evict.push_back(TRY(services.catalog->vm_named(name)).id);
+  return start_job(services, request, "site-unpair", "site " + peer.name,
+                   [&services, peer, evict, actor = request.actor](Progress& progress) {
+                     return services.peers->unpair(peer, evict, actor, progress);
+                   });
+}
+
+constexpr uint64_t kQuotaMax = uint64_t{1} << 52;  // 4096 TiB
+
+Result<sys::JsonObject> decline(Services& services, const OfferRow& offer,
+                                const std::string& actor) {
+  TRY(services.catalog->audit(actor, "replica offer declined", offer.name, offer.vm.hex()));
+  TRY(services.catalog->remove_offer(offer.vm, offer.peer));
+  return sys::JsonObject{{"vm", offer.name}, {"vm_id", offer.vm.hex()}, {"evicted", true}};
+}
+
+// What is left out stays.
+Answer put_peer(Services& services, const Request& request) {
+  const PeerRow peer = TRY(services.catalog->peer_named(request.captures.at(0)));
+  const sys::JsonObject body = TRY(request.json());
+  const Accept accept =
+      TRY(parse_accept(TRY(sys::get_string_or(body, "accept", to_string(peer.accept)))));
+  const uint64_t quota = TRY(sys::get_u64_or(body, "quota_bytes", peer.quota_bytes));
+  if (quota > kQuotaMax) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a quota of " + std::to_string(quota) + " bytes",
+                 .effect = "nothing was changed",
+                 .mend = "use at most 4096 TiB, or none"};
+  }
+  TRY(services.catalog->audit(
+      request.actor, "site peer set", peer.name,
+      "accept " + std::string(to_string(accept)) + ", quota " + std::to_string(quota)));
+  TRY(services.catalog->set_peer_policy(peer.site, accept, quota));
+  sys::JsonObject done{
+      {"peer", peer.name}, {"peer_site_id", peer.site.hex()}, {"accept", to_string(accept)}};
+  if (quota != 0) done["quota_bytes"] = quota;
+  return Response::json(done);
+}
+
+Answer accept_replica(Services& services, const Request& request) {
+  const std::string of = TRY(sys::get_string_or(TRY(request.json()), "of", ""));
+  const OfferRow offer = TRY(offer_named(*services.catalog, request.captures.at(0), of));
+  TRY(services.catalog->audit(request.actor, "replica accept", offer.name, offer.vm.hex()));
+  TRY(services.catalog->accept_offer(offer.vm, offer.peer));
+  return Response::json(sys::JsonObject{{"vm", offer.name},
+                                        {"vm_id", offer.vm.hex()},
+                                        {"peer", services.protections->peer_name(offer.peer)},
+                                        {"accepted", true}});
+}
+
+Answer list_replicas(Services& services, const Request&) {
+  return Response::json(TRY(services.protections->show_replicas()));
+}
+
+// One that is not here yet is an offer, which is declined so.
+Answer remove_replica(Services& services, const Request& request) {
+  Result<VmRow> known = services.catalog->vm_named(request.captures.at(0));
+  if (!known.ok() && known.error().code == ErrorCode::kNotFound) {
+    const Result<OfferRow> offer =
+        offer_named(*services.catalog, request.captures.at(0), request.query_or("of", ""));
+    if (!offer.ok() && offer.error().code == ErrorCode::kNotFound) return std::move(known).error();
+    return start_job(services, request, "replica-evict", TRY(offer).name,
+                     [&services, offer = *offer, actor = request.actor](Progress&) {
+                       return decline(services, offer, actor);
+                     });
+  }
+  const VmRow row = TRY(std::move(known));
+  return start_job(services, request, "replica-evict", row.name,
+                   [&services, vm = row.id, actor = request.actor](Progress& progress) {
+                     return services.protections->evict_replica(vm, actor, progress);
+                   });
+}
+
 Answer list_protections(Services& services, const Request&) {
   return Response::json(TRY(services.protections->show_all()));
 }
@@ -273,7 +361,12 @@ Router make_router(Services& services) {
       {kGet, "/v1/vms/{vm}/failover", kReader, on(show_failover)},
       {kPost, "/v1/vms/{vm}/failover", kOperator, on(post_failover)},
       {kGet, "/v1/protections", kReader, on(list_protections)},
+      {kGet, "/v1/replicas", kReader, on(list_replicas)},
+      {kDelete, "/v1/replicas/{vm}", kContributor, on(remove_replica)},
+      {kPost, "/v1/replicas/{vm}/accept", kOperator, on(accept_replica)},
       {kGet, "/v1/peers", kReader, on(list_peers)},
+      {kPut, "/v1/peers/{peer}", kOwner, on(put_peer)},
+      {kDelete, "/v1/peers/{peer}", kOwner, on(remove_peer)},
       {kPost, "/v1/pairing", kOwner, on(post_pairing)},
   };
   add_job_routes(services, routes);

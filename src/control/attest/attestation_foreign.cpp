@@ -1,9 +1,12 @@
 // Evidence from anywhere, appraised as this site appraises its own VMs (RFC 9334, the background-
 // check model): for a guest that has only tpm2-tools, and for other sites' VMs.
+#include <functional>
+
 #include "attestation/appraisal/evidence_appraisal.h"
 #include "base/base64.h"
 #include "control/attest/attestation_inner.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/recovery_rules.h"
 #include "control/store/catalog_inner.h"
 
 namespace hf::control {
@@ -35,23 +38,21 @@ Result<Rules> askers_rules(const sys::JsonObject& request) {
   return rules;
 }
 
-// This site's certificate authority and those of paired sites.
-Result<std::vector<crypto::Certificate>> trusted_cas(Services& services) {
+// This site's certificate authority and those of paired sites, of which `counts` says so.
+Result<std::vector<crypto::Certificate>> trusted_cas(
+    Services& services, const std::function<bool(const SiteId&)>& counts) {
   std::vector<crypto::Certificate> cas;
   cas.push_back(
       TRY(crypto::Certificate::from_pem(TRY(services.vault.site_identity()).ca_certificate_pem)));
   for (const PeerRow& peer : TRY(services.catalog->peers())) {
-    cas.push_back(TRY(crypto::Certificate::from_pem(peer.ca_pem)));
+    if (counts(peer.site)) cas.push_back(TRY(crypto::Certificate::from_pem(peer.ca_pem)));
   }
   return cas;
 }
 
-// The VM that the evidence is of, if this site knows it.
-Result<std::optional<VmRow>> known_vm(Services& services, const attestation::Evidence& evidence,
-                                      const std::vector<crypto::Certificate>& cas) {
-  Result<attestation::AkIdentity> key = attestation::certified_key(evidence, cas, catalog_now());
-  if (!key.ok()) return std::optional<VmRow>();
-  Result<VmRow> row = services.catalog->vm(key->vm);
+// The VM, if this site knows it.
+Result<std::optional<VmRow>> known_vm(Catalog& catalog, VmId vm) {
+  Result<VmRow> row = catalog.vm(vm);
   if (row.ok()) return std::optional<VmRow>(std::move(*row));
   if (row.error().code == ErrorCode::kNotFound) return std::optional<VmRow>();
   return std::move(row).error();
@@ -63,11 +64,23 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
   attestation::Evidence evidence =
       TRY(attestation::parse_evidence(sys::to_text(*TRY(sys::get_object(request, "evidence")))));
   Bytes nonce = TRY(base64url_decode(TRY(sys::get_string(request, "nonce"))));
-  std::vector<crypto::Certificate> cas = TRY(trusted_cas(services_));
+  std::vector<crypto::Certificate> cas =
+      TRY(trusted_cas(services_, [](const SiteId&) { return true; }));
   Rules rules = TRY(askers_rules(request));
   // This site's word on its own VM is by the rules that were set for it, or it could be had for any
   // state of the VM.
-  if (std::optional<VmRow> row = TRY(known_vm(services_, evidence, cas))) {
+  const Result<attestation::AkIdentity> named =
+      attestation::certified_key(evidence, cas, catalog_now());
+  std::optional<VmRow> row;
+  if (named.ok()) row = TRY(known_vm(*services_.catalog, named->vm));
+  // Of a VM that is not here any paired site could certify whatever it likes.
+  if (named.ok() && !row) {
+    cas = TRY(trusted_cas(services_, [&](const SiteId& site) {
+      const Result<bool> had_to_do_with_it = services_.catalog->was_counterpart(named->vm, site);
+      return had_to_do_with_it.ok() && *had_to_do_with_it;
+    }));
+  }
+  if (row) {
     if (rules.askers) {
       return Error{.code = ErrorCode::kConflict,
                    .cause = "the evidence is of VM \"" + row->name +
@@ -82,6 +95,13 @@ Result<sys::JsonObject> Attestation::appraise_foreign(const sys::JsonObject& req
     Result<vault::AttestationPin> pin = services_.vault.attestation_pinned(row->id);
     if (!pin.ok() && pin.error().code != ErrorCode::kNotFound) return std::move(pin).error();
     if (pin.ok()) rules.pinned_ak_name = std::move(pin->ak_name);
+    // Another paired site could certify a key of its own for this VM.
+    const std::optional<SiteId> enrolled_at =
+        pin.ok() ? std::optional(pin->certified_by) : std::nullopt;
+    const Result<ProtectionRow> protection = services_.catalog->protection(row->id);
+    cas = TRY(trusted_cas(services_, [&](const SiteId& site) {
+      return may_vouch(*row, protection, enrolled_at, site);
+    }));
   }
   attestation::EvidenceQuestion question{
       .nonce = nonce,

@@ -11,6 +11,8 @@
 //   issuer → {"done":true}
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/host_port.h"
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
@@ -18,6 +20,7 @@
 #include "crypto/x509.h"
 #include "peer/trust.h"
 #include "vault/protocol/pairing_token.h"
+#include "vault/protocol/protocol.h"
 
 namespace hf::control {
 
@@ -52,6 +55,32 @@ Result<vault::PairingProof> proof_in(const sys::JsonObject& message,
       .context = context_of(exporter, text),
       .peer = introduced.identity,
       .proof = TRY(Digest::parse_hex(TRY(sys::get_string(message, "proof"))))};
+}
+
+// They are shown and logged from here on, whatever becomes of the pairing.
+Status check_texts(const Introduction& introduction) {
+  const std::string& name = introduction.identity.name;
+  const std::string& address = introduction.address;
+  auto visible = [](char c) { return c > ' ' && c < 0x7f; };
+  if (!name.empty() && name.size() <= vault::kMaxName && std::ranges::all_of(name, visible) &&
+      address.size() <= vault::kTokenAddressMax && std::ranges::all_of(address, visible))
+    return {};
+  return not_paired(ErrorCode::kInvalidArgument,
+                    "what the other site says of its name or address is neither");
+}
+
+// The vault has seen to it among its own. One that is unpaired in part is called so here still.
+Status check_name_free(Catalog& catalog, SiteId site, const std::string& name) {
+  for (const PeerRow& other : TRY(catalog.peers())) {
+    if (other.name != name || other.site == site) continue;
+    return Error{.code = ErrorCode::kExists,
+                 .cause = "\"" + name + "\" is what another site is called",
+                 .effect = "the sites are not paired; the token can still be used",
+                 .mend =
+                     "give it another name: holdfast site pair --name NAME at the site that has "
+                     "the other one (holdfast site peers)"};
+  }
+  return {};
 }
 
 }  // namespace
@@ -95,9 +124,7 @@ Result<Introduction> decode_introduction(std::string_view text) {
   }
   std::memcpy(identity.signing_public_key.data(), key.data(), key.size());
   introduction.address = TRY(sys::get_string(json, "address"));
-  if (introduction.address.size() > vault::kTokenAddressMax) {
-    return Error{.code = ErrorCode::kLimit, .cause = "an address that is too long"};
-  }
+  TRY(check_texts(introduction));
   return introduction;
 }
 
@@ -107,16 +134,16 @@ Result<Introduction> decode_bearer(std::string_view text) {
   Result<HostPort> address = parse_reachable_address(them.address);
   if (address.ok()) return them;
   Error error = std::move(address).error().context("the other site's own address");
-  error.mend = "say there where it is reached: holdfast site pair TOKEN --address HOST:PORT";
+  error.mend = "say there where it is reached: holdfast site pair - --address HOST:PORT";
   return std::move(error).with_effect("the sites are not paired; the token can still be used");
 }
 
 // The vault has made it a recipient before.
-Status PeerService::pin(const Introduction& introduction) {
+Status PeerService::pin(const Introduction& introduction, const std::string& name) {
   const vault::SiteIdentity& identity = introduction.identity;
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(identity.ca_certificate_pem));
   PeerRow row{.site = identity.site,
-              .name = identity.name,
+              .name = name,
               .address = introduction.address,
               .ca_pem = identity.ca_certificate_pem,
               .fingerprint = ca.fingerprint().hex(),
@@ -153,23 +180,22 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
   std::string their_text = TRY(sys::get_string(hello, "identity"));
   Introduction them = TRY(decode_bearer(their_text));
   vault::PairingProof said = TRY(proof_in(hello, token, session.exporter(), them, their_text));
-  TRY(services_.vault.check_pairing(said));
+  TRY(check_name_free(*services_.catalog, them.identity.site,
+                      TRY(services_.vault.check_pairing(said))));
   crypto::Certificate ca = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
   TRY_CONTEXT(peer::verify_peer(session.peer_chain(), ca, them.identity.site), "the other site");
-
   std::string our_text =
       encode_introduction({.identity = identity_, .address = services_.site.reached_at()});
   Digest ours = TRY(services_.vault.prove_pairing(token, context_of(session.exporter(), our_text)));
   TRY(session.send({{"identity", our_text}, {"proof", ours.hex()}}));
   TRY(session.receive(kAnswerLimit));  // it has pinned us
-  TRY(services_.vault.accept_pairing(said));
-  TRY(pin(them));
-  log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
+  const std::string name = TRY(services_.vault.accept_pairing(said));
+  TRY(pin(them, name));
+  log_info("paired with site " + name + " (" + them.identity.site.hex() + "), CA " +
            ca.fingerprint().hex());
   services_.happened("peer.paired", kTheSite,
-                     "paired with site " + them.identity.name +
-                         ", which bore a token that was made here; CA " + ca.fingerprint().hex(),
-                     {.actor = "site " + them.identity.name, .origin = session.peer_address()});
+                     "paired with site " + name + ", which bore a token that was made here; CA " + ca.fingerprint().hex(),
+                     {.actor = "site " + name, .origin = session.peer_address()});
   return sys::JsonObject{{"done", true}};
 }
 
@@ -215,7 +241,9 @@ Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string ad
   vault::PairingProof said = TRY(proof_in(reply, token.id, session->exporter(), them, their_text));
   them.address = token.address;  // it answers there: that is known
   crypto::Certificate named = TRY(crypto::Certificate::from_pem(them.identity.ca_certificate_pem));
-  TRY(services_.vault.accept_pairing(said));
+  TRY(check_name_free(*services_.catalog, them.identity.site,
+                      TRY(services_.vault.check_pairing(said))));
+  const std::string name = TRY(services_.vault.accept_pairing(said));
 
   bool known_before = services_.catalog->peer(them.identity.site).ok();
   Undo undo;
@@ -224,17 +252,17 @@ Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string ad
     link_->remove_peer(them.identity.site);
     static_cast<void>(services_.catalog->remove_peer(them.identity.site));
   });
-  TRY(pin(them));
+  TRY(pin(them, name));
   TRY(session->send({{"confirm", true}}));
   TRY(session->receive(kAnswerLimit));
   undo.dismiss();
-  log_info("paired with site " + them.identity.name + " (" + them.identity.site.hex() + "), CA " +
+  log_info("paired with site " + name + " (" + them.identity.site.hex() + "), CA " +
            named.fingerprint().hex());
   services_.happened("peer.paired", kTheSite,
-                     "paired with site " + them.identity.name + " at " + them.address + "; CA " +
+                     "paired with site " + name + " at " + them.address + "; CA " +
                          named.fingerprint().hex(),
                      by);
-  return sys::JsonObject{{"peer", them.identity.name},
+  return sys::JsonObject{{"peer", name},
                          {"peer_site_id", them.identity.site.hex()},
                          {"peer_address", them.address},
                          {"peer_ca_fingerprint", named.fingerprint().hex()},

@@ -19,6 +19,34 @@ TEST(Introduction, survives_its_text) {
   EXPECT_EQ(again->address, introduction.address);
 }
 
+TEST(Introduction, what_a_terminal_would_obey_is_refused_in_name_and_address) {
+  auto said = [](std::string name, std::string address) {
+    Introduction introduction{.address = std::move(address)};
+    introduction.identity.name = std::move(name);
+    return decode_introduction(encode_introduction(introduction));
+  };
+  EXPECT_TRUE(said("north", "north.example:7443").ok());
+  for (const std::string& bad : {std::string("n\x1b]0;owned\x07"), std::string("n\u202eh"),
+                                 std::string("n\xc2\x9b"
+                                             "31m"),
+                                 std::string("a b"), std::string(201, 'x')}) {
+    for (const Result<Introduction>& read : {said(bad, "a:1"), said("north", bad)}) {
+      ASSERT_FALSE(read.ok());
+      const std::string words = read.error().describe();
+      EXPECT_FALSE(words.contains('\x1b') || words.contains(bad)) << words;
+    }
+  }
+}
+
+TEST(PeerMessages, the_words_of_a_refusal_are_cleaned_and_its_facts_stay) {
+  HandOverOutcome sent{.handed_over = true, .why = "a\x1b[2J\u202e" + std::string(100'000, 'x')};
+  Result<HandOverOutcome> read = sys::decode_json<HandOverOutcome>(sys::encode_json(sent));
+  ASSERT_TRUE(read.ok()) << read.error().cause;
+  EXPECT_TRUE(read->why.starts_with("a [2J x"));
+  EXPECT_LE(read->why.size(), 1024U);
+  EXPECT_TRUE(read->handed_over);
+}
+
 TEST(Introduction, what_is_missing_or_malformed_is_refused) {
   EXPECT_FALSE(decode_introduction("{}").ok());
   EXPECT_FALSE(decode_introduction("nothing").ok());
@@ -30,6 +58,7 @@ TEST(Introduction, what_is_missing_or_malformed_is_refused) {
 
 TEST(Introduction, of_a_site_that_cannot_be_reached_is_not_taken) {
   Introduction introduction;
+  introduction.identity.name = "south";
   introduction.address = "192.0.2.1:7443";
   EXPECT_TRUE(decode_bearer(encode_introduction(introduction)).ok());
   for (const char* bad : {"0.0.0.0:7443", "[::]:7443", "host:99999", "::1:7443", ""}) {

@@ -152,7 +152,7 @@ constexpr auto json_members(sys::JsonOf<HandOverOrder>) {
 constexpr auto json_members(sys::JsonOf<HandOverOutcome>) {
   using O = HandOverOutcome;
   return std::tuple(sys::json_member("handed_over", &O::handed_over),
-                    sys::json_member("why", &O::why),
+                    sys::json_member("why", &O::why, {.length_max = 1024, .text = sys::JsonText::kShown}),
                     sys::json_member("title", &O::title, {.length_max = kTitleBytesMax}));
 }
 constexpr auto json_members(sys::JsonOf<StreamRefusalDetail>) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "control/core/log.h"
+#include "control/protection/consent.h"
 #include "control/protection/protections.h"
 #include "control/title/titles.h"
 #include "control/protection/recovery_rules.h"
@@ -150,9 +151,13 @@ sys::JsonArray PeerService::show_peers() {
   for (const PeerRow& row : *peers) {
     auto state = std::ranges::find(states, row.site, &peer::PeerState::site);
     peer::Reach reach = state == states.end() ? peer::Reach::kUnknown : state->reach;
-    sys::JsonObject view{{"site_id", row.site.hex()},     {"name", row.name},
-                         {"address", row.address},        {"ca_fingerprint", row.fingerprint},
-                         {"paired_us", row.paired.value}, {"state", peer::to_string(reach)}};
+    sys::JsonObject view{{"site_id", row.site.hex()},      {"name", row.name},
+                         {"address", row.address},         {"ca_fingerprint", row.fingerprint},
+                         {"paired_us", row.paired.value},  {"state", peer::to_string(reach)},
+                         {"accept", to_string(row.accept)}};
+    if (row.quota_bytes != 0) view["quota_bytes"] = row.quota_bytes;
+    if (Result<uint64_t> bytes = replica_bytes(*services_.catalog, row.site); bytes.ok())
+      view["replica_bytes"] = *bytes;
     if (state != states.end() && state->last_seen) view["last_seen_us"] = state->last_seen->value;
     if (state != states.end() && state->error) view["error"] = sys::error_to_json(*state->error);
     list.push_back(std::move(view));

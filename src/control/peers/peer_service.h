@@ -64,6 +64,11 @@ class PeerService {
   };
   Result<sys::JsonObject> pair(const BornToken& token, std::string address, const By& by);
 
+  // Nothing that the site says has an effect any more. Refused while it has to do with a VM that is
+  // not in `evict`; of those, replicas go and protections end, each by a job of its own.
+  Result<sys::JsonObject> unpair(const PeerRow& peer, const std::vector<VmId>& evict,
+                                 const std::string& actor, Progress& progress);
+
   // Asks the other site; its error becomes the error.
   template <typename Answer, typename Question>
   Result<Answer> ask(SiteId site, const Question& question, Millis limit,
@@ -92,10 +97,12 @@ class PeerService {
   void serve_pairing(peer::PairingSession& session);
 
  private:
+  Result<VmRow> shared_with(VmId vm, const PeerRow& peer);
   Result<sys::JsonObject> answer_question(const PeerQuestion& question, const PeerRow& peer);
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
-  Status pin(const Introduction& introduction);
+  Status pin(const Introduction& introduction, const std::string& name);
+  Status part(const ProtectionRow& protection, const std::string& actor);
 
   Services& services_;
   vault::SiteIdentity identity_;

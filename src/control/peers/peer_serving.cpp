@@ -29,6 +29,15 @@ Error at_site(const std::string& here, Error error) {
 
 }  // namespace
 
+// The VM, if the peer is the other end of its protection, or the VM was taken over from there.
+Result<VmRow> PeerService::shared_with(VmId vm, const PeerRow& peer) {
+  Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok() && row.error().code != ErrorCode::kNotFound) return row;
+  if (!row.ok() || !may_ask(*row, services_.catalog->protection(vm), peer.site))
+    return unknown_to(peer);
+  return row;
+}
+
 Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
   PeerRow peer = TRY(services_.catalog->peer(site));
   auto reply = [&]() -> Result<sys::JsonObject> {
@@ -65,11 +74,9 @@ Result<sys::JsonObject> PeerService::answer_question(const PeerQuestion& questio
 }
 
 Result<EpochAnswer> PeerService::answer_epoch(const EpochQuestion& question, const PeerRow& peer) {
-  Result<VmRow> row = services_.catalog->vm(question.vm);
-  if (!row.ok()) return unknown_to(peer);
+  const VmRow row = TRY(shared_with(question.vm, peer));
   Result<ProtectionRow> protection = services_.catalog->protection(question.vm);
-  if (!may_ask(*row, protection, peer.site)) return unknown_to(peer);
-  const recovery::RecoveryState state = recovery_state(*row, true);
+  const recovery::RecoveryState state = recovery_state(row, true);
   return EpochAnswer{.epoch = state.epoch,
                      .role = state.role,
                      .running = services_.units->running(keeper_unit(question.vm))};

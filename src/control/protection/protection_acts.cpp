@@ -154,8 +154,10 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
                                              Progress& progress) {
   const VmRow row = TRY(services_.catalog->vm(vm));
   Result<ProtectionRow> known = services_.catalog->protection(vm);
-  if (!known.ok() && known.error().code == ErrorCode::kNotFound)
+  if (!known.ok() && known.error().code == ErrorCode::kNotFound) {
+    if (options.without_peer) TRY(expel_others(row, options));
     return sys::JsonObject{{"vm", row.name}, {"protected", false}};
+  }
   ProtectionRow protection = TRY(std::move(known));
   if (protection.direction == Direction::kIn) {
     if (row.role == VmRole::kStandby)
@@ -210,15 +212,7 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
     }
     TRY(services_.catalog->audit(options.actor, "protection disable --without-peer", row.name,
                                  vm.hex()));
-    const vault::TitleView view = TRY(services_.vault.title(vm));
-    if (view.head->statement().names(protection.peer)) {
-      TRY(services_.titles->ask_members(vm, kAskLimit));
-      TRY(services_.titles->sign_within(row,
-                                        {.kind = title::Kind::kExpel,
-                                         .subject = protection.peer,
-                                         .word = options.word},
-                                        kSilenceLimit));
-    }
+    TRY(expel_others(row, options));
   }
   TRY(services_.catalog->remove_protection(vm));
   services_.happened("protection.disabled", row.name,
@@ -226,6 +220,23 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
                          (removed.ok() ? "is removed" : "stays there (--without-peer)"),
                      progress.by());
   return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", removed.ok()}};
+}
+
+// Who stands by, and cannot be asked, does so no longer: on the operator's word that it never comes
+// back with this state. Of a site that is not paired any more, too.
+Status Protections::expel_others(const VmRow& row, const DisableOptions& options) {
+  const vault::TitleView view = TRY(services_.vault.title(row.id));
+  if (!holds(view, services_.site.site_id)) return {};
+  for (const title::Member& member : view.head->statement().members.all()) {
+    if (member.site == services_.site.site_id || member.standing == title::Standing::kMember)
+      continue;
+    TRY(services_.titles->ask_members(row.id, kAskLimit));
+    TRY(services_.titles->sign_within(
+        row,
+        {.kind = title::Kind::kExpel, .subject = member.site, .word = options.word},
+        kSilenceLimit));
+  }
+  return {};
 }
 
 void Protections::withdraw_again(VmId vm) {

@@ -3,14 +3,17 @@
 
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/consent.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
 #include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
 #include "control/title/titles.h"
+#include "control/vm/vm_operations.h"
 #include "hypervisor/machine.h"
 #include "hypervisor/qemu_command.h"
 #include "vault/core/certificate.h"
+#include "vault/core/wrap.h"
 #include "vm/definition.h"
 
 namespace hf::control {
@@ -25,6 +28,7 @@ constexpr Millis kOfferTurn = 20s;
 constexpr Millis kWithdrawalTurn = 5s;
 constexpr Millis kSourceLimit = 3s;
 
+// Before anything is believed of it or done.
 struct Offered {
   VmRow row;
   vm::Definition definition;
@@ -33,11 +37,14 @@ struct Offered {
 
 Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   Offered offered{.row = {.id = offer.vm,
-                          .definition = offer.definition,
                           .epoch = offer.epoch,
                           .role = VmRole::kStandby,
                           .created = catalog_now()}};
   offered.definition = TRY(vm::parse_definition(offer.definition));
+  if (offered.definition.name != offer.name) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "its definition is of a VM \"" + offered.definition.name + "\""};
+  }
   offered.row.name = offered.definition.name;
   Bytes signer = TRY(from_hex(from.signing_key));
   crypto::PublicKey vault_key{};
@@ -49,6 +56,12 @@ Result<Offered> read_offer(const Offer& offer, const PeerRow& from) {
   if (offered.certificate.vm != offer.vm || offered.certificate.site != from.site) {
     return Error{.code = ErrorCode::kWrongKey,
                  .cause = "the journal's certificate is for another VM or site"};
+  }
+  // The vault takes a wrap of any paired site: one of a third site's is not this one's to pass on.
+  const vault::ParsedWrap wrap = TRY(vault::parse_wrap(offer.wrap));
+  if (wrap.facts.vm != offer.vm || wrap.facts.from != from.site) {
+    return Error{.code = ErrorCode::kWrongKey,
+                 .cause = "its key was wrapped by another site or for another VM"};
   }
   return offered;
 }
@@ -70,14 +83,6 @@ Asked asked(const Offered& offered, const PeerRow& from, const Services& service
           .from = from.site,
           .from_name = from.name,
           .here = services.site.name};
-}
-
-Error at_work(const std::string& name, const std::string& here, std::string effect) {
-  return {.code = ErrorCode::kConflict,
-          .cause = "site " + here + " works on the replica of VM \"" + name +
-                   "\" just now: a failover, it may be",
-          .effect = std::move(effect),
-          .mend = "at site " + here + ": holdfast job list; then try again"};
 }
 
 Error name_taken(const std::string& name, const std::string& here) {
@@ -113,7 +118,7 @@ Status still_a_replica(const VmRow& row) {
                .mend = "holdfast vm show " + row.name};
 }
 
-// What a failover would need is looked for now.
+// What a failover of one that is here would need is looked for now.
 Status check_platform(const vm::Definition& definition) {
   TRY(hypervisor::check_machine_type(definition.machine_type));
   TRY(hypervisor::require_firmware(hypervisor::firmware_kind(definition),
@@ -121,12 +126,32 @@ Status check_platform(const vm::Definition& definition) {
   return {};
 }
 
+// One that is new here is checked as a create is. The paths that the other site has for its
+// firmware mean nothing here: none of its choosing is ever opened.
+Status admit(Offered& offered) {
+  const hypervisor::Firmware firmware = TRY(check_new_vm(offered.row.id, offered.definition));
+  offered.definition.firmware.code = firmware.code_path;
+  offered.definition.firmware.vars_template = firmware.template_path;
+  offered.row.definition = sys::to_text(to_json(offered.definition));
+  return {};
+}
+
+// As whoever asked for the protection reads it, at the other site.
+Error refused(const Offer& offer, Error error) {
+  error.cause = "the offered VM \"" + offer.name + "\" is refused: " + error.cause;
+  error.effect = "the VM is not protected";
+  error.mend = "holdfast vm show " + offer.name + " at its own site; holdfast host show at both";
+  return error;
+}
+
 }  // namespace
 
 // The same again from the same source is taken as the same: its answer was lost, or its taking was
 // cut off, and is finished now.
 Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
-  const Offered offered = TRY(read_offer(offer, from));
+  Result<Offered> read = read_offer(offer, from);
+  if (!read.ok()) return refused(offer, std::move(read).error());
+  Offered& offered = *read;
   const VmId vm = offer.vm;
   std::optional<Turns::Turn> turn = turns_.take(vm, kOfferTurn);
   if (!turn) {
@@ -135,11 +160,26 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   Result<VmRow> known = services_.catalog->vm(vm);
   const OfferIs is =
       TRY(judge_offer(asked(offered, from, services_), known, services_.catalog->protection(vm)));
-  TRY(check_platform(offered.definition));
+  if (Status may_be = is == OfferIs::kNew ? admit(offered) : check_platform(offered.definition);
+      !may_be.ok()) {
+    return refused(offer, std::move(may_be).error());
+  }
   if (is == OfferIs::kNew) TRY(check_place(services_, vm));
   if (is == OfferIs::kNew && services_.catalog->vm_named(offered.row.name).ok())
     return name_taken(offered.row.name, services_.site.name);
+  // Two offers at a time could each find room for itself.
+  std::unique_lock one_at_a_time(consent_mutex_, std::defer_lock);
+  if (is == OfferIs::kNew) {
+    one_at_a_time.lock();
+    TRY(check_consent(*services_.catalog, from.site,
+                      {.vm = vm, .name = offered.row.name, .bytes = disk_bytes(offered.definition)},
+                      services_.site.name, catalog_now()));
+  }
   // The title begins with the VM's create, and says that the source holds it.
+  Undo forget;
+  forget.add([&] {
+    if (is == OfferIs::kNew) static_cast<void>(services_.vault.delete_key(vm));
+  });
   const vault::TitleView title = TRY(services_.titles->learn(vm, from.site, offer.title, true));
   if (!holds(title, from.site)) {
     return Error{.code = ErrorCode::kConflict,
@@ -150,6 +190,7 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
                  .mend = "holdfast vm show " + offered.row.name + " at both sites"};
   }
   const vault::ImportOutcome outcome = TRY(services_.vault.import_wrap(vm, offer.wrap));
+  forget.dismiss();
   Undo undo;
   undo.add([&] {
     if (is == OfferIs::kNew && outcome == vault::ImportOutcome::kStored)
@@ -177,6 +218,7 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
           services_.catalog->remove_vm(vm, gone ? VmRemains::kNone : VmRemains::kSomething));
     });
   }
+  if (one_at_a_time.owns_lock()) one_at_a_time.unlock();
   TRY(replicas_.create(*known, protection));
   if (is == OfferIs::kSameLater)
     TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));
@@ -201,9 +243,8 @@ Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& fr
   if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
                            services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
     // The answer may have been lost that said so.
-    Bytes resigned = TRY(resign(vm, from, asked.title));
-    if (!row.ok()) static_cast<void>(services_.vault.delete_key(vm));
-    return Removed{.title = std::move(resigned)};
+    if (!services_.vault.title(vm).ok()) return Removed{};
+    return Removed{.title = TRY(resign(vm, from, asked.title))};
   }
   TRY(check_still_wanted(*row, from));
   Bytes resigned = TRY(resign(vm, from, asked.title));
@@ -213,7 +254,7 @@ Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& fr
 
 // This site stands by no longer: what says so.
 Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) {
-  vault::TitleView view = TRY(services_.titles->learn(vm, from.site, title, true));
+  const vault::TitleView view = TRY(services_.titles->learn(vm, from.site, title));
   const title::Member* self = view.head->statement().members.find(services_.site.site_id);
   if (self == nullptr || self->standing == title::Standing::kMember)
     return services_.titles->all(vm);
@@ -291,6 +332,8 @@ Result<sys::JsonObject> Protections::give_up_replica(const VmRow& row,
 // Each step may be done again: one that was cut off is finished by the next try.
 Status Protections::remove_replica(const VmRow& row, std::string_view actor, const By& by) {
   TRY(services_.catalog->audit(actor, "replica withdrawn", row.name, row.id.hex()));
+  // Whoever holds the VM learns of it when it asks. It was said before, or there is nothing to say.
+  static_cast<void>(services_.titles->sign(row, {.kind = title::Kind::kResign}));
   TRY(replicas_.stop(row.id));
   TRY(services_.units->remove_vm(row.id));
   Status deleted = services_.vault.delete_key(row.id);

@@ -2,6 +2,7 @@
 
 #include "control/core/log.h"
 #include "control/peers/peer_service.h"
+#include "control/protection/consent.h"
 #include "control/protection/protection_view.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
@@ -152,6 +153,7 @@ Result<sys::JsonObject> Protections::show(const VmRow& row) {
   show["epoch"] = row.epoch.value;
   show["direction"] = out ? "out" : "in";
   show["peer"] = peer_name(protection.peer);
+  show["peer_site_id"] = protection.peer.hex();
   return show;
 }
 
@@ -161,6 +163,17 @@ Result<sys::JsonArray> Protections::show_all() {
     all.push_back(TRY(show(TRY(services_.catalog->vm(protection.vm)))));
   }
   return all;
+}
+
+Result<sys::JsonArray> Protections::show_replicas() {
+  sys::JsonArray replicas;
+  for (const ProtectionRow& protection : TRY(services_.catalog->protections())) {
+    if (protection.direction != Direction::kIn) continue;
+    replicas.push_back(TRY(show(TRY(services_.catalog->vm(protection.vm)))));
+  }
+  for (const OfferRow& offer : TRY(services_.catalog->offers()))
+    replicas.push_back(TRY(show_offer(*services_.catalog, offer)));
+  return replicas;
 }
 
 }  // namespace hf::control

@@ -2,6 +2,8 @@
 // that begin and end a protection.
 #pragma once
 
+#include <mutex>
+
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
 #include "control/protection/replicas.h"
@@ -41,6 +43,11 @@ class Protections {
   // At the replica, asked by the source.
   Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
   Result<Removed> withdraw(const Withdrawal& asked, const PeerRow& from);
+  // Without the other site, which may be dead or not to be believed (eviction.cpp). A replica goes
+  // with its key, and the VM from the catalog; of a VM that is protected from here the protection
+  // ends, and what the other site holds stays there.
+  Result<sys::JsonObject> evict_replica(VmId vm, const std::string& actor, Progress& progress);
+  Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
   Replicas& replicas() { return replicas_; }
   Caretakers& caretakers() { return caretakers_; }
   Turns& turns() { return turns_; }  // of who works on a replica
@@ -57,8 +64,10 @@ class Protections {
   Result<sys::JsonArray> show_all();
   // For texts: the site's name, its id if it has none here.
   std::string peer_name(SiteId site);
+  Result<sys::JsonArray> show_replicas();  // and the offers that wait
 
  private:
+  Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
   Result<bool> give(const VmRow& row, const PeerRow& to);
   void take_back(const VmRow& row);
@@ -76,6 +85,7 @@ class Protections {
   Result<std::optional<keeper_protocol::Shipping>> shipping(const VmRow& row);
 
   Services& services_;
+  std::mutex consent_mutex_;  // from a check of consent and quota until the replica is written down
   Turns turns_;
   Replicas replicas_;
   Caretakers caretakers_;

@@ -46,6 +46,11 @@ Status is_made(const VmRow& row) {
       .mend = "holdfast vm delete " + row.name + ", then create it again"};
 }
 
+bool may_vouch(const VmRow& row, const Result<ProtectionRow>& protection,
+               const std::optional<SiteId>& enrolled_at, const SiteId& site) {
+  return may_ask(row, protection, site) || enrolled_at == site;
+}
+
 Status still_ours(const VmRow& started, const VmRow& now) {
   TRY(is_made(now));
   if (now.role == VmRole::kActive && now.epoch == started.epoch) return {};

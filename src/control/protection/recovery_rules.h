@@ -14,6 +14,10 @@ bool is_counterpart(const Result<ProtectionRow>& protection, const SiteId& site)
 bool may_ask(const VmRow& row, const Result<ProtectionRow>& protection, const SiteId& site);
 // kConflict: its creation is under way, or was cut off.
 Status is_made(const VmRow& row);
+// Whether its certificate authority's word on the VM's attestation key counts here, beside this
+// site's own: one that may ask, or the one that enrolled the key that is pinned.
+bool may_vouch(const VmRow& row, const Result<ProtectionRow>& protection,
+               const std::optional<SiteId>& enrolled_at, const SiteId& site);
 // Is the VM this site's to run, under the epoch that whoever starts it knew?
 Status still_ours(const VmRow& started, const VmRow& now);
 

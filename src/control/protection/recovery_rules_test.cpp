@@ -32,6 +32,14 @@ TEST(RecoveryRules, only_the_counterpart_and_where_the_vm_came_from_may_ask_abou
   EXPECT_FALSE(is_counterpart(none, site(2))) << "and teaches nothing";
 }
 
+TEST(RecoveryRules, a_paired_site_vouches_for_the_vms_it_has_to_do_with_only) {
+  Result<ProtectionRow> protection = ProtectionRow{.peer = site(2)};
+  VmRow row;
+  EXPECT_TRUE(may_vouch(row, protection, {}, site(2)));
+  EXPECT_FALSE(may_vouch(row, protection, {}, site(3)));
+  EXPECT_TRUE(may_vouch(row, protection, site(3), site(3))) << "where its key was enrolled";
+}
+
 TEST(RecoveryRules, a_start_sees_that_the_vm_was_taken_over_meanwhile) {
   const VmRow started{.epoch = Epoch(3), .role = VmRole::kActive};
   EXPECT_TRUE(still_ours(started, started).ok());

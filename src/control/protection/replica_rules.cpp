@@ -40,6 +40,14 @@ Error is_here_otherwise(const VmRow& row, const std::string& here, std::string e
 
 }  // namespace
 
+Error at_work(const std::string& name, const std::string& here, std::string effect) {
+  return {.code = ErrorCode::kConflict,
+          .cause = "site " + here + " works on the replica of VM \"" + name +
+                   "\" just now: a failover, it may be",
+          .effect = std::move(effect),
+          .mend = "at site " + here + ": holdfast job list; then try again"};
+}
+
 Result<OfferIs> judge_offer(const Asked& offer, const Result<VmRow>& row,
                             const Result<ProtectionRow>& protection) {
   constexpr std::string_view kNotTaken = "the VM is not protected by this offer";

@@ -20,6 +20,9 @@ struct Asked {
   std::string here;  // this site's name
 };
 
+// Somebody else has the turn of the replica, and keeps it.
+Error at_work(const std::string& name, const std::string& here, std::string effect);
+
 enum class OfferIs {
   kNew,
   kSame,       // taken before: its answer was lost, or its taking was cut off

@@ -46,16 +46,35 @@ struct VmRow {
 inline constexpr uint32_t kVmNumberLast = 20'000;
 enum class VmRemains { kNone, kSomething };
 
+// Whether a site may place replicas here.
+enum class Accept { kYes, kAsk, kNo };  // kAsk: each one when an operator has agreed
+std::string_view to_string(Accept accept);
+Result<Accept> parse_accept(std::string_view text);
+
 struct PeerRow {
   SiteId site;
-  std::string name;
+  std::string name;  // as this site's operator calls it: no other peer's
   std::string address;
   std::string ca_pem;
   std::string fingerprint;
   std::string recipient_pem;
   std::string signing_key;  // hex
   Micros paired;
+  Accept accept = Accept::kYes;
+  uint64_t quota_bytes = 0;  // of the disks of all VMs that it may place here; 0: no bound
 };
+
+// A VM that a site wants to place here, and whose time has not come.
+struct OfferRow {
+  VmId vm;
+  SiteId peer;
+  std::string name;
+  uint64_t bytes = 0;
+  bool accepted = false;  // it may, when it offers the same again
+  Micros offered;
+};
+inline constexpr size_t kOffersMax = 64;  // of a peer
+enum class OfferAsks { kNew, kWaits, kAccepted, kNoRoom };
 
 enum class Direction { kOut, kIn };
 
@@ -144,9 +163,11 @@ class Catalog {
   // VMs. A row's `number` is chosen here. kExists: the name or id is taken. kLimit: no number is
   // free. One that is refused has spent none.
   Result<VmRow> add_vm(VmRow row);
-  // A replica: the VM and its protection together, a crash cannot part them.
+  // A replica: the VM and its protection together, a crash cannot part them. Its offer waits no
+  // more.
   Result<VmRow> add_replica(VmRow row, const ProtectionRow& protection);
-  Result<VmRow> vm(VmId id);
+  Result<VmRow> vm(VmId id);  // whatever names there are: what a peer or a stored row refers to
+  // For an operator's word. kConflict names both if it is one VM's name and another's id.
   Result<VmRow> vm_named(std::string_view name_or_id);
   Result<std::vector<VmRow>> vms();
   // Its number is used again, last of those that are free, if nothing of the VM is left: no
@@ -168,17 +189,29 @@ class Catalog {
   Status end_adoption(VmId id);
 
   // Peers.
-  Status put_peer(const PeerRow& row);  // replaces name and address; kConflict: another fingerprint
+  // Replaces name and address, and leaves what it may do here. kConflict: another fingerprint;
+  // kExists: the name is another peer's.
+  Status put_peer(const PeerRow& row);
   Result<PeerRow> peer(SiteId site);
-  Result<PeerRow> peer_named(std::string_view name_or_id);
+  Result<PeerRow> peer_named(std::string_view name_or_id);  // as vm_named()
   Result<std::vector<PeerRow>> peers();
-  Status remove_peer(SiteId site);  // kExists: a protection needs it
+  // With what is remembered of it. kConflict: a protection needs it.
+  Status remove_peer(SiteId site);
+  Status set_peer_policy(SiteId site, Accept accept, uint64_t quota_bytes);
+
+  // Offers that wait. One with another name or size than was agreed to asks anew.
+  Result<OfferAsks> add_offer(const OfferRow& row);
+  Result<std::vector<OfferRow>> offers();     // the oldest first
+  Status accept_offer(VmId vm, SiteId peer);  // kNotFound
+  Status remove_offer(VmId vm, SiteId peer);  // kNotFound
 
   // Protections.
   Status put_protection(const ProtectionRow& row);
   Result<ProtectionRow> protection(VmId vm);
   Result<std::vector<ProtectionRow>> protections();
   Status remove_protection(VmId vm);
+  // It was the other end of a protection of that VM once, whatever became of either.
+  Result<bool> was_counterpart(VmId vm, SiteId site);
 
   // Jobs.
   Result<uint64_t> add_job(std::string_view kind, std::string_view subject, Micros now,

@@ -138,8 +138,53 @@ ALTER TABLE jobs_by_whom RENAME TO jobs;
 CREATE INDEX jobs_running ON jobs (id) WHERE state = 'running';
 )sql";
 
-constexpr std::array kMigrations = {kFirst,     kAttestation,     kRollover,    kAdoptPending,
-                                    kTakenFrom, kProtectionState, kFreeNumbers, kByWhom};
+// Names were the peers' own choice: of those that are alike, or could be taken for an id, one keeps
+// the name and the others are called by their id.
+constexpr std::string_view kPeerNames = R"sql(
+UPDATE peers SET name = site
+  WHERE (length(name) = 32 AND name NOT GLOB '*[^0-9a-fA-F]*')
+     OR EXISTS (SELECT 1 FROM peers AS other
+                WHERE other.name = peers.name AND other.rowid < peers.rowid);
+CREATE UNIQUE INDEX peers_by_name ON peers (name);
+)sql";
+
+// Who may hear that a VM is gone: nobody but who had to do with it, and more than being offered it.
+// For 90 days.
+constexpr std::string_view kFormerProtections = R"sql(
+CREATE TABLE former_protections (
+  vm      TEXT NOT NULL,                   -- may be gone, as the peer may
+  peer    TEXT NOT NULL,
+  ended_s INTEGER NOT NULL,
+  PRIMARY KEY (vm, peer)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX former_protections_by_end ON former_protections (ended_s);
+CREATE TRIGGER protection_ended AFTER DELETE ON protections WHEN OLD.state <> 'offered' BEGIN
+  INSERT OR REPLACE INTO former_protections VALUES (OLD.vm, OLD.peer, unixepoch());
+  DELETE FROM former_protections WHERE ended_s < unixepoch() - 7776000;
+END;
+CREATE TRIGGER protection_moved AFTER UPDATE OF peer ON protections WHEN OLD.peer <> NEW.peer BEGIN
+  INSERT OR REPLACE INTO former_protections VALUES (OLD.vm, OLD.peer, unixepoch());
+END;
+)sql";
+
+// What a paired site may place here. Those that are paired may go on as before.
+constexpr std::string_view kConsent = R"sql(
+ALTER TABLE peers ADD COLUMN accept TEXT NOT NULL DEFAULT 'yes' CHECK (accept IN ('yes', 'ask', 'no'));
+ALTER TABLE peers ADD COLUMN quota_bytes INTEGER NOT NULL DEFAULT 0;  -- 0: no bound
+CREATE TABLE offers (
+  vm         TEXT NOT NULL,                -- not here yet
+  peer       TEXT NOT NULL REFERENCES peers (site) ON DELETE CASCADE,
+  name       TEXT NOT NULL,
+  bytes      INTEGER NOT NULL,             -- of its disks
+  accepted   INTEGER NOT NULL,
+  offered_us INTEGER NOT NULL,
+  PRIMARY KEY (vm, peer)
+) STRICT, WITHOUT ROWID;
+)sql";
+
+constexpr std::array<std::string_view, 11> kMigrations = {
+    kFirst,       kAttestation, kRollover,  kAdoptPending,      kTakenFrom, kProtectionState,
+    kFreeNumbers, kByWhom,      kPeerNames, kFormerProtections, kConsent};
 
 }  // namespace
 

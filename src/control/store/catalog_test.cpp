@@ -1,5 +1,6 @@
 #include "control/store/catalog.h"
 
+#include <ctype.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -135,17 +136,6 @@ TEST_F(CatalogTest, a_name_is_taken_once) {
   EXPECT_EQ(catalog->add_vm(vm(3, "three"))->number, 2U);
 }
 
-TEST_F(CatalogTest, an_id_finds_its_own_vm_whatever_others_are_called) {
-  auto catalog = open();
-  const VmId own = vm(9, "").id;
-  // As another site may name the VM that it offers: lower in the order of ids, and added first.
-  ASSERT_TRUE(catalog->add_vm(vm(1, own.hex())).ok());
-  EXPECT_EQ(catalog->vm(own).error().code, ErrorCode::kNotFound);
-  ASSERT_TRUE(catalog->add_vm(vm(9, "own")).ok());
-  EXPECT_EQ(catalog->vm(own)->name, "own");
-  EXPECT_EQ(catalog->vm_named(own.hex())->name, "own");
-}
-
 TEST_F(CatalogTest, a_replica_is_there_with_its_protection_or_not_at_all) {
   auto catalog = open();
   VmRow row = vm(1, "one");
@@ -171,6 +161,59 @@ TEST_F(CatalogTest, how_far_a_protection_is_outlives_the_process) {
     ASSERT_TRUE(open()->put_protection(row).ok());
     EXPECT_EQ(open()->protection(id)->state, state);
   }
+}
+
+// As a catalog may have one that was written before such names were refused.
+TEST_F(CatalogTest, a_vm_named_as_another_ones_id_is_never_taken_for_it) {
+  auto catalog = open();
+  const VmId id = catalog->add_vm(vm(1, "one"))->id;
+  ASSERT_TRUE(catalog->add_vm(vm(2, "two")).ok());
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    ASSERT_TRUE(raw.execute("UPDATE vms SET name = '" + id.hex() + "' WHERE name = 'two'").ok());
+  }
+  EXPECT_EQ(catalog->vm(id)->name, "one");
+  Result<VmRow> either = catalog->vm_named(id.hex());
+  ASSERT_FALSE(either.ok());
+  EXPECT_EQ(either.error().code, ErrorCode::kConflict);
+  const std::string other = vm(2, "").id.hex();
+  for (const std::string& named : {std::string("one"), other}) {
+    EXPECT_TRUE(either.error().cause.contains(named)) << either.error().cause;
+    EXPECT_TRUE(either.error().mend.contains(named)) << either.error().mend;
+    EXPECT_TRUE(catalog->vm_named(named).ok());
+  }
+  EXPECT_FALSE(catalog->add_vm(vm(3, other)).ok()) << "nor does a new one get such a name";
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
+  EXPECT_FALSE(catalog->vm(id).ok()) << "the one of that name is another";
+  EXPECT_EQ(catalog->vm_named(id.hex())->id.hex(), other);
+}
+
+TEST_F(CatalogTest, an_operator_may_use_name_or_id) {
+  auto catalog = open();
+  VmRow row = vm(0xab, "one");
+  ASSERT_TRUE(catalog->add_vm(row).ok());
+  std::string upper = row.id.hex();
+  for (char& c : upper) c = static_cast<char>(::toupper(c));
+  EXPECT_EQ(catalog->vm_named("one")->id, row.id);
+  EXPECT_EQ(catalog->vm_named(row.id.hex())->id, row.id);
+  EXPECT_EQ(catalog->vm_named(upper)->id, row.id);
+  EXPECT_FALSE(catalog->vm_named("").ok());
+}
+
+TEST_F(CatalogTest, a_peer_named_as_another_ones_id_is_never_taken_for_it) {
+  auto catalog = open();
+  PeerRow first = peer("aa");
+  PeerRow second = peer("bb");
+  second.site.bytes[0] = std::byte{8};
+  second.name = first.site.hex();
+  ASSERT_TRUE(catalog->put_peer(second).ok());
+  EXPECT_FALSE(catalog->peer(first.site).ok());
+  ASSERT_TRUE(catalog->put_peer(first).ok());
+  EXPECT_EQ(catalog->peer(first.site)->fingerprint, "aa");
+  Result<PeerRow> either = catalog->peer_named(first.site.hex());
+  ASSERT_FALSE(either.ok());
+  EXPECT_TRUE(either.error().cause.contains(second.site.hex())) << either.error().cause;
+  EXPECT_EQ(catalog->peer_named("b")->fingerprint, "aa");
 }
 
 TEST_F(CatalogTest, an_epoch_never_goes_back) {
@@ -205,6 +248,128 @@ TEST_F(CatalogTest, a_peer_keeps_its_certificate_authority) {
   EXPECT_TRUE(catalog->put_peer(peer("aa")).ok());
   EXPECT_FALSE(catalog->put_peer(peer("bb")).ok());
   EXPECT_EQ(catalog->peer_named("b")->fingerprint, "aa");
+}
+
+TEST_F(CatalogTest, no_two_peers_have_one_name) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  PeerRow second = peer("bb");
+  second.site.bytes[0] = std::byte{8};
+  Status same = catalog->put_peer(second);
+  ASSERT_FALSE(same.ok());
+  EXPECT_EQ(same.error().code, ErrorCode::kExists);
+  EXPECT_TRUE(same.error().mend.contains("--name")) << same.error().mend;
+  second.name = "c";
+  ASSERT_TRUE(catalog->put_peer(second).ok());
+  EXPECT_EQ(catalog->peer_named("b")->fingerprint, "aa");
+  second.name = "b";
+  EXPECT_FALSE(catalog->put_peer(second).ok()) << "nor by being paired again";
+}
+
+// Written when peers were called as they called themselves.
+TEST_F(CatalogTest, peers_of_an_older_catalog_get_names_of_their_own) {
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    for (std::string_view step : catalog_migrations().first(7))
+      ASSERT_TRUE(raw.execute(std::string(step)).ok());
+    ASSERT_TRUE(raw.execute("PRAGMA user_version=7").ok());
+    for (const auto& [site, name] : std::vector<std::pair<uint8_t, std::string>>{
+             {9, "b"}, {8, "b"}, {7, peer("").site.hex()}}) {
+      SiteId id;
+      id.bytes[0] = std::byte{site};
+      ASSERT_TRUE(raw.execute("INSERT INTO peers VALUES ('" + id.hex() + "', '" + name +
+                              "', 'a:1', '', '', '', '', 0)")
+                      .ok());
+    }
+  }
+  auto catalog = open();
+  ASSERT_EQ(catalog->peers()->size(), 3U);
+  EXPECT_EQ(catalog->peer_named("b")->site, peer("").site);
+  for (const PeerRow& row : *catalog->peers()) {
+    if (row.name == "b") continue;
+    EXPECT_EQ(row.name, row.site.hex());
+  }
+}
+
+TEST_F(CatalogTest, who_protected_a_vm_once_is_remembered_without_either) {
+  auto catalog = open();
+  VmId id = catalog->add_vm(vm(1, "one"))->id;
+  const SiteId site = peer("").site;
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  ASSERT_TRUE(catalog->put_protection({.vm = id, .peer = site}).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(id, site)) << "it is";
+  ASSERT_TRUE(catalog->remove_vm(id, VmRemains::kNone).ok());
+  EXPECT_TRUE(*catalog->was_counterpart(id, site));
+  EXPECT_FALSE(*catalog->was_counterpart(id, SiteId()));
+  EXPECT_FALSE(*catalog->was_counterpart(VmId(), site));
+  // One that was not taken leaves nothing.
+  const VmId refused = catalog->add_vm(vm(3, "three"))->id;
+  ASSERT_TRUE(
+      catalog->put_protection({.vm = refused, .peer = site, .state = ProtectionState::kOffered})
+          .ok());
+  ASSERT_TRUE(catalog->remove_protection(refused).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(refused, site));
+  // Not for ever.
+  Database raw = std::move(Database::open(path_)).value();
+  ASSERT_TRUE(raw.execute("UPDATE former_protections SET ended_s = ended_s - 91 * 86400").ok());
+  const VmId later = catalog->add_vm(vm(2, "two"))->id;
+  ASSERT_TRUE(catalog->put_protection({.vm = later, .peer = site}).ok());
+  ASSERT_TRUE(catalog->remove_protection(later).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(id, site));
+  EXPECT_TRUE(*catalog->was_counterpart(later, site));
+}
+
+TEST_F(CatalogTest, a_peer_goes_when_no_vm_needs_it_and_nothing_of_it_stays) {
+  auto catalog = open();
+  const VmId id = catalog->add_vm(vm(1, "one"))->id;
+  const SiteId site = peer("").site;
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  ASSERT_TRUE(catalog->put_protection({.vm = id, .peer = site}).ok());
+  Status needed = catalog->remove_peer(site);
+  ASSERT_FALSE(needed.ok());
+  EXPECT_TRUE(needed.error().cause.contains("one")) << needed.error().cause;
+  ASSERT_TRUE(catalog->remove_protection(id).ok());
+  ASSERT_TRUE(catalog->remove_peer(site).ok());
+  EXPECT_FALSE(catalog->peer(site).ok());
+  EXPECT_FALSE(*catalog->was_counterpart(id, site));
+}
+
+TEST_F(CatalogTest, what_a_peer_may_place_here_outlives_its_being_paired_again) {
+  auto catalog = open();
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  const SiteId site = peer("").site;
+  EXPECT_EQ(catalog->peer(site)->accept, Accept::kYes);
+  ASSERT_TRUE(catalog->set_peer_policy(site, Accept::kAsk, uint64_t{2} << 40).ok());
+  ASSERT_TRUE(catalog->put_peer(peer("aa")).ok());
+  EXPECT_EQ(catalog->peer(site)->accept, Accept::kAsk);
+  EXPECT_EQ(catalog->peer(site)->quota_bytes, uint64_t{2} << 40);
+}
+
+TEST_F(CatalogTest, jobs_and_audit_have_an_end) {
+  auto catalog = open();
+  const uint64_t running = *catalog->add_job("vm-start", "one", Micros(1));
+  {
+    Database raw = std::move(Database::open(path_)).value();
+    // As if there had been many: the numbers go on from there.
+    ASSERT_TRUE(
+        raw.execute("INSERT INTO jobs (id, kind, subject, state, detail, created_us) VALUES "
+                    "(2, 'k', 's', 'done', '{}', 1), (20000, 'k', 's', 'done', '{}', 1)")
+            .ok());
+    ASSERT_TRUE(raw.execute("INSERT INTO audit VALUES (1, 1, 'a', 'b', 'c', 'd'), (200000, 1, 'a', "
+                            "'b', 'c', 'd')")
+                    .ok());
+  }
+  for (int i = 0; i < 64; ++i) {
+    ASSERT_TRUE(catalog->add_job("k", "s", Micros(1)).ok());
+    ASSERT_TRUE(catalog->audit("a", "b", "c", "d").ok());
+  }
+  EXPECT_TRUE(catalog->job(running).ok()) << "it has not ended";
+  EXPECT_FALSE(catalog->job(2).ok());
+  EXPECT_TRUE(catalog->job(20'000).ok());
+  Database raw = std::move(Database::open(path_)).value();
+  Statement count = std::move(raw.prepare("SELECT min(id) FROM audit")).value();
+  ASSERT_TRUE(*count.step());
+  EXPECT_EQ(count.integer(0), 200'000);
 }
 
 TEST_F(CatalogTest, a_protection_goes_with_its_vm) {

@@ -126,7 +126,8 @@ Result<uint32_t> take_number(Database& database) {
 }
 
 Result<VmRow> insert_vm(Database& database, VmRow row) {
-  Statement taken = TRY(database.prepare("SELECT 1 FROM vms WHERE name = ?1 OR id = ?2"));
+  Statement taken =
+      TRY(database.prepare("SELECT 1 FROM vms WHERE name IN (?1, ?2) OR id IN (?1, ?2)"));
   if (TRY(taken.with(row.name, row.id.hex()).step())) {
     return Error{.code = ErrorCode::kExists,
                  .cause = "a VM \"" + row.name + "\" is there already",
@@ -171,6 +172,8 @@ Result<VmRow> Catalog::add_replica(VmRow row, const ProtectionRow& protection) {
   Transaction transaction = TRY(Transaction::begin(inner_->database));
   VmRow added = TRY(insert_vm(inner_->database, std::move(row)));
   TRY(write_protection(inner_->database, protection));
+  Statement taken = TRY(inner_->database.prepare("DELETE FROM offers WHERE vm = ?1"));
+  TRY(taken.with(added.id.hex()).run());
   TRY(transaction.commit());
   return added;
 }
@@ -184,12 +187,21 @@ Result<VmRow> Catalog::vm(VmId id) {
 }
 
 Result<VmRow> Catalog::vm_named(std::string_view name_or_id) {
+  const Result<VmId> id = VmId::parse_hex(name_or_id);
   MutexLock lock(inner_->mutex);
   Statement select = TRY(inner_->database.prepare(std::string(kSelectVm) +
-                                                  "WHERE name = ?1 OR id = ?1 ORDER BY id = ?1 "
-                                                  "DESC"));
-  if (TRY(select.with(name_or_id).step())) return read_vm(select);
-  return no_such_vm(name_or_id);
+                                                  "WHERE name = ?1 OR id = ?2 ORDER BY id = ?2"));
+  select.with(name_or_id, id.ok() ? id->hex() : "");
+  if (!TRY(select.step())) return no_such_vm(name_or_id);
+  VmRow found = TRY(read_vm(select));
+  if (!TRY(select.step())) return found;
+  const VmRow of_that_id = TRY(read_vm(select));
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = "\"" + std::string(name_or_id) + "\" is the name of one VM (" + found.id.hex() +
+               ") and the id of another (\"" + of_that_id.name + "\")",
+      .effect = "nothing was done",
+      .mend = "use " + found.id.hex() + " for the one and " + of_that_id.name + " for the other"};
 }
 
 Result<std::vector<VmRow>> Catalog::vms() {
@@ -279,6 +291,13 @@ Status Catalog::remove_protection(VmId vm) {
   MutexLock lock(inner_->mutex);
   Statement remove = TRY(inner_->database.prepare("DELETE FROM protections WHERE vm = ?1"));
   return remove.with(vm.hex()).run();
+}
+
+Result<bool> Catalog::was_counterpart(VmId vm, SiteId site) {
+  MutexLock lock(inner_->mutex);
+  Statement select =
+      TRY(inner_->database.prepare("SELECT 1 FROM former_protections WHERE vm = ?1 AND peer = ?2"));
+  return select.with(vm.hex(), site.hex()).step();
 }
 
 }  // namespace hf::control

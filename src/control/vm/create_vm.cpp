@@ -11,6 +11,7 @@
 #include "crypto/crypto.h"
 #include "hypervisor/machine.h"
 #include "keeper_protocol/config.h"
+#include "vm/admission.h"
 
 namespace hf::control {
 namespace {
@@ -60,6 +61,7 @@ Status settle_platform(VmId vm, vm::Definition& definition) {
       .code = firmware.code_path, .vars_template = firmware.template_path, .build = firmware.build};
   definition.machine_type = std::string(hypervisor::default_machine_type());
   for (size_t i = 0; i < definition.nics.size(); ++i) definition.nics[i].mac = vm::nic_mac(vm, i);
+  TRY(check_new_vm(vm, definition));
   return {};
 }
 
@@ -163,6 +165,13 @@ void undo(std::string_view what, const Status& status) {
 }
 
 }  // namespace
+
+Result<hypervisor::Firmware> check_new_vm(VmId vm, const vm::Definition& definition) {
+  TRY(vm::check_new_definition(vm, definition));
+  TRY(hypervisor::check_machine_type(definition.machine_type));
+  return hypervisor::require_firmware(hypervisor::firmware_kind(definition),
+                                      definition.firmware.build);
+}
 
 Status check_create(Services& services, const vm::CreateRequest& request) {
   vm::Definition definition = request.definition;

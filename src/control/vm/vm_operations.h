@@ -3,10 +3,14 @@
 #pragma once
 
 #include "control/services.h"
+#include "hypervisor/firmware.h"
 #include "vm/create_request.h"
 
 namespace hf::control {
 
+// Whatever is new to this site, created here or offered by another one: what it may be, and that
+// this host has machine type and firmware for it. That firmware, for the paths it has here.
+Result<hypervisor::Firmware> check_new_vm(VmId vm, const vm::Definition& definition);
 // What can be said about a request without doing anything: images, sizes, firmware, the name.
 Status check_create(Services& services, const vm::CreateRequest& request);
 Result<sys::JsonObject> create_vm(Services& services, const vm::CreateRequest& request,

@@ -216,8 +216,11 @@ Result<Bytes> Service::pairing(Op op, const Caller& caller, ByteSpan body) {
   said.peer = decode_site_identity(reader);
   said.proof = reader.id<Digest>();
   TRY(reader.finish("pairing proof"));
-  return empty(op == Op::kCheckPairing ? vault_.check_pairing(said, caller)
-                                       : vault_.accept_pairing(said, caller));
+  Writer out;
+  out.text(TRY(op == Op::kCheckPairing ? vault_.check_pairing(said, caller)
+                                       : vault_.accept_pairing(said, caller)),
+           kMaxName);
+  return out.take();
 }
 
 Result<Bytes> Service::operators(Op op, const Caller& caller, ByteSpan body) {

@@ -189,7 +189,12 @@ bool Titles::exists(const VmId& vm) const { return directory_.exists(title_file_
 
 Status Titles::remove(const VmId& vm) {
   const Result<Entry*> known = entry(vm);
-  const bool stays = known.ok() && !(*known)->chain.holder_is(site_.identity.site);
+  const SiteId self = site_.identity.site;
+  const auto signed_here = [&](const title::SignedPtr& one) {
+    return one->statement().issuer == self;
+  };
+  const bool stays = known.ok() && !(*known)->chain.holder_is(self) &&
+                     std::ranges::any_of((*known)->chain.statements(), signed_here);
   shown_.erase(vm);
   if (stays) {
     (*known)->opened_under.reset();

@@ -30,7 +30,8 @@ class Titles {
   // A new VM of this site: its id is the digest of its create.
   Result<VmId> create(uint32_t start_after);
   // The VM is gone from this site. The holder's title goes with it. Another's stays, without its
-  // freshness record: what this site has signed it must know again when it is given the VM anew.
+  // freshness record, if this site has signed in it: it must know that again when it is given the
+  // VM anew.
   Status remove(const VmId& vm);
   bool exists(const VmId& vm) const;
 

@@ -83,8 +83,8 @@ class Vault {
   Status revoke(const VmId& vm, const Caller& caller);
   Status delete_key(const VmId& vm, const Caller& caller);
   Result<Digest> prove_pairing(const PairingTokenId& id, const Digest& context) const;
-  Status check_pairing(const PairingProof& said, const Caller& caller);
-  Status accept_pairing(const PairingProof& said, const Caller& caller);
+  Result<std::string> check_pairing(const PairingProof& said, const Caller& caller);
+  Result<std::string> accept_pairing(const PairingProof& said, const Caller& caller);
   Result<std::vector<SiteIdentity>> recipients() const;
   Result<Bytes> wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller);
   Result<ImportOutcome> import_wrap(const VmId& vm, ByteSpan blob, const Caller& caller);
@@ -126,8 +126,8 @@ class Vault {
   Status remove_member(const VmId& vm, const SiteId& site, const Caller& caller);
   Status clear_members(const VmId& vm, const Caller& caller);
 
-  // What a pairing comes to; no socket offers it as such. The same again: no change; another:
-  // kConflict. `name` may be empty.
+  // What a pairing comes to; no socket offers it as such. The same again: no change but the name's;
+  // another: kConflict. `name`: empty: as it is called already, or else as it calls itself.
   Status add_recipient(const SiteIdentity& peer, const std::string& name, const Caller& caller);
 
   // For the launcher. A VM whose keeper is in the list no more, or has another user, is not
@@ -205,12 +205,19 @@ class Vault {
   Result<SiteIdentity> load_recipient(const SiteId& site) const;
   Result<Recipient> load_recipient_file(const SiteId& site) const;
   Result<bool> is_pinned(const SiteIdentity& peer) const;
+  // What that site is, or will be, called here: no other recipient is.
+  Result<std::string> name_for(const SiteIdentity& peer, const std::string& wanted,
+                               std::string_view mend) const;
   Result<std::vector<Digest>> load_members(const VmId& vm) const;  // empty if there are none
   Status store_members(const VmId& vm, const std::vector<Digest>& members);
   Status store_offer(const PairingTokenId& id, const StoredOffer& offer);
   Result<StoredOffer> load_offer(const PairingTokenId& id) const;
   Result<StoredOffer> usable_offer(const PairingTokenId& id) const;
-  Status drop_old_offers();
+  // kExpired: what has expired is of no use to anyone but a thief; how many are left. kAll: those
+  // that are not used yet, too.
+  enum class DropOffers : uint8_t { kExpired, kAll };
+  Result<size_t> drop_offers(DropOffers which);
+  void forget_member(const SiteIdentity& peer);
   // nullptr: none, or too old.
   const ConfirmedPairing* confirmed_word(const PairingTokenId& id) const;
   void audit_pairing_refusal(const SiteId& site, const Caller& caller);

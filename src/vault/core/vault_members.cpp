@@ -78,6 +78,27 @@ Status Vault::clear_members(const VmId& vm, const Caller& caller) {
   return directory_.remove(members_file_name(vm));
 }
 
+// Else the words of before would hold again if it is paired with again. A file that cannot be read
+// lets no key be wrapped either.
+void Vault::forget_member(const SiteIdentity& peer) {
+  constexpr std::string_view kPrefix = "members-";
+  constexpr std::string_view kSuffix = ".hfv";
+  const Digest member = identity_digest(peer);
+  const Result<std::vector<std::string>> names = directory_.list();
+  if (!names.ok()) return;
+  for (const std::string_view name : *names) {
+    if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) continue;
+    const auto vm =
+        VmId::parse_hex(name.substr(kPrefix.size(), name.size() - kPrefix.size() - kSuffix.size()));
+    if (!vm.ok()) continue;
+    Result<std::vector<Digest>> members = load_members(*vm);
+    if (!members.ok() || std::erase(*members, member) == 0) continue;
+    const Status stored =
+        members->empty() ? directory_.remove(std::string(name)) : store_members(*vm, *members);
+    static_cast<void>(stored);
+  }
+}
+
 Result<Bytes> Vault::wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller) {
   const SiteIdentity peer = TRY(load_recipient(recipient));
   const StoredKey stored = TRY(load_key(vm));

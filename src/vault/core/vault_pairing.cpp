@@ -28,12 +28,18 @@ constexpr size_t kOffersMax = 32;
 constexpr size_t kConfirmedMax = 8;
 constexpr uint64_t kConfirmedLifeUs = 600'000'000;
 constexpr uint64_t kMicrosPerSecond = 1'000'000;
+// How a site gets another name here. Both are read where the token is borne.
+constexpr std::string_view kNameAtIssuer =
+    "at the site that made the token: holdfast site pair --new-token --name NAME";
+constexpr std::string_view kNameAtBearer = "give it a name here: holdfast site pair - --name NAME";
 
-Error not_paired(ErrorCode code, std::string cause) {
+Error not_paired(
+    ErrorCode code, std::string cause,
+    std::string mend = "make a new token at the other site: holdfast site pair --new-token") {
   return {.code = code,
           .cause = std::move(cause),
           .effect = "the sites are not paired",
-          .mend = "make a new token at the other site: holdfast site pair --new-token"};
+          .mend = std::move(mend)};
 }
 
 crypto::Secret proof_key_of(const crypto::Secret& secret) {
@@ -51,10 +57,11 @@ Digest proof_of(const crypto::Secret& key, std::string_view role, const Digest& 
 }
 
 Status check_name(const std::string& name) {
-  if (name.empty() || is_site_name(name)) return {};
-  return not_paired(ErrorCode::kInvalidArgument,
-                    "\"" + clean_text(name, 80) + "\" is not a name for a site")
-      .with_mend("choose 1 to 64 characters of letters, digits, '.', '_', '-'");
+  if (name.empty() || is_peer_name(name)) return {};
+  return not_paired(
+      ErrorCode::kInvalidArgument, "\"" + clean_text(name, 80) + "\" is no name for another site",
+      "choose 1 to 64 of letters, digits, '.', '_' and '-', not beginning with '-' and not like an "
+      "id");
 }
 
 }  // namespace
@@ -65,10 +72,15 @@ Result<PairingOffer> Vault::offer_pairing(uint32_t life_s, const std::string& na
                                           const Caller& caller) {
   TRY(check_name(name));
   if (life_s == 0 || life_s > kMaxPairingLife) {
-    return not_paired(ErrorCode::kInvalidArgument, "a token lives for 1 second to 7 days")
-        .with_mend("holdfast site pair --new-token --expires 1h");
+    return not_paired(ErrorCode::kInvalidArgument, "a token lives for 1 second to 7 days",
+                      "holdfast site pair --new-token --expires 1h");
   }
-  TRY(drop_old_offers());
+  if (const size_t left = TRY(drop_offers(DropOffers::kExpired)); left >= kOffersMax) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = fmt::format("{} pairing tokens are outstanding", left),
+                 .effect = "no token was made",
+                 .mend = "use one of them, or wait until one has expired"};
+  }
   const Micros now = clock_.wall_time();
   PairingOffer offer{.secret = crypto::Secret(kTokenSecretSize),
                      .expires = Micros(now.value + life_s * kMicrosPerSecond),
@@ -94,8 +106,8 @@ Result<PairingTokenId> Vault::confirm_pairing(const PairingConfirmation& word,
   });
   const PairingTokenId id = token_id_of(word.secret);
   if (confirmed_.size() >= kConfirmedMax && !confirmed_.contains(id)) {
-    return not_paired(ErrorCode::kLimit, "too many pairings are under way")
-        .with_mend("try again in ten minutes");
+    return not_paired(ErrorCode::kLimit, "too many pairings are under way",
+                      "try again in ten minutes");
   }
   TRY(audit_.append(
       {.event = "confirm_pairing", .site = word.site, .uid = caller.uid, .pid = caller.pid}));
@@ -125,7 +137,7 @@ Result<Digest> Vault::prove_pairing(const PairingTokenId& id, const Digest& cont
   return proof_of(offer.key, "issuer", context, site_.identity);
 }
 
-Status Vault::check_pairing(const PairingProof& said, const Caller& caller) {
+Result<std::string> Vault::check_pairing(const PairingProof& said, const Caller& caller) {
   const SiteIdentity& peer = said.peer;
   const ConfirmedPairing* word = confirmed_word(said.token);
   const bool bearing = word != nullptr;
@@ -139,33 +151,39 @@ Status Vault::check_pairing(const PairingProof& said, const Caller& caller) {
                       "who calls itself site " + peer.site.hex() +
                           " does not know the token's secret, or is not who it says");
   }
-  if (!bearing) return {};
+  // What would be refused uses no token up.
+  if (!bearing) {
+    TRY(is_pinned(peer));
+    return name_for(peer, offer->name, kNameAtIssuer);
+  }
   if (word->site == peer.site && word->identity == identity_digest(peer)) {
     const auto ca = TRY(crypto::Certificate::from_pem(peer.ca_certificate_pem));
-    if (ca.fingerprint() == word->ca_fingerprint) return {};
+    if (ca.fingerprint() == word->ca_fingerprint) {
+      TRY(is_pinned(peer));
+      return name_for(peer, word->name, kNameAtBearer);
+    }
   }
   audit_pairing_refusal(peer.site, caller);
   return not_paired(ErrorCode::kWrongKey,
                     "the other site introduced itself as another than the token names");
 }
 
-Status Vault::accept_pairing(const PairingProof& said, const Caller& caller) {
+Result<std::string> Vault::accept_pairing(const PairingProof& said, const Caller& caller) {
   const PairingTokenId& id = said.token;
   const SiteIdentity& peer = said.peer;
-  TRY(check_pairing(said, caller));
-  TRY(is_pinned(peer));  // what would be refused uses no token up
-  if (const ConfirmedPairing* word = confirmed_word(id); word != nullptr) {
-    TRY(add_recipient(peer, word->name, caller));
+  std::string name = TRY(check_pairing(said, caller));
+  if (confirmed_word(id) != nullptr) {
+    TRY(add_recipient(peer, name, caller));
     confirmed_.erase(id);
-    return {};
+    return name;
   }
   StoredOffer offer = TRY(usable_offer(id));
-  const std::string name = offer.name;
   // First of all it is used up: it works once, whatever fails next.
   offer.used_by = peer.name;
   offer.key = crypto::Secret();
   TRY(store_offer(id, offer));
-  return add_recipient(peer, name, caller);
+  TRY(add_recipient(peer, name, caller));
+  return name;
 }
 
 void Vault::audit_pairing_refusal(const SiteId& site, const Caller& caller) {
@@ -229,8 +247,7 @@ Result<Vault::StoredOffer> Vault::usable_offer(const PairingTokenId& id) const {
   return offer;
 }
 
-// What has expired is of no use to anyone but a thief.
-Status Vault::drop_old_offers() {
+Result<size_t> Vault::drop_offers(DropOffers which) {
   size_t left = 0;
   const std::vector<std::string> names = TRY(directory_.list());
   for (const std::string_view name : names) {
@@ -240,16 +257,14 @@ Status Vault::drop_old_offers() {
     const auto id = PairingTokenId::parse_hex(hex);
     if (!id.ok()) continue;
     const Result<StoredOffer> offer = load_offer(*id);
-    if (offer.ok() && offer->expires <= clock_.wall_time()) {
+    const bool void_now = which == DropOffers::kAll && offer.ok() && offer->used_by.empty();
+    if (void_now || (offer.ok() && offer->expires <= clock_.wall_time())) {
       TRY(directory_.remove(std::string(name)));
     } else {
       ++left;
     }
   }
-  if (left < kOffersMax) return {};
-  return not_paired(ErrorCode::kLimit, fmt::format("{} pairing tokens are outstanding", left))
-      .with_effect("no token was made")
-      .with_mend("use one of them, or wait until one has expired");
+  return left;
 }
 
 }  // namespace hf::vault

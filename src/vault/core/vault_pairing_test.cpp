@@ -43,7 +43,7 @@ class Pairing : public ::testing::Test {
  protected:
   PairingOffer offer(uint32_t life_s = 60) { return *a_->offer_pairing(life_s, "", kOperator); }
   ErrorCode accepted_by_a(const PairingProof& said) {
-    const Status done = a_->accept_pairing(said, kDaemon);
+    const Result<std::string> done = a_->accept_pairing(said, kDaemon);
     return done.ok() ? ErrorCode::kInternal : done.error().code;
   }
 
@@ -110,11 +110,12 @@ TEST_F(Pairing, bears_a_token_for_those_keys_only_that_it_names) {
   SiteIdentity other = a_->identity();
   other.recipient_public_key_pem = c->identity().recipient_public_key_pem;
   for (const SiteIdentity& peer : {other, c->identity()}) {
-    const Status done = b_->accept_pairing({.token = id,
-                                            .context = context(),
-                                            .peer = peer,
-                                            .proof = forged(token.secret, "issuer", peer)},
-                                           kDaemon);
+    const Result<std::string> done =
+        b_->accept_pairing({.token = id,
+                            .context = context(),
+                            .peer = peer,
+                            .proof = forged(token.secret, "issuer", peer)},
+                           kDaemon);
     EXPECT_EQ(done.error().code, ErrorCode::kWrongKey);
   }
   EXPECT_TRUE(b_->recipients()->empty());
@@ -125,6 +126,64 @@ TEST_F(Pairing, bears_a_token_for_those_keys_only_that_it_names) {
                                   .proof = forged(token.secret, "issuer", a_->identity())},
                                  kDaemon)
                   .ok());
+}
+
+// An operator names a site by that: `protection enable VM --to NAME`.
+TEST_F(Pairing, calls_a_site_as_the_operator_does_and_no_two_alike) {
+  auto pair = [&](const SiteIdentity& peer, const std::string& name) {
+    const PairingOffer token = *a_->offer_pairing(60, name, kOperator);
+    return a_->accept_pairing({.token = token_id_of(token.secret),
+                               .context = context(),
+                               .peer = peer,
+                               .proof = forged(token.secret, "bearer", peer)},
+                              kDaemon);
+  };
+  const SiteIdentity b = b_->identity();
+  EXPECT_EQ(*pair(b, ""), "b");
+  TestVault c("c");
+  SiteIdentity other = c->identity();
+  other.name = "b";
+  const Result<std::string> alike = pair(other, "");
+  ASSERT_FALSE(alike.ok()) << "a site cannot pass for another by what it calls itself";
+  EXPECT_EQ(alike.error().code, ErrorCode::kExists);
+  EXPECT_TRUE(alike.error().mend.contains("--new-token --name NAME")) << alike.error().mend;
+  EXPECT_EQ(a_->recipients()->size(), 1U);
+  EXPECT_EQ(*pair(other, "far-b"), "far-b");
+  EXPECT_FALSE(pair(b, "far-b").ok()) << "nor by being paired again";
+  EXPECT_EQ(*pair(b, "old-b"), "old-b");
+  EXPECT_EQ(*pair(b, ""), "old-b") << "it keeps its name";
+  std::vector<std::string> names;
+  for (const Recipient& one : *a_->pinned_recipients()) names.push_back(one.name);
+  std::ranges::sort(names);
+  EXPECT_EQ(names, (std::vector<std::string>{"far-b", "old-b"}));
+  TestVault d("d");
+  SiteIdentity like_an_id = d->identity();
+  like_an_id.name = b.site.hex();
+  EXPECT_EQ(pair(like_an_id, "").error().code, ErrorCode::kInvalidArgument);
+  for (const std::string& bad : {std::string("-b"), std::string(32, '0')})
+    EXPECT_FALSE(a_->offer_pairing(60, bad, kOperator).ok()) << bad;
+}
+
+TEST_F(Pairing, ends_with_all_that_was_said_for_the_site) {
+  const PairingOffer token = offer();
+  const PairingTokenId id = *b_->confirm_pairing(word_for(token), kOperator);
+  const PairingOffer unused = offer();
+  ASSERT_TRUE(a_->accept_pairing(said_by(b_, id), kDaemon).ok());
+  const VmId vm = a_.make(1).vm;
+  ASSERT_TRUE(*a_->add_member(vm, b_->identity().site, kOperator));
+  ASSERT_TRUE(a_->wrap_for(vm, b_->identity().site, kDaemon).ok());
+
+  ASSERT_TRUE(a_->remove_recipient(b_->identity().site, kOperator).ok());
+  const PairingTokenId left = *b_->confirm_pairing(word_for(unused), kOperator);
+  EXPECT_EQ(a_->accept_pairing(said_by(b_, left), kDaemon).error().code, ErrorCode::kNotFound)
+      << "a token from before";
+  EXPECT_EQ(a_->accept_pairing(said_by(b_, id), kDaemon).error().code, ErrorCode::kConflict)
+      << "that one was used";
+  const PairingOffer again = offer();
+  const PairingTokenId anew = *b_->confirm_pairing(word_for(again), kOperator);
+  ASSERT_TRUE(a_->accept_pairing(said_by(b_, anew), kDaemon).ok());
+  EXPECT_EQ(a_->wrap_for(vm, b_->identity().site, kDaemon).error().code, ErrorCode::kPermission)
+      << "what was said before it was unpaired holds no more";
 }
 
 TEST_F(Pairing, does_not_make_a_site_its_own_recipient) {

@@ -73,15 +73,47 @@ Result<bool> Vault::is_pinned(const SiteIdentity& peer) const {
 
 Status Vault::add_recipient(const SiteIdentity& peer, const std::string& name,
                             const Caller& caller) {
-  if (TRY(is_pinned(peer))) return {};
+  const bool pinned = TRY(is_pinned(peer));
+  const std::string called =
+      TRY(name_for(peer, name, "pair the sites by another name: holdfast site pair --name NAME"));
+  if (pinned && TRY(load_recipient_file(peer.site)).name == called) return {};
   Writer clear;
-  encode(clear, Recipient{.identity = peer, .name = name.empty() ? peer.name : name});
+  encode(clear, Recipient{.identity = peer, .name = called});
   TRY(audit_.append(
       {.event = "add_recipient", .site = peer.site, .uid = caller.uid, .pid = caller.pid}));
   verifier_.reset();
   // All of it is public; sealing authenticates it: a pin that others could change is none.
-  return directory_.create(recipient_file_name(peer.site),
-                           seal_file(FileKind::kRecipient, site_.kek, clear.bytes(), {}, rng_));
+  const Bytes file = seal_file(FileKind::kRecipient, site_.kek, clear.bytes(), {}, rng_);
+  const std::string file_name = recipient_file_name(peer.site);
+  return pinned ? directory_.replace(file_name, file) : directory_.create(file_name, file);
+}
+
+// An operator's word about a site names it by this: two that are called alike, or one that is
+// called as another's id, could be taken for each other.
+Result<std::string> Vault::name_for(const SiteIdentity& peer, const std::string& wanted,
+                                    std::string_view mend) const {
+  std::string name = wanted;
+  if (name.empty()) {
+    Result<Recipient> pinned = load_recipient_file(peer.site);
+    if (pinned.ok()) return std::move(pinned->name);
+    if (pinned.error().code != ErrorCode::kNotFound) return std::move(pinned).error();
+    name = peer.name;
+  }
+  if (!is_peer_name(name)) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "\"" + name + "\" is no name for another site",
+                 .effect = "the sites are not paired",
+                 .mend = std::string(mend)};
+  }
+  for (const Recipient& other : TRY(pinned_recipients())) {
+    if (other.name != name || other.identity.site == peer.site) continue;
+    return Error{
+        .code = ErrorCode::kExists,
+        .cause = "\"" + name + "\" is what another site is called: " + other.identity.site.hex(),
+        .effect = "the sites are not paired",
+        .mend = std::string(mend)};
+  }
+  return name;
 }
 
 Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
@@ -91,6 +123,9 @@ Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
   TRY(audit_.append(
       {.event = "remove_recipient", .site = site, .uid = caller.uid, .pid = caller.pid}));
   verifier_.reset();
+  if (const Result<SiteIdentity> peer = load_recipient(site); peer.ok()) forget_member(*peer);
+  TRY(drop_offers(DropOffers::kAll));
+  std::erase_if(confirmed_, [&](const auto& entry) { return entry.second.site == site; });
   return directory_.remove(recipient_file_name(site));
 }
 

@@ -25,6 +25,13 @@ Result<Bytes> parse_blob(ByteSpan result) {
   return Bytes(blob.begin(), blob.end());
 }
 
+Result<std::string> parse_name(ByteSpan result) {
+  Reader reader(result);
+  std::string name = reader.text(kMaxName);
+  TRY(reader.finish("a site's name"));
+  return name;
+}
+
 Result<AttestationPin> parse_pin(ByteSpan result) {
   Reader reader(result);
   AttestationPin pin = decode_attestation_pin(reader);
@@ -130,14 +137,14 @@ Writer body_of(const PairingProof& said) {
 
 }  // namespace
 
-Status AdminClient::check_pairing(const PairingProof& said) {
+Result<std::string> AdminClient::check_pairing(const PairingProof& said) {
   if (!fits(said.peer)) return too_long("the peer's identity");
-  return ask(options_, Op::kCheckPairing, body_of(said), expect_empty);
+  return ask(options_, Op::kCheckPairing, body_of(said), parse_name);
 }
 
-Status AdminClient::accept_pairing(const PairingProof& said) {
+Result<std::string> AdminClient::accept_pairing(const PairingProof& said) {
   if (!fits(said.peer)) return too_long("the peer's identity");
-  return ask(options_, Op::kAcceptPairing, body_of(said), expect_empty);
+  return ask(options_, Op::kAcceptPairing, body_of(said), parse_name);
 }
 
 Result<Bytes> AdminClient::wrap_for(VmId vm, SiteId recipient) {

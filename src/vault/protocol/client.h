@@ -56,12 +56,13 @@ class AdminClient {
   // Pairing, which operators have begun by offer_pairing() at one site and confirm_pairing() at the
   // other (operator_client.h). `context` ties a proof to the daemons' connection.
   Result<Digest> prove_pairing(PairingTokenId token, const Digest& context);  // who this site is
-  // Whether it is the other site that has the token. kWrongKey; kConflict: the token was used, or
-  // has expired; kNotFound.
-  Status check_pairing(const PairingProof& said);
+  // Whether it is the other site that has the token; what that is called here: as the operator
+  // said, or as it calls itself. kWrongKey; kConflict: the token was used, or has expired; kExists:
+  // another site is called so; kNotFound.
+  Result<std::string> check_pairing(const PairingProof& said);
   // The same, and makes it a recipient: the token works no second time. The same site again: no
   // change; with other keys: kConflict.
-  Status accept_pairing(const PairingProof& said);
+  Result<std::string> accept_pairing(const PairingProof& said);
   Result<std::vector<SiteIdentity>> recipients();
 
   Result<Bytes> wrap_for(VmId vm,

@@ -177,6 +177,10 @@ bool is_site_name(std::string_view name) {
   });
 }
 
+bool is_peer_name(std::string_view name) {
+  return is_site_name(name) && name.front() != '-' && !SiteId::parse_hex(name).ok();
+}
+
 Result<SiteIdentity> create_site(Directory& directory, const std::string& name,
                                  const SiteSecret& secret, Clock& clock, Rng& rng) {
   HF_ASSERT(is_site_name(name));

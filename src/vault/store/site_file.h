@@ -64,5 +64,7 @@ Result<SiteIdentity> create_site(Directory& directory, const std::string& name,
 Result<SiteKeys> open_site(const Directory& directory, const SiteSecret& secret);
 
 bool is_site_name(std::string_view name);  // 1..64 of [A-Za-z0-9._-]
+// The same, not beginning with '-' and not like an id: what a site calls another one.
+bool is_peer_name(std::string_view name);
 
 }  // namespace hf::vault

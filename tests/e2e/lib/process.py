@@ -109,7 +109,9 @@ def run(argv, timeout=60, check=True, **kwargs):
     """Runs a command to its end with its output taken as text. Failure with that output when it fails (check)."""
     argv = [str(word) for word in argv]
     try:
-        done = subprocess.run(argv, stdin=kwargs.pop("stdin", subprocess.DEVNULL), stdout=subprocess.PIPE,
+        if "input" not in kwargs:
+            kwargs.setdefault("stdin", subprocess.DEVNULL)
+        done = subprocess.run(argv, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, timeout=timeout, text=True, errors="replace", check=False,
                               **kwargs)
     except subprocess.TimeoutExpired:

@@ -84,11 +84,11 @@ def message_of(stderr, what):
     return error
 
 
-def check_refused(site, what, *words, code, says=(), mend=(), status=1, timeout=60, snapshot=True):
+def check_refused(site, what, *words, code, says=(), mend=(), status=1, timeout=60, snapshot=True, text=""):
     """Runs a command that must be refused: with this exit status and error code, a cause that holds each of `says`, an
     effect, a mend that holds each of `mend`, and no change of the state directory. The error."""
     before = Snapshot(site.state) if snapshot else None
-    done = site.cli("-o", "json", "-q", *words, check=False, timeout=timeout)
+    done = site.cli("-o", "json", "-q", *words, check=False, timeout=timeout, text=text)
     if done.returncode != status:
         raise Failure(f"{what}: `{' '.join(map(str, words))}` ended with status {done.returncode}, not {status}:\n"
                       f"{done.stdout}{done.stderr}")

@@ -85,25 +85,26 @@ class Site:
     def argv(self, *words):
         return [bin_dir() / "holdfast", "--state", self.state, *words]
 
-    def cli(self, *words, timeout=60, check=True):
-        """Runs `holdfast --state STATE WORDS…`; its CompletedProcess. CliError when it fails and `check`."""
-        done = run(self.argv(*words), timeout=timeout, check=False)
+    def cli(self, *words, timeout=60, check=True, text=""):
+        """Runs `holdfast --state STATE WORDS…`, with `text` on its standard input; its CompletedProcess. CliError when it fails
+        and `check`."""
+        done = run(self.argv(*words), timeout=timeout, check=False, input=text)
         if check and done.returncode != 0:
             raise CliError(" ".join(map(str, words)), done.returncode, done.stderr)
         return done
 
-    def json(self, *words, timeout=60):
+    def json(self, *words, timeout=60, text=""):
         """The command's output as JSON (-o json)."""
-        text = self.cli(*words, "-o", "json", timeout=timeout).stdout
+        said = self.cli(*words, "-o", "json", timeout=timeout, text=text).stdout
         try:
-            return json.loads(text)
+            return json.loads(said)
         except json.JSONDecodeError:
-            raise Failure(f"holdfast {' '.join(map(str, words))} -o json printed no JSON: {text!r}") from None
+            raise Failure(f"holdfast {' '.join(map(str, words))} -o json printed no JSON: {said!r}") from None
 
     # -- the site's life
 
-    def init(self, *flags):
-        words = ["site", "init", "--name", self.name, "--listen", self.listen]
+    def init(self, *flags, called=None):
+        words = ["site", "init", "--name", called or self.name, "--listen", self.listen]
         if os.geteuid() == 0:
             words += ["--uid-base", str(self.uid_base)]
         return self.cli(*words, *flags)
@@ -245,7 +246,7 @@ def _alive(pid):
 def pair(first, second):
     """Pairs two sites by a one-time token of the first; the fingerprints that both show must agree."""
     token = first.json("site", "pair", "--new-token")
-    second.json("site", "pair", token["token"])
+    second.json("site", "pair", "-", text=token["token"])
     for site, other in ((first, second), (second, first)):
         peers = site.json("site", "peers")
         mine = other.json("site", "show")["ca_fingerprint"]
