@@ -48,6 +48,43 @@ Error as_error(uint32_t code, std::string_view doing) {
                .cause = fmt::format("{}: the vTPM answered 0x{:03x}", doing, code)};
 }
 
+constexpr uint32_t kRcHierarchy = 0x085;
+constexpr uint32_t kRcAuthFail = 0x08E;
+constexpr uint32_t kRcBadAuth = 0x0A2;
+
+// Of a command that the endorsement hierarchy has to authorize. The guest is its owner: it may set
+// a password that only it knows, or switch the hierarchy off until the next reset.
+Error endorsement_error(uint32_t code, std::string_view doing) {
+  const uint32_t what = without_place(code);
+  if (what == kRcBadAuth || what == kRcAuthFail) {
+    return Error{
+        .code = ErrorCode::kUnavailable,
+        .cause = fmt::format("{}: the guest has set a password on the vTPM's endorsement hierarchy "
+                             "(0x{:03x})",
+                             doing, code),
+        .effect =
+            "what needs that password, such as a key whose persistent copy was evicted, "
+            "cannot be used",
+        .mend =
+            "take the password off in the guest (tpm2_changeauth -c endorsement -p PASSWORD; the "
+            "owner's too, if it has one), then holdfast attest check VM: that makes the persistent "
+            "copy again, and the passwords may be set anew as long as it stays"};
+  }
+  if (what == kRcHierarchy) {
+    return Error{
+        .code = ErrorCode::kUnavailable,
+        .cause = fmt::format("{}: the guest has switched the vTPM's endorsement hierarchy off "
+                             "(0x{:03x})",
+                             doing, code),
+        .effect = "the vTPM's keys cannot be used until the VM restarts",
+        .mend =
+            "restart the VM, which switches it on again, and find out what in the guest switches "
+            "it "
+            "off (TPM2_HierarchyControl)"};
+  }
+  return as_error(code, doing);
+}
+
 struct Answer {
   uint32_t code = 0;
   Bytes body;  // after the header
@@ -106,8 +143,11 @@ Result<PrimaryKey> make_again(const SendCommand& send, ByteSpan area) {
                             .u16(0)
                             .u32(0)
                             .finish();
-  const Bytes body = TRY(ask_for(send, command, "make a key of the endorsement hierarchy"));
-  ResponseReader reader(body);
+  const Answer answer = TRY(ask(send, command));
+  if (answer.code != kRcSuccess) {
+    return endorsement_error(answer.code, "make a key of the endorsement hierarchy");
+  }
+  ResponseReader reader(answer.body);
   PrimaryKey key{.handle = TRY(reader.u32()), .public_area = {}};
   TRY(reader.u32());
   const ByteSpan made = TRY(reader.sized());
@@ -271,17 +311,18 @@ class EkSession {
                                    "start a session"));
     ResponseReader reader(body);
     EkSession session(send, TRY(reader.u32()));
-    TRY(ask_for(send,
-                CommandBuilder(kTagSessions, kCcPolicySecret)
-                    .u32(kHandleEndorsement)
-                    .u32(session.handle_)
-                    .password()
-                    .u16(0)  // nonceTPM
-                    .u16(0)  // cpHash
-                    .u16(0)  // policyRef
-                    .u32(0)  // does not expire
-                    .finish(),
-                "authorize the endorsement key"));
+    const Answer answer = TRY(ask(send, CommandBuilder(kTagSessions, kCcPolicySecret)
+                                            .u32(kHandleEndorsement)
+                                            .u32(session.handle_)
+                                            .password()
+                                            .u16(0)  // nonceTPM
+                                            .u16(0)  // cpHash
+                                            .u16(0)  // policyRef
+                                            .u32(0)  // does not expire
+                                            .finish()));
+    if (answer.code != kRcSuccess) {
+      return endorsement_error(answer.code, "authorize the endorsement key");
+    }
     return session;
   }
   EkSession(EkSession&& other) noexcept

@@ -282,6 +282,50 @@ TEST_F(AttestationKey, quotes_though_the_guest_owns_the_hierarchies) {
   expect_nothing_left_behind();
 }
 
+// Both together leave nothing to quote with: said in words, and the mend that it names mends it.
+TEST_F(AttestationKey, says_what_a_password_and_an_evicted_key_take_away_and_what_mends_it) {
+  const auto password = [&](std::string_view from, std::string_view to) {
+    CommandBuilder command(kTagSessions, kCcHierarchyChangeAuth);
+    command.u32(kHandleEndorsement);
+    return guest->send(command.password(as_bytes(from)).sized(as_bytes(to)).finish()).code;
+  };
+  ASSERT_EQ(password("", "secret"), kRcSuccess);
+  ASSERT_EQ(evict(kAttestationKeyHandle), kRcSuccess);
+  const Error refused = quote_now().error();
+  EXPECT_EQ(refused.code, ErrorCode::kUnavailable);
+  EXPECT_NE(refused.cause.find("the guest has set a password on the vTPM's endorsement hierarchy"),
+            std::string::npos)
+      << refused.cause;
+  EXPECT_NE(refused.mend.find("tpm2_changeauth -c endorsement"), std::string::npos) << refused.mend;
+  EXPECT_EQ(read(identity.ak_name).error().mend, refused.mend);
+  const auto [id_object, secret] = make_credential(identity.ak_name, "x");
+  EXPECT_EQ(activate(id_object, secret).error().mend, refused.mend);
+  // As the mend has it: off, read once, and on again.
+  ASSERT_EQ(password("secret", ""), kRcSuccess);
+  EXPECT_EQ(read(identity.ak_name)->ak_name, identity.ak_name);
+  ASSERT_EQ(password("", "secret"), kRcSuccess);
+  expect_quote_holds(*quote_now(), "0123456789abcdef");
+  expect_nothing_left_behind();
+}
+
+TEST_F(AttestationKey, says_that_the_hierarchy_is_switched_off) {
+  constexpr uint32_t kCcHierarchyControl = 0x121;
+  ASSERT_EQ(evict(kAttestationKeyHandle), kRcSuccess);
+  ASSERT_EQ(guest
+                ->send(CommandBuilder(kTagSessions, kCcHierarchyControl)
+                           .u32(kHandleEndorsement)
+                           .password()
+                           .u32(kHandleEndorsement)
+                           .u8(0)
+                           .finish())
+                .code,
+            kRcSuccess);
+  const Error refused = quote_now().error();
+  EXPECT_NE(refused.cause.find("switched the vTPM's endorsement hierarchy off"), std::string::npos)
+      << refused.cause;
+  EXPECT_NE(refused.mend.find("restart the VM"), std::string::npos) << refused.mend;
+}
+
 TEST_F(AttestationKey, waits_for_room_and_leaves_the_guests_keys_alone) {
   std::vector<uint32_t> held;
   for (int i = 0; i < 3; ++i) held.push_back(guest->create_primary());
