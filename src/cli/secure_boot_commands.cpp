@@ -78,7 +78,9 @@ Status show(const Context& context, const std::string& target) {
     size_t digests = 0;
     for (const sys::JsonValue& signature : held.at("signatures").as_array()) {
       sys::JsonObject row = signature.as_object();
-      if (row["type"] != "X509" && ++digests > kDigestsShownMax) continue;
+      const std::string_view type = row["type"].as_string();
+      const bool digest = type != "X509" && type != sb::kSecurityVersionType;
+      if (digest && ++digests > kDigestsShownMax) continue;
       row["name"] = name;
       rows.push_back(std::move(row));
     }

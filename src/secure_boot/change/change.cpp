@@ -162,17 +162,19 @@ Result<ChangeResult> change_by_update(VariableStore& store, const Change& change
   if (!change.variable.empty()) variable = key_variable(change.variable);
   const AppliedUpdate applied = TRY(apply_update(store, variable, change.data));
   const std::string_view name = name_of(applied.variable).name;
+  const std::string_view authority =
+      applied.variable == KeyVariable::kDb || applied.variable == KeyVariable::kDbx ? "KEK" : "PK";
+  const std::string vouched =
+      applied.authority.certificate.empty()
+          ? "in setup mode, as firmware does, whoever signed it"
+          : fmt::format("by \"{}\" of {}", applied.authority.certificate, authority);
   return ChangeResult{
       .variable = std::string(name),
       .added = applied.added,
       .changed = applied.added != 0 || applied.kind == UpdateKind::kReplace,
-      .words = fmt::format(
-          "{}: {} by \"{}\" (by \"{}\" of {}): {} new, {} in all", name,
-          applied.kind == UpdateKind::kAppend ? "appended to" : "replaced",
-          applied.authority.signer, applied.authority.certificate,
-          applied.variable == KeyVariable::kDb || applied.variable == KeyVariable::kDbx ? "KEK"
-                                                                                        : "PK",
-          applied.added, applied.total)};
+      .words = fmt::format("{}: {} by \"{}\" ({}): {} new, {} in all", name,
+                           applied.kind == UpdateKind::kAppend ? "appended to" : "replaced",
+                           applied.authority.signer, vouched, applied.added, applied.total)};
 }
 
 Result<ChangeResult> apply_to(VariableStore& store, const Change& change, const EfiTime& now) {

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "secure_boot/change/content.h"
+#include "secure_boot/image/pe_image.h"
 #include "secure_boot/keys/authenticated_update.h"
 #include "secure_boot/testing/test_files.h"
 #include "secure_boot/testing/test_keys.h"
+#include "secure_boot/testing/test_pe.h"
 
 namespace hf::secure_boot {
 namespace {
@@ -210,6 +213,35 @@ TEST(Change, applies_a_signed_update_for_whatever_it_is_signed) {
   ASSERT_TRUE(done.ok()) << done.error().cause;
   EXPECT_EQ(done->words,
             "db: appended to by \"Test KEK\" (by \"Test KEK\" of KEK): 1 new, 3 in all");
+}
+
+TEST(Change, applies_a_strangers_update_in_setup_mode_and_says_so) {
+  VariableStore store = store_of(kEmptyStore);
+  const TestKey stranger("Stranger");
+  const auto update = sign_update(KeyVariable::kDbx, UpdateKind::kAppend, kNow, lists_of(key()),
+                                  {.key = stranger.key, .certificate = stranger.certificate});
+  auto done = apply_change(store, {"", ChangeAction::kUpdate, to_bytes(*update)}, kNow);
+  ASSERT_TRUE(done.ok()) << done.error().cause;
+  EXPECT_EQ(done->words,
+            "dbx: appended to by \"Stranger\" (in setup mode, as firmware does, whoever signed "
+            "it): 1 new, 1 in all");
+}
+
+// An unsigned image that signing would pad: its signed form has another digest.
+TEST(Content, of_an_unsigned_image_has_the_digest_of_its_signed_form_too) {
+  for (size_t size : {800, 801, 807}) {
+    const Bytes image = test_program({{".text", Bytes(size, std::byte{7})}});
+    Result<Content> content = signatures_in(image);
+    ASSERT_TRUE(content.ok()) << content.error().cause;
+    Bytes padded = image;
+    padded.resize((padded.size() + 7) / 8 * 8);
+    ASSERT_EQ(content->signatures.size(), padded.size() == image.size() ? 1U : 2U);
+    for (const Bytes& form : {image, padded}) {
+      const Bytes digest = *PeImage::parse(form)->authenticode_digest(DigestAlgorithm::kSha256);
+      EXPECT_TRUE(content->signatures.contains(guids::kSha256, digest));
+    }
+    EXPECT_EQ(content->form.find("zeros") != std::string::npos, padded.size() != image.size());
+  }
 }
 
 TEST(ChangesBetween, lead_from_one_to_the_other_and_back) {

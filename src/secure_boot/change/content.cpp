@@ -51,13 +51,33 @@ Result<std::vector<Digest>> digest_lines(std::string_view text) {
   return digests;
 }
 
-Result<Content> digest_of_image(ByteSpan file, const Guid& owner) {
-  const PeImage image = TRY(PeImage::parse(file));
+Result<Digest> sha256_of(const PeImage& image) {
   const Bytes raw = TRY(image.authenticode_digest(DigestAlgorithm::kSha256));
   Digest digest;
   HF_ASSERT(raw.size() == digest.bytes.size());
   std::ranges::copy(raw, digest.bytes.begin());
-  return Content{SignatureDatabase::of_sha256(owner, {digest}), "the digest of an image"};
+  return digest;
+}
+
+// Signing pads an image with zeros to whole eight bytes, where its certificate table begins
+// (Microsoft, PE Format, "The Attribute Certificate Table"), and the zeros count as part of it.
+Result<Content> digest_of_image(ByteSpan file, const Guid& owner) {
+  constexpr size_t kAlignment = 8;
+  const PeImage image = TRY(PeImage::parse(file));
+  Content content{.form = "the digest of an image"};
+  std::vector<Digest> digests = {TRY(sha256_of(image))};
+  const bool is_signed = !image.certificate_table().entries.empty();
+  if (!is_signed && file.size() % kAlignment != 0) {
+    Bytes padded(file.begin(), file.end());
+    padded.resize((file.size() + kAlignment - 1) / kAlignment * kAlignment);
+    digests.push_back(TRY(sha256_of(TRY(PeImage::parse(padded)))));
+    content.form = fmt::format(
+        "two digests of an unsigned image of {} bytes: as it is, and with the {} zeros that "
+        "signing it adds",
+        file.size(), padded.size() - file.size());
+  }
+  content.signatures = SignatureDatabase::of_sha256(owner, digests);
+  return content;
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ struct Content {
 
 // Signature lists; an authenticated update (its lists, on the operator's word); certificates in PEM
 // or DER, owned by Microsoft if they are Microsoft's and by `owner` else; a PE image, whose
-// Authenticode SHA-256 becomes a digest; lines of SHA-256 digests in hex. kInvalidArgument.
+// Authenticode SHA-256 becomes a digest (and, where it is unsigned and signing would pad it, that
+// of its signed form another one); lines of SHA-256 digests in hex. kInvalidArgument.
 Result<Content> signatures_in(ByteSpan file, const Guid& owner = guids::kHoldfast);
 
 // Certificates for profiles: a variable store (with what it holds as the template), certificates, a

@@ -11,7 +11,8 @@
 
 namespace hf::secure_boot {
 Result<Bytes> BlockSource::read_bytes(uint64_t offset, size_t count) {
-  if (offset > size() || count > size() - offset) {
+  const uint64_t there = readable();
+  if (offset > there || count > there - offset) {
     return Error{.code = ErrorCode::kCorrupt, .cause = "a read beyond the end of the disk"};
   }
   Bytes out(count);
@@ -27,13 +28,14 @@ Status MemorySource::read(uint64_t offset, MutableByteSpan out) {
   return {};
 }
 
-RangeSource::RangeSource(BlockSource& source, uint64_t offset, uint64_t size)
-    : source_(source), offset_(std::min(offset, source.size())) {
-  size_ = std::min(size, source.size() - offset_);
+uint64_t RangeSource::readable() const {
+  const uint64_t there = source_.readable();
+  return offset_ >= there ? 0 : std::min(size_, there - offset_);
 }
 
 Status RangeSource::read(uint64_t offset, MutableByteSpan out) {
-  if (offset > size_ || out.size() > size_ - offset) {
+  const uint64_t there = readable();
+  if (offset > there || out.size() > there - offset) {
     return Error{.code = ErrorCode::kCorrupt, .cause = "a read beyond the end of the partition"};
   }
   return source_.read(offset_ + offset, out);

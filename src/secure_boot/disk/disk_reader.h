@@ -17,7 +17,10 @@ namespace hf::secure_boot {
 class BlockSource {
  public:
   virtual ~BlockSource() = default;
+  // What it says of itself: a partition may end behind the disk that holds it.
   virtual uint64_t size() const = 0;
+  // How much of that can be read.
+  virtual uint64_t readable() const { return size(); }
   // All of `out`, or an error; kCorrupt if it reaches beyond the end.
   virtual Status read(uint64_t offset, MutableByteSpan out) = 0;
 
@@ -34,12 +37,14 @@ class MemorySource final : public BlockSource {
   ByteSpan bytes_;
 };
 
-// A range of another source, which must outlive it.
+// A range of another source, which must outlive it. It may reach beyond the source's end, where
+// nothing can be read: as firmware offers a partition of a disk that was cut short.
 class RangeSource final : public BlockSource {
  public:
-  // The range is cut to the source's end.
-  RangeSource(BlockSource& source, uint64_t offset, uint64_t size);
+  RangeSource(BlockSource& source, uint64_t offset, uint64_t size)
+      : source_(source), offset_(offset), size_(size) {}
   uint64_t size() const override { return size_; }
+  uint64_t readable() const override;
   Status read(uint64_t offset, MutableByteSpan out) override;
 
  private:
@@ -60,6 +65,7 @@ class BudgetSource final : public BlockSource {
  public:
   BudgetSource(BlockSource& source, ReadBudget& budget) : source_(source), budget_(budget) {}
   uint64_t size() const override { return source_.size(); }
+  uint64_t readable() const override { return source_.readable(); }
   // kLimit: it is used up; kUnavailable: stopped.
   Status read(uint64_t offset, MutableByteSpan out) override;
 

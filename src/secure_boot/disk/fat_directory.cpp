@@ -7,11 +7,11 @@
 namespace hf::secure_boot {
 namespace {
 
-constexpr uint8_t kVolumeLabel = 0x08;
+constexpr uint8_t kDeleted = 0xE5;
+constexpr uint8_t kVolumeLabel = 0x08;  // which entries of long names have, too
 constexpr uint8_t kDirectory = 0x10;
 constexpr uint8_t kLongName = 0x0F;
 constexpr uint8_t kLastLong = 0x40;
-constexpr size_t kUnitsPerLong = 13;
 constexpr size_t kLongEntriesMax = 20;
 
 uint8_t short_checksum(const std::byte* name) {
@@ -41,77 +41,58 @@ std::string short_name(const std::byte* raw) {
   return name;
 }
 
-// Gathers the pieces of a long name, which stand before their short entry, last piece first.
-class LongName {
- public:
-  void clear() { expected_ = 0; }
-
-  void add(const std::byte* raw) {
-    const uint8_t order = load_le<uint8_t>(raw);
-    const uint8_t number = order & 0x3F;
-    const uint8_t checksum = load_le<uint8_t>(raw + 13);
-    if ((order & kLastLong) != 0 && number >= 1 && number <= kLongEntriesMax) {
-      units_.assign(number * kUnitsPerLong * 2, std::byte{0});
-      checksum_ = checksum;
-      expected_ = number;
-      complete_ = false;
-    } else if (expected_ == 0 || complete_ || number != expected_ || checksum != checksum_) {
-      expected_ = 0;
-      return;
+// FatLoadLongNameEntry(): the pieces stand in front of their short entry, the last of them first.
+// Empty: they do not belong to it, or there are none.
+std::string long_name(ByteSpan raw, size_t short_at) {
+  const uint8_t checksum = short_checksum(raw.data() + short_at);
+  Bytes units;
+  for (size_t number = 1; number * kFatEntrySize <= short_at && number <= kLongEntriesMax;
+       ++number) {
+    const std::byte* piece = raw.data() + short_at - number * kFatEntrySize;
+    const uint8_t order = load_le<uint8_t>(piece);
+    if (load_le<uint8_t>(piece + 11) != kLongName || load_le<uint16_t>(piece + 26) != 0 ||
+        load_le<uint8_t>(piece + 13) != checksum || (order & ~kLastLong) != number) {
+      return {};
     }
-    std::byte* to = units_.data() + (number - 1) * kUnitsPerLong * 2;
-    std::copy_n(raw + 1, 10, to);
-    std::copy_n(raw + 14, 12, to + 10);
-    std::copy_n(raw + 28, 4, to + 22);
-    if (number == 1) {
-      complete_ = true;
-    } else {
-      --expected_;
-    }
+    units.insert(units.end(), piece + 1, piece + 11);
+    units.insert(units.end(), piece + 14, piece + 26);
+    units.insert(units.end(), piece + 28, piece + 32);
+    if ((order & kLastLong) != 0) return utf8_from_utf16(units);
   }
+  return {};
+}
 
-  bool belongs_to(const std::byte* raw) const {
-    return expected_ == 1 && complete_ && checksum_ == short_checksum(raw);
-  }
-  std::string text() const { return utf8_from_utf16(units_); }
-
- private:
-  Bytes units_;
-  uint8_t checksum_ = 0;
-  uint8_t expected_ = 0;  // the number of the piece that is being waited for; 0: no name
-  bool complete_ = false;
-};
+bool has_small_letter(ByteSpan raw) {
+  return std::ranges::any_of(
+      raw, [](std::byte b) { return b >= std::byte{'a'} && b <= std::byte{'z'}; });
+}
 
 }  // namespace
 
-std::vector<FatEntry> parse_fat_directory(ByteSpan raw) {
+// FatLoadNextDirEnt()
+std::vector<FatEntry> parse_fat_directory(ByteSpan raw, bool& ended) {
   std::vector<FatEntry> entries;
-  LongName long_name;
   for (size_t at = 0; at + kFatEntrySize <= raw.size(); at += kFatEntrySize) {
     const std::byte* entry = raw.data() + at;
     const uint8_t first = load_le<uint8_t>(entry);
     const uint8_t attributes = load_le<uint8_t>(entry + 11);
-    if (first == 0) break;
-    if (first == 0xE5) {
-      long_name.clear();
-      continue;
+    // Asked first: the mark of the end counts only where a file may stand.
+    if (first == kDeleted || (attributes & kVolumeLabel) != 0) continue;
+    if (first == 0) {
+      ended = true;
+      break;
     }
-    if ((attributes & 0x3F) == kLongName) {
-      long_name.add(entry);
-      continue;
-    }
-    if ((attributes & kVolumeLabel) == 0 && first != '.') {
-      FatEntry file;
-      file.short_name = short_name(entry);
-      file.name = long_name.belongs_to(entry) ? long_name.text() : file.short_name;
-      file.is_directory = (attributes & kDirectory) != 0;
-      file.size = file.is_directory ? 0 : load_le<uint32_t>(entry + 28);
-      file.cluster = (static_cast<uint32_t>(load_le<uint16_t>(entry + 20)) << 16 |
-                      load_le<uint16_t>(entry + 26)) &
-                     0x0FFFFFFF;
-      entries.push_back(std::move(file));
-    }
-    long_name.clear();
+    FatEntry file;
+    file.short_name = short_name(entry);
+    if (file.short_name == "." || file.short_name == "..") continue;
+    file.name = long_name(raw, at);
+    if (file.name.empty()) file.name = file.short_name;
+    file.found_by_short_name = !has_small_letter(ByteSpan(entry, 11));
+    file.is_directory = (attributes & kDirectory) != 0;
+    file.size = file.is_directory ? 0 : load_le<uint32_t>(entry + 28);
+    file.cluster =
+        static_cast<uint32_t>(load_le<uint16_t>(entry + 20)) << 16 | load_le<uint16_t>(entry + 26);
+    entries.push_back(std::move(file));
   }
   return entries;
 }

@@ -4,6 +4,7 @@
 
 #include <random>
 
+#include "secure_boot/disk/fat_directory.h"
 #include "secure_boot/testing/test_disk.h"
 
 namespace hf::secure_boot {
@@ -94,14 +95,22 @@ TEST_P(Fat, a_chain_that_loops_or_ends_early_is_an_error_and_not_a_hang) {
   EXPECT_EQ(file.size, 20'000U);
 }
 
-TEST_P(Fat, a_volume_cut_short_is_refused) {
+// FatOpenDevice() does not ask for the partition's size.
+TEST_P(Fat, of_a_volume_cut_short_that_is_read_which_is_there) {
   Bytes image = sample();
   image.resize(image.size() / 2);
   MemorySource source(image);
   Result<FatVolume> volume = FatVolume::open(source);
-  ASSERT_FALSE(volume.ok());
-  EXPECT_EQ(volume.error().code, ErrorCode::kCorrupt);
-  EXPECT_NE(volume.error().cause.find("larger than its partition"), std::string::npos);
+  ASSERT_TRUE(volume.ok()) << volume.error().cause;
+  EXPECT_GT(volume->size(), source.size());
+  EXPECT_TRUE(volume->read("EFI/BOOT/BOOTX64.EFI", 1 << 20).ok());
+  // Firmware reads pages of 64 KiB, of FAT12 of 8 KiB: the last one that the file has a part of is
+  // not whole.
+  const size_t end = GetParam() == FatKind::kFat32 ? 580'000 : 40'000;
+  MemorySource shorter(ByteSpan(image).first(end));
+  volume = FatVolume::open(shorter);
+  ASSERT_TRUE(volume.ok()) << volume.error().cause;
+  EXPECT_EQ(volume->read("EFI/BOOT/BOOTX64.EFI", 1 << 20).error().code, ErrorCode::kCorrupt);
 }
 
 class CountingSource final : public BlockSource {
@@ -151,6 +160,99 @@ TEST(FatVolume, other_content_is_not_fat) {
   for (const Bytes* bytes : {&zeros, &ones}) {
     MemorySource source(*bytes);
     EXPECT_EQ(FatVolume::open(source).error().code, ErrorCode::kNotFound);
+  }
+}
+
+// Field by field as FatOpenDevice() asks.
+TEST(FatVolume, is_taken_and_refused_as_firmware_does) {
+  struct Case {
+    FatKind kind;
+    size_t offset;
+    size_t size;
+    uint32_t value;
+    bool taken;
+  };
+  constexpr FatKind k12 = FatKind::kFat12;
+  constexpr FatKind k16 = FatKind::kFat16;
+  constexpr FatKind k32 = FatKind::kFat32;
+  for (const Case& c : {Case{k16, 0, 1, 0x90, true},      Case{k16, 510, 2, 0, true},
+                        Case{k16, 11, 2, 0, false},       Case{k16, 11, 2, 3, false},
+                        Case{k16, 11, 2, 256, false},     Case{k16, 11, 2, 8192, false},
+                        Case{k16, 13, 1, 0, false},       Case{k16, 13, 1, 3, false},
+                        Case{k16, 14, 2, 0, false},       Case{k16, 16, 1, 0, false},
+                        Case{k16, 21, 1, 0x00, true},     Case{k16, 21, 1, 0x01, true},
+                        Case{k16, 21, 1, 0x02, false},    Case{k16, 21, 1, 0xF0, true},
+                        Case{k16, 21, 1, 0xF1, false},    Case{k16, 17, 2, 0, false},
+                        Case{k16, 32, 4, 0, false},       Case{k16, 32, 4, 1, false},
+                        Case{k16, 32, 4, 1 << 24, false}, Case{k12, 32, 4, 1 << 24, false},
+                        Case{k32, 17, 2, 512, true},      Case{k32, 40, 2, 0x80, false},
+                        Case{k32, 40, 2, 0x0F, true},     Case{k32, 42, 2, 1, false},
+                        Case{k32, 36, 4, 0, false},       Case{k32, 44, 4, 0, true},
+                        Case{k32, 32, 4, 1 << 24, true},  Case{k32, 32, 4, 66000, false}}) {
+    Bytes image = FatBuilder(c.kind).add("A", "x").build();
+    for (size_t i = 0; i < c.size; ++i) {
+      image[c.offset + i] = static_cast<std::byte>(c.value >> (8 * i));
+    }
+    MemorySource source(image);
+    EXPECT_EQ(FatVolume::open(source).ok(), c.taken)
+        << static_cast<int>(c.kind) << ": " << c.value << " at " << c.offset;
+  }
+}
+
+TEST(FatVolume, the_number_of_clusters_says_which_kind_it_is_and_fat32_has_at_least_65525) {
+  const auto kind = [](FatKind made, uint32_t clusters) -> std::string {
+    const Bytes image = FatBuilder(made, clusters).add("A", "x").build();
+    MemorySource source(image);
+    Result<FatVolume> volume = FatVolume::open(source);
+    return volume.ok() ? std::string(volume->kind()) : volume.error().cause;
+  };
+  EXPECT_EQ(kind(FatKind::kFat12, 4084), "FAT12");
+  EXPECT_EQ(kind(FatKind::kFat16, 4085), "FAT16");
+  EXPECT_EQ(kind(FatKind::kFat16, 65524), "FAT16");
+  EXPECT_NE(kind(FatKind::kFat16, 65525).find("65525 clusters in a FAT16"), std::string::npos);
+  EXPECT_EQ(kind(FatKind::kFat32, 65525), "FAT32");
+  EXPECT_NE(kind(FatKind::kFat32, 65524).find("65524 clusters in a FAT32"), std::string::npos);
+  EXPECT_NE(kind(FatKind::kFat32, 4000).find("4000 clusters in a FAT32"), std::string::npos);
+}
+
+TEST(FatVolume, a_directory_of_no_cluster_is_empty_and_not_the_root) {
+  Bytes image = FatBuilder(FatKind::kFat16).add("A/B", "x").add("C", "y").build();
+  const std::string needle = "A          ";
+  auto at =
+      std::search(image.begin(), image.end(), as_bytes(needle).begin(), as_bytes(needle).end());
+  store_le<uint16_t>(&*at + 26, 0);
+  MemorySource source(image);
+  Result<FatVolume> volume = FatVolume::open(source);
+  EXPECT_TRUE(volume->find("C").ok());
+  EXPECT_EQ(volume->find("A/C").error().code, ErrorCode::kNotFound);
+}
+
+TEST(FatDirectory, a_label_does_not_end_it_and_a_long_name_is_one_by_every_field) {
+  Bytes raw(32 * 4);
+  raw[11] = std::byte{0x08};  // no name, but a label: no end
+  std::ranges::copy(as_bytes("ODDNAM~1EFI"), raw.begin() + 64);
+  const std::string name = "bootx64.efi";
+  uint8_t sum = 0;
+  for (char c : std::string_view("ODDNAM~1EFI")) {
+    sum = static_cast<uint8_t>(((sum & 1) << 7) + (sum >> 1) + static_cast<uint8_t>(c));
+  }
+  raw[32] = std::byte{0x41};
+  raw[32 + 11] = std::byte{0x0F};
+  raw[32 + 13] = static_cast<std::byte>(sum);
+  for (size_t i = 0; i < name.size(); ++i) {
+    raw[32 + (i < 5 ? 1 + i * 2 : 14 + (i - 5) * 2)] = static_cast<std::byte>(name[i]);
+  }
+  const auto name_of = [](const Bytes& directory) {
+    bool ended = false;
+    const std::vector<FatEntry> entries = parse_fat_directory(directory, ended);
+    EXPECT_TRUE(ended);
+    return entries.size() == 1 ? entries[0].name : std::string();
+  };
+  EXPECT_EQ(name_of(raw), name);
+  for (size_t field : {0, 11, 13, 26}) {
+    Bytes other = raw;
+    other[32 + field] ^= std::byte{field == 11 ? uint8_t{0x20} : uint8_t{2}};
+    EXPECT_EQ(name_of(other), "ODDNAM~1.EFI") << field;
   }
 }
 

@@ -8,10 +8,15 @@
 namespace hf::secure_boot {
 namespace {
 
-constexpr size_t kEntrySizeMax = 4096;
+constexpr uint8_t kMbrProtective = 0xEE;  // PMBR_GPT_PARTITION
 
 Error corrupt(std::string cause) {
   return Error{.code = ErrorCode::kCorrupt, .cause = std::move(cause)};
+}
+
+// Of a copy that firmware cannot use either; else it was not read here.
+bool is_damage(const Error& error) {
+  return error.code == ErrorCode::kCorrupt || error.code == ErrorCode::kNotFound;
 }
 
 // CRC-32 of IEEE 802.3, as zlib's crc32().
@@ -41,12 +46,14 @@ bool in_use(const std::byte* entry) {
   return std::any_of(entry, entry + Guid::kSize, [](std::byte b) { return b != std::byte{0}; });
 }
 
+// PartitionCheckCrcAltSize(): any size but 0 that fits into the sector, less than the defined
+// fields have, too.
 Status check_header(ByteSpan sector, uint64_t lba) {
   const uint32_t size = load_le<uint32_t>(sector.data() + 12);
-  if (size < kGptHeaderSize || size > kSectorSize) return corrupt("its header has a wrong size");
-  Bytes checked(sector.begin(), sector.begin() + size);
+  if (size == 0 || size > kSectorSize) return corrupt("its header has a wrong size");
+  Bytes checked(sector.begin(), sector.end());
   store_le<uint32_t>(checked.data() + 16, 0);
-  if (crc32(checked) != load_le<uint32_t>(sector.data() + 16)) {
+  if (crc32(ByteSpan(checked).first(size)) != load_le<uint32_t>(sector.data() + 16)) {
     return corrupt("its header's checksum differs");
   }
   if (load_le<uint64_t>(sector.data() + 24) != lba) {
@@ -69,9 +76,9 @@ struct Entry {
   Fault fault = Fault::kNone;
 };
 
-// As firmware goes through them: an entry outside of the usable blocks takes those before it along
-// that it overlaps, but not those behind it.
-std::vector<Entry> check_entries(const GptCopy& copy, uint64_t sectors) {
+// PartitionCheckGptEntry(): an entry outside of the usable blocks takes those before it along that
+// it overlaps, but not those behind it. The disk's own size is not asked for.
+std::vector<Entry> check_entries(const GptCopy& copy) {
   constexpr uint64_t kNoBlockIoProtocol = 2;
   const uint64_t usable_first = load_le<uint64_t>(copy.header.data() + 40);
   const uint64_t usable_last = load_le<uint64_t>(copy.header.data() + 48);
@@ -91,8 +98,6 @@ std::vector<Entry> check_entries(const GptCopy& copy, uint64_t sectors) {
       entry.fault = Fault::kOutside;
       continue;
     }
-    // Firmware offers one that the disk is too short for, and cannot read it.
-    if (entry.fault == Fault::kNone && entry.last >= sectors) entry.fault = Fault::kOutside;
     if (entry.fault == Fault::kNone && (flags & kNoBlockIoProtocol) != 0) {
       entry.fault = Fault::kNoBlockIo;
     }
@@ -123,9 +128,20 @@ std::string utf8_from_utf16(ByteSpan utf16) {
   return out;
 }
 
+bool is_protective_mbr(ByteSpan sector) {
+  for (size_t index = 0; index < 4; ++index) {
+    const std::byte* entry = sector.data() + 446 + index * 16;
+    if (load_le<uint8_t>(entry + 4) == kMbrProtective && load_le<uint32_t>(entry + 8) == 1) {
+      return true;
+    }
+  }
+  return false;
+}
+
 Result<GptCopy> read_gpt_copy(BlockSource& disk, uint64_t lba) {
-  if (lba > disk.size() / kSectorSize - 1)
+  if (lba > disk.size() / kSectorSize - 1) {
     return corrupt("it would lie beyond the end of the disk");
+  }
   const Bytes sector = TRY(disk.read_bytes(lba * kSectorSize, kSectorSize));
   if (as_text(ByteSpan(sector).first(8)) != "EFI PART") {
     return Error{.code = ErrorCode::kNotFound, .cause = "there is none"};
@@ -138,26 +154,64 @@ Result<GptCopy> read_gpt_copy(BlockSource& disk, uint64_t lba) {
   const uint64_t entries_lba = load_le<uint64_t>(sector.data() + 72);
   const uint32_t count = load_le<uint32_t>(sector.data() + 80);
   copy.entry_size = load_le<uint32_t>(sector.data() + 84);
-  if (copy.entry_size < kGptEntrySize || copy.entry_size > kEntrySizeMax ||
-      copy.entry_size % kGptEntrySize != 0) {
-    return corrupt("its entries have a wrong size");
+  if (copy.entry_size < kGptEntrySize) return corrupt("its entries have a wrong size");
+  // No checksum is made of nothing (CoreCalculateCrc32()).
+  if (count == 0) return corrupt("it has no entries");
+  const uint64_t size = uint64_t{count} * copy.entry_size;
+  if (size > kGptArrayBytesMax) {
+    return Error{.code = ErrorCode::kLimit,
+                 .cause = fmt::format("a partition table of {} bytes; at most {} are read", size,
+                                      kGptArrayBytesMax)};
   }
-  if (count > kGptEntriesMax) {
-    return corrupt(fmt::format("it has {} entries; at most {} are read", count, kGptEntriesMax));
-  }
-  if (entries_lba < 2 || entries_lba >= disk.size() / kSectorSize) {
+  if (entries_lba >= disk.size() / kSectorSize) {
     return corrupt("its entries lie outside of the disk");
   }
-  copy.entries = TRY(disk.read_bytes(entries_lba * kSectorSize, size_t{count} * copy.entry_size));
+  copy.entries = TRY(disk.read_bytes(entries_lba * kSectorSize, size));
   if (crc32(copy.entries) != load_le<uint32_t>(sector.data() + 88)) {
     return corrupt("the checksum of its entries differs");
   }
   return copy;
 }
 
-std::vector<Partition> partitions_of(const GptCopy& copy, uint64_t disk_size,
-                                     std::vector<std::string>& warnings) {
-  const std::vector<Entry> entries = check_entries(copy, disk_size / kSectorSize);
+Result<std::optional<GptCopy>> best_gpt_copy(BlockSource& disk,
+                                             std::vector<std::string>& warnings) {
+  const uint64_t last = disk.size() / kSectorSize - 1;
+  Result<GptCopy> primary = read_gpt_copy(disk, 1);
+  if (!primary.ok() && !is_damage(primary.error())) return primary.error();
+  Result<GptCopy> backup = read_gpt_copy(disk, primary.ok() ? primary->alternate_lba : last);
+  if (!primary.ok() && !backup.ok() && !is_damage(backup.error())) return backup.error();
+  if (primary.ok()) {
+    if (!backup.ok()) {
+      warnings.push_back("the backup partition table is damaged: " + backup.error().cause);
+    } else if (primary->alternate_lba != last) {
+      warnings.emplace_back("the backup partition table is not at the end of the disk");
+    } else if (backup->entries != primary->entries) {
+      warnings.emplace_back(
+          "primary and backup partition tables differ; firmware uses the primary");
+    }
+    return std::optional(*std::move(primary));
+  }
+  if (!backup.ok()) {
+    warnings.push_back(
+        "firmware passes over the GUID partition table, which is damaged: primary: " +
+        primary.error().cause + "; backup: " + backup.error().cause);
+    return std::optional<GptCopy>();
+  }
+  // Firmware writes the primary anew, where the backup says that it stands, and reads that
+  // (PartitionRestoreGptTable()). Where it cannot, it goes on with nothing.
+  if (backup->alternate_lba > last) {
+    warnings.push_back("the primary partition table is damaged (" + primary.error().cause +
+                       ") and the backup does not say where it stands; firmware offers nothing");
+    backup->entries.clear();
+    return std::optional(*std::move(backup));
+  }
+  warnings.push_back("the primary partition table is damaged (" + primary.error().cause +
+                     "); firmware uses the backup");
+  return std::optional(*std::move(backup));
+}
+
+std::vector<Partition> partitions_of(const GptCopy& copy, std::vector<std::string>& warnings) {
+  const std::vector<Entry> entries = check_entries(copy);
   for (Fault fault : {Fault::kOutside, Fault::kOverlap, Fault::kNoBlockIo}) {
     std::string numbers;
     for (const Entry& entry : entries) {

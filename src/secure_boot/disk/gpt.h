@@ -1,5 +1,7 @@
-// One copy of a GUID partition table (UEFI 2.10, 5.3.2 and 5.3.3).
+// A GUID partition table (UEFI 2.10, 5.3.2 and 5.3.3), as edk2's PartitionDxe/Gpt.c reads it.
 #pragma once
+
+#include <optional>
 
 #include "secure_boot/disk/partition_table.h"
 
@@ -16,13 +18,19 @@ struct GptCopy {
   Guid disk_id;
 };
 
-// kNotFound: no signature there; kCorrupt: which field is wrong.
+// Whether the first sector is a protective MBR. Its own signature is not asked for
+// (PartitionInstallGptChildHandles()).
+bool is_protective_mbr(ByteSpan sector);
+// PartitionValidGptTable() and PartitionCheckGptEntryArrayCRC(). kNotFound: no signature there;
+// kCorrupt: which field is wrong; kLimit.
 Result<GptCopy> read_gpt_copy(BlockSource& disk, uint64_t lba);
+// The copy that firmware uses (PartitionInstallGptChildHandles()). Nothing: both are damaged, and
+// how is in `warnings`.
+Result<std::optional<GptCopy>> best_gpt_copy(BlockSource& disk, std::vector<std::string>& warnings);
 // The partitions that firmware offers (edk2, PartitionCheckGptEntry()). It passes over entries
 // outside of the usable blocks, those that overlap, and those marked as not for block I/O: they are
 // named in `warnings`.
-std::vector<Partition> partitions_of(const GptCopy& copy, uint64_t disk_size,
-                                     std::vector<std::string>& warnings);
+std::vector<Partition> partitions_of(const GptCopy& copy, std::vector<std::string>& warnings);
 Bytes gpt_event_of(const GptCopy& copy);
 
 // UTF-16LE up to the first NUL; what is not a character becomes U+FFFD.

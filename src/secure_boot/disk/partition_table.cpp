@@ -4,147 +4,134 @@
 
 #include <algorithm>
 
+#include "secure_boot/disk/el_torito.h"
+#include "secure_boot/disk/fat.h"
 #include "secure_boot/disk/gpt.h"
+#include "secure_boot/disk/mbr.h"
 
 namespace hf::secure_boot {
 namespace {
 
-constexpr size_t kMbrTable = 446;
-constexpr size_t kMbrEntry = 16;
-constexpr uint8_t kMbrProtective = 0xEE;
-constexpr uint8_t kMbrEfiSystem = 0xEF;
-
-struct MbrEntry {
-  uint8_t boot = 0;
-  uint8_t type = 0;
-  uint32_t first = 0;
-  uint32_t count = 0;
-};
-
-std::array<MbrEntry, 4> mbr_entries(ByteSpan sector) {
-  std::array<MbrEntry, 4> entries;
-  for (size_t index = 0; index < entries.size(); ++index) {
-    const std::byte* raw = sector.data() + kMbrTable + index * kMbrEntry;
-    entries[index] = {.boot = load_le<uint8_t>(raw),
-                      .type = load_le<uint8_t>(raw + 4),
-                      .first = load_le<uint32_t>(raw + 8),
-                      .count = load_le<uint32_t>(raw + 12)};
-  }
-  return entries;
-}
-
-bool is_extended(uint8_t type) { return type == 0x05 || type == 0x0F || type == 0x85; }
-
-bool has_mbr_signature(ByteSpan sector) { return load_le<uint16_t>(sector.data() + 510) == 0xAA55; }
-
-// Of a table, and not of the boot sector of a file system that covers the whole disk.
-bool plausible(const std::array<MbrEntry, 4>& entries, uint64_t sectors) {
-  bool any = false;
-  for (const MbrEntry& entry : entries) {
-    if (entry.boot != 0 && entry.boot != 0x80) return false;
-    if (entry.type == 0 || entry.count == 0) continue;
-    if (entry.first == 0 || entry.first >= sectors) return false;
-    any = true;
-  }
-  return any;
-}
-
-Partition partition_of(const MbrEntry& entry, uint32_t number, uint64_t first) {
-  return {.number = number,
-          .offset = first * kSectorSize,
-          .size = uint64_t{entry.count} * kSectorSize,
-          .mbr_type = entry.type,
-          .active = entry.boot == 0x80,
-          .is_efi_system = entry.type == kMbrEfiSystem};
-}
-
-// The chain of extended boot records. A loop ends at the bound.
-Status add_logical(BlockSource& disk, uint64_t extended, PartitionTable& table) {
-  const uint64_t sectors = disk.size() / kSectorSize;
-  uint64_t at = extended;
-  for (size_t hops = 0; hops < kMbrLogicalMax; ++hops) {
-    if (at >= sectors) break;
-    const Bytes sector = TRY(disk.read_bytes(at * kSectorSize, kSectorSize));
-    if (!has_mbr_signature(sector)) break;
-    const auto entries = mbr_entries(sector);
-    if (entries[0].type != 0 && entries[0].count != 0 && at + entries[0].first < sectors) {
-      table.partitions.push_back(
-          partition_of(entries[0], static_cast<uint32_t>(5 + hops), at + entries[0].first));
-    }
-    if (!is_extended(entries[1].type)) return {};
-    at = extended + entries[1].first;
-  }
-  table.warnings.emplace_back("the chain of extended partitions does not end where it should");
-  return {};
-}
-
-Result<PartitionTable> read_mbr(BlockSource& disk, ByteSpan sector) {
-  PartitionTable table;
-  table.style = PartitionStyle::kMbr;
-  const auto entries = mbr_entries(sector);
-  for (size_t index = 0; index < entries.size(); ++index) {
-    const MbrEntry& entry = entries[index];
-    if (entry.type == 0 || entry.count == 0) continue;
-    if (is_extended(entry.type)) {
-      TRY(add_logical(disk, entry.first, table));
-    } else {
-      table.partitions.push_back(
-          partition_of(entry, static_cast<uint32_t>(index + 1), entry.first));
-    }
-  }
-  return table;
-}
-
-Result<GptCopy> best_gpt(BlockSource& disk, std::vector<std::string>& warnings) {
-  const uint64_t last = disk.size() / kSectorSize - 1;
-  Result<GptCopy> primary = read_gpt_copy(disk, 1);
-  Result<GptCopy> backup = read_gpt_copy(disk, primary.ok() ? primary->alternate_lba : last);
-  if (primary.ok()) {
-    if (!backup.ok()) {
-      warnings.push_back("the backup partition table is damaged: " + backup.error().cause);
-    } else if (primary->alternate_lba != last) {
-      warnings.emplace_back("the backup partition table is not at the end of the disk");
-    } else if (backup->entries != primary->entries) {
-      warnings.emplace_back(
-          "primary and backup partition tables differ; firmware uses the primary");
-    }
-    return primary;
-  }
-  if (backup.ok()) {
-    warnings.push_back("the primary partition table is damaged (" + primary.error().cause +
-                       "); firmware uses the backup");
-    return backup;
-  }
-  return Error{.code = ErrorCode::kCorrupt,
-               .cause = "the GUID partition table is damaged: primary: " + primary.error().cause +
-                        "; backup: " + backup.error().cause};
-}
-
-void warn_of_overlaps(PartitionTable& table) {
-  std::vector<const Partition*> sorted;
-  for (const Partition& partition : table.partitions) sorted.push_back(&partition);
-  std::ranges::sort(sorted, {}, [](const Partition* p) { return p->offset; });
-  for (size_t i = 1; i < sorted.size(); ++i) {
-    if (sorted[i - 1]->offset + sorted[i - 1]->size > sorted[i]->offset) {
-      table.warnings.push_back(
-          fmt::format("partitions {} and {} overlap", sorted[i - 1]->number, sorted[i]->number));
-    }
-  }
-}
-
-Result<PartitionTable> read_gpt(BlockSource& disk) {
-  PartitionTable table;
-  table.style = PartitionStyle::kGpt;
-  const GptCopy copy = TRY(best_gpt(disk, table.warnings));
-  table.disk_id = copy.disk_id;
-  table.partitions = partitions_of(copy, disk.size(), table.warnings);
-  table.gpt_event = gpt_event_of(copy);
-  return table;
-}
-
 bool has_text(BlockSource& disk, uint64_t offset, std::string_view text) {
   Result<Bytes> bytes = disk.read_bytes(offset, text.size());
   return bytes.ok() && as_text(*bytes) == text;
+}
+
+// Of a partition table, and not of the boot sector of a file system.
+bool looks_like_a_table(ByteSpan sector) {
+  return std::ranges::all_of(mbr_entries(sector), [](const MbrEntry& entry) {
+    return entry.boot == 0 || entry.boot == 0x80;
+  });
+}
+
+// What a device is to the driver: in a partition it takes a boot record for an extended one
+// (PartitionInstallMbrChildHandles() looks at the last node of the device path).
+enum class Node : uint8_t { kDisk, kHardDrive, kCdRom };
+
+// PartitionDriverBindingStart(), on the disk and then on each partition: a device with a table of
+// its own holds no file system itself.
+class Finder {
+ public:
+  explicit Finder(PartitionTable& table) : table_(table) {}
+
+  // What its table is. Partitions without a table of their own are added in firmware's order, which
+  // is that of the device tree.
+  Result<PartitionStyle> look(BlockSource& device, Node node, const Partition& self, size_t depth);
+
+ private:
+  // Each: whether there is such a table.
+  Result<bool> gpt(BlockSource& device, ByteSpan sector, size_t depth,
+                   std::vector<Partition>& children);
+  Result<bool> mbr(BlockSource& device, ByteSpan sector, Node node, const Partition& self,
+                   std::vector<Partition>& children);
+  Status descend(BlockSource& device, Node node, const Partition& self,
+                 std::vector<Partition> children, size_t depth);
+
+  PartitionTable& table_;
+};
+
+Result<bool> Finder::gpt(BlockSource& device, ByteSpan sector, size_t depth,
+                         std::vector<Partition>& children) {
+  if (!is_protective_mbr(sector)) return false;
+  const std::optional<GptCopy> copy = TRY(best_gpt_copy(device, table_.warnings));
+  if (!copy) {
+    if (depth > 0 || !has_text(device, 4096, "EFI PART")) return false;
+    return Error{.code = ErrorCode::kUnsupported,
+                 .cause =
+                     "the partition table was written for sectors of 4096 bytes; the VM's "
+                     "disks have 512"};
+  }
+  children = partitions_of(*copy, table_.warnings);
+  if (depth == 0) {
+    table_.disk_id = copy->disk_id;
+    table_.gpt_event = gpt_event_of(*copy);
+  }
+  return true;
+}
+
+Result<bool> Finder::mbr(BlockSource& device, ByteSpan sector, Node node, const Partition& self,
+                         std::vector<Partition>& children) {
+  if (Status valid = check_mbr(sector, device.size() / kSectorSize); !valid.ok()) {
+    if (valid.error().code == ErrorCode::kCorrupt && looks_like_a_table(sector)) {
+      table_.warnings.push_back(
+          fmt::format("firmware passes over the partition table in the first sector{}: {}",
+                      node == Node::kDisk ? "" : fmt::format(" of partition {}", self.number),
+                      valid.error().cause));
+    }
+    return false;
+  }
+  children =
+      node == Node::kHardDrive ? TRY(extended_partitions(device, table_)) : mbr_partitions(sector);
+  return !children.empty();
+}
+
+Status Finder::descend(BlockSource& device, Node node, const Partition& self,
+                       std::vector<Partition> children, size_t depth) {
+  for (Partition& child : children) {
+    if (!table_.endless.empty()) return {};
+    if (table_.partitions.size() == kPartitionsMax) {
+      return Error{.code = ErrorCode::kLimit, .cause = "too many partitions"};
+    }
+    RangeSource source(device, child.offset, child.size);
+    child.offset += self.offset;  // on the disk
+    if (depth > 0) {
+      child.id = Guid();  // no boot entry leads there
+      if (depth > 1 || self.id != Guid()) child.number = self.number;
+    }
+    if (TRY(look(source, node, child, depth + 1)) == PartitionStyle::kNone) {
+      table_.partitions.push_back(std::move(child));
+    }
+  }
+  return {};
+}
+
+Result<PartitionStyle> Finder::look(BlockSource& device, Node node, const Partition& self,
+                                    size_t depth) {
+  if (device.size() < kSectorSize || device.readable() < kSectorSize) return PartitionStyle::kNone;
+  if (depth == kTablesInTablesMax) {
+    table_.endless = "partition tables inside of partitions do not end";
+    return PartitionStyle::kNone;
+  }
+  const Bytes sector = TRY(device.read_bytes(0, kSectorSize));
+  std::vector<Partition> children;
+  // mPartitionDetectRoutineTable
+  if (TRY(gpt(device, sector, depth, children))) {
+    TRY(descend(device, Node::kHardDrive, self, std::move(children), depth));
+    return PartitionStyle::kGpt;
+  }
+  children = TRY(el_torito_partitions(device));
+  const bool udf = TRY(has_udf(device));
+  table_.udf = table_.udf || udf;
+  if (!children.empty()) {
+    TRY(descend(device, Node::kCdRom, self, std::move(children), depth));
+    return PartitionStyle::kElTorito;
+  }
+  if (udf) return PartitionStyle::kUdf;
+  if (TRY(mbr(device, sector, node, self, children))) {
+    TRY(descend(device, Node::kHardDrive, self, std::move(children), depth));
+    return PartitionStyle::kMbr;
+  }
+  return PartitionStyle::kNone;
 }
 
 }  // namespace
@@ -155,34 +142,31 @@ Result<PartitionTable> read_partition_table(BlockSource& disk) {
                  .cause = "the disk is too small for a partition table"};
   }
   const Bytes sector = TRY(disk.read_bytes(0, kSectorSize));
-  const auto entries = mbr_entries(sector);
-  const uint64_t sectors = disk.size() / kSectorSize;
-  const bool mbr = has_mbr_signature(sector) && plausible(entries, sectors);
-  const bool boot_code =
+  PartitionTable table;
+  table.boot_code =
       has_mbr_signature(sector) && std::any_of(sector.begin(), sector.begin() + 440,
                                                [](std::byte b) { return b != std::byte{0}; });
-  const bool protective = mbr && std::ranges::any_of(entries, [](const MbrEntry& entry) {
-                            return entry.type == kMbrProtective && entry.first == 1;
-                          });
-  Result<PartitionTable> table = PartitionTable{};
-  if (protective) {
-    table = read_gpt(disk);
-    if (!table.ok() && has_text(disk, 4096, "EFI PART")) {
-      return Error{.code = ErrorCode::kUnsupported,
-                   .cause =
-                       "the partition table was written for sectors of 4096 bytes; the VM's "
-                       "disks have 512"};
+  // Of a disk in QEMU's boot order, as all of a VM's are, firmware asks the FAT driver first
+  // (ConnectDevicesFromQemu() in OvmfPkg's QemuBootOrderLib: the path ends at the disk, and
+  // PartitionDriverBindingStart() does nothing then). What it takes, no other driver is asked
+  // about.
+  if (Result<FatVolume> whole = FatVolume::open(disk); whole.ok()) {
+    if (!mbr_partitions(sector).empty() && check_mbr(sector, disk.size() / kSectorSize).ok()) {
+      table.warnings.emplace_back(
+          "firmware takes the whole disk for a FAT file system and passes over its partition "
+          "table");
     }
-  } else if (mbr) {
-    table = read_mbr(disk, sector);
-    if (table.ok()) warn_of_overlaps(*table);
+    return table;
+  } else if (whole.error().code != ErrorCode::kNotFound &&
+             whole.error().code != ErrorCode::kCorrupt) {
+    return std::move(whole).error();
   }
-  if (!table.ok()) return table;
-  if (!protective && has_text(disk, kSectorSize, "EFI PART")) {
-    table->warnings.emplace_back(
+  table.style = TRY(Finder(table).look(disk, Node::kDisk, {}, 0));
+  if (!is_protective_mbr(sector) && has_text(disk, kSectorSize, "EFI PART")) {
+    table.warnings.emplace_back(
         "a GUID partition table without its protective MBR; firmware passes over it");
   }
-  table->boot_code = boot_code;
+  if (table.warnings.size() > kTableWarningsMax) table.warnings.resize(kTableWarningsMax);
   return table;
 }
 

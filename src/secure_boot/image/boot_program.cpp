@@ -162,4 +162,18 @@ GrubFacts grub_facts_of(const PeImage& image) {
   return facts;
 }
 
+bool is_boot_application(ByteSpan file) {
+  constexpr size_t kDosHeader = 64;
+  constexpr uint64_t kPeHeader = 264;  // EFI_IMAGE_OPTIONAL_HEADER_UNION
+  constexpr size_t kOptional = 24;
+  if (file.size() < kDosHeader || as_text(file.first(2)) != "MZ") return false;
+  const uint64_t at = load_le<uint32_t>(file.data() + 60);
+  if (at + kPeHeader > file.size()) return false;
+  const std::byte* pe = file.data() + at;
+  if (load_le<uint32_t>(pe) != 0x00004550) return false;
+  const uint16_t magic = load_le<uint16_t>(pe + kOptional);
+  return (magic == 0x10B || magic == 0x20B) &&
+         load_le<uint16_t>(pe + kOptional + 68) == kPeSubsystemEfiApplication;
+}
+
 }  // namespace hf::secure_boot

@@ -47,4 +47,9 @@ struct GrubFacts {
 };
 GrubFacts grub_facts_of(const PeImage& image);
 
+// Whether firmware's boot manager takes the file for what a boot entry names (edk2,
+// UefiBootManagerLib, BmIsLoadOptionPeHeaderValid()): of a disk it takes the first default file
+// that is one, and no other if that does not start.
+bool is_boot_application(ByteSpan file);
+
 }  // namespace hf::secure_boot

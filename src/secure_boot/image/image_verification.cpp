@@ -210,7 +210,7 @@ std::string signers_in_words(const std::vector<ImageSignature>& signatures) {
       Result<CertificateFacts> facts = read_certificate(signer);
       if (!facts.ok()) continue;
       if (!out.empty()) out += "; ";
-      out += fmt::format("{} (issued by {})", words(*facts), facts->issuer_common_name);
+      out += fmt::format("{} (issued by {})", words(*facts), issuer_words(*facts));
     }
   }
   return out.empty() ? "nobody that can be named" : out;

@@ -89,6 +89,52 @@ Result<Found> find_target(const SignatureDatabase& pk, const SignatureDatabase& 
   return not_vouched(update, "is", "PK or KEK");
 }
 
+Error not_self_signed() {
+  return Error{.code = ErrorCode::kWrongKey,
+               .cause = "the update of PK is not signed by the key that it brings",
+               .effect = "Nothing was changed; the firmware would refuse it as well",
+               .mend =
+                   "holdfast secure-boot set TARGET PK FILE, which takes an update's content "
+                   "on your word"};
+}
+
+// In setup mode: as what one of the certificates that it carries has signed it.
+Result<Found> find_target_in_setup(std::optional<KeyVariable> wanted,
+                                   const AuthenticatedUpdate& update,
+                                   const SignatureDatabase& value) {
+  const SignedData data = TRY(SignedData::parse(update.signed_data));
+  for (KeyVariable variable :
+       {KeyVariable::kDbx, KeyVariable::kDb, KeyVariable::kKek, KeyVariable::kPk}) {
+    if (wanted && variable != *wanted) continue;
+    for (UpdateKind kind : {UpdateKind::kAppend, UpdateKind::kReplace}) {
+      const Bytes content = signed_content(update, variable, kind);
+      const std::vector<Bytes> carried = data.certificates();
+      const bool is_it = std::ranges::any_of(carried, [&](const Bytes& certificate) {
+        return data.verify_detached(content, certificate).ok();
+      });
+      if (!is_it) continue;
+      if (variable == KeyVariable::kPk && !value.empty()) {  // AuthVarTypePayload
+        const std::vector<ByteSpan> own = value.certificates();
+        if (own.empty() || !data.verify_detached(content, own.front()).ok()) {
+          return not_self_signed();
+        }
+      }
+      return Found{variable, kind, {.certificate = {}, .signer = data.signers_in_words()}};
+    }
+  }
+  return Error{
+      .code = ErrorCode::kConflict,
+      .cause = fmt::format(
+          "the store is in setup mode, where firmware takes an update from anybody, but "
+          "the signature of this one does not say {}",
+          wanted ? fmt::format("whether it replaces {} or is added to it", name_of(*wanted).name)
+                 : "which variable it is of"),
+      .effect = "Nothing was changed",
+      .mend =
+          "holdfast secure-boot append TARGET VARIABLE FILE, which takes an "
+          "update's content on your word"};
+}
+
 }  // namespace
 
 const KeyVariableName& name_of(KeyVariable variable) {
@@ -193,21 +239,16 @@ Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariab
                                    ByteSpan bytes) {
   const AuthenticatedUpdate update = TRY(parse_update(bytes));
   const SignatureDatabase value = TRY_CONTEXT(SignatureDatabase::parse(update.value), "update");
-  if (store.find(guids::kGlobalVariable, "PK") == nullptr) {
-    return Error{.code = ErrorCode::kConflict,
-                 .cause = "the store has no PK: there is nothing to check an update against",
-                 .effect = "Nothing was changed",
-                 .mend =
-                     "holdfast secure-boot append TARGET VARIABLE FILE, which takes an "
-                     "update's content on your word"};
-  }
+  const bool setup = store.find(guids::kGlobalVariable, "PK") == nullptr;
   const Found found =
-      TRY(find_target(TRY(database_of(store, KeyVariable::kPk)),
-                      TRY(database_of(store, KeyVariable::kKek)), variable, update));
+      setup ? TRY(find_target_in_setup(variable, update, value))
+            : TRY(find_target(TRY(database_of(store, KeyVariable::kPk)),
+                              TRY(database_of(store, KeyVariable::kKek)), variable, update));
   TRY(check_firmware_takes(value, found.variable == KeyVariable::kPk));
   const KeyVariableName& name = name_of(found.variable);
   const Variable* held = store.find(name.vendor, name.name);
-  if (held != nullptr && found.kind == UpdateKind::kReplace && !later(update.time, held->time)) {
+  const bool append = found.kind == UpdateKind::kAppend;
+  if (held != nullptr && !setup && !append && !later(update.time, held->time)) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = fmt::format("the update is of {}, and {} is of {}", update.time.text(),
                                       name.name, held->time.text()),
@@ -218,9 +259,7 @@ Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariab
   }
   AppliedUpdate applied{
       .variable = found.variable, .kind = found.kind, .authority = found.authority};
-  SignatureDatabase result = found.kind == UpdateKind::kAppend
-                                 ? TRY(database_of(store, found.variable))
-                                 : SignatureDatabase();
+  SignatureDatabase result = append ? TRY(database_of(store, found.variable)) : SignatureDatabase();
   applied.added = result.append(value);
   applied.total = result.size();
   if (result.empty()) {  // a replacement without a value deletes
@@ -232,7 +271,7 @@ Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariab
                 .attributes = attribute::kSecureBoot,
                 .data = result.to_bytes(),
                 .time = update.time};
-  if (held != nullptr && later(held->time, next.time)) next.time = held->time;
+  if (held != nullptr && append && later(held->time, next.time)) next.time = held->time;
   TRY(store.set(next));
   return applied;
 }

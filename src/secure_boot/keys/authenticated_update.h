@@ -76,13 +76,18 @@ Result<UpdateTarget> update_target(ByteSpan update, const SecureBootVariables& k
 struct AppliedUpdate {
   KeyVariable variable{};
   UpdateKind kind{};
+  // Without a certificate: the store is in setup mode, and the signature was not asked for.
   UpdateAuthority authority;
   size_t added = 0;  // signatures
   size_t total = 0;  // in the variable now
 };
 // Verifies the update against the store's own PK or KEK and applies it as the firmware would. The
-// kind is found from the signature, and so is the variable if none is given. kConflict: no PK (the
-// firmware is in setup mode and checks nothing), or an older time than the variable's.
+// kind is found from the signature, and so is the variable if none is given. kConflict: an older
+// time than the variable's.
+//
+// Without a PK firmware is in setup mode: it takes KEK, db and dbx from anybody, of any time, and a
+// PK that its own key has signed (edk2, AuthVariableLib, ProcessVarWithPk(), ProcessVarWithKek()).
+// Here the signature still says of what and of which kind the update is: kConflict if it does not.
 Result<AppliedUpdate> apply_update(VariableStore& store, std::optional<KeyVariable> variable,
                                    ByteSpan update);
 

@@ -171,12 +171,56 @@ TEST_F(AuthenticatedUpdates, with_nothing_in_it_deletes) {
   EXPECT_EQ(store_.find(guids::kImageSecurity, "db"), nullptr);
 }
 
-TEST_F(AuthenticatedUpdates, need_a_platform_key) {
-  VariableStore store = store_;
-  ASSERT_TRUE(store.remove(guids::kGlobalVariable, "PK"));
-  const Bytes update =
-      signed_update(KeyVariable::kDb, UpdateKind::kAppend, kLater, digests({digest(5)}), kek());
-  EXPECT_EQ(apply_update(store, std::nullopt, update).error().code, ErrorCode::kConflict);
+// edk2, ProcessVarWithKek(): nobody is asked for in setup mode, and no time.
+TEST_F(AuthenticatedUpdates, in_setup_mode_are_taken_from_anybody) {
+  ASSERT_TRUE(store_.remove(guids::kGlobalVariable, "PK"));
+  const Bytes append = signed_update(KeyVariable::kDbx, UpdateKind::kAppend, kLater,
+                                     digests({digest(5)}), stranger());
+  auto applied = apply_update(store_, std::nullopt, append);
+  ASSERT_TRUE(applied.ok()) << applied.error().cause;
+  EXPECT_EQ(applied->variable, KeyVariable::kDbx);
+  EXPECT_EQ(applied->kind, UpdateKind::kAppend);
+  EXPECT_EQ(applied->authority.certificate, "");
+  EXPECT_EQ(applied->authority.signer, "Stranger");
+  EXPECT_EQ(held(KeyVariable::kDbx).size(), 2U);
+  const Bytes kek_update = signed_update(
+      KeyVariable::kKek, UpdateKind::kReplace, kEarly,
+      SignatureDatabase::of_certificate(guids::kHoldfast, stranger().certificate).to_bytes(),
+      stranger());
+  ASSERT_TRUE(apply_update(store_, std::nullopt, kek_update).ok());
+  EXPECT_TRUE(held(KeyVariable::kKek).contains(guids::kX509, stranger().certificate));
+  constexpr EfiTime kBefore{.year = 2020, .month = 1, .day = 1};
+  const Bytes older = signed_update(KeyVariable::kDb, UpdateKind::kReplace, kBefore,
+                                    digests({digest(7)}), stranger());
+  ASSERT_TRUE(apply_update(store_, KeyVariable::kDb, older).ok());
+  EXPECT_EQ(store_.find(guids::kImageSecurity, "db")->time.text(), kBefore.text());
+}
+
+// ProcessVarWithPk(): a PK by its own key only, which ends setup mode.
+TEST_F(AuthenticatedUpdates, in_setup_mode_a_platform_key_signs_itself) {
+  ASSERT_TRUE(store_.remove(guids::kGlobalVariable, "PK"));
+  const Bytes value =
+      SignatureDatabase::of_certificate(guids::kHoldfast, pk().certificate).to_bytes();
+  const Bytes by_other =
+      signed_update(KeyVariable::kPk, UpdateKind::kReplace, kLater, value, stranger());
+  EXPECT_EQ(apply_update(store_, std::nullopt, by_other).error().code, ErrorCode::kWrongKey);
+  const Bytes by_itself =
+      signed_update(KeyVariable::kPk, UpdateKind::kReplace, kLater, value, pk());
+  ASSERT_TRUE(apply_update(store_, std::nullopt, by_itself).ok());
+  const Bytes stranger_again = signed_update(KeyVariable::kDbx, UpdateKind::kAppend, kLater,
+                                             digests({digest(5)}), stranger());
+  EXPECT_EQ(apply_update(store_, std::nullopt, stranger_again).error().code, ErrorCode::kWrongKey);
+}
+
+TEST_F(AuthenticatedUpdates, in_setup_mode_whose_signature_says_nothing_are_left_to_the_operator) {
+  ASSERT_TRUE(store_.remove(guids::kGlobalVariable, "PK"));
+  AuthenticatedUpdate update = parse_update(signed_update(KeyVariable::kDb, UpdateKind::kAppend,
+                                                          kLater, digests({digest(5)}), kek()))
+                                   .value();
+  update.value = digests({digest(6)});
+  auto applied = apply_update(store_, std::nullopt, to_bytes(update));
+  EXPECT_EQ(applied.error().code, ErrorCode::kConflict);
+  EXPECT_NE(applied.error().cause.find("setup mode"), std::string::npos);
 }
 
 TEST_F(AuthenticatedUpdates, refuse_a_key_that_is_not_the_certificates) {

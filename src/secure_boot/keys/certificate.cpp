@@ -245,6 +245,10 @@ std::string words(const CertificateFacts& facts) {
   return facts.common_name.empty() ? facts.subject : facts.common_name;
 }
 
+std::string issuer_words(const CertificateFacts& facts) {
+  return facts.issuer_common_name.empty() ? facts.issuer : facts.issuer_common_name;
+}
+
 Result<std::vector<Bytes>> certificates_in(ByteSpan file) {
   if (file.empty()) {
     return Error{.code = ErrorCode::kInvalidArgument,

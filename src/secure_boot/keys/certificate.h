@@ -31,6 +31,8 @@ Result<CertificateFacts> read_certificate(ByteSpan der);
 
 // What a person calls it: the common name, else the whole subject.
 std::string words(const CertificateFacts& facts);
+// The same of who issued it: many authorities' names have no common name.
+std::string issuer_words(const CertificateFacts& facts);
 
 // Only who it is of. Reading the key as well costs fifty times as much, which counts where many
 // boots are judged.

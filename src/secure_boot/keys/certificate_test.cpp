@@ -51,6 +51,21 @@ TEST(CertificateNames, are_those_of_the_whole_reading) {
   }
 }
 
+// Authorities whose names have an organization and no common name.
+TEST(Certificate, of_an_issuer_without_a_common_name_names_it_by_what_it_has) {
+  Bytes der = certificate("a leaf");
+  const std::string name = "\x55\x04\x03\x0c\x06The CA";  // id-at-commonName, UTF8String
+  const auto at = std::ranges::search(der, as_bytes(name)).begin();
+  ASSERT_NE(at, der.end());
+  at[2] = std::byte{0x0A};  // id-at-organizationName
+  const CertificateFacts facts = read_certificate(der).value();
+  EXPECT_EQ(issuer_words(facts), "O=The CA");
+  EXPECT_EQ(issuer_words(read_certificate(certificate("a leaf")).value()), "The CA");
+  const SignatureDatabase database = SignatureDatabase::of_certificate(guids::kHoldfast, der);
+  const SignatureWords words = describe(database.lists()[0], database.lists()[0].signatures[0]);
+  EXPECT_EQ(words.detail.find("issued by O=The CA, "), 0U) << words.detail;
+}
+
 // Names of several attributes, of more kinds of text, some of them not X.520's.
 TEST(CertificateNames, are_those_of_the_whole_reading_in_real_databases) {
   size_t seen = 0;

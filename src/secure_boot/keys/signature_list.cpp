@@ -89,8 +89,10 @@ std::string key(const SignatureList& list, const Signature& signature) {
 }
 
 // Entries of dbx that are no digests but the lowest security version number of a Windows loader:
-// version 1, the loader's GUID, u16 minor, u16 major, zeros
+// version 1, the loader's GUID, u16 minor, u16 major, zeros. Of type SHA-256, so that firmware
+// takes them; it is Windows' boot manager that reads them
 // (github.com/microsoft/secureboot_objects, dbx_info_msft_latest.json, "svns").
+constexpr Guid kVersionsOwner = Guid::of("9d132b6c-59d5-4388-ab1c-185cfcb2eb92");
 struct VersionedLoader {
   Guid guid;
   std::string_view name;
@@ -101,15 +103,24 @@ constexpr std::array<VersionedLoader, 3> kVersionedLoaders = {{
     {Guid::of("c999cac2-7ffe-496f-8127-9e2a8a535976"), "wdsmgfw.efi"},
 }};
 
-std::string words_of_digest(ByteSpan digest) {
-  if (digest.size() == 32 && digest[0] == std::byte{1}) {
-    const Guid guid = Guid::load(&digest[1]);
-    const auto* loader = std::ranges::find(kVersionedLoaders, guid, &VersionedLoader::guid);
-    if (loader != kVersionedLoaders.end()) {
-      return fmt::format("{} below security version {}.{}", loader->name,
-                         load_le<uint16_t>(&digest[19]), load_le<uint16_t>(&digest[17]));
-    }
+// Nothing: a digest.
+std::optional<std::string> security_version(const SignatureList& list, const Signature& signature) {
+  const Bytes& data = signature.data;
+  if (list.type != guids::kSha256 || data.size() != 32 || data[0] != std::byte{1}) {
+    return std::nullopt;
   }
+  const Guid guid = Guid::load(&data[1]);
+  const auto* loader = std::ranges::find(kVersionedLoaders, guid, &VersionedLoader::guid);
+  const bool known = loader != kVersionedLoaders.end();
+  const bool zeros =
+      std::all_of(data.begin() + 21, data.end(), [](std::byte b) { return b == std::byte{0}; });
+  if (!zeros || (!known && signature.owner != kVersionsOwner)) return std::nullopt;
+  return fmt::format("{} below security version {}.{}",
+                     known ? std::string(loader->name) : "the Windows loader " + guid.text(),
+                     load_le<uint16_t>(&data[19]), load_le<uint16_t>(&data[17]));
+}
+
+std::string words_of_digest(ByteSpan digest) {
   const Digest nothing = crypto::sha256(ByteSpan());
   return std::ranges::equal(digest, nothing.bytes) ? "the digest of nothing: a placeholder" : "";
 }
@@ -277,6 +288,13 @@ SignatureWords describe(const SignatureList& list, const Signature& signature) {
   SignatureWords out{.type = words(list.type),
                      .owner = words(signature.owner),
                      .owner_guid = signature.owner.text()};
+  if (auto version = security_version(list, signature)) {
+    out.type = kSecurityVersionType;
+    out.title = std::move(*version);
+    out.detail = "no image's digest: Windows' boot manager reads it";
+    out.fingerprint = to_hex(signature.data);
+    return out;
+  }
   if (is_digest(list.type)) {
     out.title = out.fingerprint = to_hex(signature.data);
     out.detail = words_of_digest(signature.data);
@@ -286,7 +304,7 @@ SignatureWords describe(const SignatureList& list, const Signature& signature) {
   if (list.type == guids::kX509) {
     if (auto facts = read_certificate(signature.data); facts.ok()) {
       out.title = words(*facts);
-      out.detail = facts->self_signed ? "self-signed" : "issued by " + facts->issuer_common_name;
+      out.detail = facts->self_signed ? "self-signed" : "issued by " + issuer_words(*facts);
       out.detail += fmt::format(", {}, {} to {}", facts->key, date(facts->not_before),
                                 date(facts->not_after));
     } else {

@@ -70,12 +70,17 @@ class SignatureDatabase {
 // (edk2, SecurityPkg/Library/AuthVariableLib, CheckSignatureListFormat.)
 Status check_firmware_takes(const SignatureDatabase& database, bool platform_key);
 
+// Of an entry that only looks like a digest.
+inline constexpr std::string_view kSecurityVersionType = "SVN";
+
 // A signature in words.
 struct SignatureWords {
-  std::string type;   // "X509", "SHA256", … or the GUID
+  std::string type;   // "X509", "SHA256", "SVN", … or the GUID
   std::string owner;  // a name or the GUID
   std::string owner_guid;
-  std::string title;        // "Microsoft Corporation UEFI CA 2011", or the digest in hex
+  // "Microsoft Corporation UEFI CA 2011"; the digest in hex; "bootmgfw.efi below security version
+  // 7.0".
+  std::string title;
   std::string detail;       // "issued by …, RSA 2048, until 2026-06-27"; empty if there is no more
   std::string fingerprint;  // SHA-256 of the data, hex; for digests the digest itself
 };

@@ -43,19 +43,27 @@ TEST(SignatureList, reads_the_databases_of_debians_template) {
   EXPECT_EQ(placeholder.detail, "the digest of nothing: a placeholder");
 }
 
-TEST(SignatureList, reads_security_versions_of_windows_loaders) {
-  const auto words = [](std::string_view hex) {
+TEST(SignatureList, reads_security_versions_of_windows_loaders_which_are_no_digests) {
+  const auto words = [](std::string_view hex, const Guid& owner = guids::kMicrosoft) {
     const SignatureDatabase database =
-        SignatureDatabase::of_sha256(guids::kMicrosoft, {Digest::parse_hex(hex).value()});
-    return describe(database.lists()[0], database.lists()[0].signatures[0]).detail;
+        SignatureDatabase::of_sha256(owner, {Digest::parse_hex(hex).value()});
+    const SignatureWords out = describe(database.lists()[0], database.lists()[0].signatures[0]);
+    return out.type + " " + out.title;
   };
   EXPECT_EQ(words("01612b139dd5598843ab1c185c3cb2eb92000007000000000000000000000000"),
-            "bootmgfw.efi below security version 7.0");
+            "SVN bootmgfw.efi below security version 7.0");
   EXPECT_EQ(words("019d2ef8e827e15841a4884c18abe2f284000003000000000000000000000000"),
-            "cdboot.efi below security version 3.0");
+            "SVN cdboot.efi below security version 3.0");
   EXPECT_EQ(words("01c2ca99c9fe7f6f4981279e2a8a535976000003000000000000000000000000"),
-            "wdsmgfw.efi below security version 3.0");
-  EXPECT_EQ(words("02c2ca99c9fe7f6f4981279e2a8a535976000003000000000000000000000000"), "");
+            "SVN wdsmgfw.efi below security version 3.0");
+  const std::string other = "02c2ca99c9fe7f6f4981279e2a8a535976000003000000000000000000000000";
+  EXPECT_EQ(words(other), "SHA256 " + other);
+  // A loader that is not known, by the owner that all of them have.
+  const std::string unknown = "0100112233445566778899aabbccddeeff020001000000000000000000000000";
+  EXPECT_EQ(words(unknown), "SHA256 " + unknown);
+  EXPECT_EQ(words(unknown, Guid::of("9d132b6c-59d5-4388-ab1c-185cfcb2eb92")),
+            "SVN the Windows loader 33221100-5544-7766-8899-aabbccddeeff below security version "
+            "1.2");
 }
 
 TEST(SignatureList, gives_its_bytes_back) {

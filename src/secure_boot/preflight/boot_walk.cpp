@@ -46,7 +46,7 @@ std::vector<SignatureReport> signature_reports(const PeImage& image) {
                              .covers_image = entry.covers_image};
       Result<CertificateFacts> facts = read_certificate(signer);
       report.signer = facts.ok() ? words(*facts) : "a certificate that cannot be read";
-      if (facts.ok()) report.issuer = facts->issuer_common_name;
+      if (facts.ok()) report.issuer = issuer_words(*facts);
       reports.push_back(std::move(report));
     }
   }
@@ -172,6 +172,7 @@ Result<BootWalk::LoadedPtr> BootWalk::read_program(BootVolume& volume, const std
   const bool by_firmware = judge.shim == nullptr && !judge.nobody;
   const bool loadable = loaded->image.has_value() &&
                         !(by_firmware && not_for_this_firmware(*loaded->image).has_value());
+  loaded->boot_application = is_boot_application(loaded->bytes);
   loaded->goes_on = loadable && (part.verdict.allowed() || !judged_now);
   if (loaded->kind != ProgramKind::kShim && loaded->kind != ProgramKind::kGrub) {
     loaded->image.reset();
@@ -184,12 +185,19 @@ void BootWalk::follow_program(BootVolume& volume, const std::string& path, const
   if (!visited_.insert(place_of(volume, path)).second) {
     return outcome(Boots::kNo, path + " leads back to itself");
   }
+  const bool by_boot_manager = path_.parts.empty();
   Result<LoadedPtr> found = load(volume, path, judge);
   if (!found.ok()) {
     return outcome(is_definite(found.error()) ? Boots::kNo : Boots::kAsFarAsSeen,
                    fmt::format("{} cannot be loaded: {}", path, found.error().cause));
   }
   const Loaded& loaded = **found;
+  if (by_boot_manager) path_.chosen = loaded.boot_application;
+  if (by_boot_manager && loaded.goes_on && !loaded.boot_application) {
+    return outcome(Boots::kNo, path +
+                                   " will not start: it is no EFI application, and firmware's "
+                                   "boot manager takes nothing else");
+  }
   if (!loaded.goes_on) {
     return outcome(Boots::kNo,
                    fmt::format("{} will not start: {}", path, path_.parts.back().verdict.reason));

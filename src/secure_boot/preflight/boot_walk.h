@@ -62,6 +62,7 @@ class BootWalk {
     std::optional<PeImage> image;  // not of what nothing is read of any more
     ProgramKind kind = ProgramKind::kOther;
     bool goes_on = false;  // it may start
+    bool boot_application = false;
     BootPart part;
   };
   using LoadedPtr = std::shared_ptr<const Loaded>;

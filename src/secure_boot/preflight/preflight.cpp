@@ -25,17 +25,30 @@ Error not_checked(Error error) {
       .with_mend("check the image in a guest or copy it again");
 }
 
+bool has_boot_signature(BlockSource& source) {
+  const Result<Bytes> mark = source.read_bytes(510, 2);
+  return mark.ok() && load_le<uint16_t>(mark->data()) == 0xAA55;
+}
+
 void open_volume(BlockSource& disk, const Partition& partition, PartitionStyle style,
                  BootVolumes& volumes, PreflightReport& report) {
   if (volumes.size() == kVolumesMax) return;
   auto source = std::make_unique<RangeSource>(disk, partition.offset, partition.size);
   Result<FatVolume> files = FatVolume::open(*source);
   if (!files.ok()) {
-    if (files.error().code != ErrorCode::kNotFound || partition.is_efi_system) {
+    // Firmware asks for so little that what is no FAT can look like a damaged one.
+    const bool marked = has_boot_signature(*source);
+    if ((files.error().code != ErrorCode::kNotFound && marked) || partition.is_efi_system) {
       report.warnings.push_back(
           fmt::format("partition {}: {}", partition.number, files.error().cause));
     }
     return;
+  }
+  if (files->size() > source->readable()) {
+    report.warnings.push_back(
+        fmt::format("partition {}: its file system is larger than the {} (cut short?); files "
+                    "behind the end cannot be read",
+                    partition.number, source->readable() < source->size() ? "disk" : "partition"));
   }
   BootVolume& volume = volumes.emplace_back();
   volume.partition = partition.number;
@@ -51,7 +64,7 @@ BootVolumes open_volumes(BlockSource& disk, PreflightReport& report) {
   for (const Partition& partition : report.partitions) {
     open_volume(disk, partition, report.style, volumes, report);
   }
-  if (report.partitions.empty()) {  // a file system that covers the whole disk
+  if (report.style == PartitionStyle::kNone) {  // a file system that covers the whole disk
     open_volume(disk, {.size = disk.size()}, PartitionStyle::kNone, volumes, report);
   }
   return volumes;
@@ -91,27 +104,36 @@ BootPath follow_entry(BootWalk& walk, const BootOption& option, BootVolumes& vol
   return path;
 }
 
-void follow_default(BootWalk& walk, BootVolumes& volumes, PreflightReport& report) {
+void follow_default(BootWalk& walk, const PartitionTable& table, BootVolumes& volumes,
+                    PreflightReport& report) {
   for (BootVolume& volume : volumes) {
     if (report.paths.size() == kPathsMax) return;
     std::string name = fmt::format("default of partition {}: {}", volume.partition, kDefaultPath);
     Result<FatEntry> file = volume.files->find(kDefaultPath);
     if (file.ok()) {
       report.paths.push_back(walk.follow(std::move(name), volume, std::string(kDefaultPath)));
+      // BmGetNextLoadOptionBuffer(), UefiBootManagerLib: a disk is one boot option, for which the
+      // first file is taken that is an application. If it does not start, none other is tried.
+      if (report.paths.back().chosen) return;
     } else if (BootPath path = not_found(std::move(name), file.error()); path.boots != Boots::kNo) {
       report.paths.push_back(std::move(path));
     }
   }
+  if (table.udf && report.paths.size() < kPathsMax) {
+    report.paths.push_back({.name = fmt::format("default of the UDF file system: {}", kDefaultPath),
+                            .boots = Boots::kAsFarAsSeen,
+                            .reason = "what its UDF file system holds is not read"});
+  }
 }
 
-void follow_all(BootWalk& walk, const PreflightInput& input, BootVolumes& volumes,
-                PreflightReport& report) {
+void follow_all(BootWalk& walk, const PreflightInput& input, const PartitionTable& table,
+                BootVolumes& volumes, PreflightReport& report) {
   bool default_followed = false;
   for (const BootOption& option : input.boot_order) {
     if (report.paths.size() == kPathsMax) return;
     if (!option.active) continue;
     if (option.whole_device && !default_followed) {
-      follow_default(walk, volumes, report);
+      follow_default(walk, table, volumes, report);
       default_followed = true;
     }
     // The network and the firmware's own menu have none.
@@ -119,7 +141,7 @@ void follow_all(BootWalk& walk, const PreflightInput& input, BootVolumes& volume
       report.paths.push_back(follow_entry(walk, option, volumes, report));
     }
   }
-  if (!default_followed) follow_default(walk, volumes, report);
+  if (!default_followed) follow_default(walk, table, volumes, report);
 }
 
 bool same_path(std::string_view a, std::string_view b) {
@@ -226,9 +248,14 @@ Result<PreflightReport> preflight(BlockSource& whole, const PreflightInput& inpu
   report.partitions = table->partitions;
   report.warnings = input.warnings;
   report.warnings.insert(report.warnings.end(), table->warnings.begin(), table->warnings.end());
+  if (!table->endless.empty()) {
+    report.summary = "it will not boot: " + table->endless;
+    make_printable(report);
+    return report;
+  }
   BootVolumes volumes = open_volumes(disk, report);
   BootWalk walk(input, volumes, report, hashing);
-  follow_all(walk, input, volumes, report);
+  follow_all(walk, input, *table, volumes, report);
   note_unnamed(volumes, report);
   if (!table->gpt_event.empty()) Explainer(report, hashing).partition_table(table->gpt_event);
   if (input.vm) report.vbs = vbs_readiness(*input.vm);

@@ -94,6 +94,7 @@ struct BootPath {
   // Something runs, or the machine stops, so that control does not come back to firmware: no later
   // path is tried, even if this one ends without a system.
   bool started = false;
+  bool chosen = false;     // firmware's boot manager takes its first file, whatever comes of it
   bool elsewhere = false;  // it names a file that is not on this disk; another may hold it
   std::string reason;
   std::vector<std::string> notes;

@@ -26,8 +26,19 @@ void clean(BootPart& part) {
 }
 
 std::string_view text_of(PartitionStyle style) {
-  if (style == PartitionStyle::kGpt) return "GPT";
-  return style == PartitionStyle::kMbr ? "MBR" : "none";
+  switch (style) {
+    case PartitionStyle::kGpt:
+      return "GPT";
+    case PartitionStyle::kMbr:
+      return "MBR";
+    case PartitionStyle::kElTorito:
+      return "El Torito";
+    case PartitionStyle::kUdf:
+      return "UDF";
+    case PartitionStyle::kNone:
+      break;
+  }
+  return "none";
 }
 
 std::string_view text_of(Generation generation) {

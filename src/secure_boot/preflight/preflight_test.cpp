@@ -363,6 +363,84 @@ TEST(Preflight, a_disk_for_bios_is_the_first_generation) {
   EXPECT_THAT(report->summary, HasSubstr("BIOS"));
 }
 
+PreflightReport check_disk(const Bytes& disk) {
+  MemorySource source(disk);
+  Result<PreflightReport> report = preflight(source, {.state = {.enforced = false}});
+  HF_ASSERT(report.ok());
+  return *std::move(report);
+}
+
+// Both said "will boot"; OVMF 2022.11 did not boot them.
+TEST(Preflight, what_firmware_does_not_take_does_not_boot) {
+  const Bytes program = test_program({{".text", Bytes(512)}});
+  const auto file_system = [&](FatKind kind, uint32_t clusters) {
+    return FatBuilder(kind, clusters).add("EFI/BOOT/BOOTX64.EFI", program).build();
+  };
+  EXPECT_NE(check_disk(gpt_disk(file_system(FatKind::kFat32, 65525))).boots, Boots::kNo);
+  const PreflightReport few = check_disk(gpt_disk(file_system(FatKind::kFat32, 60000)));
+  EXPECT_EQ(few.boots, Boots::kNo);
+  EXPECT_THAT(few.warnings, testing::Contains(HasSubstr("60000 clusters in a FAT32")));
+
+  const Bytes fat = file_system(FatKind::kFat16, 5000);
+  Bytes disk((2048 * 512) + fat.size());
+  std::ranges::copy(fat, disk.begin() + 2048 * 512);
+  disk[446 + 4] = std::byte{0xEF};
+  store_le<uint32_t>(disk.data() + 446 + 8, 2048);
+  store_le<uint32_t>(disk.data() + 446 + 12, static_cast<uint32_t>(fat.size() / 512));
+  store_le<uint16_t>(disk.data() + 510, 0xAA55);
+  EXPECT_NE(check_disk(disk).boots, Boots::kNo);
+  disk.resize(disk.size() - 512);
+  const PreflightReport beyond = check_disk(disk);
+  EXPECT_EQ(beyond.boots, Boots::kNo);
+  EXPECT_THAT(beyond.warnings, testing::Contains(HasSubstr("partition 1 ends at sector")));
+}
+
+// As OVMF 2022.11 did with each.
+TEST(Preflight, of_a_disk_firmware_takes_the_first_default_file_that_is_an_application) {
+  const Bytes good = test_program({{".text", Bytes(512)}});
+  const auto boots = [&](const Bytes& first) {
+    const Bytes one = FatBuilder(FatKind::kFat16, 5000).add("EFI/BOOT/BOOTX64.EFI", first).build();
+    const Bytes two = FatBuilder(FatKind::kFat16, 5000).add("EFI/BOOT/BOOTX64.EFI", good).build();
+    Bytes disk(2048 * 512);
+    const auto entry = [&](size_t number, const Bytes& file_system) {
+      disk[446 + 16 * number + 4] = std::byte{0xEF};
+      store_le<uint32_t>(&disk[446 + 16 * number + 8], static_cast<uint32_t>(disk.size() / 512));
+      store_le<uint32_t>(&disk[446 + 16 * number + 12],
+                         static_cast<uint32_t>(file_system.size() / 512));
+      disk.insert(disk.end(), file_system.begin(), file_system.end());
+    };
+    entry(0, one);
+    entry(1, two);
+    store_le<uint16_t>(disk.data() + 510, 0xAA55);
+    const PreflightReport report = check_disk(disk);
+    const BootPath* path = deciding_path(report);
+    return report.boots == Boots::kNo ? 0U : path->parts[0].partition;
+  };
+  EXPECT_EQ(boots(good), 1U);
+  EXPECT_EQ(boots(Bytes(6000)), 2U);
+  EXPECT_EQ(boots({}), 2U);
+  EXPECT_EQ(boots(test_program({{".text", Bytes(512)}}, 0x8000'0000, kPeMachineX64, 11)), 2U);
+  // An application that is not loaded ends the disk's turn.
+  EXPECT_EQ(boots(test_program({{".text", Bytes(512)}}, 0x8000'0000, 0x14C)), 0U);
+}
+
+TEST(Preflight, partition_tables_that_lead_back_to_themselves_hold_firmware_up) {
+  Bytes disk(size_t{1} << 20);
+  for (size_t at : {size_t{0}, size_t{256 * 512}, size_t{320 * 512}}) {
+    store_le<uint16_t>(disk.data() + at + 510, 0xAA55);
+    disk[at + 446 + 4] = std::byte{at == 0 ? uint8_t{0x05} : uint8_t{0x83}};
+    store_le<uint32_t>(disk.data() + at + 446 + 8, at == 0 ? 256 : 8);
+    store_le<uint32_t>(disk.data() + at + 446 + 12, at == 0 ? 1024 : 8);
+    if (at == 0) continue;
+    disk[at + 446 + 16 + 4] = std::byte{0x05};
+    store_le<uint32_t>(disk.data() + at + 446 + 16 + 8, 64);
+    store_le<uint32_t>(disk.data() + at + 446 + 16 + 12, 64);
+  }
+  const PreflightReport report = check_disk(disk);
+  EXPECT_EQ(report.boots, Boots::kNo);
+  EXPECT_THAT(report.summary, HasSubstr("does not end"));
+}
+
 TEST(Preflight, an_empty_disk_boots_nothing) {
   const Bytes disk(size_t{1} << 20);
   MemorySource source(disk);
