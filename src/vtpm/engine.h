@@ -51,7 +51,7 @@
 #include "base/bytes.h"
 #include "base/mutex.h"
 #include "base/result.h"
-#include "vtpm/state_blob.h"
+#include "vtpm/state/state_blob.h"
 #include "vtpm/tpm_command.h"
 
 namespace hf::vtpm {
@@ -197,6 +197,7 @@ class Engine {
   bool resumes_what_was_lost(ByteSpan command) const HF_REQUIRES(mutex_);
   Status note_effects(ByteSpan command, ByteSpan response) HF_REQUIRES(mutex_);
   Status look_for_orderly_data() HF_REQUIRES(mutex_);
+  Status begin_to_keep_orderly() HF_REQUIRES(mutex_);
   // Whether a TPM Reset would take the value of an index: orderly, written and no counter.
   Result<bool> holds_orderly_data() HF_REQUIRES(mutex_);
   Result<bool> is_orderly_data(uint32_t index) HF_REQUIRES(mutex_);

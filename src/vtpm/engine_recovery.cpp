@@ -6,7 +6,7 @@
 #include <chrono>
 
 #include "vtpm/engine_internal.h"
-#include "vtpm/volatile_state.h"
+#include "vtpm/state/volatile_state.h"
 
 namespace hf::vtpm {
 namespace {
@@ -93,18 +93,23 @@ Status Engine::note_effects(ByteSpan command, ByteSpan response) {
   if (tells_clock(code)) clock_told_ = steady_clock::now();
   // What an index is may be hidden when its hierarchy is switched off.
   if (done && (code == kCcStartup || code == kCcHierarchyControl)) TRY(look_for_orderly_data());
+  if (done && code == kCcStartup) saved_by_engine_ = false;
   if (done && code == kCcSetCommandCodeAuditStatus) audits_ = true;
   if (done && writes_nv_data(code) && command.size() >= kTpmHeaderSize + 8) {
     const auto index = load_be<uint32_t>(command.data() + kTpmHeaderSize + 4);
-    if (TRY(is_orderly_data(index))) keeps_orderly_ = true;
+    if (!keeps_orderly_ && TRY(is_orderly_data(index))) TRY(begin_to_keep_orderly());
   }
   if (keeps_orderly_ && (audits_ || !leaves_nothing(code))) staged_ = true;
   return {};
 }
 
 Status Engine::look_for_orderly_data() {
-  keeps_orderly_ = TRY(holds_orderly_data());
-  if (!keeps_orderly_) return {};
+  keeps_orderly_ = false;
+  return TRY(holds_orderly_data()) ? begin_to_keep_orderly() : Status();
+}
+
+Status Engine::begin_to_keep_orderly() {
+  keeps_orderly_ = true;
   staged_ = true;
   const Bytes audited = TRY(submit(capability_question(kCapAuditCommands, 0, 2)));
   // TPM2_SetCommandCodeAuditStatus is always.
@@ -151,6 +156,7 @@ Result<bool> Engine::make_orderly(Bytes& volatile_state) {
     terminate();
     return false;
   }
+  saved_by_engine_ = false;
   // The time since was not under power: it heals no failed try.
   set_time_of_storing(volatile_state, wall_clock_ms());
   TRY(set_libtpms_state(StateType::kPermanent, permanent_));

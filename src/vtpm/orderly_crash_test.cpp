@@ -103,6 +103,20 @@ TEST_F(OrderlyCrash, brings_no_pcr_back) {
   EXPECT_EQ(reader.read_pcr(10), Bytes(32));
 }
 
+TEST_F(OrderlyCrash, refuses_no_resumption_that_the_guest_has_prepared) {
+  write_note("first");
+  crash();
+  ASSERT_TRUE(guest_.extend_pcr().success());
+  GuestTpm reader(guest_.engine());
+  const Bytes before = reader.read_pcr(10);
+  ASSERT_TRUE(guest_.shutdown(StartupType::kState).success());
+  ASSERT_TRUE(guest_.engine().init().ok());
+  ASSERT_EQ(guest_.send(startup_command(StartupType::kState)).code, kRcSuccess);
+  EXPECT_EQ(value(kNote, 5), text("first"));
+  EXPECT_EQ(reader.read_pcr(0), Bytes(32));
+  EXPECT_EQ(reader.read_pcr(10), before);
+}
+
 // A saved session could be loaded once more after each crash, or take a place for good.
 TEST_F(OrderlyCrash, leaves_no_session) {
   write_note("first");
@@ -152,6 +166,27 @@ TEST_F(OrderlyCrash, costs_a_commit_for_what_changes_the_tpm_and_none_for_measur
   before = store_.commits;
   ASSERT_EQ(guest_.send(ephemeral).code, kRcSuccess);
   EXPECT_EQ(store_.commits, before + 1) << "found again after a crash";
+}
+
+// The digest of audited commands is never one that lacks some.
+TEST_F(OrderlyCrash, costs_a_commit_for_each_measurement_that_is_audited) {
+  ASSERT_TRUE(guest_
+                  .send(CommandBuilder(kTagSessions, kCcSetCommandCodeAuditStatus)
+                            .u32(kHandleOwner)
+                            .password()
+                            .u16(kAlgNull)
+                            .u32(1)
+                            .u32(kCcPcrExtend)
+                            .u32(0)
+                            .finish())
+                  .success());
+  guest_.kill();
+  guest_.recover(Bytes(store_.last));
+  guest_.power_on();
+  write_note("first");
+  const uint64_t before = store_.commits;
+  ASSERT_TRUE(guest_.extend_pcr().success());
+  EXPECT_EQ(store_.commits, before + 1);
 }
 
 TEST_F(OrderlyCrash, heals_no_failed_try_while_the_host_is_down) {

@@ -19,7 +19,7 @@ from peerlib import suite, tpms
 
 KNOWN = {}
 
-LEFT_OUT = {"testdevel.sh": "under development, as reg.sh says"}
+LEFT_OUT = {"testdevel.sh": "under development, as reg.sh says", "testntc.sh": "another maker's own commands"}
 
 
 def scripts_of(tree):
@@ -40,9 +40,12 @@ def prefix_of(tree):
 def workplace(tree, prefix, directory):
     """The scripts and their data in a directory to write in, with the programs' prefix in place of the built-in one."""
     for item in (tree / "utils").iterdir():
-        if item.suffix in (".pem", ".sh") or item.name in ("policies", "regtests", "certificates"):
+        if item.suffix in (".pem", ".sh", ".log") or item.name in ("policies", "regtests", "certificates"):
             copy = shutil.copytree if item.is_dir() else shutil.copy
             copy(item, directory / item.name)
+    roots = directory / "certificates" / "rootcerts.txt"
+    if roots.exists():  # names its author's home directory
+        roots.write_text(re.sub(r"^.*/certificates/", f"{directory}/certificates/", roots.read_text(), flags=re.M))
     script = directory / "reg.sh"
     script.write_text(re.sub(r"^PREFIX=\./$", f"PREFIX={prefix}", script.read_text(), flags=re.M))
 
@@ -61,12 +64,11 @@ def main():
             for column, (kind, list_) in columns.items():
                 directory = tpms.fresh(pathlib.Path(scratch) / "run")
                 workplace(tree, prefix, directory)
-                (directory / "data").mkdir()
                 with tpms.KINDS[kind](directory, list_) as tpm:
                     simulator = tpms.Simulator(tpm)
                     environment = {**os.environ, "TPM_INTERFACE_TYPE": "socsim", "TPM_SERVER_TYPE": "mssim",
                                    "TPM_SERVER_NAME": "127.0.0.1", "TPM_COMMAND_PORT": str(simulator.port), "TPM_PLATFORM_PORT": str(simulator.port + 1),
-                                   "TPM_DATA_DIR": str(directory / "data"),
+                                   "TPM_DATA_DIR": str(directory),
                                    "LD_LIBRARY_PATH": f"{tree}/utils:{os.environ.get('LD_LIBRARY_PATH', '')}"}
                     outcome = suite.run_test(["bash", "reg.sh", scripts[name]], directory, environment, 600)
                     simulator.close()

@@ -9,7 +9,7 @@
 #include "keeper/guest_state/items.h"
 #include "keeper/waiter.h"
 #include "sys/fd.h"
-#include "vtpm/state_blob.h"
+#include "vtpm/state/state_blob.h"
 
 namespace hf::keeper {
 namespace {

@@ -8,7 +8,7 @@
 //   3 *  TPM2B, a hierarchy's seed: 32 or 64 bytes          version 3
 //    3   "a block follows" (1), length likewise
 //    8   wall clock in ms
-#include "vtpm/volatile_state.h"
+#include "vtpm/state/volatile_state.h"
 
 #include <openssl/evp.h>
 

@@ -1,7 +1,7 @@
 // Any bytes: decoded or refused; what decodes encodes to something that decodes to the same.
 #include "base/assert.h"
 #include "base/fuzz_input.h"
-#include "vtpm/state_blob.h"
+#include "vtpm/state/state_blob.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace hf;

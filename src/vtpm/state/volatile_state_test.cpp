@@ -1,4 +1,4 @@
-#include "vtpm/volatile_state.h"
+#include "vtpm/state/volatile_state.h"
 
 #include <algorithm>
 

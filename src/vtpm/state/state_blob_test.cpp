@@ -1,4 +1,4 @@
-#include "vtpm/state_blob.h"
+#include "vtpm/state/state_blob.h"
 
 #include <gtest/gtest.h>
 
