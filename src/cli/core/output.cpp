@@ -8,6 +8,9 @@
 #include <ctime>
 #include <thread>
 
+#include "cli/core/launcher.h"
+#include "cli/core/mends.h"
+
 namespace hf::cli {
 namespace {
 
@@ -115,17 +118,16 @@ void print_object(const Context& context, const sys::JsonObject& object) {
   }
 }
 
-void print_error(const Context& context, const Error& error) {
+void print_error(const Context& context, const Error& given) {
+  const Error error = completed(given);
   if (context.format == Format::kJson) {
     std::fprintf(stderr, "%s\n",
                  sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}).c_str());
     return;
   }
   std::fprintf(stderr, "error:  %s\n", error.cause.c_str());
-  std::fprintf(stderr, "effect: %s\n",
-               error.effect.empty() ? "the command failed" : error.effect.c_str());
-  std::fprintf(stderr, "mend:   %s\n",
-               error.mend.empty() ? "see the logs under STATE/run/log" : error.mend.c_str());
+  std::fprintf(stderr, "effect: %s\n", error.effect.c_str());
+  std::fprintf(stderr, "mend:   %s\n", error.mend.c_str());
 }
 
 namespace {
@@ -135,14 +137,15 @@ constexpr std::chrono::seconds kDaemonAway{15};  // one that died or hung is bac
 // What the job has become. A holdfastd that dies is started again, and then knows how far it came.
 Result<sys::JsonValue> look_at_job(Client& client, uint64_t id, uint64_t seen) {
   const auto end = std::chrono::steady_clock::now() + kDaemonAway;
+  LauncherWatch launcher(client.state());
   for (;;) {
     Result<sys::JsonValue> answer =
         client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen));
     if (answer.ok() || answer.error().code != ErrorCode::kUnavailable) return answer;
-    if (std::chrono::steady_clock::now() >= end) {
+    if (launcher.given_up() || std::chrono::steady_clock::now() >= end) {
       Error error = std::move(answer).error();
       error.effect = fmt::format("what became of job {} is not known", id);
-      error.mend += fmt::format("; holdfast job show {}", id);
+      error.mend += fmt::format("; then holdfast --state {} job show {}", client.state(), id);
       return error;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
@@ -175,7 +178,10 @@ Result<sys::JsonObject> follow_job(const Context& context, Client& client,
     }
     std::string state = TRY(sys::get_string(job, "state"));
     if (state == "running") continue;
-    if (state == "failed") return sys::error_from_json(*TRY(sys::get_object(job, "error")));
+    if (state == "failed") {
+      return completed_of_site(sys::error_from_json(*TRY(sys::get_object(job, "error"))),
+                               context.state);
+    }
     const sys::JsonObject* result = TRY(sys::get_object(job, "result"));
     if (!context.quiet) {
       std::fprintf(stderr, "%7.2f s  done\n",
