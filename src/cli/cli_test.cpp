@@ -14,6 +14,7 @@
 
 #include "cli/core/grammar.h"
 #include "cli/core/programs.h"
+#include "sys/unix_socket.h"
 
 namespace hf::cli {
 namespace {
@@ -276,6 +277,36 @@ TEST(NoPermission, is_said_as_such_and_not_as_a_site_that_does_not_run) {
   std::filesystem::remove_all(state);
 }
 
+// A holdfastd that cannot end, after its launcher was killed: it accepts, and never answers.
+TEST(NobodyLeft, is_said_within_seconds_and_not_waited_for) {
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string state = made;
+  std::filesystem::create_directory(state + "/run");
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(gone, nullptr, 0), gone);
+  std::ofstream(state + "/run/lock") << gone;
+  const auto listener = sys::listen_unix(state + "/run/api.sock", sys::SocketType::kStream);
+  ASSERT_TRUE(listener.ok());
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{
+           {"vm", "list"}, {"vm", "start", "web"}, {"vm", "console", "web"}}) {
+    SCOPED_TRACE(joined(words));
+    std::vector<std::string> line{"--state", state};
+    line.insert(line.end(), words.begin(), words.end());
+    const auto began = std::chrono::steady_clock::now();
+    const Said said = say(line);
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+    EXPECT_EQ(said.status, 1);
+    EXPECT_TRUE(said.err.contains("no launcher serves " + state)) << said.err;
+    EXPECT_TRUE(said.err.contains("holdfast --state " + state + " site start")) << said.err;
+  }
+  const Said started = say({"--state", state, "vm", "start", "web"});
+  EXPECT_TRUE(started.err.contains("whether the command is carried out is not known"))
+      << started.err;
+  std::filesystem::remove_all(state);
+}
+
 // Each of these ended the process by an assertion once: an empty file is read to a span without an
 // address.
 TEST(EmptyFile, is_refused_by_its_name_wherever_one_is_read) {
@@ -333,6 +364,50 @@ TEST(SiteInit, refuses_what_is_no_address_before_it_makes_anything) {
     EXPECT_TRUE(vain.err.contains("--advertise: \"" + wildcard)) << vain.err;
   }
   EXPECT_FALSE(std::filesystem::exists(state));
+}
+
+// One command for who finds a site in the way.
+TEST(SiteInit, names_the_command_that_helps_where_a_site_is) {
+  char made[] = "/tmp/holdfast-cli-test-XXXXXX";
+  ASSERT_NE(::mkdtemp(made), nullptr);
+  const std::string root = made;
+  const std::string state = root + "/north";
+  std::filesystem::create_directories(state + "/vault");
+  std::filesystem::create_directories(root + "/sites");
+  const std::string id(32, 'a');
+  std::ofstream(state + "/site.json") << R"({"version":3,"name":"north","site_id":")" << id
+                                      << R"(","listen":"127.0.0.1:7443","uid_base":400000})";
+  std::filesystem::create_symlink(state, root + "/sites/" + id);
+  const char* before = std::getenv("HOLDFAST_SITES");
+  const std::string saved = before == nullptr ? "" : before;
+  ::setenv("HOLDFAST_SITES", (root + "/sites").c_str(), 1);
+  const Said again = say({"--state", state, "site", "init"});
+  EXPECT_EQ(again.status, 1);
+  EXPECT_TRUE(again.err.contains("holds a site or parts of one")) << again.err;
+  EXPECT_TRUE(again.err.contains("mend:   holdfast --state " + state + " site start")) << again.err;
+  const Said same_port = say({"--state", root + "/south", "site", "init"});
+  EXPECT_EQ(same_port.status, 1);
+  EXPECT_TRUE(
+      same_port.err.contains("site north (" + state + ") of this host listens at 127.0.0.1:7443"))
+      << same_port.err;
+  EXPECT_TRUE(same_port.err.contains("mend:   holdfast --state " + root +
+                                     "/south site init --listen 127.0.0.1:7444"))
+      << same_port.err;
+  if (::geteuid() == 0) {
+    const Said same_users = say({"--state", root + "/south", "site", "init", "--listen",
+                                 "127.0.0.1:7500", "--uid-base", "410000"});
+    EXPECT_TRUE(same_users.err.contains("is taken by site north (" + state)) << same_users.err;
+    EXPECT_TRUE(same_users.err.contains("mend:   holdfast --state " + root +
+                                        "/south site init --uid-base "))
+        << same_users.err;
+  }
+  EXPECT_FALSE(std::filesystem::exists(root + "/south"));
+  if (before == nullptr) {
+    ::unsetenv("HOLDFAST_SITES");
+  } else {
+    ::setenv("HOLDFAST_SITES", saved.c_str(), 1);
+  }
+  std::filesystem::remove_all(root);
 }
 
 TEST(RunProgram, hands_down_no_descriptor_of_its_caller) {

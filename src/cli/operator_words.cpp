@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/host_port.h"
+#include "cli/core/launcher.h"
 #include "crypto/x509.h"
 #include "vault/protocol/operator_client.h"
 #include "vault/protocol/pairing_token.h"
@@ -22,14 +23,13 @@ Result<T> heard(const Context& context, Result<T> answer) {
   if (answer.ok()) return answer;
   Error error = std::move(answer).error();
   if (error.code == ErrorCode::kUnavailable) {
-    error.effect = "nothing was done";
-    error.mend = "holdfast --state " + context.state + " site start";
+    return nobody_serves(context.state, "the vault", error.cause);
   }
   if (error.code == ErrorCode::kPermission) {
     error.cause =
         "user " + std::to_string(::geteuid()) + " is no operator of this site: " + error.cause;
     error.effect = "nothing was done";
-    error.mend = "run the command as root, or as the user that the site was made by";
+    error.mend = "run the command as root: sudo holdfast --state " + context.state + " ...";
   }
   return error;
 }

@@ -9,6 +9,7 @@
 
 #include "base/host_port.h"
 #include "base/text.h"
+#include "cli/core/launcher.h"
 #include "cli/core/programs.h"
 #include "cli/site.h"
 #include "launcher/protocol/site_config.h"
@@ -69,6 +70,39 @@ Status check_options(const SiteInitOptions& options) {
   return {};
 }
 
+// Another site of this host that listens there could not run beside this one.
+Status check_nobody_listens(const std::string& state, const std::string& listen) {
+  const HostPort where = TRY(parse_host_port(listen));
+  const std::vector<launcher::SiteRegistry::Entered> others =
+      launcher::SiteRegistry::of_host().sites();
+  const auto who_listens = [&](uint16_t port) {
+    return std::ranges::find_if(others, [&](const launcher::SiteRegistry::Entered& other) {
+      const Result<HostPort> there = parse_host_port(other.site.listen);
+      const bool one_is_all = there.ok() && (there->is_wildcard() || where.is_wildcard());
+      return there.ok() && there->port == port && (one_is_all || there->host == where.host);
+    });
+  };
+  const auto other = who_listens(where.port);
+  if (other == others.end()) return {};
+  HostPort free = where;
+  while (free.port < 65535 && who_listens(free.port) != others.end()) ++free.port;
+  return init_error(ErrorCode::kConflict,
+                    fmt::format("site {} ({}) of this host listens at {} too", other->site.name,
+                                other->state, other->site.listen),
+                    fmt::format("holdfast --state {} site init --listen {}", state, free.text()));
+}
+
+// With the command for who wants what is there.
+Error with_use(Error error, const std::string& state) {
+  if (error.code != ErrorCode::kExists || !std::filesystem::exists(state + "/site.json"))
+    return error;
+  const bool runs = running_launcher(state).ok();
+  error.mend = fmt::format(
+      "holdfast --state {} site {}; another site needs a directory of its own: --state DIR", state,
+      runs ? "show" : "start");
+  return error;
+}
+
 // The first of the site's users: the one that was given, if its range is nobody's, or a free one.
 Result<uint32_t> settle_users(const Context& context, std::optional<uint32_t> given) {
   if (given == 0 || (!given && ::geteuid() != 0)) return 0;
@@ -89,6 +123,19 @@ Result<uint32_t> settle_users(const Context& context, std::optional<uint32_t> gi
                  later->by.c_str());
   }
   return *given;
+}
+
+// As settle_users(), said as a command.
+Result<uint32_t> settle_for(const Context& context, const std::string& state,
+                            std::optional<uint32_t> given) {
+  if (std::filesystem::exists(state + "/site.json")) return 0;  // begin() refuses it
+  Result<uint32_t> settled = settle_users(context, given);
+  if (settled.ok()) return settled;
+  Error error = std::move(settled).error();
+  const size_t flag = error.mend.find("--uid-base ");
+  if (flag != std::string::npos)
+    error.mend = "holdfast --state " + state + " site init " + error.mend.substr(flag);
+  return error;
 }
 
 // So that the next site of this host keeps off this one's users.
@@ -139,9 +186,14 @@ Status site_init(const Context& context, const SiteInitOptions& given) {
   }
   if (!options.secret_file.empty())
     options.secret_file = std::filesystem::absolute(options.secret_file).string();
-  const uint32_t uid_base = TRY(settle_users(context, options.uid_base));
+  // A site that is there is what matters, and not that its users or its port are taken.
+  if (!std::filesystem::exists(state + "/site.json"))
+    TRY(check_nobody_listens(state, options.listen));
+  const uint32_t uid_base = TRY(settle_for(context, state, options.uid_base));
   launcher::Users users{.uid_base = uid_base, .self = ::geteuid()};
-  launcher::SiteParts parts = TRY(launcher::SiteParts::begin(state, uid_base != 0));
+  Result<launcher::SiteParts> begun = launcher::SiteParts::begin(state, uid_base != 0);
+  if (!begun.ok()) return with_use(std::move(begun).error(), state);
+  launcher::SiteParts parts = std::move(*begun);
   auto make = [&](const std::string& name, mode_t mode, uid_t owner) {
     return parts.make_directory(name, mode, owner, uid_base == 0 ? ::getegid() : owner);
   };

@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "cli/core/follow.h"
+#include "cli/core/launcher.h"
 #include "cli/core/programs.h"
 #include "cli/site.h"
 #include "sys/fd.h"
@@ -32,30 +33,16 @@ using namespace std::chrono_literals;
   ::_exit(127);
 }
 
-// Only reads the file: a lock taken here, however short, could make a launcher's start fail.
-Result<pid_t> running_launcher(const std::string& state) {
-  Error none{.code = ErrorCode::kNotFound,
-             .cause = "no launcher serves " + state,
-             .effect = "nothing was stopped",
-             .mend = "holdfast --state " + state + " site start"};
-  sys::UniqueFd file(::open((state + "/run/lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-  if (!file && errno == EACCES) {
-    return Error{.code = ErrorCode::kPermission,
-                 .cause = "user " + std::to_string(::geteuid()) + " may not look into " + state +
-                          "/run: it is another user's",
-                 .effect = "nothing was stopped",
-                 .mend = "run the command as root: sudo holdfast --state " + state + " site stop"};
-  }
-  if (!file) return errno == ENOENT ? none : errno_error(errno, "open " + state + "/run/lock");
-  std::string text(as_text(TRY(sys::read_all(file.get(), 64))));
-  pid_t pid = 0;
-  auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), pid);
-  if (failed != std::errc{} || pid <= 1) return none;
-  std::error_code ignored;
-  std::string program =
-      std::filesystem::read_symlink(fmt::format("/proc/{}/exe", pid), ignored).filename();
-  if (!program.starts_with("holdfast-launcher")) return none;
-  return pid;
+// For those commands that end it.
+Result<pid_t> launcher_to_end(const std::string& state, std::string_view verb) {
+  Result<pid_t> launcher = running_launcher(state);
+  if (launcher.ok()) return launcher;
+  Error error = std::move(launcher).error();
+  if (error.code == ErrorCode::kPermission)
+    error.mend =
+        fmt::format("run the command as root: sudo holdfast --state {} site {}", state, verb);
+  error.effect = "nothing was stopped";
+  return error;
 }
 
 Status may_signal(pid_t launcher) {
@@ -93,12 +80,12 @@ Status site_start(const Context& context, bool foreground) {
       TRY(run_program({program_path("holdfast-launcher"), "--state", state}, ::geteuid()));
   if (launcher.status != 0) {
     if (std::optional<Error> said = sys::find_start_failure(launcher.errors)) return *said;
-    return Error{
-        .code = ErrorCode::kInternal,
-        .cause = fmt::format("the launcher ended with status {}: {}", launcher.status,
-                             launcher.errors.substr(0, 500)),
-        .effect = "the site does not run",
-        .mend = "start it in the foreground to see more: holdfast site start --foreground"};
+    return Error{.code = ErrorCode::kInternal,
+                 .cause = fmt::format("the launcher ended with status {}: {}", launcher.status,
+                                      launcher.errors.substr(0, 500)),
+                 .effect = "the site does not run",
+                 .mend = "start it in the foreground to see more: holdfast --state " + state +
+                         " site start --foreground"};
   }
   if (!context.quiet) std::fputs(launcher.errors.c_str(), stderr);
   sys::JsonValue site = TRY(context.client().get("/v1/site"));
@@ -108,7 +95,7 @@ Status site_start(const Context& context, bool foreground) {
 
 Status site_stop(const Context& context, const SiteStopOptions& options) {
   std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
-  pid_t launcher = TRY(running_launcher(state));
+  pid_t launcher = TRY(launcher_to_end(state, "stop"));
   TRY(may_signal(launcher));
   if (!options.force) {
     Client client = context.client();
@@ -123,7 +110,7 @@ Status site_stop(const Context& context, const SiteStopOptions& options) {
 
 Status site_restart(const Context& context) {
   std::string state = std::filesystem::absolute(context.state).lexically_normal().string();
-  pid_t launcher = TRY(running_launcher(state));
+  pid_t launcher = TRY(launcher_to_end(state, "restart"));
   TRY(may_signal(launcher));
   TRY(end_launcher(state, launcher, SIGUSR1));
   return site_start(context, false);

@@ -111,8 +111,8 @@ Status VaultBinding::tell(const std::vector<BoundKeeper>& keepers) {
   if (error.effect.empty()) error.effect = "the keeper was not started";
   if (error.mend.empty()) {
     const std::string run = socket_path_.substr(0, socket_path_.find_last_of('/'));
-    error.mend = "if the vault hangs, end it and it is started again: kill -9 $(cut -d' ' -f1 " +
-                 run + "/pids/vault)";
+    error.mend = "if the vault hangs: holdfast --state " + run.substr(0, run.find_last_of('/')) +
+                 " site restart, under which VMs run on";
   }
   return error;
 }

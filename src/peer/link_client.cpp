@@ -57,7 +57,9 @@ Status Wire::send_locked(LinkType type, uint64_t id, ByteSpan body, uint8_t flag
   close();
   return Error{.code = ErrorCode::kUnavailable,
                .cause = "holdfast-link does not take messages: " + sent.error().cause,
-               .mend = "look into STATE/run/log/link.log"};
+               .mend =
+                   "try again: it is started anew by itself; run/log/link.log in the state "
+                   "directory says why it ended"};
 }
 
 Status Wire::send(LinkType type, uint64_t id, ByteSpan body, uint8_t flags, int fd) {

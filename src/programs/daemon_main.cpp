@@ -33,11 +33,11 @@ Status check_own_directory(const std::string& path) {
   struct stat info{};
   if (::stat(path.c_str(), &info) != 0) return errno_error(errno, "look at " + path);
   if (info.st_uid == ::geteuid() && (info.st_mode & 077) == 0) return {};
-  return Error{
-      .code = ErrorCode::kPermission,
-      .cause = path + " belongs to another user or can be read by others",
-      .effect = "holdfastd does not start",
-      .mend = "chown " + std::to_string(::geteuid()) + " " + path + "; chmod 0700 " + path};
+  return Error{.code = ErrorCode::kPermission,
+               .cause = path + " belongs to another user or can be read by others",
+               .effect = "holdfastd does not start",
+               .mend = sys::root_command("chown " + std::to_string(::geteuid()) + " " + path) +
+                       " && " + sys::root_command("chmod 0700 " + path)};
 }
 
 Result<launcher::SiteConfig> read_site(const Paths& paths) {
@@ -128,7 +128,7 @@ int main(int argc, char** argv) {
   if (status.ok()) return 0;
   hf::Error error = status.error();
   if (error.effect.empty()) error.effect = "holdfastd does not start";
-  if (error.mend.empty()) error.mend = "look at the cause, then: holdfast site start";
+  if (error.mend.empty()) error.mend = "put right what is named, then: holdfast site start";
   std::fputs(hf::sys::start_failure_line(error).c_str(), stderr);
   return 1;
 }

@@ -135,14 +135,16 @@ Status serve(const Arguments& arguments, int ready_fd) {
 }
 
 // The half that the shell waits for: until the other half serves or says why not.
-int await_background(int ready_fd) {
+int await_background(int ready_fd, const std::string& state) {
   std::array<char, 64> buffer{};
   auto ready = sys::wait_ready(ready_fd, POLLIN, kReadyLimit);
   if (!ready.ok() || !*ready) {
     report(Error{.code = ErrorCode::kTimeout,
                  .cause = "the daemon did not serve within 60 s",
                  .effect = "the launcher goes on trying in the background",
-                 .mend = "look into STATE/run/log/"});
+                 .mend = "holdfast --state " + state +
+                         " site show says when it does; why it does not, " + state +
+                         "/run/log/daemon.log and launcher.log say"});
     return 1;
   }
   ssize_t got = ::read(ready_fd, buffer.data(), buffer.size());
@@ -163,7 +165,7 @@ int run_background(const Arguments& arguments) {
   }
   if (child > 0) {
     ::close(pipe[1]);
-    return await_background(pipe[0]);
+    return await_background(pipe[0], arguments.state);
   }
   ::close(pipe[0]);
   (void)::setsid();

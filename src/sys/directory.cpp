@@ -1,4 +1,5 @@
 #include "sys/directory.h"
+#include "sys/process.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -56,7 +57,7 @@ Result<UniqueFd> open_private_directory(const std::string& path) {
                  .cause = path + " belongs to uid " + std::to_string(info.st_uid) +
                           ", not to uid " + std::to_string(::geteuid()),
                  .effect = "its content is not trusted and not opened",
-                 .mend = "chown " + std::to_string(::geteuid()) + " " + path};
+                 .mend = root_command("chown " + std::to_string(::geteuid()) + " " + path)};
   }
   if ((info.st_mode & 077) != 0) {
     return Error{.code = ErrorCode::kPermission,

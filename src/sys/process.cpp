@@ -39,6 +39,10 @@ Status drop_inherited_descriptors() {
   }
 }
 
+std::string root_command(const std::string& command) {
+  return (::geteuid() == 0 ? "" : "sudo ") + command;
+}
+
 std::string startup_error_line(const Error& error) {
   JsonObject line;
   line["error"] = error_to_json(error);

@@ -19,6 +19,10 @@ Status harden_process();
 // nothing that is opened later is taken for it. To be called before anything is opened.
 Status drop_inherited_descriptors();
 
+// A command for an operator who may be another user than this process: with sudo, unless this is
+// root.
+std::string root_command(const std::string& command);
+
 // The launcher reads the last line of stderr of a process that failed to start:
 // {"error":{"code":…,"cause":…,"effect":…,"mend":…}} on one line.
 std::string startup_error_line(const Error& error);

@@ -72,7 +72,7 @@ void judge_role(const AppraisalContext& context, Judge& judge) {
               fmt::format("the VM runs in epoch {}, expected {}{}", context.epoch.value,
                           context.expected_epoch->value,
                           old ? ": it was failed over since, and this copy must not run" : ""))
-        .mend = "holdfast failover status VM";
+        .mend = "holdfast vm show VM, at both of its sites";
   }
   if (context.expected_incarnation && *context.expected_incarnation != context.incarnation) {
     judge
@@ -80,7 +80,7 @@ void judge_role(const AppraisalContext& context, Judge& judge) {
               fmt::format("the VM runs as incarnation {}, expected {}",
                           short_hex(context.incarnation.span()),
                           short_hex(context.expected_incarnation->span())))
-        .mend = "holdfast failover status VM";
+        .mend = "holdfast vm show VM, at both of its sites";
   }
 }
 

@@ -226,7 +226,7 @@ void judge_marked_incarnation(const AppraisalInput& input, const Measurement& m,
       judge.fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, "incarnation_mismatch",
                  fmt::format("the vTPM is marked (PCR 6) as of another incarnation than {}",
                              short_hex(known.span())));
-  reason.mend = "holdfast failover status VM";
+  reason.mend = "holdfast vm show VM, at both of its sites";
   reason.pcr = m.pcr;
   reason.extend = m.extend;
   reason.event = m.event;

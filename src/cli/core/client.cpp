@@ -10,15 +10,21 @@
 #include <memory>
 #include <optional>
 
+#include "cli/core/launcher.h"
+#include "cli/core/mends.h"
 #include "sys/unix_socket.h"
 
 namespace hf::cli {
 namespace {
 
 constexpr size_t kReplyBytesMax = size_t{16} << 20;
+constexpr int kLookMs = 500;  // a waiting call looks so often whether somebody is left to answer
 
 struct EasyFree {
   void operator()(CURL* easy) const { curl_easy_cleanup(easy); }
+};
+struct MultiFree {
+  void operator()(CURLM* multi) const { curl_multi_cleanup(multi); }
 };
 struct ListFree {
   void operator()(curl_slist* list) const { curl_slist_free_all(list); }
@@ -51,16 +57,17 @@ size_t pass_chunk(char* data, size_t size, size_t count, void* user) {
   return 0;
 }
 
-Error error_of(std::string_view body, long status) {
+Error error_of(std::string_view body, long status, const std::string& state) {
   Result<sys::JsonObject> parsed = sys::parse_json_object(body);
   if (parsed.ok()) {
     Result<const sys::JsonObject*> error = sys::get_object(*parsed, "error");
-    if (error.ok()) return sys::error_from_json(**error);
+    if (error.ok()) return completed_of_site(sys::error_from_json(**error), state);
   }
   return {.code = ErrorCode::kInternal,
           .cause = "holdfastd answered with HTTP status " + std::to_string(status),
           .effect = "it is not known whether the command was carried out",
-          .mend = "look at its log: STATE/run/log/daemon.log"};
+          .mend = "holdfast --state " + state + " job list says; holdfastd's log is " + state +
+                  "/run/log/daemon.log"};
 }
 
 std::string user_words(uid_t uid) {
@@ -97,101 +104,137 @@ Error Client::unreachable(std::string_view why) const {
   if (::faccessat(AT_FDCWD, socket.c_str(), W_OK, AT_EACCESS) != 0 && errno == EACCES) {
     return not_permitted(state_, socket);
   }
-  return {.code = ErrorCode::kUnavailable,
-          .cause = "holdfastd does not answer at " + socket + ": " + std::string(why),
-          .effect = "nothing was done",
-          .mend = "holdfast --state " + state_ + " site start"};
+  return nobody_serves(state_, "holdfastd", why);
 }
 
-Result<sys::JsonValue> Client::call(const char* method, const std::string& target,
-                                    const std::string* body) {
-  std::unique_ptr<CURL, EasyFree> easy(curl_easy_init());
-  HF_ASSERT(easy != nullptr);
-  const Result<sys::SocketPath> socket = sys::short_socket_path(api_socket());
+// One request on a connection of its own, prepared.
+struct Client::Call {
+  std::unique_ptr<CURL, EasyFree> easy{curl_easy_init()};
+  std::unique_ptr<curl_slist, ListFree> headers;
+  sys::SocketPath socket;
+  std::string url;
+};
+
+Result<Client::Call> Client::prepare(const std::string& target) const {
+  Call call;
+  HF_ASSERT(call.easy != nullptr);
+  Result<sys::SocketPath> socket = sys::short_socket_path(api_socket());
   if (!socket.ok()) return unreachable(socket.error().cause);
-  std::string url = "http://localhost" + target;
-  std::string reply;
-  std::unique_ptr<curl_slist, ListFree> headers(
-      curl_slist_append(nullptr, "Content-Type: application/json"));
-  headers.reset(curl_slist_append(headers.release(), "Expect:"));
-  curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket->text.c_str());
-  curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());
-  curl_easy_setopt(easy.get(), CURLOPT_PROXY, "");
-  curl_easy_setopt(easy.get(), CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(easy.get(), CURLOPT_CONNECTTIMEOUT_MS, 3000L);
-  curl_easy_setopt(easy.get(), CURLOPT_TIMEOUT_MS, 60000L);
-  curl_easy_setopt(easy.get(), CURLOPT_HTTPHEADER, headers.get());
-  curl_easy_setopt(easy.get(), CURLOPT_CUSTOMREQUEST, method);
-  curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, append_reply);
-  curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &reply);
-  if (body != nullptr) {
-    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDSIZE_LARGE,
-                     static_cast<curl_off_t>(body->size()));
-    curl_easy_setopt(easy.get(), CURLOPT_POSTFIELDS, body->data());
+  call.socket = std::move(*socket);
+  call.url = "http://localhost" + target;
+  curl_easy_setopt(call.easy.get(), CURLOPT_UNIX_SOCKET_PATH, call.socket.text.c_str());
+  curl_easy_setopt(call.easy.get(), CURLOPT_URL, call.url.c_str());
+  curl_easy_setopt(call.easy.get(), CURLOPT_PROXY, "");
+  curl_easy_setopt(call.easy.get(), CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(call.easy.get(), CURLOPT_CONNECTTIMEOUT_MS, 3000L);
+  return call;
+}
+
+// Until it is answered, a watch ends it, or there is nobody left to answer it.
+Client::Outcome Client::perform(Call& call, const std::vector<Watch>& watches) const {
+  std::unique_ptr<CURLM, MultiFree> multi(curl_multi_init());
+  HF_ASSERT(multi != nullptr && curl_multi_add_handle(multi.get(), call.easy.get()) == CURLM_OK);
+  Outcome outcome{.curl = CURLE_OK};
+  LauncherWatch launcher(state_);
+  std::vector<curl_waitfd> waits;
+  for (const Watch& watch : watches)
+    waits.push_back({.fd = watch.fd, .events = CURL_WAIT_POLLIN, .revents = 0});
+  for (;;) {
+    int running = 0;
+    HF_ASSERT(curl_multi_perform(multi.get(), &running) == CURLM_OK);
+    if (running == 0) break;
+    HF_ASSERT(curl_multi_poll(multi.get(), waits.data(), static_cast<unsigned>(waits.size()),
+                              kLookMs, nullptr) == CURLM_OK);
+    for (size_t i = 0; i < watches.size(); ++i) {
+      outcome.watch_ended = outcome.watch_ended || (waits[i].revents != 0 && !watches[i].ready());
+    }
+    outcome.nobody_left = launcher.given_up();
+    if (outcome.watch_ended || outcome.nobody_left) break;
   }
-  CURLcode code = curl_easy_perform(easy.get());
-  if (code != CURLE_OK) {
-    Error error = unreachable(curl_easy_strerror(code));
+  int left = 0;
+  while (const CURLMsg* message = curl_multi_info_read(multi.get(), &left)) {
+    if (message->msg == CURLMSG_DONE) outcome.curl = message->data.result;
+  }
+  if (outcome.nobody_left) outcome.curl = CURLE_OPERATION_TIMEDOUT;
+  curl_multi_remove_handle(multi.get(), call.easy.get());
+  return outcome;
+}
+
+Result<sys::JsonValue> Client::ask(const char* method, const std::string& target,
+                                   const std::string* body, const std::vector<Watch>& watches) {
+  Call call = TRY(prepare(target));
+  std::string reply;
+  CURL* easy = call.easy.get();
+  call.headers.reset(curl_slist_append(nullptr, "Content-Type: application/json"));
+  call.headers.reset(curl_slist_append(call.headers.release(), "Expect:"));
+  curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, 60000L);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, call.headers.get());
+  curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, method);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, append_reply);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, &reply);
+  if (body != nullptr) {
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, static_cast<curl_off_t>(body->size()));
+    curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body->data());
+  }
+  const Outcome outcome = perform(call, watches);
+  if (outcome.watch_ended)
+    return Error{.code = ErrorCode::kTimeout, .cause = "it was not waited for"};
+  if (outcome.curl != CURLE_OK) {
+    Error error = unreachable(curl_easy_strerror(static_cast<CURLcode>(outcome.curl)));
     // It may have heard it.
-    if (error.code == ErrorCode::kUnavailable && code != CURLE_COULDNT_CONNECT &&
+    if (error.code == ErrorCode::kUnavailable && outcome.curl != CURLE_COULDNT_CONNECT &&
         std::string_view(method) != "GET") {
       error.effect = "whether the command is carried out is not known";
-      error.mend = "holdfast --state " + state_ + " job list says; then the same command again";
+      error.mend = (outcome.nobody_left ? error.mend + ", then " : std::string()) +
+                   "holdfast --state " + state_ + " job list says; then the same command again";
     }
     return error;
   }
   long status = 0;
-  curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
-  if (status >= 400) return error_of(reply, status);
+  curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
+  if (status >= 400) return error_of(reply, status, state_);
   return sys::parse_json(reply, {.bytes_max = kReplyBytesMax, .depth_max = 16});
 }
 
 Result<sys::JsonValue> Client::get(const std::string& target) {
-  return call("GET", target, nullptr);
+  return ask("GET", target, nullptr);
 }
 
 Result<sys::JsonValue> Client::post(const std::string& target, const sys::JsonObject& body) {
   std::string text = sys::to_text(body);
-  return call("POST", target, &text);
+  return ask("POST", target, &text);
 }
 
 Result<sys::JsonValue> Client::put(const std::string& target, const sys::JsonObject& body) {
   std::string text = sys::to_text(body);
-  return call("PUT", target, &text);
+  return ask("PUT", target, &text);
 }
 
 Result<sys::JsonValue> Client::remove(const std::string& target) {
-  return call("DELETE", target, nullptr);
+  return ask("DELETE", target, nullptr);
 }
 
-Status Client::post_bytes(const std::string& target, std::string_view bytes) {
+Status Client::post_bytes(const std::string& target, std::string_view bytes,
+                          const std::vector<Watch>& watches) {
   std::string text(bytes);
-  Result<sys::JsonValue> reply = call("POST", target, &text);
+  Result<sys::JsonValue> reply = ask("POST", target, &text, watches);
   if (!reply.ok()) return reply.error();
   return {};
 }
 
-Status Client::stream(const std::string& target,
-                      const std::function<bool(std::string_view)>& take) {
-  std::unique_ptr<CURL, EasyFree> easy(curl_easy_init());
-  HF_ASSERT(easy != nullptr);
-  StreamState state{.easy = easy.get(), .take = &take, .error_body = {}};
-  const Result<sys::SocketPath> socket = sys::short_socket_path(api_socket());
-  if (!socket.ok()) return unreachable(socket.error().cause);
-  std::string url = "http://localhost" + target;
-  curl_easy_setopt(easy.get(), CURLOPT_UNIX_SOCKET_PATH, socket->text.c_str());
-  curl_easy_setopt(easy.get(), CURLOPT_URL, url.c_str());
-  curl_easy_setopt(easy.get(), CURLOPT_PROXY, "");
-  curl_easy_setopt(easy.get(), CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(easy.get(), CURLOPT_CONNECTTIMEOUT_MS, 3000L);
-  curl_easy_setopt(easy.get(), CURLOPT_WRITEFUNCTION, pass_chunk);
-  curl_easy_setopt(easy.get(), CURLOPT_WRITEDATA, &state);
-  CURLcode code = curl_easy_perform(easy.get());
+Status Client::stream(const std::string& target, const std::function<bool(std::string_view)>& take,
+                      const std::vector<Watch>& watches) {
+  Call call = TRY(prepare(target));
+  StreamState state{.easy = call.easy.get(), .take = &take, .error_body = {}};
+  curl_easy_setopt(call.easy.get(), CURLOPT_WRITEFUNCTION, pass_chunk);
+  curl_easy_setopt(call.easy.get(), CURLOPT_WRITEDATA, &state);
+  const Outcome outcome = perform(call, watches);
   long status = 0;
-  curl_easy_getinfo(easy.get(), CURLINFO_RESPONSE_CODE, &status);
-  if (state.ended_by_us) return {};
-  if (code != CURLE_OK) return unreachable(curl_easy_strerror(code));
-  if (status >= 400) return error_of(state.error_body, status);
+  curl_easy_getinfo(call.easy.get(), CURLINFO_RESPONSE_CODE, &status);
+  if (state.ended_by_us || outcome.watch_ended) return {};
+  if (outcome.curl != CURLE_OK)
+    return unreachable(curl_easy_strerror(static_cast<CURLcode>(outcome.curl)));
+  if (status >= 400) return error_of(state.error_body, status, state_);
   return {};
 }
 

@@ -3,11 +3,19 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "sys/json.h"
 
 namespace hf::cli {
+
+// What is waited for beside an answer. `ready` is called whenever `fd` can be read, or is at its
+// end; false ends the call.
+struct Watch {
+  int fd = -1;
+  std::function<bool()> ready;
+};
 
 class Client {
  public:
@@ -18,16 +26,26 @@ class Client {
   Result<sys::JsonValue> put(const std::string& target, const sys::JsonObject& body);
   Result<sys::JsonValue> remove(const std::string& target);
   // Raw bytes as the body.
-  Status post_bytes(const std::string& target, std::string_view bytes);
-  // Chunks as they come, until the end or until `take` returns false.
-  Status stream(const std::string& target, const std::function<bool(std::string_view)>& take);
+  Status post_bytes(const std::string& target, std::string_view bytes,
+                    const std::vector<Watch>& watches = {});
+  // Chunks as they come, until the end or until `take` or a watch returns false.
+  Status stream(const std::string& target, const std::function<bool(std::string_view)>& take,
+                const std::vector<Watch>& watches = {});
 
   const std::string& state() const { return state_; }
 
  private:
   struct Call;
-  Result<sys::JsonValue> call(const char* method, const std::string& target,
-                              const std::string* body);
+  struct Outcome {
+    int curl = 0;              // a CURLcode
+    bool watch_ended = false;  // then `curl` says nothing
+    bool nobody_left = false;  // the launcher has gone, and with it who would answer
+  };
+  Result<Call> prepare(const std::string& target) const;
+  Outcome perform(Call& call, const std::vector<Watch>& watches) const;
+  // kTimeout: a watch ended it.
+  Result<sys::JsonValue> ask(const char* method, const std::string& target, const std::string* body,
+                             const std::vector<Watch>& watches = {});
   std::string api_socket() const { return state_ + "/run/api.sock"; }
   // Why nobody answered: this user may not ask, or nobody is there.
   Error unreachable(std::string_view why) const;

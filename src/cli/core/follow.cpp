@@ -1,3 +1,5 @@
+#include "cli/core/launcher.h"
+#include "cli/core/mends.h"
 #include "cli/core/follow.h"
 
 #include <fmt/format.h>
@@ -87,14 +89,15 @@ std::string farewell_of(const Context& context, const sys::JsonObject& job) {
 // What the job has become. A holdfastd that dies is started again, and then knows how far it came.
 Result<sys::JsonValue> look_at_job(Client& client, uint64_t id, uint64_t seen) {
   const auto end = std::chrono::steady_clock::now() + kDaemonAway;
+  LauncherWatch launcher(client.state());
   for (;;) {
     Result<sys::JsonValue> answer =
         client.get(fmt::format("/v1/jobs/{}?wait_ms=10000&seen={}", id, seen));
     if (answer.ok() || answer.error().code != ErrorCode::kUnavailable) return answer;
-    if (std::chrono::steady_clock::now() >= end) {
+    if (launcher.given_up() || std::chrono::steady_clock::now() >= end) {
       Error error = std::move(answer).error();
       error.effect = fmt::format("what became of job {} is not known", id);
-      error.mend += fmt::format("; holdfast job show {}", id);
+      error.mend += fmt::format("; then holdfast --state {} job show {}", client.state(), id);
       return error;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(200));
@@ -189,7 +192,8 @@ Result<sys::JsonObject> follow_job(const Context& context, Client& client,
                                    const sys::JsonValue& started) {
   const sys::JsonObject job = TRY(await_job(context, client, started));
   if (TRY(sys::get_string(job, "state")) != "done")
-    return sys::error_from_json(*TRY(sys::get_object(job, "error")));
+    return completed_of_site(sys::error_from_json(*TRY(sys::get_object(job, "error"))),
+                             context.state);
   return *TRY(sys::get_object(job, "result"));
 }
 

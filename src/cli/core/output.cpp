@@ -7,6 +7,7 @@
 #include <ctime>
 
 #include "base/text.h"
+#include "cli/core/mends.h"
 
 namespace hf::cli {
 namespace {
@@ -147,12 +148,11 @@ void print_object(const Context& context, const sys::JsonObject& object) {
   }
 }
 
-std::string error_text(const Context& context, const Error& error) {
+std::string error_text(const Context& context, const Error& given) {
+  const Error error = completed(given);
   if (context.format == Format::kJson)
     return sys::to_text(sys::JsonObject{{"error", sys::error_to_json(error)}}) + "\n";
-  return fmt::format("error:  {}\neffect: {}\nmend:   {}\n", error.cause,
-                     error.effect.empty() ? "the command failed" : error.effect,
-                     error.mend.empty() ? "see the logs under STATE/run/log" : error.mend);
+  return fmt::format("error:  {}\neffect: {}\nmend:   {}\n", error.cause, error.effect, error.mend);
 }
 
 void print_error(const Context& context, const Error& error) {

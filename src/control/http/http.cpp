@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "control/core/log.h"
+
 namespace hf::control {
 
 std::string_view to_string(Method method) {
@@ -84,6 +86,8 @@ int http_status(ErrorCode code) {
 }
 
 Response error_response(const Error& error) {
+  // The command line then says that the log may have more.
+  if (error.mend.empty()) log_warning("answered: " + error.describe());
   return Response::json(sys::JsonObject{{"error", sys::error_to_json(error)}},
                         http_status(error.code));
 }

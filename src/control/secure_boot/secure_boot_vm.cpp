@@ -57,6 +57,17 @@ class LoneKeeper {
 
 Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
                       const std::function<Status(const keeper_protocol::Client&)>& work) {
+  if (row.role == VmRole::kStandby) {
+    const Result<ProtectionRow> protection = services.catalog->protection(row.id);
+    const Result<PeerRow> home = protection.ok() ? services.catalog->peer(protection->peer)
+                                                 : Result<PeerRow>(protection.error());
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "this site holds a replica of VM \"" + row.name + "\", without the key to read it",
+        .effect = "nothing was read or changed",
+        .mend = "give the command at the site that the VM is run by" +
+                (home.ok() ? ": " + home->name : std::string())};
+  }
   const keeper_protocol::Client client(services.paths.run_file(row.id, "control.sock"));
   if (services.units->running(qemu_unit(row.id))) return work(client);
   LoneKeeper keeper = TRY(LoneKeeper::start(services, row, progress));

@@ -42,8 +42,8 @@ Error sqlite_error(int code, sqlite3* connection, std::string_view doing) {
              ours == ErrorCode::kPermission) {
     error.effect = "the catalog cannot be used";
     error.mend =
-        "look at daemon/catalog.sqlite in the state directory: its disk, owner and mode, then a "
-        "copy of it";
+        "see to the disk, owner and mode of daemon/catalog.sqlite in the state directory, or put a "
+        "copy of it back while the site is stopped";
   }
   return error;
 }

@@ -25,7 +25,7 @@ Error launcher_gone() {
   return Error{.code = ErrorCode::kUnavailable,
                .cause = "the launcher has gone",
                .effect = "no VM can be started or stopped; running ones go on",
-               .mend = "start holdfast-launcher again"};
+               .mend = "holdfast site start"};
 }
 
 }  // namespace
@@ -187,7 +187,7 @@ Result<LauncherStatus> Client::status(milliseconds limit) {
       return Error{.code = ErrorCode::kCorrupt,
                    .cause = "the launcher says that there is more, and does not say what",
                    .effect = "it is not known what runs here",
-                   .mend = "install launcher and daemon of one build, and start the site again"};
+                   .mend = "install launcher and daemon of one build, then holdfast site restart"};
     }
     from = std::move(next);
   }

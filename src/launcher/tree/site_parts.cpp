@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "launcher/tree/tree_walk.h"
+#include "sys/process.h"
 
 namespace hf::launcher {
 namespace {
@@ -107,7 +108,8 @@ Status SiteParts::check_state(bool shared) const {
       return refused(ErrorCode::kExists, path_ + " holds a site or parts of one (" + name + ")",
                      whole ? "use it: holdfast --state " + path_ +
                                  " site start, or choose another directory with --state"
-                           : "choose another directory with --state");
+                           : "put site.json back from a backup of it, or choose another directory "
+                             "with --state");
     }
     return refused(ErrorCode::kExists, path_ + " is not empty (" + name + ")",
                    "choose a directory that is empty or not there yet: holdfast --state " + path_ +
@@ -120,8 +122,8 @@ Status SiteParts::check_state(bool shared) const {
     return refused(
         ErrorCode::kPermission,
         path_ + " belongs to user " + std::to_string(status.st_uid) + ", not to user " + self,
-        "choose another directory with --state, or give it to this user: chown " + self + ":" +
-            std::to_string(::getegid()) + " " + path_);
+        "choose another directory with --state, or give it to this user: " +
+            sys::root_command("chown " + self + ":" + std::to_string(::getegid()) + " " + path_));
   }
   if ((status.st_mode & 022) != 0) {
     return refused(ErrorCode::kPermission,

@@ -57,17 +57,25 @@ SiteRegistry SiteRegistry::of_host() {
   return SiteRegistry(place == nullptr ? kPlace : place);
 }
 
+std::vector<SiteRegistry::Entered> SiteRegistry::sites() const {
+  std::vector<Entered> sites;
+  if (directory_.empty()) return sites;
+  const sys::UniqueFd directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory) return sites;
+  for (Entry& entry : entries_of(directory.get())) {
+    std::optional<SiteConfig> site = site_at(entry);
+    if (site) sites.push_back({.site = std::move(*site), .state = std::move(entry.state)});
+  }
+  return sites;
+}
+
 std::vector<TakenIds> SiteRegistry::taken(SiteId self) const {
   std::vector<TakenIds> taken;
-  if (directory_.empty()) return taken;
-  const sys::UniqueFd directory(::open(directory_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!directory) return taken;
-  for (const Entry& entry : entries_of(directory.get())) {
-    const std::optional<SiteConfig> site = site_at(entry);
-    if (!site || site->site_id == self || site->uid_base == 0) continue;
-    taken.push_back({.first = site->uid_base,
+  for (const auto& [site, state] : sites()) {
+    if (site.site_id == self || site.uid_base == 0) continue;
+    taken.push_back({.first = site.uid_base,
                      .count = kSiteUsers,
-                     .by = "site " + site->name + " (" + entry.state + ")"});
+                     .by = "site " + site.name + " (" + state + ")"});
   }
   return taken;
 }
@@ -109,7 +117,8 @@ Status claim_users(const SiteConfig& site, const std::string& state, const SiteR
                " is taken by " + in_the_way->by + " too",
       .effect = "the site does not start: whoever has that user could reach its VMs' state",
       .mend = "take those users from " + in_the_way->by + ", or make the site anew" +
-              (free.ok() ? ": site init --uid-base " + std::to_string(*free) : "")};
+              (free.ok() ? ": holdfast --state DIR site init --uid-base " + std::to_string(*free)
+                         : "")};
 }
 
 }  // namespace hf::launcher

@@ -23,6 +23,12 @@ class SiteRegistry {
   // HOLDFAST_SITES, else /var/lib/holdfast-sites.
   static SiteRegistry of_host();
 
+  struct Entered {
+    SiteConfig site;
+    std::string state;  // where it lies
+  };
+  // Those that are still there.
+  std::vector<Entered> sites() const;
   // The users of all sites but `self`, as "site north (/var/lib/holdfast-north)".
   std::vector<TakenIds> taken(SiteId self = {}) const;
   // `state`: absolute. Replaces what was said of that site.

@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "launcher/tree/tree_walk.h"
+#include "sys/process.h"
 
 namespace hf::launcher {
 namespace {
@@ -47,7 +48,8 @@ Status check_directory(int root, const std::string& base, const std::string& rel
   auto fd = open_beneath(root, relative, O_RDONLY | O_DIRECTORY);
   if (!fd.ok()) {
     return refused(fd.error().code, full + " cannot be opened: " + fd.error().cause,
-                   "holdfast --state " + base + " site init, or restore " + full);
+                   relative == "." ? "see that it is a directory"
+                                   : "put " + full + " back from a backup of it");
   }
   struct stat status{};
   if (::fstat(fd->get(), &status) != 0) return errno_error(errno, "look at " + full);
@@ -55,7 +57,7 @@ Status check_directory(int root, const std::string& base, const std::string& rel
     return refused(ErrorCode::kPermission,
                    full + " belongs to user " + std::to_string(status.st_uid) + ", not to user " +
                        std::to_string(owner),
-                   "chown -R " + owner_words(owner) + " " + full);
+                   sys::root_command("chown -R " + owner_words(owner) + " " + full));
   }
   if ((status.st_mode & forbidden) != 0) {
     bool readable = (forbidden & 055) != 0;
@@ -85,7 +87,22 @@ std::string file_of(std::string_view path) {
   return std::string(path.substr(path.find_last_of('/') + 1));
 }
 
+// The whole site is that user's, or should be: nothing is given away for a start.
+Error another_users(const std::string& path, uid_t owner) {
+  const std::string as = owner == 0 ? "sudo " : "sudo -u '#" + std::to_string(owner) + "' ";
+  return refused(ErrorCode::kPermission,
+                 "the site in " + path + " is user " + std::to_string(owner) +
+                     "'s, and this is user " + std::to_string(::geteuid()),
+                 as + "holdfast --state " + path + " site start");
+}
+
 Error no_site(const std::string& path) {
+  struct stat status{};
+  if (::lstat((path + "/vault").c_str(), &status) == 0) {
+    return refused(ErrorCode::kNotFound,
+                   path + " holds a site's parts, and its site.json is missing",
+                   "put " + path + "/site.json back from a backup of it");
+  }
   return refused(ErrorCode::kNotFound, path + " is not the state directory of a site",
                  "holdfast --state " + path + " site init --name NAME");
 }
@@ -121,12 +138,13 @@ Result<StateTree> StateTree::open(const std::string& path) {
   }
   struct stat status{};
   if (::fstat(file->get(), &status) != 0) return errno_error(errno, "look at site.json");
-  if (!S_ISREG(status.st_mode) || status.st_uid != ::geteuid() || (status.st_mode & 022) != 0) {
+  if (S_ISREG(status.st_mode) && status.st_uid != ::geteuid())
+    return another_users(tree.path_, status.st_uid);
+  if (!S_ISREG(status.st_mode) || (status.st_mode & 022) != 0) {
     return refused(
         ErrorCode::kPermission,
         tree.path_ + "/site.json can be written by others than user " + std::to_string(::geteuid()),
-        "after a look at what it says: chown " + owner_words(::geteuid()) + " " + tree.path_ +
-            "/site.json && chmod 0644 " + tree.path_ + "/site.json");
+        "after a look at what it says: chmod 0644 " + tree.path_ + "/site.json");
   }
   Bytes text = TRY_CONTEXT(sys::read_all(file->get(), size_t{64} << 10), "site.json");
   auto site = parse_site_config(as_text(text));
@@ -152,7 +170,7 @@ Status StateTree::check() const {
       return refused(ErrorCode::kPermission,
                      "the site uses separate users (uid_base " + std::to_string(users_.uid_base) +
                          "), and the launcher is not root",
-                     "run holdfast-launcher as root, or make the site with uid_base 0");
+                     "sudo holdfast --state " + path_ + " site start");
     }
     TRY(check_reachable(path_ + "/."));
   }
@@ -200,9 +218,10 @@ Result<sys::UniqueFd> StateTree::lock() {
     Bytes holder = TRY(sys::read_all(fd.get(), kPidFileMax));
     std::string pid(as_text(holder));
     return Error{.code = ErrorCode::kConflict,
-                 .cause = "another launcher (process " + pid + ") serves " + path_,
-                 .effect = "this one did not start; the other goes on",
-                 .mend = "use the running site, or stop it first: kill " + pid};
+                 .cause = "the site in " + path_ + " runs already (launcher: process " + pid + ")",
+                 .effect = "nothing was started; it runs on",
+                 .mend = "holdfast --state " + path_ +
+                         " site show says how it is, and site restart " + "renews its processes"};
   }
   std::string pid = std::to_string(::getpid());
   if (::ftruncate(fd.get(), 0) != 0) return errno_error(errno, "write run/lock");

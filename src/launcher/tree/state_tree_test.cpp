@@ -1,5 +1,7 @@
 #include "launcher/tree/state_tree.h"
 
+#include <sys/wait.h>
+
 #include "launcher/process/unit.h"
 #include "launcher/test_site.h"
 
@@ -36,7 +38,11 @@ void expect_refusal(const TestSite& site, ErrorCode code, const std::string& cau
 TEST(StateTree, an_uninitialised_directory_names_the_command_that_makes_a_site) {
   TestSite site;
   ::unlink(site.file("site.json").c_str());
-  expect_refusal(site, ErrorCode::kNotFound, "not the state directory", "holdfast");
+  expect_refusal(site, ErrorCode::kNotFound, "its site.json is missing",
+                 "put " + site.path() + "/site.json back");
+  ::rmdir(site.file("vault").c_str());
+  expect_refusal(site, ErrorCode::kNotFound, "not the state directory",
+                 "holdfast --state " + site.path() + " site init");
   EXPECT_NE(StateTree::open("/nonexistent/x").error().mend.find("site init"), std::string::npos);
 }
 
@@ -89,7 +95,8 @@ TEST(StateTree, refuses_a_broken_site_file) {
 TEST(StateTree, a_missing_vault_is_named) {
   TestSite site;
   ::rmdir(site.file("vault").c_str());
-  expect_refusal(site, ErrorCode::kNotFound, "/vault cannot be opened", "site init");
+  expect_refusal(site, ErrorCode::kNotFound, "/vault cannot be opened",
+                 "put " + site.file("vault") + " back from a backup");
 }
 
 TEST(StateTree, a_second_launcher_on_one_state_directory_is_refused_with_the_first_ones_pid) {
@@ -101,8 +108,11 @@ TEST(StateTree, a_second_launcher_on_one_state_directory_is_refused_with_the_fir
   auto second = tree->lock();
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().code, ErrorCode::kConflict);
-  EXPECT_NE(second.error().cause.find(std::to_string(::getpid())), std::string::npos);
-  EXPECT_FALSE(second.error().mend.empty());
+  EXPECT_TRUE(second.error().cause.contains("runs already (launcher: process " +
+                                            std::to_string(::getpid())))
+      << second.error().cause;
+  EXPECT_TRUE(second.error().mend.starts_with("holdfast --state " + site.path() + " site show"))
+      << second.error().mend;
   lock->reset();
   EXPECT_TRUE(tree->lock().ok());
 }
@@ -113,6 +123,31 @@ TEST(StateTree, wants_the_vault_to_be_the_vault_users) {
   ASSERT_EQ(::chown(site.file("vault").c_str(), 0, 0), 0);
   expect_refusal(site, ErrorCode::kPermission, "vault belongs to user 0",
                  "chown -R 3000000:3000000 " + site.file("vault"));
+}
+
+// What a user who is not the site's is told: nothing of it is to be given to him.
+TEST(StateTree, names_the_user_whose_a_site_is) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  const TestSite roots(3'000'000);
+  const TestSite anothers;
+  ASSERT_EQ(std::system(("chown -R 70001:70001 " + anothers.path()).c_str()), 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::setresuid(65534, 65534, 65534) != 0) ::_exit(9);
+    const auto first = StateTree::open(roots.path());
+    const auto second = StateTree::open(anothers.path());
+    const bool good =
+        !first.ok() && first.error().cause.contains("is user 0's, and this is user 65534") &&
+        first.error().mend == "sudo holdfast --state " + roots.path() + " site start" &&
+        !second.ok() &&
+        second.error().mend ==
+            "sudo -u '#70001' holdfast --state " + anothers.path() + " site start";
+    if (!good) std::fprintf(stderr, "%s\n", (first.ok() ? "" : first.error().describe()).c_str());
+    ::_exit(good ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
 }
 
 TEST(SiteConfig, survives_its_own_text) {

@@ -9,7 +9,7 @@ Error refused(ErrorCode code, std::string cause) {
   return Error{.code = code,
                .cause = std::move(cause),
                .effect = "the keepers known to the vault stay as they were",
-               .mend = "stop the site and start it again (holdfast-launcher)"};
+               .mend = "holdfast site restart, under which VMs run on"};
 }
 
 }  // namespace

@@ -18,10 +18,13 @@ using SteadyClock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 Error unavailable(const std::string& path, std::string_view why) {
-  return Error{.code = ErrorCode::kUnavailable,
-               .cause = "the vault at " + path + " " + std::string(why),
-               .effect = "no key can be had until it answers",
-               .mend = "see that holdfast-vault runs and why it stopped, then try again"};
+  return Error{
+      .code = ErrorCode::kUnavailable,
+      .cause = "the vault at " + path + " " + std::string(why),
+      .effect = "no key can be had until it answers",
+      .mend =
+          "try again: it is started anew by itself; if it stays so, run/log/vault.log in the "
+          "state directory says why, and holdfast site restart renews it"};
 }
 
 // One question, one answer, on a connection of its own.
@@ -112,10 +115,11 @@ class Call {
   }
 
   Error timed_out() const {
-    return Error{.code = ErrorCode::kTimeout,
-                 .cause = "the vault at " + path_ + " did not answer in time",
-                 .effect = "whether it did what was asked is not known",
-                 .mend = "try again; if it stays so, restart holdfast-vault"};
+    return Error{
+        .code = ErrorCode::kTimeout,
+        .cause = "the vault at " + path_ + " did not answer in time",
+        .effect = "whether it did what was asked is not known",
+        .mend = "try again; if it stays so: holdfast site restart, under which VMs run on"};
   }
 
   std::string path_;

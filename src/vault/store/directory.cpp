@@ -1,4 +1,5 @@
 #include "vault/store/directory.h"
+#include "sys/process.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -30,7 +31,7 @@ Status check_owner_and_mode(const struct stat& status, const std::string& path, 
   if (status.st_uid != self && !(root_too && status.st_uid == 0)) {
     return permission(fmt::format("{} belongs to uid {}, and the vault runs as uid {}", path,
                                   status.st_uid, self),
-                      fmt::format("chown {} {}", self, path));
+                      sys::root_command(fmt::format("chown {} {}", self, path)));
   }
   if ((status.st_mode & 077) != 0) {
     return permission(
@@ -91,7 +92,7 @@ Status Directory::lock() {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "another vault process has " + path_ + " open",
                  .effect = std::string(kEffect),
-                 .mend = "use the running vault, or stop it first"};
+                 .mend = "holdfast site restart ends a vault that a launcher left behind"};
   }
   return {};
 }
