@@ -25,6 +25,7 @@ struct AttestOptions {
   std::string change;
   std::vector<std::string> texts;
   std::vector<uint32_t> open_pcrs;
+  bool grub_config = false;
   bool no_guest = false;
   bool history = false;
   bool standard = false;
@@ -64,13 +65,18 @@ void print_lines(std::string_view name, const std::vector<std::string>& lines) {
   if (lines.empty()) std::puts(fmt::format("{:<10}-", name).c_str());
 }
 
+const sys::JsonObject* object_at(const sys::JsonArray& array, size_t at) {
+  return at < array.size() && array[at].is_object() ? &array[at].as_object() : nullptr;
+}
+
 std::vector<std::string> reason_lines(const sys::JsonObject& record) {
   std::vector<std::string> lines;
   const sys::JsonValue* reasons = record.if_contains("reasons");
   if (reasons == nullptr || !reasons->is_array()) return lines;
-  for (const sys::JsonValue& item : reasons->as_array()) {
-    if (!item.is_object()) continue;
-    const sys::JsonObject& reason = item.as_object();
+  for (size_t i = 0; i < reasons->as_array().size(); ++i) {
+    const sys::JsonObject* at = object_at(reasons->as_array(), i);
+    if (at == nullptr) continue;
+    const sys::JsonObject& reason = *at;
     std::string mark = cell(reason, "severity") == "failure" ? "! "
                        : cell(reason, "severity") == "note"  ? "- "
                                                              : "? ";
@@ -80,7 +86,10 @@ std::vector<std::string> reason_lines(const sys::JsonObject& record) {
     if (sys::has_member(reason, "event")) place += ", event " + cell(reason, "event");
     lines.push_back(mark + cell(reason, "words") + " [" + cell(reason, "code") +
                     (place.empty() ? "" : ":" + place) + "]");
-    if (cell(reason, "mend") != "-") lines.push_back("  mend: " + cell(reason, "mend"));
+    // Neighbours that one thing mends share its line.
+    const sys::JsonObject* next = object_at(reasons->as_array(), i + 1);
+    const bool shared = next != nullptr && cell(*next, "mend") == cell(reason, "mend");
+    if (cell(reason, "mend") != "-" && !shared) lines.push_back("  mend: " + cell(reason, "mend"));
   }
   return lines;
 }
@@ -374,6 +383,7 @@ Status baseline_announce(const Context& context, const AttestOptions& options) {
   sys::JsonArray open;
   for (uint32_t pcr : options.open_pcrs) open.emplace_back(pcr);
   if (!open.empty()) change["open_pcrs"] = std::move(open);
+  if (options.grub_config) change["grub_config"] = true;
   return baseline_act(context, options, {{"action", "announce"}, {"change", std::move(change)}});
 }
 
@@ -425,6 +435,10 @@ void add_baseline(CLI::App* attest, Line& line, const Options& options) {
                        "OLD=NEW in measured texts, such as a kernel's version; may be repeated");
   announce->add_option("--open-pcr", options->open_pcrs,
                        "take whatever this PCR shows, once, while PCR 7 stays; may be repeated");
+  announce->add_flag("--grub-config", options->grub_config,
+                     "GRUB's configuration will be another (update-grub): its commands and what it "
+                     "reads before the kernel, once; the kernel, its command line and initrd stay, "
+                     "but for --text");
   announce->add_option("--expires", options->expires, "such as 2h or 7d")->capture_default_str();
   announce->add_option("--file", options->file, "the change as JSON, docs/formats/baseline.md")
       ->type_name(kFileWord);

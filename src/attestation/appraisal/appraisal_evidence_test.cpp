@@ -403,8 +403,13 @@ TEST_F(JudgedEvidence,
       input.policy = &policy;
       input.quote = nullptr;
       input.quote_error = Error{.code = code, .cause = "the vTPM is busy with the guest's keys"};
+      const bool has_mend = code == ErrorCode::kUnavailable;
+      if (has_mend) input.quote_error->mend = "take the password off";
       EXPECT_EQ(appraise(input).verdict, Verdict::kUnknown) << told(appraise(input));
-      EXPECT_TRUE(has_reason(appraise(input), "quote_unavailable"));
+      Appraisal appraisal = appraise(input);
+      ASSERT_TRUE(has_reason(appraisal, "quote_unavailable"));
+      const std::string& mend = find_reason(appraisal, "quote_unavailable")->mend;
+      EXPECT_EQ(mend == "take the password off", has_mend) << mend;
       input.context.epoch = Epoch(1);
       input.context.expected_epoch = Epoch(2);
       EXPECT_EQ(appraise(input).verdict, Verdict::kUnhealthy);

@@ -72,7 +72,7 @@ void judge_role(const AppraisalContext& context, Judge& judge) {
               fmt::format("the VM runs in epoch {}, expected {}{}", context.epoch.value,
                           context.expected_epoch->value,
                           old ? ": it was failed over since, and this copy must not run" : ""))
-        .mend = "holdfast vm show VM, at both of its sites";
+        .mend = "holdfast vm show VM, at each of its sites, says which one runs it";
   }
   if (context.expected_incarnation && *context.expected_incarnation != context.incarnation) {
     judge
@@ -80,7 +80,7 @@ void judge_role(const AppraisalContext& context, Judge& judge) {
               fmt::format("the VM runs as incarnation {}, expected {}",
                           short_hex(context.incarnation.span()),
                           short_hex(context.expected_incarnation->span())))
-        .mend = "holdfast vm show VM, at both of its sites";
+        .mend = "holdfast vm show VM, at each of its sites, says which one runs it";
   }
 }
 
@@ -99,8 +99,10 @@ void judge_identity(const AppraisalInput& input, Judge& judge) {
         .unknown(TrustClaim::kInstanceIdentity, "quote_unavailable",
                  fmt::format("the vTPM gave no quote: {}", input.quote_error->cause))
         .mend =
-        "find out what holds the TPM in the guest: a boot loader that leaves keys loaded, a "
-        "TPM2_Shutdown, a hierarchy that is switched off; then holdfast attest check VM";
+        !input.quote_error->mend.empty()
+            ? input.quote_error->mend
+            : "find out what holds the TPM in the guest: a boot loader that leaves keys loaded, a "
+              "TPM2_Shutdown, a hierarchy that is switched off; then holdfast attest check VM";
     return;
   }
   if (input.quote_error) {

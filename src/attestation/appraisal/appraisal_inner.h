@@ -22,6 +22,8 @@ class Judge {
  public:
   // The claim gets `value` if it is worse than what others gave it.
   Reason& fail(TrustClaim claim, int8_t value, std::string code, std::string words);
+  // The same, for a reason that was told already.
+  void lower(TrustClaim claim, int8_t value);
   // The claim is not made: it could not be judged.
   Reason& unknown(TrustClaim claim, std::string code, std::string words);
   Reason& note(std::string code, std::string words);
@@ -95,7 +97,11 @@ std::string_view text_of(const Measurement& measurement, const BootJudgement& bo
 
 inline constexpr std::string_view kAcceptMend =
     "if this change was meant, accept it (holdfast attest baseline accept VM) and announce the "
-    "next "
-    "one before the reboot; if not, go back to a recovery point from before it";
+    "next one before the reboot (holdfast attest baseline announce VM); if not, stop the VM "
+    "(holdfast vm stop VM --force) and find out what changed its disk";
+inline constexpr std::string_view kGrubMend =
+    "if this change was meant (update-grub in the guest), accept it (holdfast attest baseline "
+    "accept VM) and announce the next one before the reboot (holdfast attest baseline announce VM "
+    "--grub-config); if not, find out who changed GRUB's configuration in the guest";
 
 }  // namespace hf::attestation

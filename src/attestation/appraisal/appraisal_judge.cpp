@@ -12,9 +12,13 @@ Reason& Judge::add(Severity severity, std::string code, std::string words) {
   return reasons_.back();
 }
 
-Reason& Judge::fail(TrustClaim claim, int8_t value, std::string code, std::string words) {
+void Judge::lower(TrustClaim claim, int8_t value) {
   std::optional<int8_t>& failed = claims_[claim].failed;
   failed = std::max(failed.value_or(value), value);
+}
+
+Reason& Judge::fail(TrustClaim claim, int8_t value, std::string code, std::string words) {
+  lower(claim, value);
   return add(Severity::kFailure, std::move(code), std::move(words));
 }
 

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
+#include <span>
 
 #include "attestation/appraisal/appraisal_inner.h"
 #include "attestation/log/event_cover.h"
@@ -34,32 +36,79 @@ int8_t failed_value(TrustClaim claim) {
                                              : kExecutablesUnrecognised;
 }
 
-void tell(const Difference& difference, Judge& judge) {
-  TrustClaim claim = claim_of(difference.pcr);
-  bool failure = difference.weight == Weight::kFailure;
-  Reason& reason = failure
-                       ? judge.fail(claim, failed_value(claim), difference.code, difference.words)
-                       : judge.note(difference.code, difference.words);
-  if (failure) reason.mend = kAcceptMend;
-  reason.pcr = difference.pcr;
-  reason.nth = difference.nth;
-  reason.event = difference.event;
-  reason.extend = difference.extend;
+// Differences of one cause, the first of them first.
+using Group = std::vector<const Difference*>;
+
+// Whether the second follows from what the first does. A code that names what changed (a program,
+// a certificate, a list of keys) is a cause of its own each time.
+bool same_cause(const Difference& a, const Difference& b) {
+  if (a.weight != b.weight || a.code != b.code) return false;
+  if (a.code == "grub_config_changed") return true;
+  bool nameless = a.code == "pcr_changed" || a.code == "file_changed" ||
+                  a.code == "firmware_changed" || a.code == "mok_changed";
+  return nameless && a.pcr == b.pcr;
 }
 
-// The first ones tell the story; the rest follows from them, mostly.
+std::vector<Group> by_cause(const std::vector<Difference>& differences) {
+  std::vector<Group> groups;
+  for (const Difference& difference : differences) {
+    auto same = std::ranges::find_if(
+        groups, [&](const Group& group) { return same_cause(*group.front(), difference); });
+    if (same == groups.end()) {
+      groups.push_back({&difference});
+    } else {
+      same->push_back(&difference);
+    }
+  }
+  return groups;
+}
+
+// "and 14 more: 12 of PCR 8, 2 of PCR 9".
+std::string rest_of(const Group& group) {
+  std::map<uint8_t, size_t> counts;
+  for (const Difference* difference : std::span(group).subspan(1)) ++counts[difference->pcr];
+  std::string list;
+  for (const auto& [pcr, count] : counts) {
+    list += fmt::format("{}{} of PCR {}", list.empty() ? "" : ", ", count, pcr);
+  }
+  return fmt::format("; with it {} more: {}", group.size() - 1, list);
+}
+
+void tell(const Group& group, Judge& judge) {
+  const Difference& first = *group.front();
+  bool grub = first.code == "grub_config_changed";
+  std::string words = grub ? "GRUB's configuration is another: " + first.words : first.words;
+  if (group.size() > 1) words += rest_of(group);
+  TrustClaim claim = claim_of(first.pcr);
+  bool failure = first.weight == Weight::kFailure;
+  Reason& reason = failure ? judge.fail(claim, failed_value(claim), first.code, std::move(words))
+                           : judge.note(first.code, std::move(words));
+  // The registers of a group may speak for different claims.
+  for (const Difference* difference : group) {
+    TrustClaim other = claim_of(difference->pcr);
+    if (failure && other != claim) judge.lower(other, failed_value(other));
+  }
+  if (failure) reason.mend = grub ? kGrubMend : kAcceptMend;
+  reason.pcr = first.pcr;
+  reason.nth = first.nth;
+  reason.event = first.event;
+  reason.extend = first.extend;
+}
+
+// A line for each cause. The first ones tell the story; the rest follows from them, mostly.
 void tell_all(const std::vector<Difference>& differences, Judge& judge) {
+  const std::vector<Group> groups = by_cause(differences);
   for (Weight weight : {Weight::kFailure, Weight::kNote}) {
     size_t max = weight == Weight::kFailure ? kFailuresToldMax : kNotesToldMax;
     size_t told = 0;
     size_t untold = 0;
-    for (const Difference& difference : differences) {
-      if (difference.weight != weight) continue;
+    for (const Group& group : groups) {
+      if (group.front()->weight != weight) continue;
       if (told < max) {
-        tell(difference, judge);
+        tell(group, judge);
         ++told;
       } else {
-        ++untold;
+        untold += group.size();
       }
     }
     if (untold > 0) {
@@ -226,7 +275,7 @@ void judge_marked_incarnation(const AppraisalInput& input, const Measurement& m,
       judge.fail(TrustClaim::kInstanceIdentity, kIdentityUntrustworthy, "incarnation_mismatch",
                  fmt::format("the vTPM is marked (PCR 6) as of another incarnation than {}",
                              short_hex(known.span())));
-  reason.mend = "holdfast vm show VM, at both of its sites";
+  reason.mend = "holdfast vm show VM, at each of its sites, says which one runs it";
   reason.pcr = m.pcr;
   reason.extend = m.extend;
   reason.event = m.event;

@@ -1,4 +1,4 @@
-#include "attestation/baseline/baseline.h"
+#include "attestation/baseline/baseline_inner.h"
 
 #include <fmt/format.h>
 
@@ -40,22 +40,6 @@ std::vector<Bytes> encodings(std::string_view text) {
   return all;
 }
 
-// The digest that the entry will have with another text; nothing if we do not know how it is made.
-void retext(BaselineEntry& entry, HashAlg bank, const PlannedChange::Text& change) {
-  if (entry.text.find(change.was) == std::string::npos) return;
-  std::string text = replaced(entry.text, change.was, change.is);
-  if (text.size() > kBaselineTextMax) return;
-  std::vector<Bytes> before = encodings(entry.text);
-  std::vector<Bytes> after = encodings(text);
-  for (size_t i = 0; i < before.size(); ++i) {
-    if (!equal(hash(bank, before[i]).bytes(), entry.digest)) continue;
-    HashValue digest = hash(bank, after[i]);
-    entry.digest.assign(digest.bytes().begin(), digest.bytes().end());
-    entry.text = std::move(text);
-    return;
-  }
-}
-
 void drop_expired(Baseline& baseline, Micros now) {
   std::erase_if(baseline.planned,
                 [&](const PlannedChange& change) { return change.expires <= now; });
@@ -71,7 +55,7 @@ auto find_planned(Baseline& baseline, std::string_view id) {
 
 Status check_change(const PlannedChange& change, Micros now) {
   if (change.digests.empty() && change.texts.empty() && change.sequences.empty() &&
-      change.open_pcrs.empty()) {
+      change.open_pcrs.empty() && !change.grub_config) {
     return invalid("a planned change that changes nothing");
   }
   if (change.expires <= now) return invalid("a planned change that has expired already");
@@ -90,6 +74,21 @@ Status check_change(const PlannedChange& change, Micros now) {
 }
 
 }  // namespace
+
+void retext(BaselineEntry& entry, HashAlg bank, const PlannedChange::Text& change) {
+  if (entry.text.find(change.was) == std::string::npos) return;
+  std::string text = replaced(entry.text, change.was, change.is);
+  if (text.size() > kBaselineTextMax) return;
+  std::vector<Bytes> before = encodings(entry.text);
+  std::vector<Bytes> after = encodings(text);
+  for (size_t i = 0; i < before.size(); ++i) {
+    if (!equal(hash(bank, before[i]).bytes(), entry.digest)) continue;
+    HashValue digest = hash(bank, after[i]);
+    entry.digest.assign(digest.bytes().begin(), digest.bytes().end());
+    entry.text = std::move(text);
+    return;
+  }
+}
 
 const FileExplanation* Explanations::find(ByteSpan digest) const {
   auto found = std::ranges::find_if(

@@ -72,6 +72,10 @@ struct PlannedChange {
   // What these PCRs will hold cannot be known before: any change is taken while PCR 7 stays (or
   // becomes what `sequences` says), once.
   std::vector<uint8_t> open_pcrs;
+  // GRUB's configuration will be another (update-grub): its commands in PCR 8 and what it reads
+  // before it loads a kernel, in PCR 9. Not the kernel, initrd, nor the kernel's command line. As
+  // with `open_pcrs`, once and under the same PCR 7.
+  bool grub_config = false;
   bool operator==(const PlannedChange&) const = default;
 };
 

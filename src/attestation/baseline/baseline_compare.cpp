@@ -8,6 +8,7 @@
 
 #include "attestation/baseline/baseline_inner.h"
 #include "attestation/baseline/entry_words.h"
+#include "attestation/baseline/grub_config.h"
 #include "attestation/baseline/sequence_diff.h"
 #include "attestation/words/database_change.h"
 #include "attestation/words/quoted.h"
@@ -44,15 +45,18 @@ struct Side {
 
 class Comparison {
  public:
-  Comparison(const BaselineBoot& expected, const Compared& with, PcrSet open)
+  Comparison(const BaselineBoot& expected, const Compared& with, const Open& open)
       : expected_(expected),
         boot_(with.boot),
         policy_(with.policy),
         explanations_(with.explanations),
         open_(open),
-        changes_(with.changes) {}
+        changes_(with.changes) {
+    if (open.grub_config) grub_.emplace(boot_, explanations_);
+  }
 
   std::vector<Difference> run() {
+    if (!grub_) grub_.emplace(boot_, explanations_);  // for the words
     compare_all();
     std::ranges::sort(differences_, [](const Difference& a, const Difference& b) {
       if (a.weight != b.weight) return a.weight > b.weight;
@@ -165,7 +169,10 @@ class Comparison {
     if (rule == PcrRule::kSigned && keys_as_expected_ && is_program(was, is)) {
       d.weight = Weight::kNote;
     }
-    if (open_[d.pcr] && keys_as_expected_) d.weight = Weight::kNote;
+    if (open_.pcrs[d.pcr] && keys_as_expected_) d.weight = Weight::kNote;
+    if (open_.grub_config && keys_as_expected_ && grub_->explains(was, is)) {
+      d.weight = Weight::kNote;
+    }
     if (d.code == "dbx_grew" && policy_.dbx_growth == Allow::kAllow) d.weight = Weight::kNote;
     if (d.code == "grub_environment_changed") d.weight = Weight::kNote;
   }
@@ -237,6 +244,12 @@ class Comparison {
         d.code = d.pcr == 0 ? "firmware_changed" : "pcr_changed";
         d.words = plain(d, was, is);
     }
+    if (grub_config(was, is)) d.code = "grub_config_changed";
+  }
+
+  bool grub_config(const BaselineEntry* was, const Measurement* is) const {
+    return (was != nullptr && is_grub_config(*was)) ||
+           (is != nullptr && is_grub_config(is_entry_)) || grub_->explains(was, is);
   }
 
   static std::string place(const Difference& d) {
@@ -337,7 +350,7 @@ class Comparison {
   }
 
   void say_file(Difference& d, const BaselineEntry* was, const Measurement* is) const {
-    d.code = "file_changed";
+    d.code = grub_config(was, is) ? "grub_config_changed" : "file_changed";
     d.words = plain(d, was, is);
     if (was == nullptr || is == nullptr) return;
     if (environment_changed(*was, *is)) d.code = "grub_environment_changed";
@@ -416,7 +429,8 @@ class Comparison {
   const MeasuredBoot& boot_;
   const Policy& policy_;
   const Explanations& explanations_;
-  PcrSet open_;
+  Open open_;
+  std::optional<GrubConfig> grub_;
   DatabaseChanges& changes_;
   bool words_ = true;
   bool keys_as_expected_ = true;
@@ -435,11 +449,12 @@ size_t failures(const std::vector<Difference>& differences) {
 }
 
 std::vector<Difference> differences_of(const BaselineBoot& expected, const Compared& with,
-                                       PcrSet open) {
+                                       const Open& open) {
   return Comparison(expected, with, open).run();
 }
 
-DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with, PcrSet open) {
+DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with,
+                                  const Open& open) {
   return Comparison(expected, with, open).count();
 }
 

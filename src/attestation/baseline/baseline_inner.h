@@ -9,7 +9,17 @@
 
 namespace hf::attestation {
 
-using PcrSet = std::bitset<kPcrCount>;
+// What planned changes take as it comes.
+struct Open {
+  std::bitset<kPcrCount> pcrs;
+  bool grub_config = false;
+  Open with(const PlannedChange& change) const {
+    Open open = *this;
+    for (uint8_t pcr : change.open_pcrs) open.pcrs.set(pcr);
+    open.grub_config = grub_config || change.grub_config;
+    return open;
+  }
+};
 
 // Changes of databases, each worked out once: the same ones are met again with every planned change
 // that is tried.
@@ -41,15 +51,18 @@ struct Compared {
   DatabaseChanges& changes;
 };
 
+// Gives the entry the digest that it will have with another text, if it is known how it is made.
+void retext(BaselineEntry& entry, HashAlg bank, const PlannedChange::Text& change);
+
 size_t failures(const std::vector<Difference>& differences);
-// `open`: registers in which a planned change takes any change.
 std::vector<Difference> differences_of(const BaselineBoot& expected, const Compared& with,
-                                       PcrSet open);
+                                       const Open& open);
 struct DifferenceCount {
   size_t all = 0;
   size_t failures = 0;
 };
 // Without a word about them.
-DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with, PcrSet open);
+DifferenceCount count_differences(const BaselineBoot& expected, const Compared& with,
+                                  const Open& open);
 
 }  // namespace hf::attestation

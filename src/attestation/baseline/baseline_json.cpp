@@ -174,7 +174,7 @@ JsonObject variables_to_json(const KeyVariables& variables) {
 
 Result<PlannedChange> planned_change_from(const JsonObject& object) {
   TRY(only_members(object, {"id", "why", "announced_us", "expires_us", "digests", "texts",
-                            "sequences", "variables", "open_pcrs"}));
+                            "sequences", "variables", "open_pcrs", "grub_config"}));
   PlannedChange change;
   change.id = TRY(bounded_string(object, "id", 64));
   change.why = TRY(bounded_string(object, "why"));
@@ -184,6 +184,7 @@ Result<PlannedChange> planned_change_from(const JsonObject& object) {
   TRY(read_list(object, "texts", change.texts, text_from));
   TRY(read_list(object, "sequences", change.sequences, sequence_from));
   change.variables = TRY(variables_from(object));
+  change.grub_config = TRY(sys::get_bool_or(object, "grub_config", false));
   if (!sys::has_member(object, "open_pcrs")) return change;
   const JsonArray& open = *TRY(sys::get_array(object, "open_pcrs"));
   if (open.size() > kPcrCount) return too_many("open_pcrs", kPcrCount);
@@ -219,6 +220,7 @@ JsonObject to_json(const PlannedChange& change) {
   object["sequences"] = std::move(sequences);
   object["variables"] = variables_to_json(change.variables);
   object["open_pcrs"] = JsonArray(change.open_pcrs.begin(), change.open_pcrs.end());
+  if (change.grub_config) object["grub_config"] = true;
   return object;
 }
 

@@ -8,15 +8,9 @@
 namespace hf::attestation {
 namespace {
 
-PcrSet open_of(const PlannedChange& change) {
-  PcrSet open;
-  for (uint8_t pcr : change.open_pcrs) open.set(pcr);
-  return open;
-}
-
 // Which planned changes a boot has carried out, of those that one accepted boot could have: the
 // ones without which more differs. Changes of the same text show only together, so up to three are
-// tried at once.
+// tried at once, and of one text as many as there are.
 class PlannedSearch {
  public:
   PlannedSearch(const Baseline& baseline, const MeasuredBoot& boot, const Policy& policy,
@@ -33,7 +27,7 @@ class PlannedSearch {
   struct State {
     const BaselineBoot* accepted;          // outlives the search
     std::optional<BaselineBoot> foretold;  // what planned changes make of it
-    PcrSet open;
+    Open open;
     DifferenceCount count;
     std::vector<std::string> carried_out;
     const BaselineBoot& expected() const { return foretold ? *foretold : *accepted; }
@@ -50,9 +44,13 @@ class PlannedSearch {
     size_t work =
         std::max<size_t>(1, state.expected().entries.size() + with_.boot.measurements().size());
     trials_ = std::clamp(kWorkMax / work, kTrialsMin, kTrialsMax);
-    for (size_t together = 1; together <= kTogetherMax && state.count.failures > 0;) {
+    for (size_t together = 1; together <= kTogetherMax + 1 && state.count.failures > 0;) {
       std::optional<Step> best;
-      try_all(state, waiting, together, 0, {}, best);
+      if (together <= kTogetherMax) {
+        try_all(state, waiting, together, 0, {}, best);
+      } else {
+        try_texts(state, waiting, best);
+      }
       if (!best) {
         ++together;
         continue;
@@ -79,7 +77,7 @@ class PlannedSearch {
       }
       State with{.accepted = state.accepted,
                  .foretold = expected_after(state.expected(), *change),
-                 .open = state.open | open_of(*change),
+                 .open = state.open.with(*change),
                  .carried_out = state.carried_out};
       with.count = count(with);
       if (with.count.failures > state.count.failures || with.count.all >= state.count.all) continue;
@@ -94,6 +92,8 @@ class PlannedSearch {
 
  private:
   static constexpr size_t kTogetherMax = 3;
+  static constexpr size_t kTouchingMax = 12;  // changes of one text
+  static constexpr size_t kTextTriesMax = size_t{1} << 13;
   static constexpr size_t kTrialsMin = 64;
   static constexpr size_t kTrialsMax = 1024;
   static constexpr size_t kWorkMax = size_t{1} << 21;  // measurements compared
@@ -113,7 +113,7 @@ class PlannedSearch {
     for (size_t i = first; i + together <= waiting.size() && trials_ > 0; ++i) {
       State with{.accepted = from.accepted,
                  .foretold = expected_after(from.expected(), *waiting[i]),
-                 .open = from.open | open_of(*waiting[i]),
+                 .open = from.open.with(*waiting[i]),
                  .count = from.count};
       std::vector<const PlannedChange*> more = chosen;
       more.push_back(waiting[i]);
@@ -127,6 +127,52 @@ class PlannedSearch {
       if (with.count.failures >= least) continue;
       best = Step{.state = std::move(with), .changes = std::move(more)};
     }
+  }
+
+  // For each text, which of the changes that touch it make it one that was measured.
+  void try_texts(const State& from, const std::vector<const PlannedChange*>& waiting,
+                 std::optional<Step>& best) {
+    size_t tries = kTextTriesMax;
+    for (const BaselineEntry& entry : from.expected().entries) {
+      std::vector<const PlannedChange*> touching;
+      for (const PlannedChange* change : waiting) {
+        if (with_texts(entry, {change}).digest != entry.digest) touching.push_back(change);
+      }
+      if (touching.size() <= kTogetherMax || touching.size() > kTouchingMax) continue;
+      for (uint32_t set = 1; set < (1U << touching.size()) && tries > 0; ++set, --tries) {
+        std::vector<const PlannedChange*> chosen;
+        for (size_t i = 0; i < touching.size(); ++i) {
+          if ((set >> i & 1) != 0) chosen.push_back(touching[i]);
+        }
+        if (chosen.size() <= kTogetherMax) continue;  // those were tried
+        if (!measured(entry.pcr, with_texts(entry, chosen).digest)) continue;
+        State with{.accepted = from.accepted, .open = from.open};
+        for (const PlannedChange* change : chosen) {
+          with.foretold = expected_after(with.foretold ? *with.foretold : from.expected(), *change);
+          with.open = with.open.with(*change);
+        }
+        with.count = count(with);
+        if (with.count.failures >= from.count.failures) continue;
+        best = Step{.state = std::move(with), .changes = std::move(chosen)};
+        return;
+      }
+    }
+  }
+
+  BaselineEntry with_texts(BaselineEntry entry,
+                           const std::vector<const PlannedChange*>& changes) const {
+    for (const PlannedChange* change : changes) {
+      for (const PlannedChange::Text& text : change->texts) {
+        retext(entry, with_.boot.bank(), text);
+      }
+    }
+    return entry;
+  }
+
+  bool measured(uint8_t pcr, ByteSpan digest) const {
+    return std::ranges::any_of(with_.boot.measurements(), [&](const Measurement& m) {
+      return m.pcr == pcr && equal(m.digest, digest);
+    });
   }
 
   DatabaseChanges changes_;

@@ -172,6 +172,87 @@ TEST(Baseline, open_registers_take_any_change_while_the_same_keys_vouch) {
   EXPECT_FALSE(announce(baseline, {.expires = Micros(kNow.value + 1)}, kNow).ok());
 }
 
+// What update-grub makes of it: other commands, and another file.
+TestBoot with_grub_config(std::string_view version) {
+  TestBoot boot;
+  boot.grub_config = version;
+  for (int i = 0; i < 20; ++i) {
+    boot.grub_commands.push_back("menuentry " + std::to_string(i) + " of " + std::string(version));
+  }
+  return boot;
+}
+
+size_t failures_of(const Appraisal& appraisal) {
+  return static_cast<size_t>(
+      std::ranges::count(appraisal.reasons, Severity::kFailure, &Reason::severity));
+}
+
+Appraisal judged_with_log(const TestBoot& boot, const Baseline& baseline) {
+  TestEvidence evidence(boot);
+  AppraisalInput input = evidence.input(kLinux, &baseline);
+  input.context.now = kNow;
+  return appraise(input);
+}
+
+TEST(Baseline, another_grub_configuration_is_one_cause_with_one_mend) {
+  const Baseline baseline = test_baseline(with_grub_config("one"));
+  const Appraisal appraisal = judged_with_log(with_grub_config("two"), baseline);
+  EXPECT_EQ(appraisal.verdict, Verdict::kUnhealthy);
+  ASSERT_EQ(failures_of(appraisal), 1u) << told(appraisal);
+  const Reason* reason = find_reason(appraisal, "grub_config_changed");
+  ASSERT_NE(reason, nullptr) << told(appraisal);
+  EXPECT_THAT(reason->words, HasSubstr("GRUB's configuration is another: "));
+  EXPECT_THAT(reason->words, HasSubstr("; with it 20 more: 19 of PCR 8, 1 of PCR 9"));
+  EXPECT_THAT(reason->mend, HasSubstr("baseline announce VM --grub-config"));
+  EXPECT_EQ(find_reason(appraisal, "more_differences"), nullptr);
+  // There is no going back to a point in time yet.
+  for (const Reason& told_reason : appraisal.reasons) {
+    EXPECT_EQ(told_reason.mend.find("recovery point"), std::string::npos) << told_reason.mend;
+  }
+  // Both registers speak: commands for the configuration, files for what runs.
+  EXPECT_EQ(appraisal.trust.get(TrustClaim::kConfiguration), kConfigurationUnsupportable);
+  EXPECT_EQ(appraisal.trust.get(TrustClaim::kExecutables), kExecutablesUnrecognised);
+  // Digests alone do not say what they are of: a line for each register.
+  const Appraisal blind = judged(with_grub_config("two"), baseline);
+  EXPECT_LE(failures_of(blind), 2u) << told(blind);
+}
+
+TEST(Baseline, an_announced_grub_configuration_is_taken_once_and_nothing_else_with_it) {
+  const Baseline before = test_baseline(with_grub_config("one"));
+  Baseline baseline = before;
+  const PlannedChange change{
+      .why = "update-grub", .expires = Micros(kNow.value + 1), .grub_config = true};
+  const std::string id = *announce(baseline, change, kNow);
+  EXPECT_EQ(*parse_baseline(sys::to_text(to_json(baseline))), baseline);
+  const TestBoot updated_grub = with_grub_config("two");
+  const Appraisal appraisal = judged_with_log(updated_grub, baseline);
+  EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
+  EXPECT_THAT(appraisal.planned_changes, ElementsAre(id));
+
+  TestBoot boot = updated_grub;
+  boot.parameters += " init=/bin/sh";
+  EXPECT_TRUE(has_reason(judged_with_log(boot, baseline), "command_line_changed"));
+  boot = updated_grub;
+  boot.initrd = "initrd of somebody";
+  EXPECT_EQ(judged_with_log(boot, baseline).verdict, Verdict::kUnhealthy);
+  boot = updated_grub;
+  boot.kernel.content = "MZ kernel of somebody";
+  EXPECT_EQ(judged_with_log(boot, baseline).verdict, Verdict::kUnhealthy);
+  boot = updated_grub;
+  boot.second_command_line = "/boot/vmlinuz-6.1.0-43-amd64 single";
+  EXPECT_EQ(judged_with_log(boot, baseline).verdict, Verdict::kUnhealthy);
+  boot = updated_grub;
+  boot.db.push_back("New CA");
+  EXPECT_EQ(judged_with_log(boot, baseline).verdict, Verdict::kUnhealthy);
+  // A command that nobody can read may be a kernel's command line.
+  EXPECT_EQ(judged(updated_grub, baseline).verdict, Verdict::kUnhealthy);
+  // Nor is a file known by its place where nobody vouches for the order.
+  TestEvidence evidence(updated_grub);
+  AppraisalInput input = evidence.by_log(kLinux, &baseline);
+  input.context.now = kNow;
+  EXPECT_EQ(appraise(input).verdict, Verdict::kUnhealthy);
+}
+
 TEST(Baseline, two_announced_changes_may_come_with_one_boot) {
   Baseline baseline = test_baseline(TestBoot{});
   ASSERT_TRUE(announce(baseline, kernel_update(), kNow).ok());
@@ -183,6 +264,26 @@ TEST(Baseline, two_announced_changes_may_come_with_one_boot) {
   Appraisal appraisal = judged(boot, baseline);
   EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
   EXPECT_EQ(appraisal.planned_changes.size(), 2u);
+}
+
+TEST(Baseline, any_number_of_announced_texts_may_meet_in_one_line) {
+  TestBoot before;
+  before.parameters = "a=old b=old c=old d=old e=old f=old";
+  Baseline baseline = test_baseline(before);
+  std::vector<std::string> ids;
+  for (std::string_view name : {"a", "b", "c", "d", "e", "f"}) {
+    PlannedChange change{.why = std::string(name), .expires = Micros(kNow.value + 1)};
+    change.texts = {{.was = std::string(name) + "=old", .is = std::string(name) + "=new"}};
+    ids.push_back(*announce(baseline, change, kNow));
+  }
+  TestBoot after;
+  after.parameters = "a=new b=new c=new d=new e=new f=old";
+  Appraisal appraisal = judged(after, baseline);
+  EXPECT_EQ(appraisal.verdict, Verdict::kHealthy) << told(appraisal);
+  ids.pop_back();
+  EXPECT_THAT(appraisal.planned_changes, testing::UnorderedElementsAreArray(ids));
+  after.parameters += " init=/bin/sh";
+  EXPECT_EQ(judged(after, baseline).verdict, Verdict::kUnhealthy);
 }
 
 TEST(Baseline, only_the_announced_changes_that_came_are_consumed) {

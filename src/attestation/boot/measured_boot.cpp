@@ -88,7 +88,7 @@ class MeasuredBootBuilder {
     boot_.bank_ = bank;
     boot_.recorded_ = source.record != nullptr;
     boot_.pcrs_ = source.pcrs;
-    order_vouched_ = source.record != nullptr && source.order_vouched;
+    boot_.order_vouched_ = source.record != nullptr && source.order_vouched;
   }
 
   void add(Measurement measurement) {
@@ -104,7 +104,7 @@ class MeasuredBootBuilder {
     boot_.measurements_.push_back(std::move(measurement));
   }
   // What follows is the operating system's, by the word of one who saw the order.
-  bool done() const { return boot_.exited_ && order_vouched_; }
+  bool done() const { return boot_.exited_ && boot_.order_vouched_; }
   MeasuredBoot finish() { return std::move(boot_); }
 
  private:
@@ -201,7 +201,6 @@ class MeasuredBootBuilder {
   const KeyVariables* variables_;
   std::array<uint32_t, kPcrCount> counts_{};
   bool keys_measured_ = false;
-  bool order_vouched_ = false;
 };
 
 namespace {

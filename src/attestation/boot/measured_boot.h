@@ -99,6 +99,8 @@ class MeasuredBoot {
   HashAlg bank() const { return bank_; }
   const std::vector<Measurement>& measurements() const { return measurements_; }
   const std::bitset<kPcrCount>& pcrs() const { return pcrs_; }
+  // Measurements of different registers stand in the order in which they were made.
+  bool order_vouched() const { return order_vouched_; }
   // The operating system took over. A log alone was read by one.
   bool exited_boot_services() const { return exited_ || !recorded_; }
   // Registers with measurements that are not placed: what the boot measured into them is not known.
@@ -110,6 +112,7 @@ class MeasuredBoot {
   HashAlg bank_ = HashAlg::kSha256;
   bool exited_ = false;
   bool recorded_ = false;
+  bool order_vouched_ = false;
   std::bitset<kPcrCount> pcrs_;
   std::bitset<kPcrCount> unplaced_;
   std::vector<Measurement> measurements_;

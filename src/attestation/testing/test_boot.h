@@ -47,6 +47,8 @@ struct TestBoot {
   std::string parameters = "root=/dev/vda2 ro quiet";
   std::string second_command_line;  // measured after the first, if not empty
   std::string initrd = "initrd 43";
+  std::string grub_config;                 // more of grub.cfg
+  std::vector<std::string> grub_commands;  // of that, run before a kernel is loaded
   std::string grub_environment = "# GRUB Environment Block\n";
   std::vector<std::string> boot_order = {"disk"};
   std::string disk_layout = "1 GiB";

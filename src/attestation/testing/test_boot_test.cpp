@@ -124,9 +124,11 @@ class Firmware {
   }
 
   void loader() {
-    log_.grub_file("(hd0,gpt2)/boot/grub/grub.cfg", as_bytes("grub.cfg for " + boot_.kernel_path));
+    log_.grub_file("(hd0,gpt2)/boot/grub/grub.cfg",
+                   as_bytes("grub.cfg for " + boot_.kernel_path + boot_.grub_config));
     log_.grub_file("(hd0,gpt2)/boot/grub/grubenv", as_bytes(boot_.grub_environment));
     log_.grub_text("grub_cmd", "set root=hd0,gpt2");
+    for (const std::string& command : boot_.grub_commands) log_.grub_text("grub_cmd", command);
     std::string line = boot_.kernel_path + " " + boot_.parameters;
     log_.grub_text("grub_cmd", "linux " + line);
     log_.grub_file(boot_.kernel_path, as_bytes(boot_.kernel.content));

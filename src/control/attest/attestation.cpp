@@ -304,7 +304,8 @@ Result<std::optional<Verdict>> Attestation::verdict_now(const VmRow& row) {
   if (!TRY(vm::parse_definition(row.definition)).vtpm) return std::optional<Verdict>();
   const VerdictBook::History verdicts = TRY(verdicts_.history(row.id));
   std::shared_ptr<Watched> watched = find(row.id);
-  const bool past = !verdicts->empty() && watched != nullptr && watched->is_past(verdicts->front());
+  const bool past = !kept_from_before(row).empty() || (!verdicts->empty() && watched != nullptr &&
+                                                       watched->is_past(verdicts->front()));
   return std::optional(verdicts->empty() || past ? Verdict::kUnknown : verdicts->front().verdict);
 }
 
@@ -340,11 +341,15 @@ Status Attestation::show_verdicts(const VmRow& row, const std::vector<VerdictFac
   for (const VerdictFacts& old : verdicts) history.push_back(attestation::to_json(old));
   view["history"] = std::move(history);
   view["verdict"] = attestation::name_of(Verdict::kUnknown);
+  const std::string before = kept_from_before(row);
+  if (!before.empty()) view["note"] = before;
   if (verdicts.empty()) return {};
   const VerdictFacts& newest = verdicts.front();
   VerdictRecord record = TRY(verdicts_.record(row.id, *newest.id));
   std::shared_ptr<Watched> watched = find(row.id);
-  if (watched != nullptr && watched->is_past(newest)) {
+  if (!before.empty()) {
+    record.token.reset();
+  } else if (watched != nullptr && watched->is_past(newest)) {
     // What an earlier boot was is nothing to rely on: neither its verdict nor its token.
     view["note"] =
         "the present boot was not appraised yet; what is shown is of the last boot that was, and "

@@ -124,10 +124,15 @@ Result<KeeperEvidence> read_keeper(const std::string& control_socket, ByteSpan n
       if (all.record.boot_id != quoted->boot_id) continue;  // a reset in between
       cut(all.record, quoted->extends);
     } else {
-      all.no_quote = Error{.code = quoted.error().code,
-                           .cause = quoted.error().cause,
-                           .effect = "only the keeper's record says how the VM started",
-                           .mend = "find out what holds the TPM in the guest, then ask again"};
+      const Error& why = quoted.error();
+      all.no_quote =
+          Error{.code = why.code,
+                .cause = why.cause,
+                .effect = "only the keeper's record says how the VM started",
+                .mend = !why.mend.empty()
+                            ? why.mend
+                            : "find out what holds the TPM in the guest: a boot loader that leaves "
+                              "keys loaded, a TPM2_Shutdown; then holdfast attest check VM"};
     }
     Result<attestation::KeyVariables> variables = read_variables(keeper);
     if (variables.ok()) {

@@ -28,7 +28,14 @@ VerdictFacts facts_of(VmId vm, const VerdictRow& row) {
 }  // namespace
 
 Result<VerdictBook::History> VerdictBook::load(VmId vm) {
-  if (const auto known = known_.find(vm); known != known_.end()) return known->second;
+  // No id is given twice: what was replaced, or of a VM that is gone, has another one in front.
+  const std::vector<VerdictRow> kept = TRY(catalog_.verdicts(vm, 1));
+  const uint64_t newest = kept.empty() ? 0 : kept.front().id;
+  if (const auto known = known_.find(vm); known != known_.end()) {
+    const std::vector<VerdictFacts>& facts = *known->second;
+    if (newest == (facts.empty() ? 0 : facts.front().id.value_or(0))) return known->second;
+    known_.erase(known);
+  }
   std::vector<VerdictFacts> facts;
   for (const VerdictRow& row : TRY(catalog_.verdicts(vm))) facts.push_back(facts_of(vm, row));
   auto history = std::make_shared<const std::vector<VerdictFacts>>(std::move(facts));
@@ -68,6 +75,23 @@ Result<uint64_t> VerdictBook::add(VmId vm, const VerdictRecord& record) {
   facts.insert(facts.end(), before->begin(), before->begin() + static_cast<std::ptrdiff_t>(older));
   known_[vm] = std::make_shared<const std::vector<VerdictFacts>>(std::move(facts));
   return id;
+}
+
+std::string kept_from_before(const VmRow& row) {
+  if (row.role == VmRole::kStandby) {
+    return "this site has a replica of the VM: its boots are judged at the site that runs it "
+           "(holdfast protection show " +
+           row.name + "), and what is kept here is of boots that it had here before";
+  }
+  if (row.role == VmRole::kSuperseded) {
+    return "another site runs the VM by now, and judges its boots: what is kept here is of boots "
+           "that it had here before";
+  }
+  if (row.adopt_pending) {
+    return "the VM was taken over, and what attestation knew of it was not taken out of its "
+           "journal yet: what is kept here is of boots before that";
+  }
+  return {};
 }
 
 void VerdictBook::forget(VmId vm) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "attestation/verdict/verdict_record.h"
@@ -25,7 +26,8 @@ class VerdictBook {
   Result<attestation::VerdictRecord> record(VmId vm, uint64_t id);
   // Its id.
   Result<uint64_t> add(VmId vm, const attestation::VerdictRecord& record);
-  // What is remembered, not what is kept: the catalog's verdicts were replaced, or the VM stopped.
+  // What is remembered, not what is kept: the VM stopped. What the catalog replaced, or lost with
+  // its VM, is never given out again, with or without this.
   void forget(VmId vm);
 
  private:
@@ -35,5 +37,9 @@ class VerdictBook {
   std::mutex mutex_;
   std::map<VmId, History> known_;
 };
+
+// Why what is kept here is not of the VM as it is now; empty if it is. A site keeps what it knew
+// of a VM that another one runs by now, and of its replica after that.
+std::string kept_from_before(const VmRow& row);
 
 }  // namespace hf::control

@@ -87,6 +87,34 @@ TEST_F(VerdictBookTest, forgets_what_was_replaced) {
   EXPECT_EQ((*book.history(vm_))->front().boot, "b9");
 }
 
+// The replica of a VM that was deleted here has its id.
+TEST_F(VerdictBookTest, no_verdict_outlives_its_vm) {
+  VerdictBook book(*catalog_);
+  ASSERT_TRUE(book.add(vm_, record(1, Verdict::kHealthy)).ok());
+  ASSERT_EQ((*book.history(vm_))->size(), 1U);
+  const VmRow row = *catalog_->vm(vm_);
+  ASSERT_TRUE(catalog_->remove_vm(vm_, VmRemains::kNone).ok());
+  EXPECT_TRUE((*book.history(vm_))->empty());
+  ASSERT_TRUE(catalog_->add_vm(row).ok());
+  EXPECT_TRUE((*book.history(vm_))->empty());
+  ASSERT_TRUE(book.add(vm_, record(2, Verdict::kUnhealthy)).ok());
+  ASSERT_EQ((*book.history(vm_))->size(), 1U);
+  EXPECT_EQ((*book.history(vm_))->front().boot, "b2");
+}
+
+TEST(KeptFromBefore, is_what_a_site_knew_of_a_vm_that_it_does_not_run) {
+  VmRow row;
+  row.name = "web";
+  EXPECT_EQ(kept_from_before(row), "");
+  row.adopt_pending = true;
+  EXPECT_NE(kept_from_before(row), "");
+  row.adopt_pending = false;
+  row.role = VmRole::kStandby;
+  EXPECT_NE(kept_from_before(row).find("holdfast protection show web"), std::string::npos);
+  row.role = VmRole::kSuperseded;
+  EXPECT_NE(kept_from_before(row), "");
+}
+
 TEST_F(VerdictBookTest, what_cannot_be_read_is_unknown_and_of_no_boot) {
   ASSERT_TRUE(
       catalog_->add_verdict(vm_, {.time = Micros(5), .verdict = "Healthy", .record = "no JSON"})
