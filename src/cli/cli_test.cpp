@@ -69,9 +69,9 @@ TEST(Grammar, has_every_noun_once) {
   std::multiset<std::string> nouns;
   for (const Command& command : commands())
     if (command.words.size() == 1) nouns.insert(command.words.front());
-  EXPECT_EQ(nouns, (std::multiset<std::string>{"attest", "audit", "event", "failover", "host", "job",
-                                               "protection", "replica", "secure-boot", "site",
-                                               "vm"}));
+  EXPECT_EQ(nouns,
+            (std::multiset<std::string>{"attest", "audit", "event", "failover", "host", "job",
+                                        "protection", "replica", "secure-boot", "site", "vm"}));
 }
 
 TEST(Grammar, every_command_explains_itself) {
@@ -109,88 +109,6 @@ TEST(Grammar, every_argument_has_words) {
       open.push_back(sub);
   }
   EXPECT_GT(seen, 60U);
-}
-
-// The words of a source's text literals, those that the compiler joins joined.
-std::string literals_of(const std::filesystem::path& path) {
-  std::ifstream file(path);
-  const std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  std::string out;
-  bool inside = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (inside && text[i] == '\\') {
-      out += ' ';
-      ++i;
-    } else if (text[i] == '"') {
-      inside = !inside;
-      const size_t next = text.find_first_not_of(" \t\n", i + 1);
-      if (!inside && (next == std::string::npos || text[next] != '"')) out += '\n';
-    } else if (inside) {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
-const CLI::App* sub_of(const CLI::App& app, const std::string& word) {
-  for (const CLI::App* sub : app.get_subcommands([](const CLI::App*) { return true; })) {
-    if (sub->get_name() == word) return sub;
-  }
-  return nullptr;
-}
-
-bool has_verbs(const CLI::App& app) {
-  return !app.get_subcommands([](const CLI::App*) { return true; }).empty();
-}
-
-// The commands that a text names begin with "holdfast" and a noun; a verb has to follow.
-std::string unknown_command(const CLI::App& app, std::string_view text) {
-  constexpr std::string_view kProgram = "holdfast ";
-  for (size_t at = 0; (at = text.find(kProgram, at)) != std::string_view::npos;) {
-    if (at > 0 && (std::isalnum(static_cast<unsigned char>(text[at - 1])) != 0)) {
-      at += kProgram.size();
-      continue;
-    }
-    at += kProgram.size();
-    const CLI::App* where = &app;
-    std::string named = "holdfast";
-    for (std::string_view rest = text.substr(at); has_verbs(*where);) {
-      const size_t size =
-          std::min(rest.find_first_not_of("abcdefghijklmnopqrstuvwxyz-"), rest.size());
-      const std::string word(rest.substr(0, size));
-      const CLI::App* next = sub_of(*where, word);
-      if (next == nullptr && where == &app) break;  // not a command: "holdfast drill", a mark
-      if (word.empty()) break;                      // "holdfast attest", "holdfast vm --help"
-      named += " " + word;
-      if (next == nullptr) return named;
-      where = next;
-      rest.remove_prefix(size);
-      if (!rest.starts_with(' ')) break;
-      rest.remove_prefix(1);
-    }
-  }
-  return {};
-}
-
-TEST(Words, name_no_command_that_does_not_exist) {
-  const char* source = std::getenv("HOLDFAST_SOURCE");
-  const std::filesystem::path root =
-      std::filesystem::path(source == nullptr ? "." : source) / "src";
-  Line line;
-  CLI::App app;
-  add_grammar(app, line);
-  EXPECT_EQ(unknown_command(app, "see: holdfast failover status VM"), "holdfast failover status");
-  EXPECT_EQ(unknown_command(app, "holdfast attest baseline frob VM"),
-            "holdfast attest baseline frob");
-  size_t files = 0;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(root)) {
-    const std::string name = entry.path().filename();
-    const bool code = name.ends_with(".cpp") || name.ends_with(".h");
-    if (!code || name.ends_with("_test.cpp")) continue;
-    ++files;
-    EXPECT_EQ(unknown_command(app, literals_of(entry.path())), "") << entry.path();
-  }
-  EXPECT_GT(files, 100U);
 }
 
 TEST(ExitCode, is_2_for_a_line_that_is_not_understood) {

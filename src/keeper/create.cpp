@@ -122,9 +122,9 @@ Status fill(const CreateConfig& config, sys::InheritedFds& fds, vault::KeyClient
   TRY(journal->close());
   // From now on nothing older is taken for the VM.
   const journal::LineEnd end = journal->durable_end();
-  return vault.put_freshness(config.vm, {.position = end.position,
-                                         .chain = end.chain,
-                                         .time = sys::SystemClock().wall_time()});
+  return vault.put_freshness(
+      config.vm,
+      {.position = end.position, .chain = end.chain, .time = sys::SystemClock().wall_time()});
 }
 
 Status empty_directory(const std::string& path) {

@@ -171,9 +171,9 @@ struct Seal {
   static constexpr std::string_view kOp = "seal";
   using Reply = Sealed;
 };
-// Serve, replica: shows the site's vault where the line here ends. Of a replica: what its source was
-// told last, and the end of it all once it is sealed; whole unless a seed is under way. Serve also:
-// whether `holds`, the peer's position as it has acknowledged it, lies on this line.
+// Serve, replica: shows the site's vault where the line here ends. Of a replica: what its source
+// was told last, and the end of it all once it is sealed; whole unless a seed is under way. Serve
+// also: whether `holds`, the peer's position as it has acknowledged it, lies on this line.
 struct ShowLine {
   static constexpr std::string_view kOp = "show_line";
   using Reply = Shown;

@@ -19,7 +19,8 @@ uint32_t Supervisor::user_of(const Unit& unit) const {
   return unit.spec.change_user ? unit.spec.user : tree_.users().self;
 }
 
-// Of all keepers and guests that run, or are about to run again; and of `starting`, if there is one.
+// Of all keepers and guests that run, or are about to run again; and of `starting`, if there is
+// one.
 std::vector<BoundKeeper> Supervisor::bound_keepers(const Unit* starting) const {
   std::map<VmId, BoundKeeper> bound;
   const auto add = [&](const Unit& unit) {

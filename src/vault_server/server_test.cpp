@@ -221,7 +221,8 @@ TEST_F(Served, who_is_no_keeper_gets_no_word_on_the_keys_socket) {
 
 TEST_F(Served, a_launcher_is_told_what_its_list_is_refused_for) {
   start();
-  const Error error = launcher_.tell({{.vm = vm_of(1), .uid = ::getuid() + 5, .keeper = true}}).error();
+  const Error error =
+      launcher_.tell({{.vm = vm_of(1), .uid = ::getuid() + 5, .keeper = true}}).error();
   EXPECT_EQ(error.code, ErrorCode::kPermission);
   EXPECT_NE(error.cause.find("is not one that keepers run as"), std::string::npos) << error.cause;
   EXPECT_FALSE(error.effect.empty() || error.mend.empty());
@@ -348,7 +349,8 @@ class ServedApart : public Served {
   static uint32_t uid_of(uint8_t number) { return kKeeperUid + 2 * number; }
   std::vector<launcher::BoundKeeper> keepers_to(uint8_t last) const {
     std::vector<launcher::BoundKeeper> all;
-    for (uint8_t n = 1; n <= last; ++n) all.push_back({.vm = vm_of(n), .uid = uid_of(n), .keeper = true});
+    for (uint8_t n = 1; n <= last; ++n)
+      all.push_back({.vm = vm_of(n), .uid = uid_of(n), .keeper = true});
     return all;
   }
   // As many as the vault takes, each with a byte of a request that never comes.

@@ -245,7 +245,7 @@ def withdrawn_in_a_failover(north, south):
     if status != 0:
         raise Failure(f"the failover: {stderr}")
     check(south.json("vm", "show", "race")["state"] == "running", "the failover goes on: south has the VM")
-    check(north.json("vm", "show", "race")["role"] == "superseded", "and north knows")
+    wait_until(lambda: north.json("vm", "show", "race")["role"] == "standby", 10, "north knows, and stands by")
     south.cli("vm", "stop", "race", "--force")
 
 
@@ -324,7 +324,8 @@ def killed_failovers(north, south):
         (daemon,) = south.pids_of("holdfastd")
         failover = command(south, "failover", "unplanned", name, "--yes")
         # The first is let begin only; then later and later.
-        wait_until(lambda: "superseded" in str(rows(north, "SELECT role FROM vms WHERE name = ?", name)) or failover.poll() is not None,
+        given_up = lambda: any(role in str(rows(north, "SELECT role FROM vms WHERE name = ?", name)) for role in ("superseded", "standby"))
+        wait_until(lambda: given_up() or failover.poll() is not None,
                    20, "north has stopped", interval=0.0005)
         time.sleep(number * 0.01)
         os.kill(daemon, signal.SIGKILL)

@@ -1,6 +1,6 @@
+#include "cli/core/follow.h"
 #include "cli/core/launcher.h"
 #include "cli/core/mends.h"
-#include "cli/core/follow.h"
 
 #include <fmt/format.h>
 #include <signal.h>

@@ -194,7 +194,8 @@ Result<sys::JsonObject> PeerService::answer_pairing(peer::PairingSession& sessio
   log_info("paired with site " + name + " (" + them.identity.site.hex() + "), CA " +
            ca.fingerprint().hex());
   services_.happened("peer.paired", kTheSite,
-                     "paired with site " + name + ", which bore a token that was made here; CA " + ca.fingerprint().hex(),
+                     "paired with site " + name + ", which bore a token that was made here; CA " +
+                         ca.fingerprint().hex(),
                      {.actor = "site " + name, .origin = session.peer_address()});
   return sys::JsonObject{{"done", true}};
 }
@@ -258,10 +259,9 @@ Result<sys::JsonObject> PeerService::pair(const BornToken& token, std::string ad
   undo.dismiss();
   log_info("paired with site " + name + " (" + them.identity.site.hex() + "), CA " +
            named.fingerprint().hex());
-  services_.happened("peer.paired", kTheSite,
-                     "paired with site " + name + " at " + them.address + "; CA " +
-                         named.fingerprint().hex(),
-                     by);
+  services_.happened(
+      "peer.paired", kTheSite,
+      "paired with site " + name + " at " + them.address + "; CA " + named.fingerprint().hex(), by);
   return sys::JsonObject{{"peer", name},
                          {"peer_site_id", them.identity.site.hex()},
                          {"peer_address", them.address},

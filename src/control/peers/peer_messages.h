@@ -53,8 +53,8 @@ struct TitleQuestion {
   static constexpr std::string_view kOp = "title";
   VmId vm;
   std::vector<Digest> known;  // head and rivals
-  Bytes bundle;                    // statements that the asked one was known to lack
-  Bytes question;                  // vault/protocol/titles.h
+  Bytes bundle;               // statements that the asked one was known to lack
+  Bytes question;             // vault/protocol/titles.h
 };
 struct TitleAnswer {
   std::vector<Digest> known;
@@ -87,8 +87,7 @@ struct HandOverOutcome {
   Bytes title;
 };
 
-using PeerQuestion =
-    std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder>;
+using PeerQuestion = std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder>;
 
 // Beside the error's texts, where a replica's daemon refuses a stream.
 struct StreamRefusalDetail {
@@ -133,27 +132,26 @@ constexpr auto json_members(sys::JsonOf<EpochAnswer>) {
 }
 constexpr auto json_members(sys::JsonOf<TitleQuestion>) {
   using Q = TitleQuestion;
-  return std::tuple(
-      sys::json_member("vm", &Q::vm),
-      sys::json_member("known", &Q::known, {.items_max = kKnownMax}),
-      sys::json_member("bundle", &Q::bundle, {.length_max = kTitleBytesMax}),
-      sys::json_member("question", &Q::question, {.length_max = 256}));
+  return std::tuple(sys::json_member("vm", &Q::vm),
+                    sys::json_member("known", &Q::known, {.items_max = kKnownMax}),
+                    sys::json_member("bundle", &Q::bundle, {.length_max = kTitleBytesMax}),
+                    sys::json_member("question", &Q::question, {.length_max = 256}));
 }
 constexpr auto json_members(sys::JsonOf<TitleAnswer>) {
   using A = TitleAnswer;
-  return std::tuple(
-      sys::json_member("known", &A::known, {.items_max = kKnownMax}),
-      sys::json_member("bundle", &A::bundle, {.length_max = kTitleBytesMax}),
-      sys::json_member("answer", &A::answer, {.length_max = 1024}));
+  return std::tuple(sys::json_member("known", &A::known, {.items_max = kKnownMax}),
+                    sys::json_member("bundle", &A::bundle, {.length_max = kTitleBytesMax}),
+                    sys::json_member("answer", &A::answer, {.length_max = 1024}));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOrder>) {
   return std::tuple(sys::json_member("vm", &HandOverOrder::vm));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOutcome>) {
   using O = HandOverOutcome;
-  return std::tuple(sys::json_member("handed_over", &O::handed_over),
-                    sys::json_member("why", &O::why, {.length_max = 1024, .text = sys::JsonText::kShown}),
-                    sys::json_member("title", &O::title, {.length_max = kTitleBytesMax}));
+  return std::tuple(
+      sys::json_member("handed_over", &O::handed_over),
+      sys::json_member("why", &O::why, {.length_max = 1024, .text = sys::JsonText::kShown}),
+      sys::json_member("title", &O::title, {.length_max = kTitleBytesMax}));
 }
 constexpr auto json_members(sys::JsonOf<StreamRefusalDetail>) {
   return std::tuple(sys::json_member("epoch", &StreamRefusalDetail::epoch));

@@ -5,9 +5,9 @@
 #include "control/core/log.h"
 #include "control/protection/consent.h"
 #include "control/protection/protections.h"
-#include "control/title/titles.h"
 #include "control/protection/recovery_rules.h"
 #include "control/store/catalog_inner.h"
+#include "control/title/titles.h"
 #include "crypto/x509.h"
 
 namespace hf::control {

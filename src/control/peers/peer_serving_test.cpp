@@ -39,8 +39,7 @@ class PeerServingTest : public testing::Test {
   // What the three questions of a VM are answered with.
   std::vector<std::string> ask_all(const PeerRow& peer, uint8_t n) {
     return {ask(peer, EpochQuestion{.vm = vm_of(n), .epoch = Epoch(9)}),
-            ask(peer, HandOverOrder{.vm = vm_of(n)}),
-            ask(peer, Withdrawal{.vm = vm_of(n)})};
+            ask(peer, HandOverOrder{.vm = vm_of(n)}), ask(peer, Withdrawal{.vm = vm_of(n)})};
   }
 
   TestServices here_;
@@ -54,7 +53,7 @@ TEST_F(PeerServingTest, of_others_vms_a_peer_hears_what_it_hears_of_none) {
   EXPECT_EQ(ask_all(friend_, 3), ask_all(friend_, 99));
   EXPECT_TRUE(none[0].starts_with("not_found")) << none[0];
   EXPECT_TRUE(none[1].starts_with("not_found")) << none[1];
-  EXPECT_EQ(none[2], R"({"removed":true})") << "there is no replica of its";
+  EXPECT_EQ(none[2], R"({"removed":true,"title":""})") << "there is no replica of its";
 }
 
 TEST_F(PeerServingTest, nothing_that_it_says_of_them_has_an_effect) {

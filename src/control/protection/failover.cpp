@@ -121,7 +121,8 @@ Status take(Services& services, const VmRow& row, const FailoverRequest& request
   Result<journal::LineEnd> sealed = seal_and_show(services, row.id);
   Status signed_it;
   if (sealed.ok()) {
-    progress.step("wait until the holder has been silent for 5 s, and sign the VM over to this site");
+    progress.step(
+        "wait until the holder has been silent for 5 s, and sign the VM over to this site");
     TRY(services.titles->ask_members(row.id, kReachSource));
     Result<vault::TitleView> view = services.titles->sign_within(
         row, {.kind = title::Kind::kTake, .subject = {}, .word = request.word}, kSilenceLimit);
@@ -135,9 +136,8 @@ Status take(Services& services, const VmRow& row, const FailoverRequest& request
     signed_it = std::move(sealed).error();
   }
   replicas.unseal(row.id);  // it may have sealed and not said so
-  return std::move(signed_it)
-      .error()
-      .with_effect("the VM was not failed over; the replica takes records again");
+  return std::move(signed_it).error().with_effect(
+      "the VM was not failed over; the replica takes records again");
 }
 
 // The VM is this site's when it returns. On an error it is not, or this site does not know yet that
@@ -165,20 +165,21 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
   if (source.answer == recovery::SourceAnswer::kStopped) {
     taking.title = TRY(services.titles->learn(row.id, protection.peer, source.title));
     if (!holds(taking.title, self)) {
-      return Error{.code = ErrorCode::kConflict,
-                   .cause = "the source says that it handed the VM over, and its vault does not",
-                   .effect = "the VM was not failed over",
-                   .mend = "try again; if it stays so: holdfast vm show " + row.name +
-                           " at both sites"};
+      return Error{
+          .code = ErrorCode::kConflict,
+          .cause = "the source says that it handed the VM over, and its vault does not",
+          .effect = "the VM was not failed over",
+          .mend = "try again; if it stays so: holdfast vm show " + row.name + " at both sites"};
     }
     taking.standby = protection.peer;
     // From here on this site holds it, whatever fails.
     taking.received = TRY(seal_and_show(services, row.id));
     return taking;
   }
-  Result<recovery::RecoveryState> next = recovery::promote(
-      recovery_state(row, true), held, source.answer,
-      request.source_is_dead ? recovery::OperatorWord::kSourceIsDead : recovery::OperatorWord::kNone);
+  Result<recovery::RecoveryState> next =
+      recovery::promote(recovery_state(row, true), held, source.answer,
+                        request.source_is_dead ? recovery::OperatorWord::kSourceIsDead
+                                               : recovery::OperatorWord::kNone);
   if (!next.ok()) {
     Error error = std::move(next).error();
     const std::string name = services.protections->peer_name(protection.peer);
@@ -295,9 +296,8 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   sys::JsonObject result = TRY(vm_summary(services, row));
   result["source"] = answer;
   result["failover_ms"] = running_ms;
-  result["phases_ms"] = sys::JsonObject{{"source_asked", taking.asked_ms},
-                                        {"promoted", promoted_ms},
-                                        {"vcpus_running", running_ms}};
+  result["phases_ms"] = sys::JsonObject{
+      {"source_asked", taking.asked_ms}, {"promoted", promoted_ms}, {"vcpus_running", running_ms}};
   result["source_shipped_all"] = taking.standby.has_value();
   result["protected_by"] = nullptr;
   if (taking.standby) {

@@ -46,7 +46,8 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
   }
   // Before anything stops, the taker has shown that it can.
   Result<TitleKeeper::Exchanged> asked = services_.titles->exchange(vm, to.site, kAskLimit);
-  if (!asked.ok()) return not_done("the vault of site " + to.name + " did not answer: " + asked.error().cause);
+  if (!asked.ok())
+    return not_done("the vault of site " + to.name + " did not answer: " + asked.error().cause);
   if (!asked->answer.prepared) return not_done("site " + to.name + " could not run the VM");
   // A protection that was to end, and has not: the site that stands by has been quicker.
   Result<ProtectionRow> protection = services_.catalog->protection(vm);

@@ -182,10 +182,9 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   }
   progress.step("ask site " + peer + " to remove its replica");
   peer::Delivery delivery{.within = kReachLimit};
-  Result<Removed> removed =
-      services_.peers->ask<Removed>(protection.peer,
-                                    Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm))},
-                                    kPeerLimit, &delivery);
+  Result<Removed> removed = services_.peers->ask<Removed>(
+      protection.peer, Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm))}, kPeerLimit,
+      &delivery);
   if (removed.ok() && !removed->title.empty())
     TRY(services_.titles->learn(vm, protection.peer, removed->title));
   if (!removed.ok()) {
@@ -232,8 +231,7 @@ Status Protections::expel_others(const VmRow& row, const DisableOptions& options
       continue;
     TRY(services_.titles->ask_members(row.id, kAskLimit));
     TRY(services_.titles->sign_within(
-        row,
-        {.kind = title::Kind::kExpel, .subject = member.site, .word = options.word},
+        row, {.kind = title::Kind::kExpel, .subject = member.site, .word = options.word},
         kSilenceLimit));
   }
   return {};

@@ -25,7 +25,7 @@ class Protections {
   Result<sys::JsonObject> enable(VmId vm, const PeerRow& peer, Progress& progress);
   struct DisableOptions {
     bool without_peer = false;  // though the other site cannot be asked, or knows nothing of it
-    std::string word;  // of an operator, for that
+    std::string word;           // of an operator, for that
     std::string actor;
   };
   // A replica that the other site cannot be asked to remove is removed when it is back.

@@ -25,14 +25,15 @@ sys::JsonArray members_with(Services& services, const title::Statement& title,
 
 sys::JsonObject statement_view(Services& services, const title::Signed& one) {
   const title::Statement& said = one.statement();
-  sys::JsonObject view{{"digest", one.digest().hex()},
-                       {"kind", std::string(to_string(said.kind))},
-                       {"by", named(services, said.issuer)},
-                       {"holder", named(services, said.holder)},
-                       {"standbys", members_with(services, said, title::Standing::kStandby)},
-                       {"being_seeded", members_with(services, said, title::Standing::kBeingSeeded)},
-                       {"epoch", said.epoch.value},
-                       {"time_us", said.time.value}};
+  sys::JsonObject view{
+      {"digest", one.digest().hex()},
+      {"kind", std::string(to_string(said.kind))},
+      {"by", named(services, said.issuer)},
+      {"holder", named(services, said.holder)},
+      {"standbys", members_with(services, said, title::Standing::kStandby)},
+      {"being_seeded", members_with(services, said, title::Standing::kBeingSeeded)},
+      {"epoch", said.epoch.value},
+      {"time_us", said.time.value}};
   if (said.word != title::WordKind::kNone) view["word"] = std::string(to_string(said.word));
   if (!said.line.empty()) view["position"] = said.line.position.sequence.value;
   return view;

@@ -21,7 +21,8 @@ std::string cause_of(Cause cause, const std::string& vm, const std::string& site
     case Cause::kRival:
       return "two sites were told to run VM " + vm + ": this one, and site " + site;
     case Cause::kInDoubt:
-      return "this vault was put back from a copy, and does not know what it has signed for VM " + vm;
+      return "this vault was put back from a copy, and does not know what it has signed for VM " +
+             vm;
     case Cause::kNoLine:
     case Cause::kLineNotWhole:
       return "this site does not have all of VM " + vm;
@@ -97,9 +98,8 @@ std::string mend_of(const title::Refused& refused, const std::string& vm, const 
 
 Error refused_by_title(Services& services, const VmRow& row, const title::Refused& refused,
                        std::string effect) {
-  const std::string site = refused.site.is_zero()
-                               ? std::string("the other site")
-                               : services.protections->peer_name(refused.site);
+  const std::string site = refused.site.is_zero() ? std::string("the other site")
+                                                  : services.protections->peer_name(refused.site);
   using title::Action;
   const bool only_time = refused.action == Action::kAsk || refused.action == Action::kAskWithHead ||
                          refused.action == Action::kWait || refused.action == Action::kLearn ||

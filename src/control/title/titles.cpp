@@ -97,13 +97,13 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
     }
     const std::vector<Digest> mine = known_of(view);
     const title::Question question = TRY(services_.vault.title_ask(vm, site));
-    const TitleAnswer answer =
-        TRY(services_.peers->ask<TitleAnswer>(site,
-                                              TitleQuestion{.vm = vm,
-                                                            .known = mine,
-                                                            .bundle = bundle,
-                                                            .question = vault::encode_question(question)},
-                                              left, delivery));
+    const TitleAnswer answer = TRY(services_.peers->ask<TitleAnswer>(
+        site,
+        TitleQuestion{.vm = vm,
+                      .known = mine,
+                      .bundle = bundle,
+                      .question = vault::encode_question(question)},
+        left, delivery));
     delivery = nullptr;  // it is there
     if (!answer.bundle.empty()) view = TRY(learn(vm, site, answer.bundle));
     const title::Judged<void> taken = TRY(services_.vault.title_take_answer(vm, answer.answer));
@@ -112,8 +112,7 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
       return Exchanged{.view = std::move(view),
                        .answer = TRY(title::SignedAnswer::decode(answer.answer)).answer};
     }
-    bundle = both_know ? Bytes()
-                       : TRY(services_.vault.title_lacking(vm, answer.known));
+    bundle = both_know ? Bytes() : TRY(services_.vault.title_lacking(vm, answer.known));
   }
   return Error{.code = ErrorCode::kUnavailable,
                .cause = "the sites did not come to know the same of the VM",
@@ -177,10 +176,8 @@ Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const Peer
 
 Result<vault::TitleView> TitleKeeper::sign(const VmRow& row, const Act& act) {
   const vault::TitleView view = TRY(services_.vault.title(row.id));
-  vault::TitleProposal proposal{.vm = row.id,
-                                .about = view.head->digest(),
-                                .kind = act.kind,
-                                .subject = act.subject};
+  vault::TitleProposal proposal{
+      .vm = row.id, .about = view.head->digest(), .kind = act.kind, .subject = act.subject};
   if (!act.word.empty()) proposal.token = TRY(title::Token::parse_hex(act.word));
   vault::TitleSigned outcome = TRY(services_.vault.title_propose(proposal));
   if (!outcome) return refused_by_title(services_, row, outcome.error(), "nothing was signed");
@@ -226,9 +223,8 @@ Status TitleKeeper::settle(VmId vm, const vault::TitleView& view) {
     if (role != row->role) {
       log_warning("VM " + row->name + " is not this site's any more: " + note);
       Status fenced = services_.reconciler->fence(vm);
-      services_.happened(
-          title.kind == title::Kind::kHandOver ? "vm.handed-over" : "vm.superseded", row->name,
-          "is not this site's any more: " + note, {}, Severity::kWarning);
+      services_.happened(title.kind == title::Kind::kHandOver ? "vm.handed-over" : "vm.superseded",
+                         row->name, "is not this site's any more: " + note, {}, Severity::kWarning);
       TRY(std::move(fenced));
     }
     break;
@@ -297,8 +293,8 @@ bool TitleKeeper::step(VmId vm) {
 // take the VM.
 bool TitleKeeper::make_standby(const VmRow& row, const vault::TitleView& view) {
   const Result<ProtectionRow> protection = services_.catalog->protection(row.id);
-  if (row.role != VmRole::kActive || !protection.ok() ||
-      protection->direction != Direction::kOut || protection->state != ProtectionState::kStands) {
+  if (row.role != VmRole::kActive || !protection.ok() || protection->direction != Direction::kOut ||
+      protection->state != ProtectionState::kStands) {
     return true;
   }
   const SiteId peer = protection->peer;
@@ -321,10 +317,9 @@ bool TitleKeeper::make_standby(const VmRow& row, const vault::TitleView& view) {
   const Result<vault::TitleView> signed_it =
       sign(row, {.kind = title::Kind::kStandBy, .subject = peer});
   if (!signed_it.ok()) return false;
-  services_.happened("protection.stands-by", row.name,
-                     "site " + services_.protections->peer_name(peer) +
-                         " has all of it, and stands by",
-                     {});
+  services_.happened(
+      "protection.stands-by", row.name,
+      "site " + services_.protections->peer_name(peer) + " has all of it, and stands by", {});
   return exchange(row.id, peer, kPeerLimit).ok();
 }
 

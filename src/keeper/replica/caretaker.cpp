@@ -60,7 +60,8 @@ void Caretaker::show_level() {
   const journal::LineEnd end = journal_->durable_end();
   bool done = false;
   shipper_->show_line(end, [&](Result<sys::JsonObject> shown) {
-    if (!shown.ok()) std::fputs(("holdfast-keeper: " + shown.error().describe() + "\n").c_str(), stderr);
+    if (!shown.ok())
+      std::fputs(("holdfast-keeper: " + shown.error().describe() + "\n").c_str(), stderr);
     done = true;
   });
   reactor_->run_until([&] { return done; });

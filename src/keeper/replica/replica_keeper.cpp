@@ -315,13 +315,12 @@ void ReplicaKeeper::show_line(ControlReply reply) {
   const journal::LineEnd end = streams ? receiver_->acknowledged() : journal_->durable_end();
   const bool whole = end.position.sequence.value > 0 &&
                      receiver_->state() != replication::Receiver::State::kSeeding;
-  witness_->show(
-      {.end = {.position = end.position, .chain = end.chain}, .whole = whole},
-      [end, whole, reply = std::move(reply)](Status shown) mutable {
-        if (!shown.ok()) return reply(std::move(shown).error());
-        reply(encode_reply(
-            keeper_protocol::Shown{.end = keeper_protocol::End::of(end), .whole = whole}));
-      });
+  witness_->show({.end = {.position = end.position, .chain = end.chain}, .whole = whole},
+                 [end, whole, reply = std::move(reply)](Status shown) mutable {
+                   if (!shown.ok()) return reply(std::move(shown).error());
+                   reply(encode_reply(keeper_protocol::Shown{.end = keeper_protocol::End::of(end),
+                                                             .whole = whole}));
+                 });
 }
 
 void ReplicaKeeper::seal(ControlReply reply) {
@@ -396,7 +395,8 @@ Status ReplicaKeeper::stop() {
   control_->stop();
   patience_ = Micros(reactor_->now().value + kStopGraceUs);
   reactor_->run_until([this] {
-    const bool closed = ship_->stopped() && control_->stopped() && vault_->idle() && witness_->idle();
+    const bool closed =
+        ship_->stopped() && control_->stopped() && vault_->idle() && witness_->idle();
     return (closed && !seal_flushing_) || !ended_.ok() || reactor_->now() >= patience_;
   });
   reactor_->end_turns(turn_);

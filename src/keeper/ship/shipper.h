@@ -51,8 +51,8 @@ class Shipper final : private ShipHandler, private journal::SealedRead, private 
 
   // Answered once, at once or later: whether the peer has all that the guest was told is written.
   void drain(uint64_t limit_ms, ControlReply reply);
-  // Shows the vault where the line ends, and whether the peer's position `holds` lies on it. Reads a
-  // few headers: not for the data path.
+  // Shows the vault where the line ends, and whether the peer's position `holds` lies on it. Reads
+  // a few headers: not for the data path.
   void show_line(const std::optional<journal::LineEnd>& holds, ControlReply reply);
   // The peer has all that is durable here, as it has said in a session.
   bool level() const { return noted_ && *noted_ >= durable(); }

@@ -1,5 +1,5 @@
-// Which user is which VM's keeper, and which VMs have a guest. The launcher says so, with all of them in one list; it is kept
-// in memory only, and said again when the vault begins anew.
+// Which user is which VM's keeper, and which VMs have a guest. The launcher says so, with all of
+// them in one list; it is kept in memory only, and said again when the vault begins anew.
 //
 // Rules: a list that is older than the one in force is refused; so is, whole, one with a user that
 // may not be a keeper, with a VM twice, or (where users are apart) with one user for two VMs.

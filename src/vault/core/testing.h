@@ -79,8 +79,8 @@ inline Digest digest_of(const std::string& directory) {
   return hash.finish();
 }
 
-// A VM's id is what its vault makes of its title: the newest that make() has made under this number.
-// One that was never made has an id of its own.
+// A VM's id is what its vault makes of its title: the newest that make() has made under this
+// number. One that was never made has an id of its own.
 inline std::map<uint8_t, VmId>& made_vms() {
   static std::map<uint8_t, VmId> made;
   return made;

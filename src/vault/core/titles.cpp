@@ -145,8 +145,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   std::optional<Freshness> settled = entry.reported ? entry.reported : entry.settled;
   const title::Line& line = next.title().line;
   if (!same_line && next.holder_is(site_.identity.site) && !line.empty()) {
-    settled = Freshness{
-        .position = line.position, .chain = line.chain, .time = clock_.wall_time()};
+    settled = Freshness{.position = line.position, .chain = line.chain, .time = clock_.wall_time()};
   }
   Writer clear;
   clear.id(vm);
@@ -333,8 +332,7 @@ title::OwnLine Titles::own_line(const VmId& vm, const Entry& entry) const {
     own.whole = true;
   }
   const auto shown = shown_.find(vm);
-  if (shown != shown_.end() &&
-      shown->second.end.position.sequence >= own.end.position.sequence) {
+  if (shown != shown_.end() && shown->second.end.position.sequence >= own.end.position.sequence) {
     own.end = shown->second.end;
     own.whole = shown->second.whole;
   }
@@ -394,8 +392,7 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
   const title::Ed25519Signer signer(site_.identity.site, site_.signing);
   title::Chain next = entry.chain;
   next.add_own(title::Signed::sign(*judged, signer), wall);
-  const std::optional<title::Word> used =
-      word != nullptr ? std::optional(*word) : std::nullopt;
+  const std::optional<title::Word> used = word != nullptr ? std::optional(*word) : std::nullopt;
   TRY(store(vm, entry, std::move(next)));
   if (used) {
     words_.spend(proposal.token, vm, *act);
@@ -406,10 +403,8 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
 
 Result<GivenWord> Titles::give_word(const VmId& vm, title::Act act) {
   const Entry& entry = *TRY(this->entry(vm));
-  GivenWord given{.word = {.vm = vm,
-                           .head = entry.chain.digest(),
-                           .act = act,
-                           .kind = kind_of(act)}};
+  GivenWord given{
+      .word = {.vm = vm, .head = entry.chain.digest(), .act = act, .kind = kind_of(act)}};
   for (const title::Member& member : entry.chain.title().members.all()) {
     if (member.site != site_.identity.site) given.word.silent.push_back(member.site);
   }

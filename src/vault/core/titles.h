@@ -3,10 +3,11 @@
 // for as long as this process lives, what was asked, answered, shown and given as a word.
 //
 // What is signed is what title::Judge allows, with the evidence that is here: the line's end is the
-// keepers' word, who has a key and whether a guest runs are the launcher's and the vault's own, what
-// another site says is signed by its vault.
+// keepers' word, who has a key and whether a guest runs are the launcher's and the vault's own,
+// what another site says is signed by its vault.
 //
-// Specification of the files: docs/formats/vault.md. One thread. After an error nothing has changed.
+// Specification of the files: docs/formats/vault.md. One thread. After an error nothing has
+// changed.
 #pragma once
 
 #include <map>

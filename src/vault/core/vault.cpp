@@ -113,11 +113,8 @@ Result<KeyInfo> Vault::create_vm(const Caller& caller) {
   rng_.fill(stored.key.mutable_span());
   stored.key_id = key_id_of(stored.key);
   stored.journal_public_key = journal_key_of(stored.key, vm, stored.version);
-  Status made = audit_.append({.event = "create_vm",
-                               .vm = vm,
-                               .key = stored.key_id,
-                               .uid = caller.uid,
-                               .pid = caller.pid});
+  Status made = audit_.append(
+      {.event = "create_vm", .vm = vm, .key = stored.key_id, .uid = caller.uid, .pid = caller.pid});
   if (made.ok()) made = store_key(vm, stored);
   if (!made.ok()) {
     static_cast<void>(titles_.remove(vm));  // of a VM that nobody has heard of

@@ -73,7 +73,8 @@ TEST(Keys, are_taken_back_when_their_keeper_is_gone_or_another_user) {
   }
   // VM 1's keeper has ended.
   ASSERT_TRUE(
-      site->bind_keepers({.generation = 102, .keepers = {{vm_of(2), kKeeper2.uid}}}, kLauncher).ok());
+      site->bind_keepers({.generation = 102, .keepers = {{vm_of(2), kKeeper2.uid}}}, kLauncher)
+          .ok());
   EXPECT_FALSE(site->key_info(vm_of(1))->released);
   EXPECT_TRUE(site->fetch_key(vm_of(2), kKeeper2).ok());
   EXPECT_FALSE(site->is_keeper(kKeeper.uid));
@@ -91,7 +92,8 @@ TEST(Keys, are_taken_back_when_their_keeper_is_gone_or_another_user) {
   // A list that is refused changes nothing.
   ASSERT_TRUE(site->release(vm_of(1), kDaemon).ok());
   EXPECT_FALSE(
-      site->bind_keepers({.generation = 105, .keepers = {{vm_of(1), kDaemon.uid}}}, kLauncher).ok());
+      site->bind_keepers({.generation = 105, .keepers = {{vm_of(1), kDaemon.uid}}}, kLauncher)
+          .ok());
   EXPECT_TRUE(site->fetch_key(vm_of(1), kKeeper2).ok());
 }
 

@@ -69,8 +69,7 @@ Result<TitleSigned> Vault::title_propose(const TitleProposal& proposal, const Ca
 }
 
 Result<GivenWord> Vault::give_word(const VmId& vm, title::Act act, const Caller& caller) {
-  TRY(audit_.append(
-      {.event = "give_word", .vm = vm, .uid = caller.uid, .pid = caller.pid}));
+  TRY(audit_.append({.event = "give_word", .vm = vm, .uid = caller.uid, .pid = caller.pid}));
   return titles_.give_word(vm, act);
 }
 

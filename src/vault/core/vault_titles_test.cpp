@@ -61,8 +61,11 @@ class TwoVaults : public ::testing::Test {
     ASSERT_TRUE(away_->show_line(vm_, {.end = line_at(sequence), .whole = true}, kKeeper).ok());
   }
   void show_home_holds(uint64_t sequence) {
-    ASSERT_TRUE(home_->show_line(vm_, {.end = line_at(5), .whole = true,
-                                       .holds = {line_at(sequence)}}, kKeeper).ok());
+    ASSERT_TRUE(home_
+                    ->show_line(vm_,
+                                {.end = line_at(5), .whole = true, .holds = {line_at(sequence)}},
+                                kKeeper)
+                    .ok());
   }
   void pass(TestVault& site, uint64_t seconds) {
     site.clock.mono = Micros(site.clock.mono.value + seconds * kSeconds);

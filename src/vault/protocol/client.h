@@ -50,8 +50,9 @@ class AdminClient {
   // running VMs again. Which user the keeper is, the launcher has said as it started it: kConflict
   // before that, and where the title names another site as the VM's holder.
   Status release(VmId vm);
-  Status revoke(VmId vm);      // also forgets the cached key; no error if nothing was released
-  Status delete_key(VmId vm);  // With its title. kConflict while released. The VM's data cannot be read after it.
+  Status revoke(VmId vm);  // also forgets the cached key; no error if nothing was released
+  Status delete_key(
+      VmId vm);  // With its title. kConflict while released. The VM's data cannot be read after it.
 
   // Pairing, which operators have begun by offer_pairing() at one site and confirm_pairing() at the
   // other (operator_client.h). `context` ties a proof to the daemons' connection.

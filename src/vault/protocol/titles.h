@@ -56,8 +56,8 @@ struct GivenWord {
 
 // What this site's keeper has shown of the VM's line here, since it was started.
 struct ShownLine {
-  title::Line end;     // durable
-  bool whole = false;  // all of it up to `end` is here
+  title::Line end;                 // durable
+  bool whole = false;              // all of it up to `end` is here
   std::vector<title::Line> holds;  // others' positions that lie on it, at most kMaxShownHolds
 };
 

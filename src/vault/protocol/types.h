@@ -89,8 +89,8 @@ struct KeeperBinding {
   bool operator==(const KeeperBinding&) const = default;
 };
 
-// All VMs of a site that have a keeper or a guest at one moment. `generation` grows with each list that a launcher makes, so
-// that one which was held up cannot undo a newer one.
+// All VMs of a site that have a keeper or a guest at one moment. `generation` grows with each list
+// that a launcher makes, so that one which was held up cannot undo a newer one.
 struct KeeperBindings {
   uint64_t generation = 0;
   std::vector<KeeperBinding> keepers;

@@ -79,6 +79,7 @@ class Vault:
         self.launcher = pathlib.Path(directory) / "vault-launcher.sock"
         self.operators = pathlib.Path(directory) / "vault-operators.sock"
         self._keepers = {}  # VM: user
+        self._others = {}  # VM: the vaults of its other members
         self._generation = 0
         self._listeners = None
         self._name = name
@@ -168,6 +169,12 @@ class Vault:
         if reply[0] != 1:
             raise Failure(f"vault: statement {kind} is not signed: cause {reply[1]}, action {reply[2]}")
 
+    def ask_members(self, vm):
+        """As holdfastd does before a start; who does not answer is silent."""
+        for other in self._others.get(vm, []):
+            with contextlib.suppress(OSError, Failure):
+                self.ask_about(vm, other)
+
     def take(self, vm):
         """Of a VM whose holder is silent, on an operator's word."""
         time.sleep(5.2)  # what silence is
@@ -179,6 +186,7 @@ class Vault:
         other.learn(vm, self)
         self.ask_about(vm, other)
         self.propose(vm, _PROTECT, site)
+        self._others[vm], other._others[vm] = [other], [self]
         other.learn(vm, self)
         self.call(vault_words.ADD_MEMBER, vm + site, path=self.operators)
         other.call(_IMPORT_WRAP, vm + self.call(_WRAP_FOR, vm + site))
@@ -296,6 +304,7 @@ class Keeper:
             if self._scratch is not None:
                 os.close(self._scratch)
             self._scratch = memfd("scratch")
+        self.vault.ask_members(self.vm)
         self.process = self._start("serve", [(name, sock.fileno()) for name, sock in self._listeners] +
                                    [("scratch", self._scratch)])
 
