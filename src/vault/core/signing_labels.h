@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/bytes.h"
+#include "title/signing.h"
 
 namespace hf::vault {
 
@@ -15,7 +16,8 @@ inline constexpr std::string_view kCertificateLabel = "holdfast journal certific
 inline constexpr std::string_view kSessionLabel = "holdfast session statement v1";
 
 // A label that is signed under stands here, or it is not compared with the others.
-inline constexpr std::array kSigningLabels = {kWrapLabel, kCertificateLabel, kSessionLabel};
+inline constexpr std::array kSigningLabels = {kWrapLabel, kCertificateLabel, kSessionLabel,
+                                              title::kStatementLabel, title::kAnswerLabel};
 
 consteval bool no_label_begins_another() {
   for (size_t i = 0; i < kSigningLabels.size(); ++i) {
