@@ -99,7 +99,19 @@ std::vector<std::string> strings_of(const sys::JsonObject& object, std::string_v
                                                       : std::vector<std::string>{};
 }
 
-// A token is for programs; what fits on a line tells it from another.
+// For programs: a table's cell shows its beginning only. Empty: there is none.
+std::string whole_token(const sys::JsonObject& view, std::string_view within = {}) {
+  const sys::JsonObject* place = &view;
+  if (!within.empty()) {
+    const sys::JsonValue* inner = view.if_contains(within);
+    if (inner == nullptr || !inner->is_object()) return {};
+    place = &inner->as_object();
+  }
+  const sys::JsonValue* token = place->if_contains("token");
+  return token != nullptr && token->is_string() ? std::string(token->as_string()) : std::string();
+}
+
+// What fits on a line tells it from another.
 void print_token(const std::string& token, const std::string& vm) {
   const bool none = token == "-";
   print_lines("token",
@@ -192,8 +204,8 @@ Status attest_check(const Context& context, const AttestOptions& options) {
 
 Status attest_token(const Context& context, const AttestOptions& options) {
   sys::JsonObject view = TRY(object_of(TRY(context.client().get(target(options)))));
-  std::string token = cell(view, "newest.token");
-  if (token == "-") {
+  const std::string token = whole_token(view, "newest");
+  if (token.empty()) {
     return Error{.code = ErrorCode::kNotFound,
                  .cause = "there is no token of VM \"" + options.vm + "\"",
                  .effect = "nothing is shown",
@@ -245,7 +257,7 @@ Status attest_submit(const Context& context, const AttestOptions& options) {
   print_lines("verdict", {cell(answer, "verdict")});
   print_lines("reasons", reason_lines(answer));
   print_lines("key", {cell(answer, "attestation_key")});
-  print_lines("token", {cell(answer, "token")});
+  print_lines("token", {whole_token(answer)});
   return {};
 }
 

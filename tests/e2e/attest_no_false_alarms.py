@@ -9,6 +9,7 @@ the TPM's record alone and again with the guest's event log; none is Unhealthy.
 HOLDFAST_BOOTS=n (environment) sets how many boots; 4 by default, 50 in script/nightly.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -65,8 +66,12 @@ def grow_partition_table(site, directory):
 def add_network_card(site):
     """In the VM's definition, as there is no command for it yet."""
     with sqlite3.connect(site.state / "daemon/catalog.sqlite", timeout=10) as catalog:
-        definition = json.loads(catalog.execute("SELECT definition FROM vms WHERE name = ?", (VM,)).fetchone()[0])
-        definition["nics"].append({"name": "nic1", "mac": "02:48:46:00:00:01", "network": "none"})
+        vm_id, text = catalog.execute("SELECT id, definition FROM vms WHERE name = ?", (VM,)).fetchone()
+        definition = json.loads(text)
+        place = len(definition["nics"])
+        digest = hashlib.sha256(bytes.fromhex(vm_id) + bytes([place])).digest()
+        mac = ":".join(f"{byte:02x}" for byte in b"\x02" + digest[:5])
+        definition["nics"].append({"name": f"nic{place + 1}", "mac": mac, "network": "none"})
         catalog.execute("UPDATE vms SET definition = ? WHERE name = ?", (json.dumps(definition), VM))
 
 
