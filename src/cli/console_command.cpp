@@ -89,8 +89,10 @@ class Conversation {
     const std::string_view typed(keys, static_cast<size_t>(got));
     if (typed.find(kLeave) != std::string_view::npos) return false;
     // What people press who want to get out.
-    interrupts_ = typed == "\x03" || typed == "\x04" ? interrupts_ + 1 : 0;
-    if (interrupts_ % kInterruptsMax == kInterruptsMax - 1) write_out(kHint);
+    for (const char key : typed) {
+      interrupts_ = key == '\x03' || key == '\x04' ? interrupts_ + 1 : 0;
+      if (interrupts_ > 0 && interrupts_ % kInterruptsMax == 0) write_out(kHint);
+    }
     waiting_ += typed;
     return waiting_.size() <= kWaitingMax;
   }

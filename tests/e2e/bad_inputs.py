@@ -282,7 +282,7 @@ def two_daemons(site):
     step("two daemons on one state directory")
     pids = site.pids()
     check_refused(site, "a second start", "site", "start", code="conflict",
-                  says=[f"process {site.launcher.pid}", str(site.state)], mend=["stop"])
+                  says=[f"process {site.launcher.pid}", str(site.state)], mend=["site show", "site restart"])
     check_refused(site, "a second start in the foreground", "site", "start", "--foreground", code="conflict")
     binaries = site.argv()[0].parent
     for program, owner, words in (("holdfast-vault", site.uid_base, ["--dir", site.state / "vault"]),
