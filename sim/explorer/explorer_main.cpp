@@ -2,16 +2,16 @@
 //   one-runs   with words that were true when they were said, never two sites run
 //   followed   what a site signed is never passed over by a title that does not follow it
 //   has-data   who holds the title has the data up to the position that it names
-//   kept       no durable write vanishes while a site that had it lives (it stands in a line or
-//   branch) way-on     from every world, good steps lead to running, and protected where two sites
-//   live; by
-//              reverse reachability over the walked graph
+//   kept       no durable write vanishes while a site that had it lives (in a line or a branch)
+//   way-on     from every world, good steps lead to running, and protected where two sites live; by
+//              reverse reachability over the walked graph. Where none does: a dead end
 // Beyond the bound of statements only good steps are walked, `--repairs` statements more.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "explorer/world.h"
 #include "title/testing/keyed_signer.h"
@@ -26,6 +26,7 @@ struct Options {
   size_t worlds_max = 20'000'000;
   size_t worlds_min = 0;
   bool must_find = false;
+  bool check_cut = false;
 };
 
 struct Walked {
@@ -39,8 +40,8 @@ using Key = std::array<uint64_t, 2>;
 struct KeyHash {
   size_t operator()(const Key& key) const { return key[0]; }
 };
-Key hash(const World& world) {
-  const auto bytes = title::testing::keyed_hash({}, as_bytes(world.key()));
+Key hash(const std::string& key) {
+  const auto bytes = title::testing::keyed_hash({}, as_bytes(key));
   return {load_le<uint64_t>(bytes.data()), load_le<uint64_t>(bytes.data() + 8)};
 }
 
@@ -52,12 +53,13 @@ class Walk {
   const char* run() {
     const Bounds& bounds = options_.bounds;
     World first = first_world(bounds);
-    seen_.emplace(hash(first), 0);
+    seen_.emplace(hash(first.key()), 0);
     walked_.push_back({.name = name("the first world")});
     todo_.push_back(std::move(first));
     for (uint32_t at = 0; !todo_.empty(); ++at) {
       const World world = std::move(todo_.front());
       todo_.pop_front();
+      if (world.statements <= bounds.statements) cores_.insert(hash(world.core()));
       if (const char* property = broken(world); property != nullptr) return tell(at, property);
       const bool repairs = world.statements >= bounds.statements;
       walked_[at].reached = reached(world);
@@ -72,6 +74,8 @@ class Walk {
   }
   size_t worlds() const { return walked_.size(); }
   size_t checked() const { return checked_; }
+  size_t dead_ends() const { return dead_ends_; }
+  const std::unordered_set<Key, KeyHash>& cores() const { return cores_; }
 
  private:
   uint32_t name(const std::string& text) {
@@ -81,7 +85,8 @@ class Walk {
   }
 
   void take(uint32_t from, Step&& step) {
-    const auto [found, fresh] = seen_.emplace(hash(step.to), static_cast<uint32_t>(walked_.size()));
+    const auto [found, fresh] =
+        seen_.emplace(hash(step.to.key()), static_cast<uint32_t>(walked_.size()));
     if (fresh) {
       walked_.push_back({.from = from, .name = name(step.name)});
       todo_.push_back(std::move(step.to));
@@ -108,12 +113,15 @@ class Walk {
         if (!leads[before[i]]) leads[before[i]] = true, todo.push_back(before[i]);
       }
     }
+    std::optional<uint32_t> nearest;
     for (uint32_t i = 0; i < walked_.size(); ++i) {
       if (!walked_[i].checked) continue;
       ++checked_;
-      if (!leads[i]) return tell(i, "way-on");
+      if (leads[i]) continue;
+      ++dead_ends_;
+      if (!nearest) nearest = i;
     }
-    return nullptr;
+    return nearest ? tell(*nearest, "way-on") : nullptr;
   }
 
   const char* tell(uint32_t at, const char* property) const {
@@ -136,7 +144,9 @@ class Walk {
   std::unordered_map<Key, uint32_t, KeyHash> seen_;
   std::vector<std::string> names_;
   std::unordered_map<std::string, uint32_t> name_ids_;
+  std::unordered_set<Key, KeyHash> cores_;
   size_t checked_ = 0;
+  size_t dead_ends_ = 0;
 };
 
 struct Named {
@@ -161,7 +171,7 @@ constexpr Named kFaults[] = {
       stderr,
       "usage: holdfast-explore [--sites N] [--statements N] [--repairs N] [--writes N]\n"
       "    [--crashes N] [--words N] [--no-losses] [--at-once] [--from created|protected|taken]\n"
-      "    [--worlds-max N] [--worlds-min N] [--fault NAME [--must-find]]\nfaults:");
+      "    [--worlds-max N] [--worlds-min N] [--fault NAME [--must-find]] [--check-cut]\nfaults:");
   for (const Named& fault : kFaults) std::fprintf(stderr, " %s", fault.name);
   std::fprintf(stderr, "\n");
   std::exit(2);
@@ -213,6 +223,8 @@ Options parse(int argc, char** argv) {
     } else if (word == "--fault") {
       if (i + 1 >= argc) usage();
       set_fault(out.bounds.faults, argv[++i]);
+    } else if (word == "--check-cut") {
+      out.check_cut = true;
     } else if (word == "--must-find") {
       out.must_find = true;
     } else {
@@ -225,20 +237,37 @@ Options parse(int argc, char** argv) {
   return out;
 }
 
+// What steps.cpp leaves out is walked too: it leads to nothing that the cut walk does not reach.
+int check_cut(const Options& options) {
+  Options uncut = options;
+  uncut.bounds.uncut = true;
+  Walk some(options);
+  Walk all(uncut);
+  const bool clean = some.run() == nullptr && all.run() == nullptr;
+  const bool same = some.cores() == all.cores();
+  std::printf("worlds %zu, without the cut %zu; cores %zu, without the cut %zu: %s\n",
+              some.worlds(), all.worlds(), some.cores().size(), all.cores().size(),
+              same ? "the same" : "OTHERS");
+  return clean && same && all.worlds() > some.worlds() ? 0 : 1;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const Options options = parse(argc, argv);
+  if (options.check_cut) return check_cut(options);
   const auto began = std::chrono::steady_clock::now();
   Walk walk(options);
   const char* property = walk.run();
   const double seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   std::printf(
-      "%zu worlds, %zu checked for a way on, %s%s (%d sites, %d statements, %d writes; %.1f s)\n",
-      walk.worlds(), walk.checked(), property == nullptr ? "no violation" : "violated ",
-      property == nullptr ? "" : property, options.bounds.sites, options.bounds.statements,
-      options.bounds.writes, seconds);
+      "%zu worlds, %zu dead_ends of %zu checked for a way on, %zu that differ in what is durable "
+      "or "
+      "runs, %s%s (%d sites, %d statements, %d writes; %.1f s)\n",
+      walk.worlds(), walk.dead_ends(), walk.checked(), walk.cores().size(),
+      property == nullptr ? "no violation" : "violated ", property == nullptr ? "" : property,
+      options.bounds.sites, options.bounds.statements, options.bounds.writes, seconds);
   if (options.must_find) return property != nullptr ? 0 : 1;
   return property == nullptr && walk.worlds() >= options.worlds_min ? 0 : 1;
 }

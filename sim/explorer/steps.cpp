@@ -50,7 +50,8 @@ class Walker {
     settle(to);
     take_({std::move(to), std::move(text), good});
   }
-  // Forgets what makes no difference any more, so that worlds that differ in nothing else are one:
+  // Forgets what makes no difference any more, so that worlds that differ in nothing else are one
+  // (`--check-cut` walks with and without, and finds the same cores and dead ends):
   // - what Asking itself forgets (its tidy()), and times beyond every limit;
   // - a question on its way that is too old: its answer counts nowhere, and what else it would
   //   bring, "learns from" brings;
@@ -59,14 +60,19 @@ class Walker {
   void settle(World& t) const {
     for (Site& site : t.site) {
       if (!site.exists) continue;
-      site.asking.tidy(site.chain, t.now);
+      if (!bounds_.uncut) site.asking.tidy(site.chain, t.now);
       site.asking.saturate(t.now, kOldest);
+      if (site.phase != Phase::kReleased) site.released.reset();
+      if (site.released && t.now.value - site.released->value > kOldest) {
+        site.released = Instant(t.now.value - kOldest);
+      }
       const auto over = [&](const std::optional<Instant>& at, uint64_t span) {
         return at && t.now.value - at->value > span;
       };
       if (over(site.handed, kAnswerLife)) site.handed.reset();
       if (over(site.giving, kGivingLimit)) site.giving.reset();
     }
+    if (bounds_.uncut && !repairs_only_) return;
     for (size_t from = 0; from < t.site.size(); ++from) {
       for (size_t to = 0; to < t.site.size(); ++to) {
         auto& asked = t.question[from][to];
@@ -350,10 +356,13 @@ class Walker {
     if (me.phase == Phase::kOff && me.line >= 0 && !bounds_.at_once && judge(s).may_release()) {
       World t = w_;
       at(t, s).phase = Phase::kReleased;
+      at(t, s).released = t.now;
       add(std::move(t), name(s) + " begins to start", true);
     }
     const Phase before_open = bounds_.at_once ? Phase::kOff : Phase::kReleased;
     if (me.phase == before_open && judge(s).may_open(own(s))) {
+      const bool long_start =
+          bounds_.at_once || (me.released && w_.now.value - me.released->value >= kOldest);
       World t = w_;
       Site& mine = at(t, s);
       mine.phase = Phase::kRunning;
@@ -361,7 +370,7 @@ class Walker {
       mine.excused = 0;
       mine.handed.reset();
       mine.giving.reset();
-      add(std::move(t), name(s) + " opens its gate", true);
+      add(std::move(t), name(s) + " opens its gate", long_start);
     }
     if (me.phase != Phase::kRunning) return;
     World t = w_;

@@ -58,7 +58,7 @@ std::string World::key() const {
     key += static_cast<char>(s.branches);
     key += static_cast<char>(s.holds);
     key += static_cast<char>(s.excused);
-    for (const auto& at : {s.handed, s.giving}) {
+    for (const auto& at : {s.handed, s.giving, s.released}) {
       key += static_cast<char>(at ? (now.value - at->value) / kSecond : 99);
     }
     key += static_cast<char>(s.chain.in_doubt());
@@ -93,6 +93,22 @@ std::string World::key() const {
   for (const int n : {int{statements}, int{crashes}, int{words}}) key += static_cast<char>(n);
   key += static_cast<char>(link | destroyed << 1 | mistaken << 2);
   return key;
+}
+
+std::string World::core() const {
+  std::string core;
+  for (const Site& s : site) {
+    core += static_cast<char>(s.exists | s.up << 1 | static_cast<int>(s.phase) << 2);
+    for (const int n : {int{s.line}, int{s.branches}, int{s.holds}}) core += static_cast<char>(n);
+    core += static_cast<char>(s.chain.in_doubt());
+    if (s.chain.empty()) continue;
+    put(core, s.chain.digest().span());
+    for (const SignedPtr& rival : s.chain.rivals()) put(core, rival->digest().span());
+    core += '|';
+  }
+  for (int w = 0; w < writes; ++w) core += static_cast<char>(parent[static_cast<size_t>(w)]);
+  core += static_cast<char>(link | destroyed << 1 | mistaken << 2);
+  return core;
 }
 
 World first_world(const Bounds& bounds) {

@@ -29,6 +29,7 @@ struct Bounds {
   int words = 2;
   bool losses = true;    // a site may be lost
   bool at_once = false;  // a question to one site and its answer are one step, and a tick is long
+  bool uncut = false;    // worlds that differ in nothing that counts are not made one (steps.cpp)
   bool protected_at_first = true;
   bool taken_at_first = false;  // the last site has taken it while A was down, and A is back
   Faults faults;
@@ -52,6 +53,9 @@ struct Site {
   // first incarnation is open; that it was just handed the VM; that it may start again unasked.
   uint8_t excused = 0;
   std::optional<Instant> handed, giving;
+  // A start takes as long as it likes, and the walk opens the gate at any moment of it; but a way
+  // on is only what leads on when it takes 20 s: longer than anything counts that was asked before.
+  std::optional<Instant> released;
 };
 
 struct Message {
@@ -75,6 +79,8 @@ struct World {
   Instant now{1000 * kSecond};
 
   std::string key() const;
+  // What is durable or runs: without time, messages, and what is in memory only.
+  std::string core() const;
   bool talk(int a, int b) const;
   bool prefix(int a, int b) const;  // write a stands in the line that ends with b
   Line line(int write) const;

@@ -91,6 +91,12 @@ bool Asking::silent(const SiteId& site, Instant now) const {
   return now > last && now.value - last.value >= kSilence;
 }
 
+bool Asking::asked(const SiteId& site, const Digest& head, Instant now) const {
+  const Peer* known = find(site);
+  return known != nullptr && known->question && known->question->about == head &&
+         within(known->sent, now, kAnswerLife);
+}
+
 bool Asking::counts(const Peer& peer, Instant now) const {
   return peer.answer && (faults_.answer_used_late || within(peer.sent, now, kAnswerLife));
 }
@@ -118,8 +124,7 @@ Judged<Instant> Asking::one_asked(const Chain& chain, const Member& member, Inst
     return after(known->sent, kAnswerLife);
   }
   // Silent or not, it was asked just now: who can answer does.
-  if (known == nullptr || !known->question || known->question->about != chain.digest() ||
-      !within(known->sent, now, kAnswerLife)) {
+  if (!asked(site, chain.digest(), now)) {
     return refuse(Cause::kNotAsked, Action::kAsk, site);
   }
   if (!silent(site, now)) return refuse(Cause::kNotAnswered, Action::kWait, site);
@@ -143,7 +148,8 @@ Judged<Permit> Asking::all_asked(const Chain& chain, Instant now) const {
 
 Judged<Permit> Asking::handed_to(const Chain& chain, Instant now) const {
   const Statement& title = chain.title();
-  if (title.kind != Kind::kHandOver || title.holder != self_ || opened_ == chain.digest()) {
+  if (title.kind != Kind::kHandOver || title.holder != self_ ||
+      run_permitted(chain.digest(), now)) {
     return refuse(Cause::kNotAsked, Action::kAsk);
   }
   Permit permit{
@@ -160,6 +166,7 @@ Judged<Permit> Asking::handed_to(const Chain& chain, Instant now) const {
 
 void Asking::excuse(const Word& word, const Digest& head, Instant now) {
   excuse_ = {.head = head, .sites = word.silent, .until = after(now, kExcuseLife)};
+  std::erase_if(excuse_->sites, [&](const SiteId& site) { return !silent(site, now); });
 }
 
 bool Asking::excused(const SiteId& site, const Digest& head, Instant now) const {
@@ -174,7 +181,7 @@ void Asking::opened(const Digest& head) {
 }
 
 void Asking::giving(const Digest& head, uint64_t limits, Instant now) {
-  if (opened_ != head) return;
+  if (opened_ != head || giving_) return;
   giving_ = head;
   giving_until_ = after(now, limits);
 }
@@ -194,8 +201,9 @@ Judged<Permit> Asking::taken_back(const Chain& chain, Instant now) const {
 void Asking::head_changed(const Chain& chain) {
   // Signed on a word, the act that it was for moves the head itself: excuse() comes after.
   if (excuse_ && excuse_->head != chain.digest()) excuse_.reset();
-  if (giving_ && *giving_ != chain.digest()) giving_.reset();
   if (!opened_) return;
+  // Its guest is stopped: under a head that changed, starting it is from cold.
+  if (giving_ && *giving_ != chain.digest()) return stopped();
   if (!chain.holder_is(self_) || !chain.same_tenure(*opened_)) {
     opened_.reset();
   } else {
@@ -208,11 +216,10 @@ void Asking::restarted(Instant now) {
   *this = Asking(self_, now, faults_);
 }
 
-void Asking::tidy(const Chain& chain, Instant now) {
+void Asking::tidy(const Chain&, Instant now) {
   for (Peer& peer : peers_) {
-    const bool moot = peer.question && !chain.empty() && peer.question->about != chain.digest();
-    const bool late = !within(peer.sent, now, kAnswerLife) && !faults_.answer_used_late;
-    if (!moot && !late) continue;
+    // One about another head counts still: "sign now" is about the head before the hand-over.
+    if (within(peer.sent, now, kAnswerLife) || faults_.answer_used_late) continue;
     peer.question.reset();
     peer.answer.reset();
   }
@@ -250,7 +257,8 @@ void Asking::describe(Instant now, Bytes& to) const {
   byte(opened_.has_value());
   if (opened_) id(opened_->span());
   byte(giving_.has_value());
-  if (giving_) byte((giving_until_.value - now.value) / (kSecond / 2));
+  // Over is over, however long since.
+  if (giving_) byte(now > giving_until_ ? 255 : (giving_until_.value - now.value) / (kSecond / 2));
 }
 
 void Asking::saturate(Instant now, uint64_t oldest) {

@@ -52,6 +52,8 @@ class Asking {
   void answered(const SiteId& to, Instant now);
   // Nothing was heard from it and nothing answered to it for kSilence.
   bool silent(const SiteId& site, Instant now) const;
+  // A question about `head` was sent to it less than kAnswerLife ago, answered or not.
+  bool asked(const SiteId& site, const Digest& head, Instant now) const;
   // The newest answer from `site`, if it counts still.
   const Answer* answer(const SiteId& site, Instant now) const;
 
@@ -63,8 +65,8 @@ class Asking {
   Judged<Permit> handed_to(const Chain& chain, Instant now) const;
 
   // ---- Words ----
-  // After an act was signed on a word: those silent sites needn't answer until the first
-  // incarnation is open, for kExcuseLife, and as long as nothing is heard from them.
+  // After an act was signed on a word: those of its sites that are silent needn't answer until the
+  // first incarnation is open, for kExcuseLife, and as long as nothing is heard from them.
   void excuse(const Word& word, const Digest& head, Instant now);
   bool excused(const SiteId& site, const Digest& head, Instant now) const;
 
@@ -72,7 +74,8 @@ class Asking {
   // The first incarnation under `head` is open: what excused it ends.
   void opened(const Digest& head);
   // A hand-over begins, and takes at most `limits` (microseconds, all of its parts together). Until
-  // then, if nothing was signed, this site may start the VM again without asking.
+  // then, if nothing was signed or learned, this site may start the VM again without asking. Begun
+  // again before that, it is the same one: the limits are not.
   void giving(const Digest& head, uint64_t limits, Instant now);
   // The guest was stopped for another reason, or went: from now on a start is from cold.
   void stopped();
@@ -82,9 +85,10 @@ class Asking {
   }
   Judged<Permit> taken_back(const Chain& chain, Instant now) const;
 
-  // The head changed by what was learned or signed: permissions under the old one end.
+  // The head changed by what was learned or signed: permissions under the old one end, and so does
+  // the run of a guest that was stopped to be handed over.
   void head_changed(const Chain& chain);
-  // Forgets what counts no more: answers too old or about another head, words that ended. Nothing
+  // Forgets what counts no more: questions and answers that are too old, words that ended. Nothing
   // depends on it but memory.
   void tidy(const Chain& chain, Instant now);
   // What a restart leaves: nothing. (A vault is made anew; a simulator's site lives on.)

@@ -81,6 +81,24 @@ bool Chain::was_member(int32_t at, const SiteId& site) const {
   return false;
 }
 
+bool Chain::names(int32_t at, const SiteId& site) const {
+  return at >= 0 && nodes_[static_cast<size_t>(at)].statement->statement().names(site);
+}
+
+bool Chain::dropped(const std::vector<bool>& in, const std::vector<bool>& than,
+                    const SiteId& site) const {
+  for (size_t i = 0; i < nodes_.size(); ++i) {
+    if (!in[i] || than[i] || names(static_cast<int32_t>(i), site)) continue;
+    if (names(nodes_[i].follows, site) || names(nodes_[i].beside, site)) return true;
+  }
+  return false;
+}
+
+bool Chain::issuer_is_out(int32_t at) const {
+  const SiteId& issuer = nodes_[static_cast<size_t>(at)].statement->statement().issuer;
+  return !names(head_, issuer) && dropped(ancestry(head_), ancestry(at), issuer);
+}
+
 bool Chain::expelled(const SiteId& site) const {
   return !empty() && !title().names(site) && was_member(head_, site);
 }
@@ -98,9 +116,13 @@ bool Chain::same_tenure(const Digest& since) const {
   while (at > start) {
     const Node& node = nodes_[static_cast<size_t>(at)];
     const Statement& s = node.statement->statement();
-    const bool decree = s.kind == Kind::kRewind || s.kind == Kind::kTake || s.kind == Kind::kGoOn ||
-                        s.kind == Kind::kHandOver || s.kind == Kind::kGiveUp ||
-                        s.kind == Kind::kEnd;
+    // A holder that takes over a rival goes on with its own line.
+    const bool own =
+        s.kind == Kind::kTake && node.follows >= 0 &&
+        nodes_[static_cast<size_t>(node.follows)].statement->statement().holder == s.holder;
+    const bool decree = s.kind == Kind::kRewind || (s.kind == Kind::kTake && !own) ||
+                        s.kind == Kind::kGoOn || s.kind == Kind::kHandOver ||
+                        s.kind == Kind::kGiveUp || s.kind == Kind::kEnd;
     if (decree) return false;
     at = node.follows;
   }
@@ -112,18 +134,19 @@ Before Chain::before(int32_t follows, int32_t beside) const {
   const Statement& first = nodes_[static_cast<size_t>(follows)].statement->statement();
   if (beside < 0) return {.follows = first};
   const Statement& second = nodes_[static_cast<size_t>(beside)].statement->statement();
+  // Who is out on one side is out, if that side put it out since the two parted.
+  const std::vector<bool> ours = ancestry(follows);
+  const std::vector<bool> theirs = ancestry(beside);
   Members merged = first.members;
   bool overfull = false;
   for (const Member& member : first.members.all()) {
-    if (!second.names(member.site) && was_member(beside, member.site)) {
+    if (!second.names(member.site) && dropped(theirs, ours, member.site)) {
       merged = merged.without(member.site);
     }
   }
   for (const Member& member : second.members.all()) {
     const bool in = merged.contains(member.site);
-    if (!in && (first.names(member.site) || was_member(follows, member.site))) {
-      continue;  // expelled on one side
-    }
+    if (!in && (first.names(member.site) || dropped(ours, theirs, member.site))) continue;
     if (!in && merged.full()) {
       overfull = true;
       continue;
@@ -190,7 +213,7 @@ std::optional<Cause> Chain::no_rival(int32_t at) const {
     aside += headward[i] ? 0 : 1;
   }
   if (aside > kForkMax) return Cause::kTooManyRivals;
-  if (expelled(next.issuer)) return Cause::kExpelled;
+  if (issuer_is_out(at)) return Cause::kExpelled;
   size_t stay = 0;
   for (const int32_t rival : rivals_) {
     if (counts_as_following(at, rival)) continue;
@@ -281,8 +304,7 @@ void Chain::become_head(int32_t at, Micros wall, Learned& learned) {
   const bool was_holder = holder_is(self_);
   head_ = at;
   const auto gone = std::erase_if(rivals_, [&](int32_t rival) {
-    return counts_as_following(at, rival) ||
-           expelled(nodes_[static_cast<size_t>(rival)].statement->statement().issuer);
+    return counts_as_following(at, rival) || issuer_is_out(rival);
   });
   learned.head_changed = true;
   learned.rivals_changed |= gone > 0;

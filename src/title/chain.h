@@ -90,6 +90,9 @@ class Chain {
   bool expelled(const SiteId& site) const;
   // Likewise by that statement, known or not (then it isn't).
   bool expelled_by(const Digest& statement, const SiteId& site) const;
+  // There is room for what this site would sign over the head: beyond kDepthMax nobody would learn
+  // it, and this site's own vault would not load it.
+  bool has_room_for(const Statement& next) const { return !over_bounds(next, head_); }
   // From `since` to the head nothing changed the holder or the line by decree: a guest that was
   // started under `since` runs under the head too.
   bool same_tenure(const Digest& since) const;
@@ -142,6 +145,12 @@ class Chain {
   bool counts_as_following(int32_t later, int32_t earlier) const;
   std::vector<bool> ancestry(int32_t of) const;
   bool was_member(int32_t at, const SiteId& site) const;
+  bool names(int32_t at, const SiteId& site) const;
+  // Something that is in `in` and not in `than` dropped the site.
+  bool dropped(const std::vector<bool>& in, const std::vector<bool>& than,
+               const SiteId& site) const;
+  // Its issuer is out by the head, and it does not follow what put it out.
+  bool issuer_is_out(int32_t at) const;
   Before before(int32_t follows, int32_t beside) const;
   int32_t insert(const SignedPtr& statement, int32_t follows, int32_t beside);
   Outcome learn_one(const SignedPtr& statement, const SiteId& from, const Verifier& verifier,

@@ -133,8 +133,9 @@ Result<Chain> Chain::decode(ByteSpan bytes, const SiteId& self, const Faults& fa
   if ((chain.head_ < 0) != (count == 0) || (count == 0 && !head.is_zero())) {
     return corrupt("a title whose head is none of its statements");
   }
-  for (const Digest& rival : rivals) {
-    const int32_t at = chain.index(rival);
+  for (size_t i = 0; i < rivals.size(); ++i) {
+    if (i > 0 && rivals[i - 1] >= rivals[i]) return corrupt("a title with rivals out of order");
+    const int32_t at = chain.index(rivals[i]);
     if (at < 0 || chain.follows_at(at, chain.head_) || chain.follows_at(chain.head_, at)) {
       return corrupt("a title whose rivals are none");
     }

@@ -317,5 +317,84 @@ TEST(Chain, an_issuer_that_goes_on_and_on_leaves_room_for_whoever_takes_it_back)
   EXPECT_TRUE(w.at(kB).chain.holder_is(kB));
 }
 
+// A fork that is longer than anyone makes it is not kept, nor what it would cost.
+TEST(Chain, a_rival_of_many_statements_is_bounded) {
+  TestWorld w;
+  w.protect(kB);
+  w.take(kB, {kA});
+  w.add(kA, *w.judge(kA).may_set_policy(60, true));
+  for (uint32_t i = 0; i < kForkMax + 40; ++i) {
+    w.add(kB, *w.judge(kB).may_set_policy(1 + i % 2, true));
+  }
+  const auto all = w.at(kB).chain.statements();
+  EXPECT_EQ(w.tell(kA, std::span(all).first(kBundleMax), kB).last, Outcome::kRival);
+  EXPECT_EQ(cause_of(w.tell(kA, std::span(all).subspan(kBundleMax), kB)), Cause::kTooManyRivals);
+  EXPECT_LE(w.at(kA).chain.size(), kForkMax + 8);
+  EXPECT_TRUE(w.at(kA).chain.holder_is(kA));
+}
+
+TEST(Chain, what_is_lacking_comes_in_bounded_parts_and_leads_to_the_whole) {
+  TestWorld w;
+  w.protect(kB);
+  for (uint32_t i = 0; i < 2 * kBundleMax; ++i) {
+    w.add(kA, *w.judge(kA).may_set_policy(1 + i % 2, true));
+  }
+  int rounds = 0;
+  while (w.at(kC).chain.empty() || w.at(kC).chain.digest() != w.at(kA).chain.digest()) {
+    std::vector<Digest> known;
+    if (!w.at(kC).chain.empty()) known.push_back(w.at(kC).chain.digest());
+    const auto part = w.at(kA).chain.lacking(known);
+    ASSERT_LE(part.size(), kBundleMax);
+    w.tell(kC, part, kA);
+    ASSERT_LE(++rounds, 3);
+  }
+}
+
+TEST(Chain, sites_exchange_it_where_either_head_names_the_other) {
+  TestWorld w;
+  const Statement alone = w.at(kA).chain.title();
+  w.ask(kA, kB);
+  w.add(kA, *w.judge(kA).may_protect(kB));
+  const Statement named = w.at(kA).chain.title();
+  EXPECT_TRUE(may_exchange(named, kA, alone, kB));
+  EXPECT_TRUE(may_exchange(alone, kB, named, kA));
+  EXPECT_FALSE(may_exchange(named, kA, make_create(kC, Digest{}, 0, Micros(1)), kC));
+}
+
+TEST(Chain, of_wanted_ancestors_only_so_many_are_named) {
+  TestWorld w;
+  w.protect(kB);
+  Statement s = after(w.at(kA).chain, kA, Kind::kPolicy);
+  s.start_after = 60;
+  std::vector<SignedPtr> many;
+  for (uint8_t i = 0; i < 200; ++i) {
+    s.follows.bytes[0] = std::byte{i};
+    many.push_back(by(s));
+  }
+  const Learned learned = w.tell(kB, many, kA);
+  EXPECT_EQ(learned.last, Outcome::kUnknown);
+  EXPECT_EQ(learned.wanted.size(), kWantedMax);
+  EXPECT_LT(w.at(kB).chain.size(), 5U);
+}
+
+TEST(Chain, a_stored_title_whose_rivals_are_out_of_order_is_refused) {
+  TestWorld w;
+  w.protect(kB);
+  w.protect(kC);
+  w.share(kA, kB);
+  w.take(kB, {kA, kC});
+  w.take(kC, {kA, kB});
+  w.add(kA, *w.judge(kA).may_set_policy(60, true));
+  w.share(kB, kA);
+  w.share(kC, kA);
+  ASSERT_EQ(w.at(kA).chain.rivals().size(), 2U);
+  Bytes bytes = w.at(kA).chain.encode();
+  ASSERT_TRUE(Chain::decode(bytes, kA).ok());
+  std::swap_ranges(bytes.begin() + 72, bytes.begin() + 104, bytes.begin() + 104);
+  EXPECT_FALSE(Chain::decode(bytes, kA).ok());
+  std::copy_n(bytes.begin() + 72, 32, bytes.begin() + 104);  // the same twice
+  EXPECT_FALSE(Chain::decode(bytes, kA).ok());
+}
+
 }  // namespace
 }  // namespace hf::title

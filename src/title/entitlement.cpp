@@ -68,6 +68,8 @@ bool issuer_entitled(const Statement& next, const Before& before, const SiteId& 
       return last.is_standby(issuer) || last.members.is(issuer, Standing::kBeingSeeded);
     case Kind::kTake:
       if (!last.names(issuer) || (last.holder == issuer && before.beside == nullptr)) return false;
+      // The title's own policy is a standby's to act on.
+      if (next.word == WordKind::kStartPolicy && !last.is_standby(issuer)) return false;
       // On nobody's word only what nobody holds.
       return next.word != WordKind::kNone || last.holder.is_zero();
     case Kind::kGiveUp:
@@ -96,6 +98,8 @@ bool subject_fits(const Statement& next, const Before& before, const SiteId& sub
       return !subject.is_zero();
     case Kind::kTake:
       if (next.word != WordKind::kDistrusted) return subject.is_zero();
+      // Beside a rival: it may be out already by the line that goes on.
+      if (subject.is_zero()) return before.beside != nullptr;
       return holds(subject, before) && subject != next.issuer;
     default:
       return true;
@@ -183,6 +187,9 @@ std::optional<Cause> not_entitled(const Statement& next, const Before& before) {
   if (next.epoch != epoch_after(next.holder, before)) return Cause::kWrongEpoch;
   const bool sets_policy = next.kind == Kind::kPolicy;
   if ((next.start_after != before.follows.start_after) != sets_policy) return Cause::kWrongPolicy;
+  if (next.word == WordKind::kStartPolicy && before.follows.start_after == 0) {
+    return Cause::kWrongPolicy;
+  }
   if (next.line != before.follows.line && !moves_line(next.kind)) return Cause::kWrongLine;
   return std::nullopt;
 }

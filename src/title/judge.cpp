@@ -81,6 +81,7 @@ Judged<Statement> Judge::checked(Statement next) const {
   const SignedPtr rival = next.beside.is_zero() ? nullptr : chain_.find(next.beside);
   const Before before = rival ? chain_.before_joining(rival) : Before{.follows = chain_.title()};
   if (before.overfull) return refuse(Cause::kTooManyMembers, Action::kUnpairOrEvict);
+  if (!chain_.has_room_for(next)) return refuse(Cause::kTooDeep, Action::kCheckpoint);
   HF_ASSERT(!not_entitled(next, before).has_value());
   return next;
 }
@@ -89,6 +90,13 @@ Judged<void> Judge::word_fits(const Word* word, Act act, WordKind kind) const {
   if (word == nullptr) return refuse(Cause::kWordNeeded, Action::kGiveWord);
   if (word->vm != chain_.vm() || word->head != chain_.digest() || word->act != act ||
       word->kind != kind) {
+    return refuse(Cause::kWordOfOther, Action::kGiveWord);
+  }
+  return {};
+}
+
+Judged<void> Judge::line_fits(const Word& word, const OwnLine& own) const {
+  if (own.end.position.sequence < word.line.position.sequence) {
     return refuse(Cause::kWordOfOther, Action::kGiveWord);
   }
   return {};
@@ -166,6 +174,9 @@ Judged<Statement> Judge::may_expel(const SiteId& site, const Word* word) const {
   if (rival && !settles) return refuse(Cause::kRival, Action::kSettle, rival->statement().holder);
   if (!settles && !chain_.title().names(site)) {
     return refuse(Cause::kNotMember, Action::kNothing, site);
+  }
+  if (settles && !chain_.before_joining(rival).members().contains(self())) {
+    return refuse(Cause::kExpelled, Action::kNewVm, site);
   }
   Statement next = draft(Kind::kExpel, site, settles ? rival : nullptr);
   next.word = WordKind::kLostForGood;
@@ -277,7 +288,15 @@ Judged<void> Judge::may_settle_doubt(const Word* word) const {
   for (const Member& member : chain_.title().members.all()) {
     if (member.site == self()) continue;
     const Answer* answer = asking_.answer(member.site, now_);
-    if (answer != nullptr && answer->about == chain_.digest()) continue;
+    if (answer != nullptr && answer->about == chain_.digest()) {
+      // The answer alone is not what it knows: a link may have kept the statements back.
+      const auto known = [&](const Digest& d) { return chain_.find(d) != nullptr; };
+      if ((answer->head.is_zero() || known(answer->head)) &&
+          std::ranges::all_of(answer->rivals, known)) {
+        continue;
+      }
+      if (word == nullptr) return refuse(Cause::kPeerOtherHead, Action::kLearn, member.site);
+    }
     if (word == nullptr) return refuse(Cause::kNotAnswered, Action::kAsk, member.site);
     HF_JUDGED(word_fits(word, Act::kSettleDoubt, WordKind::kLostForGood));
     if (!word->names(member.site)) {

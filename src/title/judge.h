@@ -101,8 +101,11 @@ class Judge {
   Judged<void> may_sign_as_holder() const;
   Judged<void> have_line(const OwnLine& own) const;
   Judged<const Answer*> equal_answer(const SiteId& site) const;
-  // Nothing that anyone answers stands against an act on `word`; who is silent is named by it.
+  // Every member was asked, and nothing that one answers stands against an act on `word`; who is
+  // silent is named by it.
   Judged<void> nobody_objects(const Word& word) const;
+  // What an act on `word` goes on from here is no less than was said of it: more may have come.
+  Judged<void> line_fits(const Word& word, const OwnLine& own) const;
   Judged<void> word_fits(const Word* word, Act act, WordKind kind) const;
   SignedPtr first_rival() const;
   Statement draft(Kind kind, const SiteId& subject, const SignedPtr& rival = nullptr) const;

@@ -48,6 +48,10 @@ Judged<void> Judge::nobody_objects(const Word& word) const {
       }
       continue;
     }
+    // Not heard is not silent: who can answer does.
+    if (!asking_.asked(member.site, chain_.digest(), now_)) {
+      return refuse(Cause::kNotAsked, Action::kAsk, member.site);
+    }
     if (!asking_.silent(member.site, now_)) {
       return refuse(Cause::kNotAnswered, Action::kAsk, member.site);
     }
@@ -77,6 +81,10 @@ Judged<Statement> Judge::may_take(const OwnLine& own, const Word* word, uint64_t
     if (wall_.value - std::min(wall_, chain_.ended()).value > tombstone) {
       return refuse(Cause::kTombstoneGone, Action::kNewVm);
     }
+    if (word != nullptr) {
+      HF_JUDGED(word_fits(word, Act::kTake, WordKind::kSourceIsOff));
+      next.word = WordKind::kSourceIsOff;
+    }
     HF_JUDGED(nobody_objects(word != nullptr ? *word : Word{}));
     return checked(next);
   }
@@ -87,10 +95,7 @@ Judged<Statement> Judge::may_take(const OwnLine& own, const Word* word, uint64_t
     return refuse(Cause::kHolderAnswers, Action::kHandOver, holder);
   }
   if (!word->names(holder)) return refuse(Cause::kWordOfOther, Action::kGiveWord, holder);
-  // Said of this much at least: more has come since.
-  if (own.end.position.sequence < word->line.position.sequence) {
-    return refuse(Cause::kWordOfOther, Action::kGiveWord);
-  }
+  HF_JUDGED(line_fits(*word, own));
   if (!distrust) {
     HF_JUDGED(nobody_objects(*word));
   }
@@ -101,6 +106,7 @@ Judged<Statement> Judge::may_go_on(const OwnLine& own, const Word* word) const {
   HF_JUDGED(may_sign_as_holder());
   HF_JUDGED(have_line(own));
   HF_JUDGED(word_fits(word, Act::kGoOn, WordKind::kWithoutPeer));
+  HF_JUDGED(line_fits(*word, own));
   HF_JUDGED(nobody_objects(*word));
   const auto members = chain_.title().members.all();
   const bool needed = std::ranges::any_of(members, [&](const Member& member) {
@@ -127,6 +133,9 @@ Judged<Statement> Judge::may_give_up(const Stillness& still) const {
   if (to.is_zero()) return refuse(Cause::kEnded, Action::kTakeOver);
   // This site is the rival's holder and gave its own up: both did so. One of them does it again.
   if (mine != self() && self() > mine) return refuse(Cause::kNotCrossed, Action::kUseOtherSite, to);
+  if (!chain_.before_joining(rival).members().contains(to)) {
+    return refuse(Cause::kExpelled, Action::kTakeOver, to);
+  }
   const Answer* answer = asking_.answer(to, now_);
   if (answer == nullptr) return refuse(Cause::kNotAsked, Action::kAsk, to);
   if (answer->in_doubt) return refuse(Cause::kInDoubt, Action::kUseOtherSite, to);
@@ -164,16 +173,23 @@ Judged<Statement> Judge::may_take_over(const OwnLine& own, const Word* word) con
   const SignedPtr rival = first_rival();
   if (!rival) return refuse(Cause::kNoRival, Action::kNothing);
   if (!chain_.title().names(self())) return refuse(Cause::kNotMember, Action::kNewVm);
+  if (!chain_.before_joining(rival).members().contains(self())) {
+    return refuse(Cause::kExpelled, Action::kNewVm, rival->statement().holder);
+  }
   HF_JUDGED(have_line(own));
   const bool distrust = word != nullptr && word->act == Act::kDistrust;
   HF_JUDGED(word_fits(word, distrust ? Act::kDistrust : Act::kTakeOver,
                       distrust ? WordKind::kDistrusted : WordKind::kLostForGood));
+  HF_JUDGED(line_fits(*word, own));
   SiteId distrusted;
   for (const SiteId& holder : {chain_.title().holder, rival->statement().holder}) {
     if (holder == self() || holder.is_zero()) continue;
     if (!word->names(holder)) return refuse(Cause::kWordOfOther, Action::kGiveWord, holder);
     if (distrust) {
       distrusted = holder;
+    } else if (asking_.answer(holder, now_) == nullptr &&
+               !asking_.asked(holder, chain_.digest(), now_)) {
+      return refuse(Cause::kNotAsked, Action::kAsk, holder);
     } else if (asking_.answer(holder, now_) != nullptr || !asking_.silent(holder, now_)) {
       return refuse(Cause::kHolderAnswers, Action::kSettle, holder);
     }

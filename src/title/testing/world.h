@@ -104,6 +104,9 @@ struct TestWorld {
   // B takes, though A lives: a rival of whatever A signs meanwhile.
   void take(const SiteId& by, std::vector<SiteId> silent) {
     pass(10);
+    for (const Member& member : at(by).chain.title().members.all()) {
+      if (member.site != by) at(by).asking.ask(at(by).chain, member.site, next_nonce(), now);
+    }
     const Word taken = word(by, Act::kTake, WordKind::kSourceIsOff, std::move(silent));
     add(by, *judge(by).may_take(own(5), &taken, 0));
   }

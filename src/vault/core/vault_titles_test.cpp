@@ -70,6 +70,11 @@ class TwoVaults : public ::testing::Test {
   void pass(TestVault& site, uint64_t seconds) {
     site.clock.mono = Micros(site.clock.mono.value + seconds * kSeconds);
   }
+  // Asked, and not answered for longer than silence takes.
+  void goes_silent(TestVault& site, SiteId other) {
+    pass(site, 6);
+    ASSERT_TRUE(site->title_ask(vm_, other).ok());
+  }
   // The keeper of the home site and its guest are dead and reaped.
   void home_stops() {
     ASSERT_TRUE(home_->revoke(vm_, kDaemon).ok());
@@ -210,7 +215,7 @@ TEST_F(TwoVaults, a_take_wants_silence_and_a_word_and_an_answer_ends_both) {
   // The holder answers: the word ends.
   away_.ask(home_, vm_);
   EXPECT_EQ(away_.propose(vm_, Kind::kTake, {}, early).error().cause, Cause::kWordNeeded);
-  pass(away_, 6);
+  goes_silent(away_, home());
   const title::Token token = word(away_, title::Act::kTake);
   const TitleSigned taken = away_.propose(vm_, Kind::kTake, {}, token);
   ASSERT_TRUE(taken.has_value()) << to_string(taken.error().cause);
@@ -235,9 +240,9 @@ TEST_F(TwoVaults, a_word_is_for_one_minute) {
 
 TEST_F(TwoVaults, two_takes_on_mistaken_words_are_rivals_that_stop_nothing_and_start_nothing) {
   protect();
-  pass(away_, 6);
+  goes_silent(away_, home());
   ASSERT_TRUE(away_.propose(vm_, Kind::kTake, {}, word(away_, title::Act::kTake)).has_value());
-  pass(home_, 6);
+  goes_silent(home_, away());
   ASSERT_TRUE(home_.propose(vm_, Kind::kGoOn, {}, word(home_, title::Act::kGoOn)).has_value());
   home_.learn_from(away_, vm_);
   const TitleView view = *home_->title(vm_);
@@ -261,7 +266,7 @@ TEST_F(TwoVaults, a_guest_that_runs_gets_its_keeper_back_over_the_vaults_end) {
   ASSERT_TRUE(home_->bind_keepers(running, kLauncher).ok());
   EXPECT_TRUE(home_->open_gate(vm_, kKeeper).ok());
   // Under a title that ended since, it does not.
-  pass(away_, 6);
+  goes_silent(away_, home());
   ASSERT_TRUE(away_.propose(vm_, Kind::kTake, {}, word(away_, title::Act::kTake)).has_value());
   home_.learn_from(away_, vm_);
   EXPECT_EQ(home_->release(vm_, kDaemon).error().code, ErrorCode::kConflict);
@@ -297,7 +302,7 @@ TEST_F(TwoVaults, a_vault_of_yesterday_signs_nothing_until_the_others_have_answe
 
 TEST_F(TwoVaults, statement_and_position_are_one_file) {
   protect();
-  pass(away_, 6);
+  goes_silent(away_, home());
   ASSERT_TRUE(away_.propose(vm_, Kind::kTake, {}, word(away_, title::Act::kTake)).has_value());
   ASSERT_TRUE(away_->release(vm_, kDaemon).ok());
   ASSERT_TRUE(away_->put_freshness(vm_, fresh_at(9), kKeeper).ok());

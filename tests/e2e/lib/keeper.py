@@ -178,6 +178,8 @@ class Vault:
     def take(self, vm):
         """Of a VM whose holder is silent, on an operator's word."""
         time.sleep(5.2)  # what silence is
+        for other in self._others[vm]:
+            self.call(_TITLE_ASK, vm + other.site())  # and does not hear the answer
         self.propose(vm, _TAKE, token=self.call(_GIVE_WORD, vm + b"\0", path=self.operators)[:32])
 
     def give_key(self, vm, other):
