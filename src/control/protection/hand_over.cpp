@@ -59,6 +59,11 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
   }
   log_peer(PeerLog::kOrder, "VM " + row.name + " is handed over to site " + to.name);
   Result<bool> handed = give(row, to);
+  if (handed.ok() && *handed) {
+    services_.happened("vm.handed-over", row.name,
+                       "was stopped, and handed over to site " + to.name + ", which has all of it",
+                       by_of(to), Severity::kWarning);
+  }
   if (handed.ok() && *handed)
     return HandOverOutcome{.handed_over = true, .title = TRY(services_.titles->all(vm))};
   take_back(row);

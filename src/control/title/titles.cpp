@@ -223,8 +223,10 @@ Status TitleKeeper::settle(VmId vm, const vault::TitleView& view) {
     if (role != row->role) {
       log_warning("VM " + row->name + " is not this site's any more: " + note);
       Status fenced = services_.reconciler->fence(vm);
-      services_.happened(title.kind == title::Kind::kHandOver ? "vm.handed-over" : "vm.superseded",
-                         row->name, "is not this site's any more: " + note, {}, Severity::kWarning);
+      // A hand-over is told by who signed it, and knows for whom.
+      if (title.issuer != services_.site.site_id)
+        services_.happened("vm.superseded", row->name, "is not this site's any more: " + note, {},
+                           Severity::kWarning);
       TRY(std::move(fenced));
     }
     break;

@@ -26,9 +26,11 @@ def start_all(processes):
     fresh = not notes.exists()
     if fresh:
         made = vault.init()
-        notes.write_text(json.dumps({"site": made["site_id"], "vm": os.urandom(16).hex()}))
+        notes.write_text(json.dumps({"site": made["site_id"]}))
     vault.start()
     wait_until(lambda: not vault.process.running() or vault.keys.exists(), 10, "the vault")
+    if fresh:
+        notes.write_text(json.dumps({"site": made["site_id"], "vm": vault.create_vm().hex()}))
     told = json.loads(notes.read_text())
     keeper = Keeper(processes, SOCKETS, vault, told["site"], {"disk1": DISK_BYTES}, vtpm=False,
                     vm=bytes.fromhex(told["vm"]), segment_bytes=4 << 20, merge_keep_segments=2)
