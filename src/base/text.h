@@ -1,6 +1,7 @@
 // Text from elsewhere, made safe to print, to log and to put into JSON.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -14,6 +15,10 @@ bool is_utf8(std::string_view text);
 // C0 and C1 controls and DEL, which a terminal would obey: the character of `size` bytes at the
 // start of `text`.
 bool is_control(std::string_view text, size_t size);
+
+// A span of time, as short as says what matters: "8 s", "12 min", "1 h 5 min", "1 day 2 h",
+// "400 days".
+std::string duration_words(uint64_t us);
 
 // On one line: control characters become spaces and what is not UTF-8 '?', cut to `size_max` bytes
 // between characters.

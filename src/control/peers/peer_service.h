@@ -81,6 +81,7 @@ class PeerService {
   bool connected(SiteId site);  // to its link
 
   sys::JsonArray show_peers();
+  Error clock_warning(const std::string& site, int64_t ahead_us) const;
 
   // What the link hands over: a question of a paired site; a first contact.
   Result<Bytes> answer(SiteId site, ByteSpan request);

@@ -36,7 +36,7 @@ Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
     return answer_question(TRY(sys::decode_operation<PeerQuestion>(json)), peer);
   }();
   if (!reply.ok()) {
-    log_peer(PeerLog::kRequest,
+    log_peer(PeerLog::kRequest, site,
              "a request of site " + peer.name + " failed: " + reply.error().describe());
     return std::move(reply).error();
   }
@@ -93,8 +93,9 @@ Result<StopOutcome> PeerService::answer_stop(const StopOrder& order, const PeerR
                               " already, not below " + std::to_string(order.epoch.value),
                        .epoch = row->epoch};
   }
-  log_peer(PeerLog::kOrder, "site " + peer.name + " takes VM " + row->name + " over under epoch " +
-                                std::to_string(order.epoch.value));
+  log_peer(PeerLog::kOrder, peer.site,
+           "site " + peer.name + " takes VM " + row->name + " over under epoch " +
+               std::to_string(order.epoch.value));
   Result<bool> shipped = stop_for_good(*row, order.epoch, peer);
   if (!shipped.ok()) return StopOutcome{.why = shipped.error().cause};
   return StopOutcome{.stopped = true, .shipped = *shipped};
