@@ -26,10 +26,7 @@ Result<T> heard(const Context& context, Result<T> answer) {
     error.mend = "holdfast --state " + context.state + " site start";
   }
   if (error.code == ErrorCode::kPermission) {
-    error.cause =
-        "user " + std::to_string(::geteuid()) + " is no operator of this site: " + error.cause;
-    error.effect = "nothing was done";
-    error.mend = "run the command as root, or as the user that the site was made by";
+    return not_permitted(context.state, context.state + "/run/vault-operators.sock");
   }
   return error;
 }

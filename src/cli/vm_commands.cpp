@@ -86,7 +86,8 @@ Status vm_list(const Context& context) {
               {"CPUS", "cpus"},
               {"MEMORY MiB", "memory_mib"},
               {"EPOCH", "epoch"},
-              {"ID", "id"}});
+              {"ID", "id"},
+              {"REASON", "reason.cause"}});
   return {};
 }
 

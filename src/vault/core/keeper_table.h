@@ -34,12 +34,12 @@ class KeeperTable {
 
   std::optional<uint32_t> uid_of(const VmId& vm) const;
   bool is_keeper(uint32_t uid) const { return uids_.contains(uid); }
-
- private:
+  // Now or one day.
   bool may_be_keeper(uint32_t uid) const {
     return reserved_ ? reserved_->holds(uid) : uid == own_uid_;
   }
 
+ private:
   std::optional<UidRange> reserved_;
   uint32_t own_uid_;
   uint64_t generation_ = 0;
