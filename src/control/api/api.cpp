@@ -28,6 +28,11 @@ Answer start_job(Services& services, std::string kind, std::string subject, JobW
 // ---- Site, host, jobs ----
 
 Answer show_site(Services& services, const Request&) {
+  sys::JsonArray stalled;
+  for (const VmRow& row : TRY(services.catalog->vms())) {
+    if (const std::optional<Error> why = stall_of(services, row.id))
+      stalled.push_back(sys::JsonObject{{"vm", row.name}, {"reason", sys::error_to_json(*why)}});
+  }
   return Response::json(sys::JsonObject{{"name", services.site.name},
                                         {"site_id", services.site.site_id.hex()},
                                         {"listen", services.site.listen},
@@ -35,6 +40,7 @@ Answer show_site(Services& services, const Request&) {
                                         {"uid_base", services.site.uid_base},
                                         {"state", services.paths.state},
                                         {"ca_fingerprint", services.peers->fingerprint()},
+                                        {"stalled", std::move(stalled)},
                                         {"version", HOLDFAST_VERSION}});
 }
 

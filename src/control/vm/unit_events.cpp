@@ -3,12 +3,18 @@
 #include "control/core/log.h"
 #include "control/host/console.h"
 #include "control/protection/protections.h"
+#include "control/store/catalog_inner.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/vm_operations.h"
 
 namespace hf::control {
 
 using Clock = std::chrono::steady_clock;
+
+namespace {
+// On a disk that is full still, the first write ends it within milliseconds.
+constexpr std::chrono::seconds kStandsAfter{3};
+}  // namespace
 
 UnitEvents::UnitEvents(Services& services, Revive revive)
     : services_(services), revive_(revive ? std::move(revive) : [&services](const VmRow& row) {
@@ -37,6 +43,7 @@ void UnitEvents::take(const launcher::Event& event) {
 
 void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
   revivals_.forget(vm);
+  stalls_.ends(vm);
   // One that was asked to, because the site is stopped, is wanted when it is started again.
   const bool by_itself = event.exit_status == 0 && event.signal == 0 && !services_.closing.now();
   services_.reconciler->add(
@@ -63,12 +70,54 @@ void UnitEvents::on_keeper_ended(VmId vm, const launcher::Event& event) {
   if (event.will_restart || !services_.units->running(qemu_unit(vm))) return;
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok()) return;
-  log_error("the keeper of VM " + row->name + " gave up under the running guest: " +
-            error_of_end("it", {.exit_status = event.exit_status,
-                                .signal = event.signal,
-                                .stderr_tail = event.stderr_tail})
-                .cause);
+  Error why = error_of_end(
+      "the keeper",
+      {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail});
+  log_error("the keeper of VM " + row->name + " gave up under the running guest: " + why.cause);
+  stalled(*row, std::move(why));
   revive(vm);
+}
+
+// Its guest waits for its disks: it sees no error, and does nothing.
+void UnitEvents::stalled(const VmRow& row, Error why) {
+  if (why.effect.empty()) why.effect = "the guest stands still until its keeper serves again";
+  if (why.mend.empty()) {
+    why.mend = "look at " + services_.paths.state + "/run/log/" + keeper_unit(row.id) +
+               ".log; the keeper is started again by itself";
+  }
+  if (!stalls_.begins(row.id, why)) return;
+  Result<uint64_t> kept =
+      services_.catalog->add_event({.time = catalog_now(),
+                                    .severity = Severity::kAlert,
+                                    .kind = "vm.stalled",
+                                    .subject = row.name,
+                                    .text = "stands still: " + why.cause + "; " + why.mend});
+  if (!kept.ok()) log_error("an event was not kept: " + kept.error().describe());
+}
+
+void UnitEvents::runs_again_if_it_stands(VmId vm) {
+  if (!stalls_.of(vm)) return;
+  services_.reconciler->add({.kind = "keeper-stands",
+                             .vm = vm,
+                             .needed =
+                                 [this, vm] {
+                                   return stalls_.of(vm).has_value() &&
+                                          services_.units->running(keeper_unit(vm)) &&
+                                          services_.units->running(qemu_unit(vm));
+                                 },
+                             .work = [this, vm](Progress&) -> Result<sys::JsonObject> {
+                               VmRow row = TRY(services_.catalog->vm(vm));
+                               if (!stalls_.ends(vm)) return sys::JsonObject{};
+                               log_info("VM " + row.name + " runs on");
+                               TRY(services_.catalog->add_event({.time = catalog_now(),
+                                                                 .severity = Severity::kInfo,
+                                                                 .kind = "vm.runs_on",
+                                                                 .subject = row.name,
+                                                                 .text = "runs on"}));
+                               return sys::JsonObject{};
+                             },
+                             .not_before = Clock::now() + kStandsAfter,
+                             .record = JobRecord::kNone});
 }
 
 // When it is due; without a row in the catalog, because it may be tried for as long as the guest
@@ -91,10 +140,14 @@ void UnitEvents::revive(VmId vm) {
          if (revived.ok()) {
            revivals_.stands(vm, Clock::now());
            log_info("the keeper of VM " + ended.name + " runs again");
+           runs_again_if_it_stands(vm);
            return sys::JsonObject{{"vm", ended.name}};
          }
          // One that was not even begun has no end that would be told.
-         if (needed()) revive(vm);
+         if (needed()) {
+           stalled(ended, revived.error());
+           revive(vm);
+         }
          return std::move(revived).error();
        },
        .not_before = revivals_.due(vm, Clock::now()),
