@@ -33,6 +33,7 @@ class KeeperTable {
   Status replace(const KeeperBindings& bindings);
 
   std::optional<uint32_t> uid_of(const VmId& vm) const;
+  uint64_t generation() const { return generation_; }  // 0: none was taken yet
   bool is_keeper(uint32_t uid) const { return uids_.contains(uid); }
   const std::map<VmId, uint32_t>& all() const { return bound_; }
   const std::set<VmId>& guests() const { return guests_; }

@@ -70,7 +70,8 @@ std::optional<title::Act> act_of(title::Kind kind) {
 
 // ---- Files --------------------------------------------------------------------------------------
 
-// Clear part: VM, generation, whether there is a freshness record, the record, the chain.
+// Clear part: VM, generation, the head that it was opened under, whether there is a freshness
+// record, the record, the chain.
 Result<Titles::Entry> Titles::load(const VmId& vm) const {
   const std::string name = title_file_name(vm);
   Result<Bytes> bytes = directory_.read(name, kTitleFileMax);
@@ -84,6 +85,7 @@ Result<Titles::Entry> Titles::load(const VmId& vm) const {
   const VmId named = reader.id<VmId>();
   if (!reader.failed() && named != vm) return other_vm(path, named);
   const uint64_t generation = reader.u64();
+  const auto under = reader.id<Digest>();
   const bool settled = reader.u8() != 0;
   const Freshness freshness = settled ? decode_freshness(reader) : Freshness{};
   const ByteSpan chain = reader.blob(title::kChainSizeMax);
@@ -93,9 +95,10 @@ Result<Titles::Entry> Titles::load(const VmId& vm) const {
       .asking = title::Asking(site_.identity.site, now()),
       .generation = generation};
   if (settled) entry.settled = freshness;
+  if (!under.is_zero()) entry.opened_under = under;
   const std::optional<StoredFreshness> stored = TRY(load_freshness(vm));
   if (stored && stored->generation == generation) {
-    entry.opened_under = stored->under;
+    if (!stored->under.is_zero()) entry.opened_under = stored->under;
     entry.reported = stored->freshness;
   }
   return entry;
@@ -150,6 +153,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   Writer clear;
   clear.id(vm);
   clear.u64(entry.generation + 1);
+  clear.id(same_line ? entry.opened_under.value_or(Digest{}) : Digest{});
   clear.u8(settled ? 1 : 0);
   if (settled) encode(clear, *settled);
   clear.blob(next.encode(), title::kChainSizeMax);

@@ -32,6 +32,7 @@ bool is_of_kind(const crypto::SpkiKey& key, EkKind kind) {
 Status Vault::bind_keepers(const KeeperBindings& bindings, const Caller& caller) {
   std::map<VmId, uint32_t> before;
   for (const auto& [vm, stored] : released_) before.emplace(vm, keepers_.uid_of(vm).value_or(0));
+  const bool first = keepers_.generation() == 0;
   const std::map<VmId, uint32_t> bound = keepers_.all();
   const std::set<VmId> ran = keepers_.guests();
   TRY(keepers_.replace(bindings));
@@ -39,6 +40,10 @@ Status Vault::bind_keepers(const KeeperBindings& bindings, const Caller& caller)
     if (keepers_.uid_of(vm) == uid) continue;
     released_.erase(vm);
     audit_.append_or_keep({.event = "revoke", .vm = vm, .uid = caller.uid, .pid = caller.pid});
+  }
+  // What ran before this process may have had its key from the one before.
+  if (first) {
+    for (const auto& [vm, uid] : keepers_.all()) handed_out_.insert(vm);
   }
   // Dead, and reaped: the launcher says so. What one has shown of its line goes with it.
   std::erase_if(handed_out_, [&](const VmId& vm) { return !keepers_.uid_of(vm); });

@@ -300,6 +300,28 @@ TEST_F(TwoVaults, a_vault_of_yesterday_signs_nothing_until_the_others_have_answe
   EXPECT_FALSE(away_->title(vm_)->in_doubt);
 }
 
+// A guest that writes nothing has no newer freshness record by which this could be known.
+TEST_F(TwoVaults, a_statement_under_a_running_guest_does_not_part_it_from_its_keeper) {
+  ASSERT_TRUE(home_->open_gate(vm_, kKeeper).ok());
+  protect();
+  home_.reopen();
+  KeeperBindings running = both_keepers(++home_.generation);
+  running.keepers[0].guest = true;
+  ASSERT_TRUE(home_->bind_keepers(running, kLauncher).ok());
+  ASSERT_TRUE(home_->release(vm_, kDaemon).ok());
+  EXPECT_TRUE(home_->open_gate(vm_, kKeeper).ok()) << "nobody was asked: the standby may be gone";
+}
+
+TEST_F(TwoVaults, a_keeper_that_outlived_the_vault_may_have_the_key) {
+  protect();
+  home_.reopen();  // its first list names the keeper
+  home_.ask(away_, vm_);
+  EXPECT_EQ(home_.propose(vm_, Kind::kHandOver, away()).error().cause, Cause::kProcessesAlive);
+  home_.bind(false);
+  home_.ask(away_, vm_);
+  EXPECT_TRUE(home_.propose(vm_, Kind::kHandOver, away()).has_value());
+}
+
 TEST_F(TwoVaults, statement_and_position_are_one_file) {
   protect();
   goes_silent(away_, home());
