@@ -131,6 +131,8 @@ def answer_lost(north, south):
     parts = refused(north, "vm", "start", name)
     check("failover unplanned" in parts["mend"], f"north does not start it: {parts['cause']}")
     refused(north, "vm", "delete", name, "--yes")
+    parts = refused(south, "replica", "evict", name, "--yes")
+    check("failover unplanned" in parts["mend"], f"south does not evict what it holds: {parts['cause']}")
     job = south.json("failover", "unplanned", name, "--yes", timeout=60)
     check(south.json("vm", "show", name)["state"] == "running",
           f"the same command again: the VM runs at south after {job['failover_ms']} ms")

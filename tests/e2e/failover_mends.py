@@ -114,7 +114,7 @@ def source_that_refuses(north, south):
                "the sites reach each other")
     for words in ((), ("--source-is-dead",)):
         parts = refused(south, "failover", "unplanned", "mine", "--yes", *words)
-        check("site north answers and did not stop" in parts["cause"] and "at site north" in parts["mend"],
+        check("site north answers and did not hand the VM over" in parts["cause"] and "at site north" in parts["mend"],
               f"its mend: {parts['mend']}")
     check(north.json("vm", "show", "mine")["state"] == "running" and south.json("vm", "show", "mine")["role"] == "standby",
           "north runs it, and south does not")

@@ -31,6 +31,7 @@ Result<sys::JsonObject> Protections::evict_replica(VmId vm, const std::string& a
   if (row.role != VmRole::kStandby || (protection.ok() && protection->direction != Direction::kIn))
     return not_a_replica(row);
   progress.step("remove the replica and its key");
+  TRY(not_held_here(row));
   // First of all: its source cannot have it started again.
   TRY(services_.catalog->remove_protection(vm));
   TRY(remove_replica(row, actor + ", by replica evict", progress.by()));

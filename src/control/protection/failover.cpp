@@ -86,7 +86,7 @@ Error at_work(const Services& services, VmId vm) {
 // One that answers is not dead, whatever anybody says.
 Error source_refuses(Error error, const VmRow& row, const std::string& source,
                      const std::string& why, bool said_dead) {
-  error.cause = "site " + source + " answers and did not stop the VM" +
+  error.cause = "site " + source + " answers and did not hand the VM over" +
                 (why.empty() ? "" : "; it says: " + why) +
                 (said_dead ? "; so it is not dead, as --source-is-dead says" : "");
   error.effect = "the VM may still run at site " + source + "; nothing was changed here";
@@ -112,6 +112,16 @@ Result<journal::LineEnd> seal_and_show(Services& services, VmId vm) {
   keeper_protocol::Client keeper(services.paths.run_file(vm, "control.sock"));
   TRY(keeper.ask(keeper_protocol::ShowLine{}, kShowLimit));
   return sealed;
+}
+
+// Of a VM that this site holds already: whatever a replica's error says of its source is not so.
+Result<journal::LineEnd> seal_held(Services& services, VmId vm) {
+  Result<journal::LineEnd> sealed = seal_and_show(services, vm);
+  if (sealed.ok()) return sealed;
+  Error error = std::move(sealed).error();
+  error.effect = "this site holds the VM now, and it does not run";
+  error.mend = "mend what it names, then give the command again";
+  return error;
 }
 
 // On the operator's word, from a holder that is silent. Undone if it is not signed.
@@ -154,7 +164,8 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
     taking.standby = taking.title.head->statement().is_standby(protection.peer)
                          ? std::optional(protection.peer)
                          : std::nullopt;
-    taking.received = TRY(seal_and_show(services, row.id));
+    if (!taking.standby) taking.answer = recovery::SourceAnswer::kNoAnswer;
+    taking.received = TRY(seal_held(services, row.id));
     return taking;
   }
   progress.step("ask the source to hand the VM over");
@@ -172,8 +183,7 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
           .mend = "try again; if it stays so: holdfast vm show " + row.name + " at both sites"};
     }
     taking.standby = protection.peer;
-    // From here on this site holds it, whatever fails.
-    taking.received = TRY(seal_and_show(services, row.id));
+    taking.received = TRY(seal_held(services, row.id));
     return taking;
   }
   Result<recovery::RecoveryState> next =

@@ -58,18 +58,22 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
     streams_.add(vm, to.site);
   }
   log_peer(PeerLog::kOrder, "VM " + row.name + " is handed over to site " + to.name);
+  const bool ran = services_.units->running(qemu_unit(vm));
   Result<bool> handed = give(row, to);
   if (handed.ok() && *handed) {
     services_.happened("vm.handed-over", row.name,
                        "was stopped, and handed over to site " + to.name + ", which has all of it",
                        by_of(to), Severity::kWarning);
-  }
-  if (handed.ok() && *handed)
     return HandOverOutcome{.handed_over = true, .title = TRY(services_.titles->all(vm))};
-  take_back(row);
-  return not_done(handed.ok() ? "not all of the VM reached site " + to.name + " within " +
-                                    std::to_string(kTailLimit.count() / 1000) + " s"
-                              : handed.error().cause);
+  }
+  std::string why = handed.ok() ? "not all of the VM reached site " + to.name + " within " +
+                                      std::to_string(kTailLimit.count() / 1000) + " s"
+                                : handed.error().cause;
+  if (ran && !services_.units->running(qemu_unit(vm))) {
+    take_back(vm);
+    why += "; its guest was stopped for that, and is started again";
+  }
+  return not_done(std::move(why));
 }
 
 // False: the tail did not arrive.
@@ -100,9 +104,7 @@ Result<bool> Protections::give(const VmRow& row, const PeerRow& to) {
 }
 
 // It was not signed away: a VM that ran runs again.
-void Protections::take_back(const VmRow& row) {
-  if (!row.wanted_running) return;
-  const VmId vm = row.id;
+void Protections::take_back(VmId vm) {
   const auto needed = [this, vm] {
     const Result<VmRow> now = services_.catalog->vm(vm);
     return now.ok() && now->role == VmRole::kActive && now->wanted_running &&

@@ -329,8 +329,23 @@ Result<sys::JsonObject> Protections::give_up_replica(const VmRow& row,
   return sys::JsonObject{{"vm", row.name}, {"protected", false}, {"replica_removed", true}};
 }
 
+// What may be removed as a replica.
+Status Protections::not_held_here(const VmRow& row) {
+  // Handed over to this site, and not carried to its end: it is no replica any more.
+  const Result<vault::TitleView> title = services_.vault.title(row.id);
+  if (title.ok() && holds(*title, services_.site.site_id)) {
+    return Error{
+        .code = ErrorCode::kConflict,
+        .cause = "VM \"" + row.name + "\" was handed over to this site, which holds it now",
+        .effect = "nothing was removed",
+        .mend = "holdfast failover unplanned " + row.name + " carries that to its end"};
+  }
+  return {};
+}
+
 // Each step may be done again: one that was cut off is finished by the next try.
 Status Protections::remove_replica(const VmRow& row, std::string_view actor, const By& by) {
+  TRY(not_held_here(row));
   TRY(services_.catalog->audit(actor, "replica withdrawn", row.name, row.id.hex()));
   // Whoever holds the VM learns of it when it asks. It was said before, or there is nothing to say.
   static_cast<void>(services_.titles->sign(row, {.kind = title::Kind::kResign}));

@@ -11,12 +11,6 @@ namespace hf::control {
 
 using namespace std::chrono_literals;
 
-namespace {
-// What a keeper that was started anew under its guest has to open its journal, where a site that
-// takes the VM over waits for what it still has.
-constexpr auto kServes = 1500ms;
-}  // namespace
-
 Protections::Protections(Services& services)
     : services_(services),
       replicas_(services, turns_),
@@ -42,23 +36,6 @@ void Protections::on_event(const launcher::Event& event) {
 void Protections::end_stream(VmId vm) {
   streams_.remove(vm);
   caretakers_.end(vm);
-}
-
-bool Protections::drain(VmId vm, std::chrono::milliseconds limit) {
-  const bool stopped = !services_.units->running(keeper_unit(vm));
-  if (stopped && !services_.units->running(caretaker_unit(vm))) return caretakers_.level(vm);
-  keeper_protocol::Client keeper(services_.paths.run_file(vm, "control.sock"));
-  // One whose start was ended before it got the key waits for it, and answers nothing: it has
-  // written nothing either.
-  if (!stopped && !keeper.ask(keeper_protocol::GetStatus{}, kServes).ok())
-    return caretakers_.level(vm);
-  auto limit_ms = static_cast<uint64_t>(limit.count());
-  Result<keeper_protocol::Drained> drained =
-      keeper.ask(keeper_protocol::Drain{.limit_ms = limit_ms}, limit + 1s);
-  // A caretaker that is level ends, whether it has answered or not.
-  if (!drained.ok() && stopped && caretakers_.level(vm)) return true;
-  if (!drained.ok()) log_warning("VM " + vm.hex() + ": " + drained.error().describe());
-  return drained.ok() && drained->drained;
 }
 
 namespace {

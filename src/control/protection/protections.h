@@ -31,8 +31,6 @@ class Protections {
   // A replica that the other site cannot be asked to remove is removed when it is back.
   Result<sys::JsonObject> disable(VmId vm, const DisableOptions& options, Progress& progress);
   void end_stream(VmId vm);
-  // Waits until the replica has all that is durable here. False: it has not.
-  bool drain(VmId vm, std::chrono::milliseconds limit);
 
   // At the holder, asked by the site that stands by.
   Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to);
@@ -70,7 +68,7 @@ class Protections {
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
   Result<bool> give(const VmRow& row, const PeerRow& to);
-  void take_back(const VmRow& row);
+  void take_back(VmId vm);
   Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
                                           const DisableOptions& options, const By& by);
@@ -78,6 +76,7 @@ class Protections {
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
   // Of a replica here, with its turn.
   Status check_still_wanted(const VmRow& row, const PeerRow& from);
+  Status not_held_here(const VmRow& row);
   Status remove_replica(const VmRow& row, std::string_view actor, const By& by);
   Result<sys::JsonObject> show_unsettled(const VmRow& row, const ProtectionRow& protection);
   Result<sys::JsonObject> show_stream(const VmRow& row);
