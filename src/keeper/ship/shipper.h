@@ -6,6 +6,7 @@
 // stays known.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <optional>
 
