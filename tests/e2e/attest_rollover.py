@@ -97,6 +97,7 @@ class Rollover:
         check(digest in self.dbx() and self.site.qemu_pid(VM) == qemu, "in the guest: dbx has the entry, the VM ran on")
         self.refused("an end before the restart", "--finish", cause="has not been restarted",
                      effect="opens under the old value and the predicted one")
+        self.boots.pass_over()
         self.restart_inside()
         expect_healthy(self.boots.verdict(timeout=200), "in the guest: the restart")
         # The probe guest's agent starts when its disk has been unlocked.

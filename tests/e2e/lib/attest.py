@@ -50,9 +50,13 @@ class Boots:
         history = self.show()["history"]
         return history[0]["id"] if history else 0
 
-    def start(self):
-        """Powers on; the verdicts of earlier boots are passed over from here on."""
+    def pass_over(self):
+        """The verdicts that are there are of earlier boots."""
         self._seen = self._newest_id()
+
+    def start(self):
+        """Powers on; the verdicts of earlier boots are passed over."""
+        self.pass_over()
         self.site.cli("vm", "start", self.vm)
 
     def verdict(self, trigger=BOOT, timeout=90):
