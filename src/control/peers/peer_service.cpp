@@ -133,14 +133,14 @@ PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis 
     // It has nothing of the VM: that is no answer about it.
     if (code == ErrorCode::kNotFound) return {.why = outcome.error().cause};
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout)
-      return {.answer = recovery::SourceAnswer::kSilent};
+      return {.answer = lifecycle::SourceAnswer::kSilent};
     // It has said why not: it is alive, whatever anybody says.
-    return {.answer = recovery::SourceAnswer::kRefused, .why = outcome.error().cause};
+    return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome.error().cause};
   }
   if (outcome->handed_over)
-    return {.answer = recovery::SourceAnswer::kStopped, .title = std::move(outcome->title)};
+    return {.answer = lifecycle::SourceAnswer::kHandedOver, .title = std::move(outcome->title)};
   log_warning("the source did not hand the VM over: " + outcome->why);
-  return {.answer = recovery::SourceAnswer::kRefused, .why = outcome->why};
+  return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome->why};
 }
 
 sys::JsonArray PeerService::show_peers() {
