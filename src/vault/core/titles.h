@@ -15,18 +15,24 @@
 #include <set>
 
 #include "base/clock.h"
+#include "crypto/secret.h"
 #include "title/judge.h"
 #include "vault/protocol/titles.h"
-#include "vault/store/directory.h"
-#include "vault/store/site_file.h"
+#include "vault/store/file_store.h"
 
 namespace hf::vault {
 
 class Titles {
  public:
-  // All outlive it.
-  Titles(Directory& directory, const SiteKeys& site, Clock& clock, Rng& rng)
-      : directory_(directory), site_(site), clock_(clock), rng_(rng) {}
+  // Whose they are. All outlive it.
+  struct Owner {
+    SiteId site;
+    const crypto::Secret& kek;    // seals the files
+    const title::Signer& signer;  // of that site
+    title::Faults faults = {};    // planted by the simulator only
+  };
+  Titles(FileStore& directory, const Owner& owner, Clock& clock, Rng& rng)
+      : directory_(directory), owner_(owner), clock_(clock), rng_(rng) {}
 
   // A new VM of this site: its id is the digest of its create.
   Result<VmId> create(uint32_t start_after);
@@ -104,8 +110,8 @@ class Titles {
   TitleView view_of(const Entry& entry) const;
   title::OwnLine own_line(const VmId& vm, const Entry& entry) const;
 
-  Directory& directory_;
-  const SiteKeys& site_;
+  FileStore& directory_;
+  const Owner owner_;
   Clock& clock_;
   Rng& rng_;
   std::map<VmId, Entry> entries_;

@@ -248,6 +248,7 @@ class Vault {
   std::map<VmId, StoredKey> released_;  // cached: a keeper restarts without disk or passphrase
   // Whose keeper has had the key, or may have, and is not known to be dead.
   std::set<VmId> handed_out_;
+  title::Ed25519Signer signer_;
   Titles titles_;
   std::optional<title::Ed25519Verifier> verifier_;  // of the recipients that there are
   std::map<ChallengeId, Challenge> challenges_;
