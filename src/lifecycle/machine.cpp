@@ -98,11 +98,14 @@ Step Machine::follow(const Observed& now) const {
   if (now.title.head == nullptr || now.record.role == Role::kCreating)
     return done(Done::kNothingLeft);
   if (failed_) return done(Done::kWaits);
+  if (now.record.role != Role::kActive && now.units.keeper) {
+    if (tried(Effect::kEndKeeper).badly > 0) return done(Done::kWaits);
+    return effect(Effect::kEndKeeper);
+  }
   // One that was handed the VM, and has not carried that on, does so by its operator's command.
   if (now.record.role == Role::kStandby && now.title.held_by(now.self))
     return done(Done::kNothingLeft);
   const title::Statement& title = now.title.head->statement();
-  if (title.epoch > now.record.epoch) return effect(Effect::kStoreEpoch);
   switch (now.record.role) {
     case Role::kActive:
       if (!now.title.held_by(now.self)) return done(Done::kWaits);
@@ -111,8 +114,6 @@ Step Machine::follow(const Observed& now) const {
       // It stands by for whoever has the VM: its line is the beginning of that site's. Only once
       // nothing here can write to it.
       if (!title.is_standby(now.self)) return done(Done::kNothingLeft);
-      if (now.units.keeper && tried(Effect::kEndKeeper).badly == 0)
-        return effect(Effect::kEndKeeper);
       if (runs_something(now.units) || now.units.unsure) return done(Done::kWaits);
       if (!did(Effect::kEndStream)) return effect(Effect::kEndStream);
       return effect(Effect::kStoreStandby, title.holder);
@@ -154,11 +155,11 @@ std::optional<Step> Machine::follow_as_holder(const Observed& now) const {
 Step Machine::hand_over(const Observed& now) const {
   const SiteId& to = wish_.peer;
   if (now.title.held_by(to)) {
-    // Signed, now or before: the rest follows, and asked again the answer is the same.
-    if (now.record.role == Role::kActive && now.record.wanted && !failed(Effect::kStoreNotWanted))
+    // Signed, now or before: nothing of it can run here any more, and the rest follows by itself.
+    // Asked again, the answer is the same.
+    if (now.record.wanted && !failed(Effect::kStoreNotWanted))
       return effect(Effect::kStoreNotWanted);
-    const std::optional<Step> rest = fence(now);
-    return rest && rest->what == Step::What::kEffect ? *rest : done(Done::kHandedOver);
+    return done(Done::kHandedOver);
   }
   if (!now.title.held_by(now.self) || now.record.role != Role::kActive)
     return refuse(Refusal::kNotHolder);
@@ -273,9 +274,6 @@ Step Machine::run(const Observed& now) const {
   if (now.record.adopt && !did(Effect::kAdopt)) return effect(Effect::kAdopt);
   if (!did(Effect::kStartGuest)) return effect(Effect::kStartGuest);
   if (!now.record.wanted) return effect(Effect::kStoreWanted);
-  if (protects(now, Way::kOut) && now.protection->state == Protected::kStands && !now.stream &&
-      !did(Effect::kStartStream))
-    return effect(Effect::kStartStream, now.protection->peer);
   return done(Done::kRuns);
 }
 

@@ -114,9 +114,6 @@ struct Site {
         seen.record.role = Role::kSuperseded;
         seen.record.epoch = seen.title.head->statement().epoch;
         break;
-      case Effect::kStoreEpoch:
-        seen.record.epoch = seen.title.head->statement().epoch;
-        break;
       case Effect::kStoreTaken:
         seen.record = {.role = Role::kActive,
                        .epoch = seen.title.head->statement().epoch,
@@ -196,7 +193,7 @@ TEST(HandOver, in_the_order_of_what_is_durable) {
          .signs = titles().handed_over};
   EXPECT_EQ(a.run(), done(Done::kHandedOver));
   EXPECT_THAT(a.did, ElementsAre("exchange", "kill-guest", "end-keeper", "ship-tail", "exchange",
-                                 "sign", "store-not-wanted", "store-superseded"));
+                                 "sign", "store-not-wanted"));
 }
 
 TEST(HandOver, asked_again_says_the_same_and_finishes_what_was_cut_off) {
@@ -204,7 +201,7 @@ TEST(HandOver, asked_again_says_the_same_and_finishes_what_was_cut_off) {
          .machine = Machine({.act = Act::kHandOver, .peer = kB})};
   a.seen.units = {};
   EXPECT_EQ(a.run(), done(Done::kHandedOver));
-  EXPECT_THAT(a.did, ElementsAre("store-not-wanted", "store-superseded"));
+  EXPECT_THAT(a.did, ElementsAre("store-not-wanted"));
 }
 
 TEST(HandOver, nothing_stops_for_a_taker_that_could_not) {
@@ -255,7 +252,7 @@ TEST(TakeOver, the_takers_half_of_a_hand_over) {
   EXPECT_EQ(b.run(), done(Done::kRuns));
   EXPECT_THAT(
       b.did, ElementsAre("ask-hand-over", "seal-replica", "show-line", "store-taken", "ask-members",
-                         "end-replica", "start-keeper", "adopt", "start-guest", "start-stream"));
+                         "end-replica", "start-keeper", "adopt", "start-guest"));
 }
 
 TEST(TakeOver, goes_forward_once_it_is_signed) {
@@ -343,7 +340,7 @@ TEST(Follow, who_gave_the_vm_away_stands_by) {
 TEST(Follow, who_was_taken_from_waits) {
   Site a{.seen = holder(titles().taken), .machine = Machine({.act = Act::kFollow})};
   EXPECT_EQ(a.run(), done(Done::kNothingLeft));
-  EXPECT_THAT(a.did, ElementsAre("store-superseded", "fence"));
+  EXPECT_THAT(a.did, ElementsAre("store-superseded", "fence", "end-keeper"));
   EXPECT_EQ(a.seen.record.role, Role::kSuperseded);
 }
 
@@ -353,6 +350,14 @@ TEST(Follow, not_while_it_is_unknown_what_runs) {
   a.seen.units = {.unsure = true};
   EXPECT_EQ(a.run(), done(Done::kWaits));
   EXPECT_THAT(a.did, testing::Not(testing::Contains("store-standby")));
+}
+
+TEST(Follow, who_took_the_vm_over_ships_back) {
+  Site b{.seen = standby(titles().handed_over), .machine = Machine({.act = Act::kFollow})};
+  b.seen.record.role = Role::kActive;
+  b.seen.protection = Protection{.peer = kA};
+  EXPECT_EQ(b.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(b.did, ElementsAre("start-stream"));
 }
 
 TEST(Follow, a_seeded_site_is_made_a_standby) {

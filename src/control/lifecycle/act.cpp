@@ -246,8 +246,6 @@ Status ActRunner::perform_store(const Step& step) {
   switch (step.effect) {
     case Effect::kStoreSuperseded:
       return store_superseded(step.site);
-    case Effect::kStoreEpoch:
-      return services_.catalog->change_role(row_, row_.role, head_->statement().epoch, row_.note);
     case Effect::kStoreTaken:
       return store_taken();
     case Effect::kStoreStandby:
@@ -302,6 +300,7 @@ Status ActRunner::store_taken() {
                                    "failed over to this site: " + how, next));
   outcome_.taken_ms = ms_since(begun_);
   if (context_.turn != nullptr) context_.turn->reset();
+  services_.titles->look(vm_);  // it is shipped to the giver from now on
   return {};
 }
 

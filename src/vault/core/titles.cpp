@@ -147,7 +147,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   const bool same_line = !entry.chain.empty() && next.same_tenure(entry.chain.digest());
   std::optional<Freshness> settled = entry.reported ? entry.reported : entry.settled;
   const title::Line& line = next.title().line;
-  if (!same_line && next.holder_is(owner_.site) && !line.empty()) {
+  if (!same_line && next.holder_is(owner_.site) && !line.empty() && !owner_.freshness_apart) {
     settled = Freshness{.position = line.position, .chain = line.chain, .time = clock_.wall_time()};
   }
   Writer clear;
