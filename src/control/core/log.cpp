@@ -14,7 +14,27 @@ namespace hf::control {
 
 namespace {
 constexpr size_t kPeerLineMax = 1'000;
+
+using PeerLimiter = LogLimiter<PeerLog, kPeerLogs>;
+
+template <typename Look>
+void write_limited(Look look, std::string_view text) {
+  static Mutex mutex;
+  static PeerLimiter limiter;
+  sys::SystemClock clock;
+  PeerLimiter::Verdict verdict;
+  {
+    MutexLock lock(mutex);
+    verdict = look(limiter, clock.monotonic());
+  }
+  if (!verdict.passes) return;
+  std::string line = clean_text(text, kPeerLineMax);
+  if (verdict.left_out != 0)
+    line += " (and " + std::to_string(verdict.left_out) + " of this kind before it, not written)";
+  spdlog::warn("{}", line);
 }
+
+}  // namespace
 
 void log_start() {
   auto logger = spdlog::stderr_logger_mt("holdfastd");
@@ -29,19 +49,12 @@ void log_warning(std::string_view text) { spdlog::warn("{}", text); }
 void log_error(std::string_view text) { spdlog::error("{}", text); }
 
 void log_peer(PeerLog kind, std::string_view text) {
-  static Mutex mutex;
-  static LogLimiter<PeerLog, kPeerLogs> limiter;
-  sys::SystemClock clock;
-  LogLimiter<PeerLog, kPeerLogs>::Verdict verdict;
-  {
-    MutexLock lock(mutex);
-    verdict = limiter.look(kind, clock.monotonic());
-  }
-  if (!verdict.passes) return;
-  std::string line = clean_text(text, kPeerLineMax);
-  if (verdict.left_out != 0)
-    line += " (and " + std::to_string(verdict.left_out) + " of this kind before it, not written)";
-  spdlog::warn("{}", line);
+  write_limited([&](PeerLimiter& limiter, Micros now) { return limiter.look(kind, now); }, text);
+}
+
+void log_peer(PeerLog kind, SiteId site, std::string_view text) {
+  write_limited([&](PeerLimiter& limiter, Micros now) { return limiter.look(kind, site, now); },
+                text);
 }
 
 }  // namespace hf::control

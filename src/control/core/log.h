@@ -4,6 +4,8 @@
 #include <cstddef>
 #include <string_view>
 
+#include "base/ids.h"
+
 namespace hf::control {
 
 void log_start();
@@ -21,5 +23,7 @@ enum class PeerLog {
 };
 inline constexpr size_t kPeerLogs = 4;
 void log_peer(PeerLog kind, std::string_view text);
+// Of a paired site: counted by itself.
+void log_peer(PeerLog kind, SiteId site, std::string_view text);
 
 }  // namespace hf::control

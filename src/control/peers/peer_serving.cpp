@@ -47,7 +47,7 @@ Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
     return answer_question(TRY(sys::decode_operation<PeerQuestion>(json)), peer);
   }();
   if (!reply.ok()) {
-    log_peer(PeerLog::kRequest,
+    log_peer(PeerLog::kRequest, site,
              "a request of site " + peer.name + " failed: " + reply.error().describe());
     services_.limited_events->tell(Often::kPeer, {.severity = Severity::kWarning,
                                                   .kind = "peer.request-refused",
