@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,9 +13,13 @@
 
 #include "cli/core/launcher.h"
 #include "cli/core/mends.h"
+#include "launcher/tree/host_users.h"
 #include "sys/unix_socket.h"
 
 namespace hf::cli {
+
+using launcher::kOperatorsGroup;
+
 namespace {
 
 constexpr size_t kReplyBytesMax = size_t{16} << 20;
@@ -86,17 +91,30 @@ std::optional<uid_t> user_of_daemon(const std::string& state, const std::string&
   return std::nullopt;
 }
 
+}  // namespace
+
 Error not_permitted(const std::string& state, const std::string& socket) {
+  struct stat info{};
+  const bool seen = ::stat(socket.c_str(), &info) == 0;
+  const group* named = seen && (info.st_mode & 0060) != 0 ? ::getgrgid(info.st_gid) : nullptr;
+  const bool has_group = named != nullptr && named->gr_name == kOperatorsGroup;
   const std::optional<uid_t> owner = user_of_daemon(state, socket);
   std::string who = "root";
   if (owner && *owner != 0) who += " and " + user_words(*owner) + ", as whom holdfastd runs,";
+  if (has_group) who += " and who is in the group " + std::string(kOperatorsGroup);
+  const passwd* self = ::getpwuid(::geteuid());
+  const std::string name = self == nullptr ? "USER" : self->pw_name;
+  std::string mend = "run the command as root: sudo holdfast --state " + state +
+                     " ...; or, to let " + name + " in for good, as root: ";
+  if (!has_group) mend += "groupadd --force --system " + std::string(kOperatorsGroup) + "; ";
+  mend += "usermod -aG " + std::string(kOperatorsGroup) + " " + name;
+  if (!has_group) mend += "; holdfast --state " + state + " site restart";
+  mend += "; then log in again";
   return {.code = ErrorCode::kPermission,
           .cause = user_words(::geteuid()) + " may not use " + socket + ": only " + who + " may",
           .effect = "nothing was done",
-          .mend = "run the command as root: sudo holdfast --state " + state + " ..."};
+          .mend = std::move(mend)};
 }
-
-}  // namespace
 
 Error Client::unreachable(std::string_view why) const {
   // The client library tells of both with one number.
