@@ -26,6 +26,8 @@ Services::~Services() { stop(); }
 
 Status Services::start(sys::UniqueFd launcher_socket) {
   catalog = TRY(Catalog::open(paths.catalog()));
+  if (Status kept = catalog->keep_room(); !kept.ok())
+    log_warning("no room is kept back for a full disk: " + kept.error().describe());
   limited_events = std::make_unique<LimitedEvents>(*catalog);
   consoles = std::make_unique<ConsoleHub>();
   peers = std::make_unique<PeerService>(*this);

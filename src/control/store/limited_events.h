@@ -14,9 +14,8 @@ enum class Often {
   kStranger,  // refused to one who may not
   kPairing,   // a first contact that failed
   kPeer,      // what a paired site asks again and again
-  kKeeper,    // a keeper that gives up, and is started again
 };
-inline constexpr size_t kOftenKinds = 5;
+inline constexpr size_t kOftenKinds = 4;
 
 // Thread-safe.
 class LimitedEvents {
