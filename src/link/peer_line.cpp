@@ -207,7 +207,11 @@ void PeerLine::session_clock(Session& session, int64_t ahead_us) {
       clock_said_ && uplink_.loop().now().value - clock_said_->value < kReportAgainUs;
   clock_ahead_us_ = ahead_us;
   if (!news) return;
-  if (often) return clock_again_.arm(Micros(kReportAgainUs));
+  if (often) {
+    // Not moved: whoever tells another time again and again would never be heard of.
+    if (!clock_again_.armed()) clock_again_.arm(Micros(kReportAgainUs));
+    return;
+  }
   say_clock(was_off);
 }
 

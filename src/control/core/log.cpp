@@ -5,8 +5,6 @@
 
 #include <string>
 
-#include "base/log_limiter.h"
-#include "base/mutex.h"
 #include "base/text.h"
 #include "sys/system_clock.h"
 
@@ -14,27 +12,7 @@ namespace hf::control {
 
 namespace {
 constexpr size_t kPeerLineMax = 1'000;
-
-using PeerLimiter = LogLimiter<PeerLog, kPeerLogs>;
-
-template <typename Look>
-void write_limited(Look look, std::string_view text) {
-  static Mutex mutex;
-  static PeerLimiter limiter;
-  sys::SystemClock clock;
-  PeerLimiter::Verdict verdict;
-  {
-    MutexLock lock(mutex);
-    verdict = look(limiter, clock.monotonic());
-  }
-  if (!verdict.passes) return;
-  std::string line = clean_text(text, kPeerLineMax);
-  if (verdict.left_out != 0)
-    line += " (and " + std::to_string(verdict.left_out) + " of this kind before it, not written)";
-  spdlog::warn("{}", line);
 }
-
-}  // namespace
 
 void log_start() {
   auto logger = spdlog::stderr_logger_mt("holdfastd");
@@ -48,13 +26,32 @@ void log_info(std::string_view text) { spdlog::info("{}", text); }
 void log_warning(std::string_view text) { spdlog::warn("{}", text); }
 void log_error(std::string_view text) { spdlog::error("{}", text); }
 
-void log_peer(PeerLog kind, std::string_view text) {
-  write_limited([&](PeerLimiter& limiter, Micros now) { return limiter.look(kind, now); }, text);
+void PeerLog::line(PeerDoes kind, std::string_view text) {
+  const Micros now = sys::SystemClock().monotonic();
+  Limiter::Verdict verdict;
+  {
+    MutexLock lock(mutex_);
+    verdict = limiter_.look(kind, now);
+  }
+  write(verdict, text);
 }
 
-void log_peer(PeerLog kind, SiteId site, std::string_view text) {
-  write_limited([&](PeerLimiter& limiter, Micros now) { return limiter.look(kind, site, now); },
-                text);
+void PeerLog::line(PeerDoes kind, SiteId site, std::string_view text) {
+  const Micros now = sys::SystemClock().monotonic();
+  Limiter::Verdict verdict;
+  {
+    MutexLock lock(mutex_);
+    verdict = limiter_.look(kind, site, now);
+  }
+  write(verdict, text);
+}
+
+void PeerLog::write(Limiter::Verdict verdict, std::string_view text) {
+  if (!verdict.passes) return;
+  std::string line = clean_text(text, kPeerLineMax);
+  if (verdict.left_out != 0)
+    line += " (and " + std::to_string(verdict.left_out) + " of this kind before it, not written)";
+  spdlog::warn("{}", line);
 }
 
 }  // namespace hf::control

@@ -57,7 +57,8 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
     TRY(services_.catalog->put_protection(*protection));
     streams_.add(vm, to.site);
   }
-  log_peer(PeerLog::kOrder, "VM " + row.name + " is handed over to site " + to.name);
+  services_.peer_log.line(PeerDoes::kOrder, to.site,
+                          "VM " + row.name + " is handed over to site " + to.name);
   const bool ran = services_.units->running(qemu_unit(vm));
   Result<bool> handed = give(row, to);
   if (handed.ok() && *handed) {

@@ -74,10 +74,12 @@ Status Catalog::keep_room() {
   const auto log = std::filesystem::file_size(inner_->path + "-wal", none);
   if (free_pages >= kPages && !none && log >= kPages * kPage) return {};
   // Two transactions: pages that are free again when one ends are not written.
+  Transaction transaction = TRY(Transaction::begin(database));
   TRY(
-      database.execute("DROP TABLE IF EXISTS room; BEGIN IMMEDIATE; CREATE TABLE room (bytes BLOB);"
+      database.execute("DROP TABLE IF EXISTS room; CREATE TABLE room (bytes BLOB);"
                        "INSERT INTO room VALUES (zeroblob(" +
-                       std::to_string(kPages * kPage) + ")); COMMIT;"));
+                       std::to_string(kPages * kPage) + "));"));
+  TRY(transaction.commit());
   return database.execute("DROP TABLE room; PRAGMA wal_checkpoint(PASSIVE);");
 }
 

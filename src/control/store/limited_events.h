@@ -22,11 +22,16 @@ class LimitedEvents {
  public:
   explicit LimitedEvents(Catalog& catalog) : catalog_(catalog) {}
   void tell(Often kind, EventRow event);
+  // Caused by a paired site: counted by itself.
+  void tell(Often kind, SiteId site, EventRow event);
 
  private:
+  using Limiter = LogLimiter<Often, kOftenKinds>;
+  void tell(Limiter::Verdict verdict, EventRow event);
+
   Catalog& catalog_;
   Mutex mutex_;
-  LogLimiter<Often, kOftenKinds> limiter_ HF_GUARDED_BY(mutex_);
+  Limiter limiter_ HF_GUARDED_BY(mutex_);
 };
 
 }  // namespace hf::control
