@@ -94,6 +94,13 @@ void UnitEvents::on_keeper_ended(VmId vm, const launcher::Event& event) {
   revive(vm);
 }
 
+// One that the launcher is about to start again counts as running there. Why it ended shows when it
+// is tried.
+void UnitEvents::take_up(VmId vm) {
+  if (services_.units->running(qemu_unit(vm)) && !services_.units->running(keeper_unit(vm)))
+    revive(vm);
+}
+
 // Its guest waits for its disks: it sees no error, and does nothing.
 void UnitEvents::stalled(const VmRow& row, Error why) {
   if (why.effect.empty()) why.effect = "the guest stands still until its keeper serves again";

@@ -18,6 +18,8 @@ class UnitEvents {
   // On the launcher client's thread, which also brings the answers to what others ask of the
   // launcher: waits for nobody who may wait for one.
   void take(const launcher::Event& event);
+  // A VM that ran before this holdfastd did: its keeper may have given up when nobody listened.
+  void take_up(VmId vm);
   // Why the guest of a running VM stands still, if it does.
   std::optional<Error> stall(VmId vm) const { return stalls_.of(vm); }
 

@@ -138,6 +138,24 @@ TEST(UnitEvents, a_guest_whose_keeper_gave_up_stands_still_and_says_why_until_on
   site.services->jobs.reset();
 }
 
+TEST(UnitEvents, a_keeper_that_gave_up_before_this_holdfastd_came_is_started_again) {
+  TestServices site(running({qemu_unit(vm(1))}));
+  site.add_vm(1);
+  ASSERT_TRUE(site.services->units->refresh().ok());
+  std::atomic<int> revived = 0;
+  site.services->unit_events =
+      std::make_unique<UnitEvents>(*site.services, [&](const VmRow&) -> Status {
+        ++revived;
+        return {};
+      });
+  site.services->unit_events->take_up(vm(1));
+  site.services->unit_events->take_up(vm(2));  // does not run
+  site.services->reconciler->start();
+  EXPECT_TRUE(within(10s, [&] { return revived == 1; }));
+  site.services->reconciler->stop();
+  site.services->jobs.reset();
+}
+
 TEST(UnitEvents, a_guest_whose_keeper_stands_again_runs_on) {
   TestServices site(running({qemu_unit(vm(1)), keeper_unit(vm(1))}));
   const VmRow row = site.add_vm(1);
