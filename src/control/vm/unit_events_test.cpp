@@ -164,7 +164,8 @@ TEST(UnitEvents, a_guest_whose_keeper_stands_again_runs_on) {
       *site.services, [&](const VmRow&) -> Status { return site.services->units->refresh(); });
   UnitEvents& events = *site.services->unit_events;
   site.services->reconciler->start();
-  const Event gone = gave_up({.code = ErrorCode::kNoSpace, .cause = "full"});
+  Event gone = gave_up({.code = ErrorCode::kNoSpace, .cause = "full"});
+  gone.pid = site.services->units->pid(keeper_unit(vm(1)));
   site.launcher.announce(gone);
   EXPECT_TRUE(within(5s, [&] { return !site.services->units->running(keeper_unit(vm(1))); }));
   events.take(gone);
