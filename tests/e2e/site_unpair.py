@@ -93,7 +93,7 @@ def expelled(north, south):
     """Both live: after unpair the VM's title names south no more, and nobody waits for it."""
     wait_protected(north, "web")
     north.cli("vm", "stop", "web", "--force")
-    north.cli("site", "unpair", "south", "--yes", "--evict", "web")
+    north.cli("site", "unpair", "south", "--yes", "--evict", "web", "--evict", "mail")
     title = north.json("vm", "title", "web")["title"]
     told = {event["kind"]: event for event in north.json("event", "list")}
     check("protection.disabled" in told and "south" in told["peer.unpaired"]["text"] and "uid" in told["peer.unpaired"]["actor"],
