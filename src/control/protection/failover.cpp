@@ -22,6 +22,7 @@ constexpr Millis kSourceStops = 30s;
 constexpr Millis kPreviewAsks = 1500ms;
 constexpr Millis kTurnLimit = 5s;
 constexpr auto kShowLimit = 2s;
+constexpr Millis kLearnLimit = 5s;
 // Of a vault that began to count silence just now, and a little.
 constexpr Millis kSilenceLimit = 8s;
 // Of a boot; firmware that does not hand over gets its verdict after a minute.
@@ -174,7 +175,9 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
   taking.answer = source.answer;
   taking.asked_ms = ms_since(begin);
   if (source.answer == recovery::SourceAnswer::kStopped) {
-    taking.title = TRY(services.titles->learn(row.id, protection.peer, source.title));
+    const auto ours = [&](const vault::TitleView& view) { return holds(view, self); };
+    taking.title =
+        TRY(services.titles->learn_all(row.id, protection.peer, source.title, ours, kLearnLimit));
     if (!holds(taking.title, self)) {
       return Error{
           .code = ErrorCode::kConflict,

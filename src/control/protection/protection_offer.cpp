@@ -180,7 +180,9 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   forget.add([&] {
     if (is == OfferIs::kNew) static_cast<void>(services_.vault.delete_key(vm));
   });
-  const vault::TitleView title = TRY(services_.titles->learn(vm, from.site, offer.title, true));
+  const auto theirs = [&](const vault::TitleView& view) { return holds(view, from.site); };
+  const vault::TitleView title =
+      TRY(services_.titles->learn_all(vm, from.site, offer.title, theirs, kSourceLimit, true));
   if (!holds(title, from.site)) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "site " + from.name + " offers VM \"" + offered.row.name +
@@ -220,6 +222,7 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   }
   if (one_at_a_time.owns_lock()) one_at_a_time.unlock();
   TRY(replicas_.create(*known, protection));
+  room_.look();
   if (is == OfferIs::kSameLater)
     TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));
   undo.dismiss();
@@ -254,7 +257,9 @@ Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& fr
 
 // This site stands by no longer: what says so.
 Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) {
-  const vault::TitleView view = TRY(services_.titles->learn(vm, from.site, title));
+  const auto theirs = [&](const vault::TitleView& known) { return holds(known, from.site); };
+  const vault::TitleView view =
+      TRY(services_.titles->learn_all(vm, from.site, title, theirs, kSourceLimit));
   const title::Member* self = view.head->statement().members.find(services_.site.site_id);
   if (self == nullptr || self->standing == title::Standing::kMember)
     return services_.titles->all(vm);

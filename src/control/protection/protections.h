@@ -6,6 +6,7 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
+#include "control/protection/replica_room.h"
 #include "control/protection/replicas.h"
 #include "control/protection/streams.h"
 #include "control/protection/turns.h"
@@ -47,6 +48,7 @@ class Protections {
   Result<sys::JsonObject> evict_replica(VmId vm, const std::string& actor, Progress& progress);
   Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
   Replicas& replicas() { return replicas_; }
+  ReplicaRoom& room() { return room_; }
   Caretakers& caretakers() { return caretakers_; }
   Turns& turns() { return turns_; }  // of who works on a replica
 
@@ -87,6 +89,7 @@ class Protections {
   std::mutex consent_mutex_;  // from a check of consent and quota until the replica is written down
   Turns turns_;
   Replicas replicas_;
+  ReplicaRoom room_;
   Caretakers caretakers_;
   Streams streams_;
 };

@@ -12,6 +12,16 @@ std::string recipient_file_name(const SiteId& site) { return "recipient-" + site
 std::string members_file_name(const VmId& vm) { return "members-" + vm.hex() + ".hfv"; }
 std::string offer_file_name(const PairingTokenId& id) { return "pairing-" + id.hex() + ".hfv"; }
 
+std::optional<VmId> vm_of_title_file(std::string_view name) {
+  constexpr std::string_view kPrefix = "title-";
+  constexpr std::string_view kSuffix = ".hfv";
+  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  name.remove_suffix(kSuffix.size());
+  const Result<VmId> vm = VmId::parse_hex(name);
+  return vm.ok() ? std::optional(*vm) : std::nullopt;
+}
+
 Error no_key(const VmId& vm) {
   return Error{
       .code = ErrorCode::kNotFound,

@@ -196,18 +196,56 @@ Status Titles::remove(const VmId& vm) {
   const auto signed_here = [&](const title::SignedPtr& one) {
     return one->statement().issuer == self;
   };
-  const bool stays = known.ok() && !(*known)->chain.holder_is(self) &&
-                     std::ranges::any_of((*known)->chain.statements(), signed_here);
-  shown_.erase(vm);
-  if (stays) {
-    (*known)->opened_under.reset();
-    (*known)->reported.reset();
-  } else {
-    entries_.erase(vm);
+  const auto names_another = [&](const title::SignedPtr& one) {
+    const auto members = one->statement().members.all();
+    return std::ranges::any_of(members, [&](const title::Member& m) { return m.site != self; });
+  };
+  const bool held = known.ok() && (*known)->chain.holder_is(self);
+  bool stays = false;
+  if (known.ok()) {
+    const std::vector<title::SignedPtr> all = (*known)->chain.statements();
+    stays =
+        std::ranges::any_of(all, names_another) && (held || std::ranges::any_of(all, signed_here));
   }
-  if (directory_.exists(freshness_file_name(vm))) TRY(directory_.remove(freshness_file_name(vm)));
+  shown_.erase(vm);
+  // In memory is what is needed now.
+  entries_.erase(vm);
+  if (!(stays && held) && directory_.exists(freshness_file_name(vm)))
+    TRY(directory_.remove(freshness_file_name(vm)));
   if (!stays && exists(vm)) TRY(directory_.remove(title_file_name(vm)));
   return {};
+}
+
+Result<std::vector<VmId>> Titles::forget_oldest(const VmId& but) {
+  struct Remembered {
+    uint64_t written_us = 0;
+    VmId vm;
+    uint64_t bytes = 0;
+    auto operator<=>(const Remembered&) const = default;
+  };
+  std::vector<Remembered> all;
+  uint64_t bytes = 0;
+  for (const std::string& name : TRY(directory_.list())) {
+    const std::optional<VmId> vm = vm_of_title_file(name);
+    if (!vm || directory_.exists(key_file_name(*vm))) continue;
+    const Directory::Size size = TRY(directory_.size(name));
+    all.push_back({.written_us = size.written_us, .vm = *vm, .bytes = size.bytes});
+    bytes += size.bytes;
+  }
+  std::ranges::sort(all);
+  std::vector<VmId> gone;
+  for (const Remembered& one : all) {
+    if (all.size() - gone.size() <= kRememberedMax && bytes <= kRememberedBytesMax) break;
+    if (one.vm == but) continue;
+    if (directory_.exists(freshness_file_name(one.vm)))
+      TRY(directory_.remove(freshness_file_name(one.vm)));
+    TRY(directory_.remove(title_file_name(one.vm)));
+    entries_.erase(one.vm);
+    shown_.erase(one.vm);
+    bytes -= one.bytes;
+    gone.push_back(one.vm);
+  }
+  return gone;
 }
 
 // ---- Statements ---------------------------------------------------------------------------------
@@ -216,7 +254,8 @@ TitleView Titles::view_of(const Entry& entry) const {
   return {.head = entry.chain.head(),
           .rivals = entry.chain.rivals(),
           .in_doubt = entry.chain.in_doubt(),
-          .depth = entry.chain.size()};
+          .depth = entry.chain.size(),
+          .ancestors = entry.chain.ancestors()};
 }
 
 Result<TitleView> Titles::view(const VmId& vm) { return view_of(*TRY(entry(vm))); }
@@ -235,7 +274,7 @@ Result<Bytes> Titles::lacking(const VmId& vm, std::span<const Digest> known) {
   std::vector<title::SignedPtr> bundle = TRY(entry(vm))->chain.lacking(known);
   Bytes bytes = title::encode_bundle(bundle);
   while (bytes.size() > kMaxBundle) {
-    bundle.resize(bundle.size() / 2);
+    bundle.resize(bundle.size() - bundle.size() / 8 - 1);
     bytes = title::encode_bundle(bundle);
   }
   return bytes;

@@ -36,6 +36,11 @@ class Directory {
   Status create(const std::string& name, ByteSpan bytes);  // kExists, and nothing replaced
   Status remove(const std::string& name);                  // durable; kNotFound
   Result<std::vector<std::string>> list() const;           // sorted, without "." and ".."
+  struct Size {
+    uint64_t bytes = 0;
+    uint64_t written_us = 0;  // wall clock
+  };
+  Result<Size> size(const std::string& name) const;  // kNotFound
 
   // For the audit log: opened for appending, created if missing.
   Result<sys::UniqueFd> open_append(const std::string& name);
