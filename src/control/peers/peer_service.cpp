@@ -143,6 +143,16 @@ PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis 
   return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome->why};
 }
 
+Error PeerService::clock_warning(const std::string& site, int64_t ahead_us) const {
+  return {.code = ErrorCode::kConflict,
+          .cause = peer::clock_words(site, ahead_us),
+          .effect =
+              "the sites trust each other and ship nevertheless; a pairing token, an "
+              "attestation result or a time in a log reads wrong at one of them",
+          .mend = "set the clock that is wrong: timedatectl at " + services_.site.name +
+                  " and at " + site};
+}
+
 sys::JsonArray PeerService::show_peers() {
   sys::JsonArray list;
   Result<std::vector<PeerRow>> peers = services_.catalog->peers();
@@ -159,6 +169,11 @@ sys::JsonArray PeerService::show_peers() {
     if (Result<uint64_t> bytes = replica_bytes(*services_.catalog, row.site); bytes.ok())
       view["replica_bytes"] = *bytes;
     if (state != states.end() && state->last_seen) view["last_seen_us"] = state->last_seen->value;
+    if (state != states.end() && state->clock_ahead_us) {
+      view["clock_ahead_ms"] = *state->clock_ahead_us / 1000;
+      if (peer::clock_is_off(*state->clock_ahead_us))
+        view["clock"] = sys::error_to_json(clock_warning(row.name, *state->clock_ahead_us));
+    }
     if (state != states.end() && state->error) view["error"] = sys::error_to_json(*state->error);
     list.push_back(std::move(view));
   }

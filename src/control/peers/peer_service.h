@@ -92,6 +92,7 @@ class PeerService {
   std::optional<Micros> last_seen(SiteId site);
 
   sys::JsonArray show_peers();
+  Error clock_warning(const std::string& site, int64_t ahead_us) const;
 
   // What the link hands over: a question of a paired site; a first contact.
   Result<Bytes> answer(SiteId site, ByteSpan request);

@@ -31,8 +31,10 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
   const bool before = holds(*view, to.site);
   std::optional<Turns::Turn> turn = turns_.take(vm, kTurnLimit);
   if (!turn) return HandOverOutcome{.why = "the VM is worked on just now"};
-  if (!before)
-    log_peer(PeerLog::kOrder, "VM " + known->name + " is to be handed over to site " + to.name);
+  if (!before) {
+    services_.peer_log.line(PeerDoes::kOrder, to.site,
+                            "VM " + known->name + " is to be handed over to site " + to.name);
+  }
   const ActOutcome outcome =
       TRY(ActRunner(services_, vm, {.act = lifecycle::Act::kHandOver, .peer = to.site}).run());
   if (!outcome.did(lifecycle::Done::kHandedOver))

@@ -74,8 +74,9 @@ void TitleKeeper::stop() {
 Result<vault::TitleView> TitleKeeper::learn(VmId vm, SiteId site, ByteSpan bundle, bool begin) {
   vault::TitleLearned learned = TRY(services_.vault.title_learn(vm, site, bundle, begin));
   for (const title::RefusedStatement& refused : learned.refused) {
-    log_peer(PeerLog::kRequest, "VM " + vm.hex() + ": a statement of site " + site.hex() +
-                                    " is refused: " + std::string(to_string(refused.cause)));
+    services_.peer_log.line(PeerDoes::kRequest, site,
+                            "VM " + vm.hex() + ": a statement of site " + site.hex() +
+                                " is refused: " + std::string(to_string(refused.cause)));
   }
   if (learned.head_changed || learned.fence) TRY(settle(vm));
   return std::move(learned.view);

@@ -414,6 +414,33 @@ Result<GivenWord> Titles::give_word(const VmId& vm, title::Act act) {
   return given;
 }
 
+Result<std::vector<VmId>> Titles::expel(const SiteId& site) {
+  std::vector<VmId> expelled;
+  for (const std::string& name : TRY(directory_.list())) {
+    const std::optional<VmId> vm = vm_of_title_file(name);
+    if (!vm) continue;
+    // A file that cannot be read lets nothing be signed either.
+    const Result<Entry*> found = entry(*vm);
+    if (!found.ok()) continue;
+    Entry& entry = **found;
+    const title::Word word{.vm = *vm,
+                           .head = entry.chain.digest(),
+                           .act = title::Act::kDistrust,
+                           .kind = title::WordKind::kDistrusted,
+                           .silent = {site}};
+    const Micros wall = clock_.wall_time();
+    const title::Judge judge(entry.chain, entry.asking, entry.chain.digest(), now(), wall);
+    const title::Judged<title::Statement> judged = judge.may_expel(site, &word);
+    if (!judged) continue;
+    const title::Ed25519Signer signer(site_.identity.site, site_.signing);
+    title::Chain next = entry.chain;
+    next.add_own(title::Signed::sign(*judged, signer), wall);
+    TRY(store(*vm, entry, std::move(next)));
+    expelled.push_back(*vm);
+  }
+  return expelled;
+}
+
 Result<title::Judged<void>> Titles::may_release(const VmId& vm, bool returning) {
   const Entry& entry = *TRY(this->entry(vm));
   const title::Judge judge(entry.chain, entry.asking, entry.chain.digest(), now(),

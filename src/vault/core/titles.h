@@ -64,6 +64,11 @@ class Titles {
   // An operator's word for `act`, about the head that there is. Names every other member.
   Result<GivenWord> give_word(const VmId& vm, title::Act act);
 
+  // The operators trust that site no more: the titles that this site holds name it no longer,
+  // whatever it answers. Which VMs' they were. One that cannot be signed for now (a third site's
+  // rival, doubt) still names it; what that site signs is not believed either way.
+  Result<std::vector<VmId>> expel(const SiteId& site);
+
   // Whether the key may go to this site's keeper at all. `returning` as for open_gate().
   Result<title::Judged<void>> may_release(const VmId& vm, bool returning);
   // Whether the VM may be opened for writing now. `returning`: a guest runs that this VM was opened

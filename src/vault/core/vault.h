@@ -134,6 +134,8 @@ class Vault {
   // released any more.
   Status bind_keepers(const KeeperBindings& bindings, const Caller& caller);
   bool is_keeper(uint32_t uid) const { return keepers_.is_keeper(uid); }
+  // Now or one day.
+  bool may_be_keeper(uint32_t uid) const { return keepers_.may_be_keeper(uid); }
 
   // For keepers: kPermission unless the caller's uid is bound to `vm`; all but show_line() and the
   // sessions' kUnavailable while it is not released.
