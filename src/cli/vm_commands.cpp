@@ -120,7 +120,8 @@ Status vm_list(const Context& context) {
               {"CPUS", "cpus"},
               {"MEMORY MiB", "memory_mib"},
               {"EPOCH", "epoch"},
-              {"ID", "id"}});
+              {"ID", "id"},
+              {"REASON", "reason.cause"}});
   return {};
 }
 
