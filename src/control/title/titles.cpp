@@ -39,6 +39,11 @@ bool knows_all(const std::vector<Digest>& theirs, const std::vector<Digest>& min
       mine, [&](const Digest& one) { return std::ranges::find(theirs, one) != theirs.end(); });
 }
 
+bool offered_to(Services& services, VmId vm, const SiteId& site) {
+  const Result<ProtectionRow> protection = services.catalog->protection(vm);
+  return protection.ok() && protection->peer == site;
+}
+
 Error unknown_to(const PeerRow& peer) {
   return {.code = ErrorCode::kNotFound,
           .cause = "this site and site " + peer.name + " do not protect this VM together",
@@ -197,8 +202,8 @@ Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const Peer
   if (asked.vm != vm || asked.from != peer.site) return unknown_to(peer);
   // Whoever never was a member may be the one who took it: its statements say so, or nothing does.
   // So may one that the VM is being offered to, which fetches what the offer had no room for.
-  const bool member = ever_named(services_, vm, *view, peer.site) ||
-                      is_counterpart(services_.catalog->protection(vm), peer.site);
+  const bool member =
+      ever_named(services_, vm, *view, peer.site) || offered_to(services_, vm, peer.site);
   if (!question.bundle.empty()) view = TRY(learn(vm, peer.site, question.bundle));
   if (!member && !view->head->statement().names(peer.site)) return unknown_to(peer);
   row = services_.catalog->vm(vm);

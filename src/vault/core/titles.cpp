@@ -227,7 +227,7 @@ Result<std::vector<VmId>> Titles::forget_oldest(const VmId& but) {
   for (const std::string& name : TRY(directory_.list())) {
     const std::optional<VmId> vm = vm_of_title_file(name);
     if (!vm || directory_.exists(key_file_name(*vm))) continue;
-    const Directory::Size size = TRY(directory_.size(name));
+    const FileStore::Size size = TRY(directory_.size(name));
     all.push_back({.written_us = size.written_us, .vm = *vm, .bytes = size.bytes});
     bytes += size.bytes;
   }

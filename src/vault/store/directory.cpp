@@ -203,7 +203,7 @@ Result<std::vector<std::string>> Directory::list() const {
   return names;
 }
 
-Result<Directory::Size> Directory::size(const std::string& name) const {
+Result<FileStore::Size> Directory::size(const std::string& name) const {
   struct stat status{};
   if (::fstatat(fd_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
     return errno_error(errno, "stat " + path_ + "/" + name);
