@@ -471,9 +471,8 @@ Result<std::vector<VmId>> Titles::expel(const SiteId& site) {
     const title::Judge judge(entry.chain, entry.asking, entry.chain.digest(), now(), wall);
     const title::Judged<title::Statement> judged = judge.may_expel(site, &word);
     if (!judged) continue;
-    const title::Ed25519Signer signer(site_.identity.site, site_.signing);
     title::Chain next = entry.chain;
-    next.add_own(title::Signed::sign(*judged, signer), wall);
+    next.add_own(title::Signed::sign(*judged, owner_.signer), wall);
     TRY(store(*vm, entry, std::move(next)));
     expelled.push_back(*vm);
   }
