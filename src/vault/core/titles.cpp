@@ -1,6 +1,7 @@
 #include "vault/core/titles.h"
 
 #include <algorithm>
+#include <array>
 
 #include "crypto/crypto.h"
 #include "vault/core/names.h"
@@ -50,19 +51,24 @@ title::WordKind kind_of(title::Act act) {
   return title::WordKind::kNone;
 }
 
-// The act that a word of an operator is for, if this statement can be on one.
-std::optional<title::Act> act_of(title::Kind kind) {
+// The acts that a word of an operator may be for, on which this statement can stand.
+std::span<const title::Act> acts_of(title::Kind kind) {
+  static constexpr std::array kTake{title::Act::kTake, title::Act::kDistrust,
+                                    title::Act::kTakeOver};
+  static constexpr std::array kGoOn{title::Act::kGoOn};
+  static constexpr std::array kExpel{title::Act::kExpel, title::Act::kDistrust};
+  static constexpr std::array kHandOver{title::Act::kHandOver};
   switch (kind) {
     case title::Kind::kTake:
-      return title::Act::kTake;
+      return kTake;
     case title::Kind::kGoOn:
-      return title::Act::kGoOn;
+      return kGoOn;
     case title::Kind::kExpel:
-      return title::Act::kExpel;
+      return kExpel;
     case title::Kind::kHandOver:
-      return title::Act::kHandOver;
+      return kHandOver;
     default:
-      return std::nullopt;
+      return {};
   }
 }
 
@@ -394,8 +400,10 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
   const Micros wall = clock_.wall_time();
   const title::OwnLine own = own_line(vm, entry);
   const title::Word* word = nullptr;
-  std::optional<title::Act> act = act_of(proposal.kind);
-  if (act && !proposal.token.is_zero()) word = words_.find(proposal.token, vm, *act, now);
+  for (const title::Act act : acts_of(proposal.kind)) {
+    if (word == nullptr && !proposal.token.is_zero())
+      word = words_.find(proposal.token, vm, act, now);
+  }
   const title::Judge judge(entry.chain, entry.asking, proposal.about, now, wall);
   const auto judged = [&]() -> title::Judged<title::Statement> {
     switch (proposal.kind) {
@@ -412,7 +420,8 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
       case title::Kind::kExpel:
         return judge.may_expel(proposal.subject, word);
       case title::Kind::kTake:
-        return judge.may_take(own, word, kTombstone);
+        return entry.chain.has_rivals() ? judge.may_take_over(own, word)
+                                        : judge.may_take(own, word, kTombstone);
       case title::Kind::kGoOn:
         return judge.may_go_on(own, word);
       case title::Kind::kGiveUp:
@@ -435,7 +444,7 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
   const std::optional<title::Word> used = word != nullptr ? std::optional(*word) : std::nullopt;
   TRY(store(vm, entry, std::move(next)));
   if (used) {
-    words_.spend(proposal.token, vm, *act);
+    words_.spend(proposal.token, vm, used->act);
     entry.asking.excuse(*used, entry.chain.digest(), now);
   }
   return TitleSigned(view_of(entry));

@@ -270,6 +270,30 @@ TEST_F(TwoVaults, a_take_wants_silence_and_a_word_and_an_answer_ends_both) {
   EXPECT_EQ(home_->release(vm_, kDaemon).error().code, ErrorCode::kConflict);
 }
 
+// Standing by is the authority to take; whoever misuses it loses the VM again, whatever it answers.
+TEST_F(TwoVaults, a_holder_that_is_distrusted_is_taken_from_though_it_answers) {
+  protect();
+  goes_silent(away_, home());
+  ASSERT_TRUE(away_.propose(vm_, Kind::kTake, {}, word(away_, title::Act::kTake)).has_value());
+  home_.learn_from(away_, vm_);
+  ASSERT_EQ(holder(home_), away());
+  ASSERT_TRUE(home_->show_line(vm_, {.end = line_at(5), .whole = true}, kKeeper).ok());
+  home_.ask(away_, vm_);
+  EXPECT_EQ(home_.propose(vm_, Kind::kTake, {}, word(home_, title::Act::kTake)).error().cause,
+            Cause::kHolderAnswers);
+  const title::Token token = word(home_, title::Act::kDistrust);
+  home_.ask(away_, vm_);
+  const TitleSigned taken = home_.propose(vm_, Kind::kTake, {}, token);
+  ASSERT_TRUE(taken.has_value()) << to_string(taken.error().cause);
+  EXPECT_EQ(holder(home_), home());
+  EXPECT_FALSE(taken->head->statement().names(away()));
+  EXPECT_TRUE(home_->release(vm_, kDaemon).ok());
+  // It counts once; and what the other signs from then on counts no more.
+  EXPECT_EQ(home_.propose(vm_, Kind::kTake, {}, token).error().cause, Cause::kIsHolder);
+  away_.learn_from(home_, vm_);
+  EXPECT_EQ(holder(away_), home());
+}
+
 TEST_F(TwoVaults, a_word_is_for_one_minute) {
   protect();
   pass(away_, 6);
