@@ -420,8 +420,10 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
       case title::Kind::kExpel:
         return judge.may_expel(proposal.subject, word);
       case title::Kind::kTake:
-        return entry.chain.has_rivals() ? judge.may_take_over(own, word)
-                                        : judge.may_take(own, word, kTombstone);
+        // A word for a take is none for a conflict.
+        return entry.chain.has_rivals() && word != nullptr && word->act != title::Act::kTake
+                   ? judge.may_take_over(own, word)
+                   : judge.may_take(own, word, kTombstone);
       case title::Kind::kGoOn:
         return judge.may_go_on(own, word);
       case title::Kind::kGiveUp:
