@@ -28,7 +28,7 @@ struct Offer {
   std::string name;
   std::string definition;  // JSON (vm/definition.h)
   Epoch epoch;
-  Bytes title;        // all of it that the asker knows
+  Bytes title;        // of what the asker knows as much as there is room for, the oldest first
   Bytes wrap;         // the VM's key, wrapped for the asked site
   Bytes certificate;  // of the VM's journal key, by the asker's vault
 };
@@ -36,8 +36,8 @@ struct Taken {
   bool taken = true;
 };
 
-// "Remove the replica that you hold for me." With all that the asker knows of the title: a site
-// that knows nothing any more can resign all the same.
+// "Remove the replica that you hold for me." With the title, as an offer's: a site that knows
+// nothing any more can resign all the same.
 struct Withdrawal {
   static constexpr std::string_view kOp = "withdraw";
   VmId vm;
