@@ -153,6 +153,11 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   if (!read.ok()) return refused(offer, std::move(read).error());
   Offered& offered = *read;
   const VmId vm = offer.vm;
+  // Of a VM that is not the asker's business nobody has to wait for it.
+  if (is_none_of(vm, from.site)) {
+    TRY(judge_offer(asked(offered, from, services_), services_.catalog->vm(vm),
+                    services_.catalog->protection(vm)));
+  }
   std::optional<Turns::Turn> turn = turns_.take(vm, kOfferTurn);
   if (!turn) {
     return at_work(offered.row.name, services_.site.name, "whether it is a replica is not known");
@@ -237,22 +242,34 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
 // Asked again, because the answer was lost, the answer is the same.
 Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& from) {
   const VmId vm = asked.vm;
+  // Nor is said whether it is one.
+  if (is_none_of(vm, from.site)) return gone_for(vm, from, asked.title);
   std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
   const Result<VmRow> row = services_.catalog->vm(vm);
-  if (!turn) {
-    const bool may_know = row.ok() && may_ask(*row, services_.catalog->protection(vm), from.site);
-    return at_work(may_know ? row->name : vm.hex(), services_.site.name, "nothing was removed");
-  }
+  if (!turn)
+    return at_work(row.ok() ? row->name : vm.hex(), services_.site.name, "nothing was removed");
   if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
                            services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
-    // The answer may have been lost that said so.
-    if (!services_.vault.title(vm).ok()) return Removed{};
-    return Removed{.title = TRY(resign(vm, from, asked.title))};
+    return gone_for(vm, from, asked.title);
   }
   TRY(check_still_wanted(*row, from));
   Bytes resigned = TRY(resign(vm, from, asked.title));
   TRY(remove_replica(*row, "site " + from.name, by_of(from)));
   return Removed{.title = std::move(resigned)};
+}
+
+// There is a VM of that id, and it is none of that site's business.
+bool Protections::is_none_of(VmId vm, SiteId site) {
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  return row.ok() && !may_ask(*row, services_.catalog->protection(vm), site);
+}
+
+// No replica of that site's is here. The answer may have been lost that said so; to whom the VM
+// never had to do with, it is what is said of one that does not exist.
+Result<Removed> Protections::gone_for(VmId vm, const PeerRow& from, ByteSpan title) {
+  const Result<vault::TitleView> known = services_.vault.title(vm);
+  if (!known.ok() || !ever_named(services_, vm, *known, from.site)) return Removed{};
+  return Removed{.title = TRY(resign(vm, from, title))};
 }
 
 // This site stands by no longer: what says so.
@@ -261,7 +278,8 @@ Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) 
   const vault::TitleView view =
       TRY(services_.titles->learn_all(vm, from.site, title, theirs, kSourceLimit));
   const title::Member* self = view.head->statement().members.find(services_.site.site_id);
-  if (self == nullptr || self->standing == title::Standing::kMember)
+  // It is the holder that may want this site to stand by no longer.
+  if (self == nullptr || self->standing == title::Standing::kMember || !holds(view, from.site))
     return services_.titles->all(vm);
   const Result<VmRow> row = services_.catalog->vm(vm);
   TRY(services_.titles->sign(row.ok() ? *row : VmRow{.id = vm, .name = vm.hex()},
