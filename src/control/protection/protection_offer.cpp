@@ -179,6 +179,10 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
     TRY(check_consent(*services_.catalog, from.site,
                       {.vm = vm, .name = offered.row.name, .bytes = disk_bytes(offered.definition)},
                       services_.site.name, catalog_now()));
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+    if (!pace_.admit(from.site, Micros(static_cast<uint64_t>(us))))
+      return too_fast(services_.site.name, from);
   }
   // The title begins with the VM's create, and says that the source holds it.
   Undo forget;

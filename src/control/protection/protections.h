@@ -6,6 +6,7 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
+#include "control/protection/consent.h"
 #include "control/protection/replica_room.h"
 #include "control/protection/replicas.h"
 #include "control/protection/streams.h"
@@ -90,6 +91,7 @@ class Protections {
 
   Services& services_;
   std::mutex consent_mutex_;  // from a check of consent and quota until the replica is written down
+  OfferPace pace_;            // with it
   Turns turns_;
   Replicas replicas_;
   ReplicaRoom room_;
