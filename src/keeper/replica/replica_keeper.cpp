@@ -59,7 +59,7 @@ Error holds_enough(uint64_t stored, uint64_t stored_max, const SiteId& source) {
 }  // namespace
 
 ReplicaKeeper::ReplicaKeeper(const keeper_protocol::ReplicaConfig& config) : config_(config) {
-  if (config.limited) stored_max_ = 0;
+  if (config.limited) stored_max_ = 0;  // nothing, until it is told
 }
 ReplicaKeeper::~ReplicaKeeper() {
   if (reactor_ == nullptr) return;
@@ -114,6 +114,12 @@ Status ReplicaKeeper::count_stored() {
 }
 
 Status ReplicaKeeper::room_for(size_t bytes) {
+  if (config_.limited && !told_) {
+    return Error{.code = ErrorCode::kUnavailable,
+                 .cause = "the replica was not told yet how much it may hold",
+                 .effect = "it takes nothing yet",
+                 .mend = "it is told by itself within seconds"};
+  }
   if (!stored_max_ || stored_ + bytes <= *stored_max_) return {};
   // Files that were recycled or removed since are counted too often.
   if (storage_ != nullptr) TRY(count_stored());
@@ -341,6 +347,7 @@ void ReplicaKeeper::handle(keeper_protocol::Question question, ControlReply repl
   }
   if (const auto* limit = std::get_if<keeper_protocol::LimitStore>(&question)) {
     stored_max_ = limit->bytes_max;
+    told_ = true;
     if (storage_ != nullptr) {
       if (Status counted = count_stored(); !counted.ok()) return reply(counted.error());
     }

@@ -112,6 +112,7 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   std::optional<Error> error_;
   uint64_t stored_ = 0;  // bytes in the directory, at most: counted anew when it matters
   std::optional<uint64_t> stored_max_;
+  bool told_ = false;  // how much that is, if it is limited at all
   bool sealed_ = false;
   bool seal_flushing_ = false;
   SealFlushed seal_flushed_{*this};
