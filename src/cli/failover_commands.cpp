@@ -110,6 +110,60 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
   return {};
 }
 
+struct DistrustOptions {
+  std::string vm;
+  std::string keep;
+  std::string distrust;
+  bool yes = false;
+};
+
+std::string distrust_question(const DistrustOptions& options) {
+  return fmt::format(
+      "Site {0} has no part in VM \"{1}\" from now on, whatever it has signed and answers. If it "
+      "has "
+      "taken the VM, this site takes it back, and runs it from what is here: what was written at "
+      "site {0} is not believed. Its trust in all else ends by `holdfast site unpair {0}`.\n"
+      "Do so?",
+      options.distrust, options.vm);
+}
+
+Status failover_distrust(const Context& context, const DistrustOptions& options) {
+  Client client = context.client();
+  const sys::JsonValue site = TRY(client.get("/v1/site"));
+  if (!site.is_object() || cell(site.as_object(), "name") != options.keep) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "this site is not called \"" + options.keep + "\"",
+                 .effect = "nothing was changed",
+                 .mend = "give the command at the site that is to have the VM, with its own name"};
+  }
+  if (!options.yes) TRY(confirm(distrust_question(options)));
+  const std::string word = TRY(say_word(context, options.vm, title::Act::kDistrust));
+  const sys::JsonValue job = TRY(client.post("/v1/vms/" + url_escape(options.vm) + "/failover",
+                                             {{"kind", "settle"},
+                                              {"keep", options.keep},
+                                              {"distrust", options.distrust},
+                                              {"word", word}}));
+  print_object(context, TRY(follow_job(context, client, job)));
+  return {};
+}
+
+void add_settle(CLI::App* failover, Line& line) {
+  CLI::App* settle = failover->add_subcommand(
+      "settle",
+      "have a VM back from a site that stood by for it and is not to be believed any more");
+  auto options = std::make_shared<DistrustOptions>();
+  settle->add_option("vm", options->vm, "the VM's name")->required();
+  settle->add_option("--keep", options->keep, "this site, which is to have the VM")
+      ->type_name("SITE")
+      ->required();
+  settle->add_option("--distrust", options->distrust, "the site that has no part in it any more")
+      ->type_name("SITE")
+      ->required();
+  settle->add_flag("--yes", options->yes, "do not ask, nor say beforehand what would be done");
+  verb(settle, line,
+       [options](const Context& context) { return failover_distrust(context, *options); });
+}
+
 }  // namespace
 
 void add_failover(CLI::App& app, Line& line) {
@@ -129,6 +183,7 @@ void add_failover(CLI::App& app, Line& line) {
   unplanned->add_flag("--yes", options->yes, "do not ask, nor say beforehand what would be done");
   verb(unplanned, line,
        [options](const Context& context) { return failover_unplanned(context, *options); });
+  add_settle(failover, line);
 }
 
 }  // namespace hf::cli

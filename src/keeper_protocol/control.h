@@ -103,7 +103,7 @@ struct ReplicaStatus {
   Sequence home_durable;   // as home last said
   uint64_t seed_bytes_done = 0;
   uint64_t seed_bytes_total = 0;  // 0: no seed is under way
-  uint64_t stored_bytes = 0;      // of its journal's directory
+  uint64_t stored_bytes = 0;      // of what it has received, while its journal is open
   // How many they may become; none: as many as the disk has room for.
   std::optional<uint64_t> stored_bytes_max;
   std::optional<Error> error;  // that ended the last stream; gone once one works again

@@ -312,10 +312,22 @@ Answer show_failover(Services& services, const Request& request) {
       TRY(preview_failover(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
 }
 
+Answer post_distrust(Services& services, const Request& request, const VmRow& row,
+                     const sys::JsonObject& body) {
+  const PeerRow site = TRY(services.catalog->peer_named(TRY(sys::get_string(body, "distrust"))));
+  Protections::DisableOptions said{.word = TRY(sys::get_string_or(body, "word", "")),
+                                   .actor = request.actor};
+  return start_job(services, request, "failover-settle", row.name,
+                   [&services, vm = row.id, site, said](Progress& progress) {
+                     return services.protections->take_back_from(vm, site, said, progress);
+                   });
+}
+
 Answer post_failover(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   sys::JsonObject body = TRY(request.json());
   std::string kind = TRY(sys::get_string(body, "kind"));
+  if (kind == "settle") return post_distrust(services, request, row, body);
   if (kind != "unplanned") {
     return Error{.code = ErrorCode::kUnsupported,
                  .cause = "a failover of kind \"" + kind + "\" is not known",

@@ -25,7 +25,7 @@ std::string_view words(SourceAnswer answer) {
 
 namespace {
 
-Error not_here(const VmRow& row, const std::string& peer) {
+Error not_here(const VmRow& row, const std::string& peer, const std::string& here) {
   if (row.role == VmRole::kStandby) {
     return {.code = ErrorCode::kConflict,
             .cause = "this site holds the VM's replica",
@@ -37,7 +37,9 @@ Error not_here(const VmRow& row, const std::string& peer) {
           .cause = "the VM was taken over at the other site under epoch " +
                    std::to_string(row.epoch.value),
           .effect = "it does not start here; what this site wrote is kept as it is",
-          .mend = "use the VM at site " + peer + ": holdfast vm show " + row.name};
+          .mend = "use the VM at site " + peer + ": holdfast vm show " + row.name +
+                  "; if that site is not to be believed any more, here: holdfast failover settle " +
+                  row.name + " --keep " + here + " --distrust " + peer};
 }
 
 Error standby_silent(const VmRow& row, const std::string& peer) {
@@ -78,7 +80,7 @@ Error refused_start(Services& services, const VmRow& row, Refusal why, const Sit
     default:
       break;
   }
-  return not_here(row, peer);
+  return not_here(row, peer, services.site.name);
 }
 
 namespace {

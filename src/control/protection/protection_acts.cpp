@@ -59,6 +59,7 @@ Error was_taken_over(const VmRow& row, const std::string& peer) {
 }  // namespace
 
 std::string Protections::peer_name(SiteId site) {
+  if (site == services_.site.site_id) return services_.site.name;
   const Result<PeerRow> peer = services_.catalog->peer(site);
   return peer.ok() ? peer->name : site.hex();
 }

@@ -51,6 +51,10 @@ class Protections {
   // ends, and what the other site holds stays there.
   Result<sys::JsonObject> evict_replica(VmId vm, const std::string& actor, Progress& progress);
   Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
+  // A site that stood by is not to be believed any more (distrust.cpp): it has no part in the VM
+  // from now on, and if it has taken it, it is taken back and run here, from what is here.
+  Result<sys::JsonObject> take_back_from(VmId vm, const PeerRow& site, const DisableOptions& said,
+                                         Progress& progress);
   Replicas& replicas() { return replicas_; }
   ReplicaRoom& room() { return room_; }
   Caretakers& caretakers() { return caretakers_; }
@@ -71,6 +75,7 @@ class Protections {
   Result<sys::JsonArray> show_replicas();  // and the offers that wait
 
  private:
+  Status take_from(const VmRow& row, const DisableOptions& said, Progress& progress);
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
   bool is_none_of(VmId vm, SiteId site);

@@ -117,6 +117,7 @@ Error Replicas::why_gone(VmId vm) {
 }
 
 Status Replicas::launch(const VmRow& row, const ProtectionRow& protection, bool create) {
+  const Result<PeerRow> peer = services_.catalog->peer(protection.peer);
   keeper_protocol::ReplicaConfig config{
       .vm = row.id,
       .site = services_.site.site_id,
@@ -126,7 +127,7 @@ Status Replicas::launch(const VmRow& row, const ProtectionRow& protection, bool 
       .peer_site = protection.peer,
       .public_key = TRY(journal_key_of(protection.journal_public_key)),
       .create = create,
-      .limited = TRY(services_.catalog->peer(protection.peer)).quota_bytes != 0};
+      .limited = peer.ok() && peer->quota_bytes != 0};
   TRY(services_.units->start(
       keyless_keeper_request(row, replica_unit(row.id), keeper_protocol::encode_config(config)),
       {}));

@@ -96,7 +96,6 @@ Result<std::unique_ptr<journal::ReplicaJournal>> ReplicaKeeper::open_or_create()
 Status ReplicaKeeper::open_journal() {
   storage_ = TRY(sys::PosixStorage::open_directory(config_.journal_dir));
   journal_ = TRY(open_or_create());
-  TRY(count_stored());
   receiver_ = std::make_unique<replication::Receiver>(
       replication::ReceiverOptions{.vm = config_.vm,
                                    .site = config_.site,
@@ -108,11 +107,6 @@ Status ReplicaKeeper::open_journal() {
   return {};
 }
 
-Status ReplicaKeeper::count_stored() {
-  stored_ = TRY(storage_->stored_bytes());
-  return {};
-}
-
 Status ReplicaKeeper::room_for(size_t bytes) {
   if (config_.limited && !told_) {
     return Error{.code = ErrorCode::kUnavailable,
@@ -120,11 +114,11 @@ Status ReplicaKeeper::room_for(size_t bytes) {
                  .effect = "it takes nothing yet",
                  .mend = "it is told by itself within seconds"};
   }
-  if (!stored_max_ || stored_ + bytes <= *stored_max_) return {};
-  // Files that were recycled or removed since are counted too often.
-  if (storage_ != nullptr) TRY(count_stored());
-  if (stored_ + bytes <= *stored_max_) return {};
-  return holds_enough(stored_, *stored_max_, config_.peer_site);
+  if (!stored_max_) return {};
+  // With what has come and waits to be written.
+  bytes += receiver_->waiting_bytes();
+  if (stored_bytes() + bytes <= *stored_max_) return {};
+  return holds_enough(stored_bytes(), *stored_max_, config_.peer_site);
 }
 
 Status ReplicaKeeper::run_until_stopped() {
@@ -251,7 +245,6 @@ void ReplicaKeeper::on_ship_frame(const replication::Frame& frame) {
       refuse(replication::Refusal::kStorage, Error(room.error()));
       return end_stream();
     }
-    stored_ += frame.body.size();
   }
   receiver_->received(frame, reactor_->now());
   apply_effects();
@@ -348,10 +341,7 @@ void ReplicaKeeper::handle(keeper_protocol::Question question, ControlReply repl
   if (const auto* limit = std::get_if<keeper_protocol::LimitStore>(&question)) {
     stored_max_ = limit->bytes_max;
     told_ = true;
-    if (storage_ != nullptr) {
-      if (Status counted = count_stored(); !counted.ok()) return reply(counted.error());
-    }
-    return reply(encode_reply(keeper_protocol::StoreUse{.stored_bytes = stored_}));
+    return reply(encode_reply(keeper_protocol::StoreUse{.stored_bytes = stored_bytes()}));
   }
   if (std::holds_alternative<keeper_protocol::Stop>(question)) {
     stop_requested_ = true;
@@ -437,7 +427,7 @@ keeper_protocol::ReplicaStatus ReplicaKeeper::status() const {
           .home_durable = open ? receiver_->home_durable() : Sequence(),
           .seed_bytes_done = open ? journal_->seed_taken() : 0,
           .seed_bytes_total = open ? journal_->seed_total() : 0,
-          .stored_bytes = stored_,
+          .stored_bytes = stored_bytes(),
           .stored_bytes_max = stored_max_,
           .error = error_};
 }

@@ -66,7 +66,7 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   void on_ship_closed(Error reason) override;
 
   Result<std::unique_ptr<journal::ReplicaJournal>> open_or_create();
-  Status count_stored();
+  uint64_t stored_bytes() const { return journal_ == nullptr ? 0 : journal_->stored_bytes(); }
   // It may hold so many bytes more.
   Status room_for(size_t bytes);
   Status open_journal();
@@ -110,7 +110,6 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   journal::LineEnd durable_;  // last known, for when there is no journal
   Micros durable_time_;
   std::optional<Error> error_;
-  uint64_t stored_ = 0;  // bytes in the directory, at most: counted anew when it matters
   std::optional<uint64_t> stored_max_;
   bool told_ = false;  // how much that is, if it is limited at all
   bool sealed_ = false;
