@@ -14,7 +14,7 @@ namespace {
 
 struct FailoverOptions {
   std::string vm;
-  bool source_is_dead = false;
+  bool source_is_off = false;
   bool yes = false;
   std::string attestation = "none";  // "none", "wait", "require"
 };
@@ -48,22 +48,42 @@ std::string of_living(const sys::JsonObject& source, const std::string& vm) {
       runs ? "its power is cut, without asking its guest; then " : "");
 }
 
-std::string of_silent(const sys::JsonObject& source, bool said_dead, uint64_t now_us) {
+// What the silent site will do by itself, as far as it has signed that.
+std::string by_its_title(const sys::JsonObject& source) {
+  const std::string site = cell(source, "site");
+  if (cell(source, "waits_for_this_site") != "yes") {
+    return fmt::format(
+        "Nothing keeps site {} from starting the VM alone: it has not signed that "
+        "this site stands by",
+        site);
+  }
+  return fmt::format(
+      "By what site {} has signed, it starts the VM only when it has heard from this "
+      "site{}; one that runs there runs on",
+      site,
+      source.contains("starts_alone_after_s")
+          ? ", or was without it for " + cell(source, "starts_alone_after_s") + " s"
+          : "");
+}
+
+std::string of_silent(const sys::JsonObject& source, bool said_off, uint64_t now_us) {
   const std::string seen = source.contains("last_seen_us")
                                ? "it was last heard of " + when(source, "last_seen_us", now_us)
                                : "it was not heard of since holdfastd began here";
-  return fmt::format(
-      "Site {} does not answer; {}. Whether the VM runs there is not known{}", cell(source, "site"),
-      seen,
-      said_dead
-          ? ": it runs here on your word that it does not, and what it wrote there and did not "
-            "ship is lost."
-          : ", so without --source-is-dead this is refused.");
+  const std::string site = cell(source, "site");
+  std::string text = fmt::format(
+      "Site {} does not answer; {}. Whether the VM runs there is not known", site, seen);
+  if (!said_off) return text + ", so without --source-is-off this is refused.";
+  return text + fmt::format(
+                    ".\n{1}.\nWith --source-is-off you say that site {0} does not run the VM, and "
+                    "stays off, or cut off from its hosts, until it has talked to this site. What "
+                    "was written there and not shipped is lost.",
+                    site, by_its_title(source));
 }
 
 }  // namespace
 
-std::string failover_question(const sys::JsonObject& preview, bool said_dead, uint64_t now_us) {
+std::string failover_question(const sys::JsonObject& preview, bool said_off, uint64_t now_us) {
   static const sys::JsonObject kNone;
   const auto part = [&](const char* name) -> const sys::JsonObject& {
     const sys::JsonValue* at = preview.if_contains(name);
@@ -79,7 +99,7 @@ std::string failover_question(const sys::JsonObject& preview, bool said_dead, ui
   if (lag != "0" && lag != "-") text += "; " + lag + " records of its source are lacking";
   text += ".\n";
   text += cell(source, "answers") == "yes" ? of_living(source, vm)
-                                           : of_silent(source, said_dead, now_us);
+                                           : of_silent(source, said_off, now_us);
   return text + fmt::format("\nRun VM \"{}\" here, under epoch {}?", vm, cell(preview, "epoch"));
 }
 
@@ -94,16 +114,16 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
       return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no preview"};
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     TRY(confirm(failover_question(
-        preview.as_object(), options.source_is_dead,
+        preview.as_object(), options.source_is_off,
         static_cast<uint64_t>(
             std::chrono::duration_cast<std::chrono::microseconds>(now).count()))));
   }
   // By the vault's own socket: holdfastd can neither make it up nor keep it.
   std::string word;
-  if (options.source_is_dead) word = TRY(say_word(context, options.vm, title::Act::kTake));
+  if (options.source_is_off) word = TRY(say_word(context, options.vm, title::Act::kTake));
   sys::JsonValue job =
       TRY(client.post(where + "/failover", {{"kind", "unplanned"},
-                                            {"source_is_dead", options.source_is_dead},
+                                            {"source_is_off", options.source_is_off},
                                             {"word", word},
                                             {"attestation", options.attestation}}));
   print_object(context, TRY(follow_job(context, client, job)));
@@ -119,8 +139,9 @@ void add_failover(CLI::App& app, Line& line) {
   auto options = std::make_shared<FailoverOptions>();
   unplanned->add_option("vm", options->vm, "the VM's name")->required();
   unplanned->add_flag(
-      "--source-is-dead", options->source_is_dead,
-      "your word that a site that does not answer is dead; not of one that answers and refuses");
+      "--source-is-off", options->source_is_off,
+      "your word that a site that does not answer does not run the VM, and stays off until it has "
+      "talked to this site; not of one that answers and refuses");
   unplanned
       ->add_option("--attestation", options->attestation,
                    "wait for the verdict of the boot; require: stop the VM again unless Healthy")

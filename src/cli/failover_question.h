@@ -8,8 +8,8 @@
 
 namespace hf::cli {
 
-// How old the state is, what the source answers, and what becomes of it there. `said_dead`:
-// --source-is-dead was given.
-std::string failover_question(const sys::JsonObject& preview, bool said_dead, uint64_t now_us);
+// How old the state is, what the source answers, and what becomes of it there. `said_off`:
+// --source-is-off was given.
+std::string failover_question(const sys::JsonObject& preview, bool said_off, uint64_t now_us);
 
 }  // namespace hf::cli

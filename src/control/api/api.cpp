@@ -322,7 +322,7 @@ Answer post_failover(Services& services, const Request& request) {
                  .effect = "nothing was done",
                  .mend = "use none, wait or require"};
   }
-  FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
+  FailoverRequest failover{.source_is_off = TRY(sys::get_bool_or(body, "source_is_off", false)),
                            .word = TRY(sys::get_string_or(body, "word", "")),
                            .attestation = need == "wait"      ? AttestationNeed::kWait
                                           : need == "require" ? AttestationNeed::kRequire

@@ -83,17 +83,17 @@ Error at_work(const Services& services, VmId vm) {
           .mend = "holdfast vm show " + name + "; then try again"};
 }
 
-// One that answers is not dead, whatever anybody says.
+// One that answers is not off, whatever anybody says.
 Error source_refuses(Error error, const VmRow& row, const std::string& source,
-                     const std::string& why, bool said_dead) {
+                     const std::string& why, bool said_off) {
   error.cause = "site " + source + " answers and did not hand the VM over" +
                 (why.empty() ? "" : "; it says: " + why) +
-                (said_dead ? "; so it is not dead, as --source-is-dead says" : "");
+                (said_off ? "; so it is not off, as --source-is-off says" : "");
   error.effect = "the VM may still run at site " + source + "; nothing was changed here";
   error.mend = "at site " + source + ": holdfast vm stop " + row.name +
                " --force; then here: holdfast failover unplanned " + row.name +
                "; if that does not end it, at site " + source +
-               ": holdfast site stop --force, and then here with --source-is-dead";
+               ": holdfast site stop --force, and then here with --source-is-off";
   return error;
 }
 
@@ -186,15 +186,14 @@ Result<Taking> come_to_hold(Services& services, const VmRow& row, const Protecti
     taking.received = TRY(seal_held(services, row.id));
     return taking;
   }
-  Result<recovery::RecoveryState> next =
-      recovery::promote(recovery_state(row, true), held, source.answer,
-                        request.source_is_dead ? recovery::OperatorWord::kSourceIsDead
-                                               : recovery::OperatorWord::kNone);
+  Result<recovery::RecoveryState> next = recovery::promote(
+      recovery_state(row, true), held, source.answer,
+      request.source_is_off ? recovery::OperatorWord::kSourceIsOff : recovery::OperatorWord::kNone);
   if (!next.ok()) {
     Error error = std::move(next).error();
     const std::string name = services.protections->peer_name(protection.peer);
     if (source.answer == recovery::SourceAnswer::kRefused && error.code != ErrorCode::kLimit)
-      return source_refuses(std::move(error), row, name, source.why, request.source_is_dead);
+      return source_refuses(std::move(error), row, name, source.why, request.source_is_off);
     if (!source.why.empty()) error.cause += ": " + source.why;
     return error;
   }
@@ -241,6 +240,11 @@ Result<sys::JsonObject> preview_failover(Services& services, const VmRow& row) {
   }
   if (const std::optional<Micros> seen = services.peers->last_seen(source))
     of_source["last_seen_us"] = seen->value;
+  const vault::TitleView title = TRY(services.vault.title(row.id));
+  const title::Statement& newest = title.head->statement();
+  // What that site does by itself when it comes back, for as long as it knows nothing newer.
+  of_source["waits_for_this_site"] = newest.is_standby(services.site.site_id);
+  if (newest.start_after > 0) of_source["starts_alone_after_s"] = newest.start_after;
   const VmRow now = TRY(services.catalog->vm(row.id));  // it may have learned of a higher epoch
   return sys::JsonObject{{"vm", row.name},
                          {"epoch", now.epoch.next().value},
@@ -269,7 +273,7 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   const std::string answer(words(taking.answer));
   TRY(services.catalog->audit(
       request.actor, "failover unplanned", row.name,
-      answer + (request.source_is_dead ? "; the operator says it is off" : "")));
+      answer + (request.source_is_off ? "; the operator says it is off" : "")));
   row = TRY(services.catalog->vm(vm));
   std::optional<ProtectionRow> next;
   if (taking.standby) {
