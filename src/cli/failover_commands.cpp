@@ -105,6 +105,38 @@ std::string failover_question(const sys::JsonObject& preview, bool said_off, uin
 
 namespace {
 
+std::string rival_words(const sys::JsonObject& statement) {
+  std::string text = fmt::format("  site {}: \"{}\" at {}", cell(statement, "holder"),
+                                 cell(statement, "kind"), cell(statement, "time_us"));
+  if (statement.contains("word")) text += ", on the word \"" + cell(statement, "word") + "\"";
+  return text + "\n";
+}
+
+}  // namespace
+
+std::string settle_question(const sys::JsonObject& vm, const std::string& keep) {
+  const std::string name = cell(vm, "name");
+  std::string text;
+  const sys::JsonValue* title = vm.if_contains("title");
+  const sys::JsonValue* rivals =
+      title != nullptr && title->is_object() ? title->as_object().if_contains("rivals") : nullptr;
+  if (rivals != nullptr && rivals->is_array() && !rivals->as_array().empty()) {
+    text = fmt::format("Each of these has the VM \"{}\" by its own title:\n", name) +
+           rival_words(title->as_object());
+    for (const sys::JsonValue& rival : rivals->as_array())
+      if (rival.is_object()) text += rival_words(rival.as_object());
+  } else {
+    text = fmt::format("No conflict about VM \"{}\" is known here yet.\n", name);
+  }
+  return text + fmt::format(
+                    "The other site's guest is stopped hard; what was written there since the two "
+                    "parted is not part of the VM any more, and is kept aside there.\nKeep VM "
+                    "\"{}\" as site {} has it?",
+                    name, keep);
+}
+
+namespace {
+
 Status failover_unplanned(const Context& context, const FailoverOptions& options) {
   Client client = context.client();
   std::string where = "/v1/vms/" + url_escape(options.vm);
@@ -130,6 +162,44 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
   return {};
 }
 
+struct SettleOptions {
+  std::string vm;
+  std::string keep;
+  bool yes = false;
+};
+
+Status failover_settle(const Context& context, const SettleOptions& options) {
+  Client client = context.client();
+  const std::string where = "/v1/vms/" + url_escape(options.vm);
+  if (!options.yes) {
+    const sys::JsonValue vm = TRY(client.get(where));
+    if (!vm.is_object())
+      return Error{.code = ErrorCode::kInternal, .cause = "holdfastd sent no VM"};
+    TRY(confirm(settle_question(vm.as_object(), options.keep)));
+  }
+  const sys::JsonValue job =
+      TRY(client.post(where + "/failover", {{"kind", "settle"}, {"keep", options.keep}}));
+  print_object(context, TRY(follow_job(context, client, job)));
+  return {};
+}
+
+void add_settle(CLI::App* failover, Line& line) {
+  CLI::App* settle = failover->add_subcommand(
+      "settle", "end a conflict: two sites were told to run one VM, and one of them is to have it");
+  auto options = std::make_shared<SettleOptions>();
+  settle->add_option("vm", options->vm, "the VM's name")->required();
+  settle
+      ->add_option(
+          "--keep", options->keep,
+          "the site that is to have it, as it has written it; the other one stops it, keeps "
+          "what it wrote aside, and stands by")
+      ->type_name(kSiteWord)
+      ->required();
+  settle->add_flag("--yes", options->yes, "do not ask");
+  verb(settle, line,
+       [options](const Context& context) { return failover_settle(context, *options); });
+}
+
 }  // namespace
 
 void add_failover(CLI::App& app, Line& line) {
@@ -150,6 +220,7 @@ void add_failover(CLI::App& app, Line& line) {
   unplanned->add_flag("--yes", options->yes, "do not ask, nor say beforehand what would be done");
   verb(unplanned, line,
        [options](const Context& context) { return failover_unplanned(context, *options); });
+  add_settle(failover, line);
 }
 
 }  // namespace hf::cli

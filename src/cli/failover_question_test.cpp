@@ -61,5 +61,23 @@ TEST(FailoverQuestion, of_a_source_that_has_stopped_it_says_so) {
       << asked;
 }
 
+TEST(SettleQuestion, names_both_who_hold_it_and_what_becomes_of_the_other) {
+  const sys::JsonObject vm{
+      {"name", "web"},
+      {"title",
+       {{"holder", "north"},
+        {"kind", "go on"},
+        {"word", "without peer"},
+        {"time_us", kNow},
+        {"rivals", sys::JsonArray{sys::JsonObject{
+                       {"holder", "south"}, {"kind", "take"}, {"time_us", kNow}}}}}}};
+  const std::string asked = settle_question(vm, "south");
+  for (const char* words :
+       {"site north: \"go on\"", "on the word \"without peer\"", "site south: \"take\"",
+        "stopped hard", "kept aside there", "Keep VM \"web\" as site south has it?"})
+    EXPECT_NE(asked.find(words), std::string::npos) << words << "\n" << asked;
+  EXPECT_NE(settle_question({{"name", "web"}}, "south").find("No conflict"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace hf::cli

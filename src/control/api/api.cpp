@@ -305,15 +305,29 @@ Answer show_failover(Services& services, const Request& request) {
       TRY(preview_failover(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
 }
 
+// `keep`: this site's name, or that of another one.
+Answer post_settle(Services& services, const Request& request, const VmRow& row,
+                   const sys::JsonObject& body) {
+  const std::string keep = TRY(sys::get_string(body, "keep"));
+  SiteId site = services.site.site_id;
+  if (keep != services.site.name && keep != site.hex())
+    site = TRY(services.catalog->peer_named(keep)).site;
+  return start_job(services, request, "failover-settle", row.name,
+                   [&services, vm = row.id, site, actor = request.actor](Progress& progress) {
+                     return services.protections->settlements().settle(vm, site, actor, progress);
+                   });
+}
+
 Answer post_failover(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   sys::JsonObject body = TRY(request.json());
   std::string kind = TRY(sys::get_string(body, "kind"));
+  if (kind == "settle") return post_settle(services, request, row, body);
   if (kind != "unplanned") {
     return Error{.code = ErrorCode::kUnsupported,
                  .cause = "a failover of kind \"" + kind + "\" is not known",
                  .effect = "nothing was done",
-                 .mend = "use \"unplanned\""};
+                 .mend = "use \"unplanned\" or \"settle\""};
   }
   std::string need = TRY(sys::get_string_or(body, "attestation", "none"));
   if (need != "none" && need != "wait" && need != "require") {

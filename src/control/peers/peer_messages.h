@@ -87,7 +87,14 @@ struct HandOverOutcome {
   Bytes title;
 };
 
-using PeerQuestion = std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder>;
+// "We are rivals for this VM: give it up to me, now." Answered as a hand-over is.
+struct SettleOrder {
+  static constexpr std::string_view kOp = "settle";
+  VmId vm;
+};
+
+using PeerQuestion =
+    std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder, SettleOrder>;
 
 // Beside the error's texts, where a replica's daemon refuses a stream.
 struct StreamRefusalDetail {
@@ -145,6 +152,9 @@ constexpr auto json_members(sys::JsonOf<TitleAnswer>) {
 }
 constexpr auto json_members(sys::JsonOf<HandOverOrder>) {
   return std::tuple(sys::json_member("vm", &HandOverOrder::vm));
+}
+constexpr auto json_members(sys::JsonOf<SettleOrder>) {
+  return std::tuple(sys::json_member("vm", &SettleOrder::vm));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOutcome>) {
   using O = HandOverOutcome;

@@ -24,9 +24,12 @@ peer::Lane lane_of(ByteSpan request) {
   Result<sys::JsonObject> json = sys::parse_json_object(as_text(request), {.bytes_max = kShortMax});
   if (!json.ok()) return peer::Lane::kLong;
   auto question =
-      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder>>(*json);
+      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder, SettleOrder>>(
+          *json);
   if (!question.ok()) return peer::Lane::kLong;
-  return std::holds_alternative<HandOverOrder>(*question) ? peer::Lane::kOrder : peer::Lane::kShort;
+  const bool order = std::holds_alternative<HandOverOrder>(*question) ||
+                     std::holds_alternative<SettleOrder>(*question);
+  return order ? peer::Lane::kOrder : peer::Lane::kShort;
 }
 
 }  // namespace

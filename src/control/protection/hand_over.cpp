@@ -15,6 +15,8 @@ namespace {
 
 // Together below what the asker waits.
 constexpr Millis kTurnLimit = 3s;
+// Who ends the protection meanwhile asks the taker, which lets it wait for less than that.
+constexpr Millis kProtectionTurn = 5s;
 constexpr Millis kAskLimit = 2s;
 constexpr Millis kTailLimit = 10s;
 constexpr Millis kLook = 5ms;
@@ -26,6 +28,8 @@ Result<HandOverOutcome> not_done(std::string why) { return HandOverOutcome{.why 
 // The same words whether it is another site's VM or none. Asked again, because the answer was lost,
 // the answer is the same.
 Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
+  // While it is given away nobody ends its protection, nor begins one, nor gives it a second time.
+  const std::optional<Turns::Turn> alone = turns_.take(vm, kProtectionTurn);
   Result<VmRow> known = services_.catalog->vm(vm);
   Result<vault::TitleView> view = services_.vault.title(vm);
   if (!known.ok() || !view.ok() || !ever_named(services_, vm, *view, to.site)) {
@@ -35,6 +39,7 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
                  .mend = "holdfast protection show at both sites"};
   }
   const VmRow row = *std::move(known);
+  if (!alone) return not_done("its protection is being changed there, or it is being handed over");
   if (holds(*view, to.site)) {
     return HandOverOutcome{.handed_over = true, .title = TRY(services_.titles->all(vm))};
   }

@@ -15,6 +15,7 @@ Protections::Protections(Services& services)
     : services_(services),
       replicas_(services, turns_),
       caretakers_(services, [&services](SiteId site) { return services.peers->connected(site); }),
+      settlements_(services),
       streams_(services, caretakers_, [this](VmId vm) { withdraw_again(vm); }) {}
 Protections::~Protections() { stop(); }
 

@@ -7,6 +7,7 @@
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
 #include "control/protection/replicas.h"
+#include "control/protection/settlements.h"
 #include "control/protection/streams.h"
 #include "control/protection/turns.h"
 #include "control/services.h"
@@ -48,7 +49,8 @@ class Protections {
   Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
   Replicas& replicas() { return replicas_; }
   Caretakers& caretakers() { return caretakers_; }
-  Turns& turns() { return turns_; }  // of who works on a replica
+  Settlements& settlements() { return settlements_; }
+  Turns& turns() { return turns_; }  // of who works on a protection, at either end
 
   // The launcher tells that a unit began again or ended. Does not block.
   void on_event(const launcher::Event& event);
@@ -74,6 +76,7 @@ class Protections {
                                           const DisableOptions& options, const By& by);
   void withdraw_again(VmId vm);
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
+  Error not_its_any_more(const VmRow& row, const std::string& peer);
   // Of a replica here, with its turn.
   Status check_still_wanted(const VmRow& row, const PeerRow& from);
   Status not_held_here(const VmRow& row);
@@ -88,6 +91,7 @@ class Protections {
   Turns turns_;
   Replicas replicas_;
   Caretakers caretakers_;
+  Settlements settlements_;
   Streams streams_;
 };
 
@@ -99,7 +103,7 @@ enum class AttestationNeed {
   kRequire,  // a VM that is not Healthy is stopped again
 };
 struct FailoverRequest {
-  bool source_is_dead = false;
+  bool source_is_off = false;
   std::string word;  // of an operator, for that
   AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;

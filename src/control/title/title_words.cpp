@@ -87,6 +87,8 @@ std::string mend_of(const title::Refused& refused, const std::string& vm, const 
       return "holdfast failover unplanned " + vm + ", which has it stopped there first";
     case Action::kUseOtherSite:
       return "at site " + site + ": holdfast vm show " + vm;
+    case Action::kSettle:
+      return "holdfast failover settle " + vm + " --keep SITE, which of the two is to have it";
     case Action::kGiveWord:
       return "give the command again";
     default:

@@ -82,6 +82,7 @@ Result<vault::TitleView> TitleKeeper::learn(VmId vm, SiteId site, ByteSpan bundl
                                     " is refused: " + std::string(to_string(refused.cause)));
   }
   if (learned.head_changed || learned.fence) TRY(settle(vm, learned.view));
+  if (!learned.view.rivals.empty()) look(vm);
   return std::move(learned.view);
 }
 
@@ -286,6 +287,15 @@ bool TitleKeeper::step(VmId vm) {
   if (!row.ok() || row->role == VmRole::kCreating) return true;
   if (!view.ok()) return view.error().code == ErrorCode::kNotFound;
   const SiteId self = services_.site.site_id;
+  // Signed, and not carried to its end.
+  if (row->role == VmRole::kActive && !holds(*view, self)) {
+    if (!settle(vm, *view).ok()) return false;
+    row = services_.catalog->vm(vm);
+    if (!row.ok()) return true;
+  }
+  using Follow = Settlements::Follow;
+  const Follow follow = services_.protections->settlements().follow(*row, *view);
+  if (follow != Follow::kNothing) return follow == Follow::kDone;
   if (holds(*view, self)) return make_standby(*row, *view);
   if (view->head->statement().is_standby(self)) return become_standby(*row, *view);
   return true;
