@@ -105,6 +105,10 @@ bool Supervisor::fenced(const Unit& unit, const FenceRequest& fence) {
 
 // The bar first: whatever was decided before it starts no more, however long the rest takes.
 void Supervisor::handle_fence(uint64_t id, const FenceRequest& request) {
+  if (bars_.size() >= kBarsMax && !bars_.contains(request.vm)) {
+    for (const auto& [vm, bar] : bars_) first_bar_ = std::max(first_bar_, bar);
+    bars_.clear();
+  }
   bars_[request.vm] = bar_of(request.vm).next();
   for (auto& [name, unit] : units_) {
     if (fenced(unit, request)) begin_stop(unit, SIGKILL, milliseconds(10'000));

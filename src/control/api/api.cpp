@@ -22,6 +22,11 @@ using Answer = Result<Response>;
 // ---- Site, host ----
 
 Answer show_site(Services& services, const Request&) {
+  sys::JsonArray stalled;
+  for (const VmRow& row : TRY(services.catalog->vms())) {
+    if (const std::optional<Error> why = stall_of(services, row.id))
+      stalled.push_back(sys::JsonObject{{"vm", row.name}, {"reason", sys::error_to_json(*why)}});
+  }
   return Response::json(sys::JsonObject{{"name", services.site.name},
                                         {"site_id", services.site.site_id.hex()},
                                         {"listen", services.site.listen},
@@ -29,6 +34,7 @@ Answer show_site(Services& services, const Request&) {
                                         {"uid_base", services.site.uid_base},
                                         {"state", services.paths.state},
                                         {"ca_fingerprint", services.peers->fingerprint()},
+                                        {"stalled", std::move(stalled)},
                                         {"version", HOLDFAST_VERSION}});
 }
 

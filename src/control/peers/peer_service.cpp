@@ -136,14 +136,24 @@ PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis 
     // It has nothing of the VM: that is no answer about it.
     if (code == ErrorCode::kNotFound) return {.why = outcome.error().cause};
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout)
-      return {.answer = recovery::SourceAnswer::kSilent};
+      return {.answer = lifecycle::SourceAnswer::kSilent};
     // It has said why not: it is alive, whatever anybody says.
-    return {.answer = recovery::SourceAnswer::kRefused, .why = outcome.error().cause};
+    return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome.error().cause};
   }
   if (outcome->handed_over)
-    return {.answer = recovery::SourceAnswer::kStopped, .title = std::move(outcome->title)};
+    return {.answer = lifecycle::SourceAnswer::kHandedOver, .title = std::move(outcome->title)};
   log_warning("the source did not hand the VM over: " + outcome->why);
-  return {.answer = recovery::SourceAnswer::kRefused, .why = outcome->why};
+  return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome->why};
+}
+
+Error PeerService::clock_warning(const std::string& site, int64_t ahead_us) const {
+  return {.code = ErrorCode::kConflict,
+          .cause = peer::clock_words(site, ahead_us),
+          .effect =
+              "the sites trust each other and ship nevertheless; a pairing token, an "
+              "attestation result or a time in a log reads wrong at one of them",
+          .mend = "set the clock that is wrong: timedatectl at " + services_.site.name +
+                  " and at " + site};
 }
 
 sys::JsonArray PeerService::show_peers() {
@@ -162,6 +172,11 @@ sys::JsonArray PeerService::show_peers() {
     if (Result<uint64_t> bytes = replica_bytes(*services_.catalog, row.site); bytes.ok())
       view["replica_bytes"] = *bytes;
     if (state != states.end() && state->last_seen) view["last_seen_us"] = state->last_seen->value;
+    if (state != states.end() && state->clock_ahead_us) {
+      view["clock_ahead_ms"] = *state->clock_ahead_us / 1000;
+      if (peer::clock_is_off(*state->clock_ahead_us))
+        view["clock"] = sys::error_to_json(clock_warning(row.name, *state->clock_ahead_us));
+    }
     if (state != states.end() && state->error) view["error"] = sys::error_to_json(*state->error);
     list.push_back(std::move(view));
   }

@@ -9,6 +9,7 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/services.h"
+#include "lifecycle/machine.h"
 #include "peer/link_client.h"
 #include "recovery/state.h"
 
@@ -80,9 +81,9 @@ class PeerService {
   Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
                                          Millis limit);
   struct HandOver {
-    recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
+    lifecycle::SourceAnswer answer = lifecycle::SourceAnswer::kNoAnswer;
     std::string why;  // kRefused: in its own words
-    Bytes title;      // kStopped: what says so
+    Bytes title;      // kHandedOver: what says so
   };
   // Asks the VM's holder to hand it over to this site. Not on its way within `reach`, the order is
   // taken back: then nothing was asked (kNoAnswer).
@@ -91,6 +92,7 @@ class PeerService {
   std::optional<Micros> last_seen(SiteId site);
 
   sys::JsonArray show_peers();
+  Error clock_warning(const std::string& site, int64_t ahead_us) const;
 
   // What the link hands over: a question of a paired site; a first contact.
   Result<Bytes> answer(SiteId site, ByteSpan request);

@@ -36,8 +36,11 @@ class Protections {
   // At the holder, asked by the site that stands by.
   Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to);
 
-  // This site has taken the VM over from `peer`, which stands by: its line goes there from now on.
+  // Its line goes to `peer` from now on. No change if it does.
   void turned(VmId vm, SiteId peer) { streams_.add(vm, peer); }
+  bool ships(VmId vm) { return streams_.has(vm); }
+  // A start of a VM that was stopped to be handed over is queued.
+  void start_again(VmId vm);
 
   // At the replica, asked by the source.
   Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
@@ -69,8 +72,6 @@ class Protections {
  private:
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
-  Result<bool> give(const VmRow& row, const PeerRow& to);
-  void take_back(VmId vm);
   Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
                                           const DisableOptions& options, const By& by);

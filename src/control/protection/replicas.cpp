@@ -216,7 +216,8 @@ peer::StreamReply Replicas::take_stream(const peer::StreamAsk& ask) {
                   row->epoch);
   }
   if (Status started = start_for_stream(*row, *protection); !started.ok()) {
-    log_peer(PeerLog::kReplica, "replica of " + row->name + ": " + started.error().describe());
+    services_.peer_log.line(PeerDoes::kReplica, ask.site,
+                            "replica of " + row->name + ": " + started.error().describe());
     return refuse(ErrorCode::kUnavailable, started.error().cause, row->epoch);
   }
   unseal_if_left(ask.vm);

@@ -272,7 +272,8 @@ Result<HandOverOutcome> Settlements::give_up(VmId vm, const PeerRow& to) {
       return HandOverOutcome{.handed_over = true, .title = TRY(services_.titles->all(vm))};
     return HandOverOutcome{.why = "there is no conflict about it"};
   }
-  log_peer(PeerLog::kOrder, "VM " + row->name + " is given up to site " + to.name);
+  services_.peer_log.line(PeerDoes::kOrder, to.site,
+                          "VM " + row->name + " is given up to site " + to.name);
   if (Status given = give_up_to(*row, to.site); !given.ok())
     return HandOverOutcome{.why = given.error().cause};
   view = services_.vault.title(vm);
@@ -321,7 +322,12 @@ void Settlements::told(const VmRow& row, const vault::TitleView& view) {
   services_.happened("vm.conflict", row.name, text, {}, Severity::kWarning);
 }
 
-Settlements::Follow Settlements::follow(const VmRow& row, const vault::TitleView& view) {
+Settlements::Follow Settlements::follow(VmId vm) {
+  const Result<VmRow> known = services_.catalog->vm(vm);
+  const Result<vault::TitleView> title = services_.vault.title(vm);
+  if (!known.ok() || known->role == VmRole::kCreating || !title.ok()) return Follow::kNothing;
+  const VmRow& row = *known;
+  const vault::TitleView& view = *title;
   told(row, view);
   const SiteId self = services_.site.site_id;
   if (gave_up_crosswise(view)) return give_up_again(row, view);
@@ -329,13 +335,19 @@ Settlements::Follow Settlements::follow(const VmRow& row, const vault::TitleView
   const title::Statement& head = view.head->statement();
   if (head.holder == self && row.role == VmRole::kSuperseded) return hold_again(row, view);
   if (head.holder == self && head.kind == Kind::kGiveUp) return protect_by(row, view);
-  if (!head.is_standby(self) || row.role != VmRole::kSuperseded) return Follow::kNothing;
+  const bool had = row.role == VmRole::kSuperseded || row.role == VmRole::kActive;
+  if (!head.is_standby(self) || !had) return Follow::kNothing;
   const Result<title::SignedPtr> own = own_give_up(services_, row.id);
   if (!own.ok()) {
     log_error(own.error().describe());
     return Follow::kLater;
   }
   if (*own == nullptr) return Follow::kNothing;
+  if (row.role == VmRole::kActive) {  // signed, and killed before anything followed
+    if (Status fenced = services_.titles->settle(vm); !fenced.ok())
+      log_error(fenced.error().describe());
+    return Follow::kLater;
+  }
   return stand_by_anew(row, view, aside_name(row.id, **own));
 }
 

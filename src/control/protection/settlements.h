@@ -35,7 +35,7 @@ class Settlements {
   // What a settlement, or a conflict, makes of the VM's record and processes here. kNothing: what
   // else follows from the title may follow.
   enum class Follow { kNothing, kDone, kLater };
-  Follow follow(const VmRow& row, const vault::TitleView& view);
+  Follow follow(VmId vm);
 
   // The other site, by name; empty: there is no conflict that this site knows of.
   std::string conflict(VmId vm);

@@ -30,7 +30,7 @@ Status require_stopped(Services& services, const VmRow& row) {
 class LoneKeeper {
  public:
   static Result<LoneKeeper> start(Services& services, const VmRow& row, Progress& progress) {
-    TRY(check_may_start(services, row, {}));
+    TRY(check_may_start(services, row));
     // One that outlived its QEMU: what follows must not meet its state.
     if (services.units->running(keeper_unit(row.id))) TRY(finish_vm(services, row));
     progress.step("start the VM's keeper");

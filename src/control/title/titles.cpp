@@ -3,12 +3,9 @@
 #include <algorithm>
 
 #include "control/core/log.h"
+#include "control/lifecycle/act.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
-#include "control/protection/recovery_rules.h"
-#include "control/store/catalog_inner.h"
-#include "control/vm/reconciler.h"
-#include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
 namespace hf::control {
@@ -20,7 +17,6 @@ namespace {
 
 constexpr int kRounds = 6;  // of an exchange: a site that always knows something new is no use
 constexpr auto kShowLimit = 2s;
-constexpr auto kPeerLimit = 3s;
 
 std::vector<Digest> known_of(const vault::TitleView& view) {
   std::vector<Digest> known;
@@ -78,10 +74,11 @@ void TitleKeeper::stop() {
 Result<vault::TitleView> TitleKeeper::learn(VmId vm, SiteId site, ByteSpan bundle, bool begin) {
   vault::TitleLearned learned = TRY(services_.vault.title_learn(vm, site, bundle, begin));
   for (const title::RefusedStatement& refused : learned.refused) {
-    log_peer(PeerLog::kRequest, "VM " + vm.hex() + ": a statement of site " + site.hex() +
-                                    " is refused: " + std::string(to_string(refused.cause)));
+    services_.peer_log.line(PeerDoes::kRequest, site,
+                            "VM " + vm.hex() + ": a statement of site " + site.hex() +
+                                " is refused: " + std::string(to_string(refused.cause)));
   }
-  if (learned.head_changed || learned.fence) TRY(settle(vm, learned.view));
+  if (learned.head_changed || learned.fence) TRY(settle(vm));
   if (!learned.view.rivals.empty()) look(vm);
   return std::move(learned.view);
 }
@@ -184,7 +181,7 @@ Result<vault::TitleView> TitleKeeper::sign(const VmRow& row, const Act& act) {
   if (!outcome) return refused_by_title(services_, row, outcome.error(), "nothing was signed");
   log_info("VM " + row.name + ": signed \"" +
            std::string(to_string(outcome->head->statement().kind)) + "\"");
-  TRY(settle(row.id, *outcome));
+  TRY(settle(row.id));
   return *std::move(outcome);
 }
 
@@ -201,39 +198,10 @@ Result<vault::TitleView> TitleKeeper::sign_within(const VmRow& row, const Act& a
 
 // ---- What follows -------------------------------------------------------------------------------
 
-Status TitleKeeper::settle(VmId vm, const vault::TitleView& view) {
-  constexpr int kTries = 5;  // another thread may settle it, too
-  const title::Statement& title = view.head->statement();
-  for (int i = 0;; ++i) {
-    Result<VmRow> row = services_.catalog->vm(vm);
-    if (!row.ok()) return {};  // it is being made, or was deleted
-    const bool here = title.holder == services_.site.site_id;
-    VmRole role = row->role;
-    if (role == VmRole::kActive && !here) role = VmRole::kSuperseded;
-    const Epoch epoch = std::max(row->epoch, title.epoch);
-    if (role == row->role && epoch == row->epoch) break;
-    std::string note = row->note;
-    if (role != row->role) {
-      note = std::string(title.kind == title::Kind::kHandOver ? "handed over to site "
-                                                              : "taken over by site ") +
-             services_.protections->peer_name(title.holder);
-    }
-    Status stored = services_.catalog->change_role(*row, role, epoch, note);
-    if (!stored.ok() && stored.error().code == ErrorCode::kConflict && i < kTries) continue;
-    TRY(std::move(stored));
-    if (role != row->role) {
-      log_warning("VM " + row->name + " is not this site's any more: " + note);
-      Status fenced = services_.reconciler->fence(vm);
-      // A hand-over is told by who signed it, and knows for whom.
-      if (title.issuer != services_.site.site_id)
-        services_.happened("vm.superseded", row->name, "is not this site's any more: " + note, {},
-                           Severity::kWarning);
-      TRY(std::move(fenced));
-    }
-    break;
-  }
+Status TitleKeeper::settle(VmId vm) {
+  Status fenced = fence_by_title(services_, vm);
   look(vm);
-  return {};
+  return fenced;
 }
 
 void TitleKeeper::look(VmId vm) {
@@ -282,96 +250,16 @@ void TitleKeeper::run() {
 
 // True: nothing is left to do until something changes.
 bool TitleKeeper::step(VmId vm) {
-  Result<VmRow> row = services_.catalog->vm(vm);
-  Result<vault::TitleView> view = services_.vault.title(vm);
-  if (!row.ok() || row->role == VmRole::kCreating) return true;
-  if (!view.ok()) return view.error().code == ErrorCode::kNotFound;
-  const SiteId self = services_.site.site_id;
-  // Signed, and not carried to its end.
-  if (row->role == VmRole::kActive && !holds(*view, self)) {
-    if (!settle(vm, *view).ok()) return false;
-    row = services_.catalog->vm(vm);
-    if (!row.ok()) return true;
-  }
   using Follow = Settlements::Follow;
-  const Follow follow = services_.protections->settlements().follow(*row, *view);
-  if (follow != Follow::kNothing) return follow == Follow::kDone;
-  if (holds(*view, self)) return make_standby(*row, *view);
-  if (view->head->statement().is_standby(self)) return become_standby(*row, *view);
-  return true;
-}
-
-// The site that this VM is protected by has all of it: from now on its silence counts, and it may
-// take the VM.
-bool TitleKeeper::make_standby(const VmRow& row, const vault::TitleView& view) {
-  const Result<ProtectionRow> protection = services_.catalog->protection(row.id);
-  if (row.role != VmRole::kActive || !protection.ok() || protection->direction != Direction::kOut ||
-      protection->state != ProtectionState::kStands) {
-    return true;
-  }
-  const SiteId peer = protection->peer;
-  if (view.head->statement().is_standby(peer)) return true;
-  if (!services_.peers->connected(peer)) return true;  // its coming is told
-  const Result<Exchanged> asked = exchange(row.id, peer, kPeerLimit);
-  if (!asked.ok() || !asked->answer.whole) return false;
-  // What that site's keeper has shown there has to lie on the line here. Of a VM that does not run
-  // the last keeper has shown it.
-  if (services_.units->running(keeper_unit(row.id))) {
-    const title::Line& line = asked->answer.line;
-    const keeper_protocol::End theirs{.incarnation = line.position.incarnation,
-                                      .sequence = line.position.sequence,
-                                      .chain = line.chain};
-    keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
-    const Result<keeper_protocol::Shown> shown =
-        keeper.ask(keeper_protocol::ShowLine{.holds = theirs}, kShowLimit);
-    if (!shown.ok() || !shown->holds) return false;
-  }
-  const Result<vault::TitleView> signed_it =
-      sign(row, {.kind = title::Kind::kStandBy, .subject = peer});
-  if (!signed_it.ok()) return false;
-  services_.happened(
-      "protection.stands-by", row.name,
-      "site " + services_.protections->peer_name(peer) + " has all of it, and stands by", {});
-  return exchange(row.id, peer, kPeerLimit).ok();
-}
-
-// This site has given the VM away, and stands by for whoever has it: its directory goes on as the
-// replica of that site's line, which it is the beginning of.
-bool TitleKeeper::become_standby(const VmRow& row, const vault::TitleView& view) {
-  if (row.role != VmRole::kSuperseded) return true;
-  const VmId vm = row.id;
-  if (services_.units->running(qemu_unit(vm)) || services_.units->running(keeper_unit(vm)) ||
-      services_.units->in_doubt()) {
-    return false;  // it is being ended
-  }
-  services_.protections->end_stream(vm);
-  const Result<vault::KeyInfo> key = services_.vault.key_info(vm);
-  if (!key.ok()) {
-    log_error(key.error().describe());
-    return false;
-  }
-  const ProtectionRow protection{.vm = vm,
-                                 .peer = view.head->statement().holder,
-                                 .direction = Direction::kIn,
-                                 .journal_public_key = to_hex(key->journal_public_key),
-                                 .minted_at = key->minted_at,
-                                 .created = catalog_now()};
-  Status stored = services_.catalog->stand_by(row, protection);
-  if (!stored.ok()) {
-    log_error(stored.error().describe());
-    return false;
-  }
-  log_info("this site stands by for VM " + row.name + " of site " +
-           services_.protections->peer_name(protection.peer));
-  services_.happened("protection.stands-by", row.name,
-                     "this site stands by for it, which site " +
-                         services_.protections->peer_name(protection.peer) + " holds",
-                     {});
-  const Result<VmRow> now = services_.catalog->vm(vm);
-  if (!now.ok()) return false;
-  if (Status started = services_.protections->replicas().start(*now, protection); !started.ok())
-    log_error("replica of " + row.name + ": " + started.error().describe());
-  return true;
+  const Follow settled = services_.protections->settlements().follow(vm);
+  if (settled != Follow::kNothing) return settled == Follow::kDone;
+  // Whoever works on it now ends first; but a VM that is another's runs nothing here meanwhile.
+  std::optional<Turns::Turn> turn = services_.protections->turns().take(vm, 0ms);
+  if (!turn) return fence_by_title(services_, vm).ok() && false;
+  const Result<ActOutcome> done = ActRunner(services_, vm, {.act = lifecycle::Act::kFollow}).run();
+  if (!done.ok()) return done.error().code == ErrorCode::kNotFound;
+  if (done->failed) log_info("VM " + vm.hex() + ": " + done->failed->describe());
+  return done->did(lifecycle::Done::kNothingLeft);
 }
 
 }  // namespace hf::control

@@ -1,6 +1,7 @@
 // Who may run which VM, as holdfastd deals with it: it carries statements, questions and answers
 // between this site's vault and the others', proposes what is to be signed, and makes the catalog's
-// row follow what the title says. Nothing is decided here: the vaults judge (src/title).
+// row follow what the title says. Nothing is decided here: the vaults judge (src/title), and what
+// follows is decided in src/lifecycle.
 //
 // By level: a VM that was looked at is brought as far as its title lets it, again and again until
 // nothing is left to do: a seeded site is made a standby, who gave a VM away becomes the standby of
@@ -63,8 +64,8 @@ class TitleKeeper {
   // Likewise, as long as only time stands in the way: silence, answers that are on their way.
   Result<vault::TitleView> sign_within(const VmRow& row, const Act& act, Millis limit);
 
-  // The row follows the title: who is the holder no more is fenced, at once.
-  Status settle(VmId vm, const vault::TitleView& view);
+  // Who is the holder no more is fenced, at once; the rest follows soon.
+  Status settle(VmId vm);
   // Something may have to be done about the VM. Does not block.
   void look(VmId vm);
   // That site is there (again).
@@ -78,8 +79,6 @@ class TitleKeeper {
   };
   void run();
   bool step(VmId vm);  // false: something is left to do
-  bool make_standby(const VmRow& row, const vault::TitleView& view);
-  bool become_standby(const VmRow& row, const vault::TitleView& view);
 
   Services& services_;
   std::mutex mutex_;

@@ -80,7 +80,7 @@ Result<Titles::Entry> Titles::load(const VmId& vm) const {
   }
   const std::string path = directory_.path() + "/" + name;
   const ParsedFile file = TRY(parse_file(FileKind::kTitle, *bytes, path));
-  TRY(open_file(file, site_.kek, path));
+  TRY(open_file(file, owner_.kek, path));
   Reader reader(file.clear);
   const VmId named = reader.id<VmId>();
   if (!reader.failed() && named != vm) return other_vm(path, named);
@@ -91,8 +91,8 @@ Result<Titles::Entry> Titles::load(const VmId& vm) const {
   const ByteSpan chain = reader.blob(title::kChainSizeMax);
   TRY(reader.finish(path));
   Entry entry{
-      .chain = TRY_CONTEXT(title::Chain::decode(chain, site_.identity.site), "read " + path),
-      .asking = title::Asking(site_.identity.site, now()),
+      .chain = TRY_CONTEXT(title::Chain::decode(chain, owner_.site, owner_.faults), "read " + path),
+      .asking = title::Asking(owner_.site, now(), owner_.faults),
       .generation = generation};
   if (settled) entry.settled = freshness;
   if (!under.is_zero()) entry.opened_under = under;
@@ -113,7 +113,7 @@ Result<std::optional<Titles::StoredFreshness>> Titles::load_freshness(const VmId
   if (!bytes.ok()) return std::move(bytes).error();
   const std::string path = directory_.path() + "/" + name;
   const ParsedFile file = TRY(parse_file(FileKind::kFreshness, *bytes, path));
-  TRY(open_file(file, site_.kek, path));
+  TRY(open_file(file, owner_.kek, path));
   Reader reader(file.clear);
   const VmId named = reader.id<VmId>();
   StoredFreshness stored;
@@ -147,7 +147,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   const bool same_line = !entry.chain.empty() && next.same_tenure(entry.chain.digest());
   std::optional<Freshness> settled = entry.reported ? entry.reported : entry.settled;
   const title::Line& line = next.title().line;
-  if (!same_line && next.holder_is(site_.identity.site) && !line.empty()) {
+  if (!same_line && next.holder_is(owner_.site) && !line.empty()) {
     settled = Freshness{.position = line.position, .chain = line.chain, .time = clock_.wall_time()};
   }
   Writer clear;
@@ -158,7 +158,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   if (settled) encode(clear, *settled);
   clear.blob(next.encode(), title::kChainSizeMax);
   TRY(directory_.replace(title_file_name(vm),
-                         seal_file(FileKind::kTitle, site_.kek, clear.bytes(), {}, rng_)));
+                         seal_file(FileKind::kTitle, owner_.kek, clear.bytes(), {}, rng_)));
   ++entry.generation;
   entry.settled = settled;
   entry.reported.reset();
@@ -174,13 +174,12 @@ Result<VmId> Titles::create(uint32_t start_after) {
   }
   Digest origin;
   rng_.fill(origin.bytes);
-  const title::Ed25519Signer signer(site_.identity.site, site_.signing);
   const title::SignedPtr made = title::Signed::sign(
-      title::make_create(site_.identity.site, origin, start_after, clock_.wall_time()), signer);
+      title::make_create(owner_.site, origin, start_after, clock_.wall_time()), owner_.signer);
   const VmId vm = made->vm();
   HF_ASSERT(!exists(vm));  // of 256 fresh random bits
-  Entry entry{.chain = title::Chain(vm, site_.identity.site),
-              .asking = title::Asking(site_.identity.site, now())};
+  Entry entry{.chain = title::Chain(vm, owner_.site, owner_.faults),
+              .asking = title::Asking(owner_.site, now(), owner_.faults)};
   title::Chain chain = entry.chain;
   chain.add_own(made, clock_.wall_time());
   TRY(store(vm, entry, std::move(chain)));
@@ -192,7 +191,7 @@ bool Titles::exists(const VmId& vm) const { return directory_.exists(title_file_
 
 Status Titles::remove(const VmId& vm) {
   const Result<Entry*> known = entry(vm);
-  const SiteId self = site_.identity.site;
+  const SiteId self = owner_.site;
   const auto signed_here = [&](const title::SignedPtr& one) {
     return one->statement().issuer == self;
   };
@@ -250,8 +249,8 @@ Result<TitleLearned> Titles::learn(const VmId& vm, const SiteId& from, ByteSpan 
   }
   std::optional<Entry> fresh;
   if (!known.ok()) {
-    fresh.emplace(Entry{.chain = title::Chain(vm, site_.identity.site),
-                        .asking = title::Asking(site_.identity.site, now())});
+    fresh.emplace(Entry{.chain = title::Chain(vm, owner_.site, owner_.faults),
+                        .asking = title::Asking(owner_.site, now(), owner_.faults)});
   }
   Entry& entry = fresh ? *fresh : **known;
   title::Chain next = entry.chain;
@@ -289,12 +288,12 @@ Result<title::Question> Titles::ask(const VmId& vm, const SiteId& to) {
 }
 
 Result<Bytes> Titles::answer(const title::Question& question, const OwnWord& word) {
-  if (question.to != site_.identity.site) {
+  if (question.to != owner_.site) {
     return Error{.code = ErrorCode::kInvalidArgument, .cause = "a question to another site"};
   }
   Result<Entry*> found = entry(question.vm);
   if (!found.ok() && found.error().code != ErrorCode::kNotFound) return std::move(found).error();
-  const title::Chain nothing(question.vm, site_.identity.site);
+  const title::Chain nothing(question.vm, owner_.site);
   title::Answer answer = title::answer_from(found.ok() ? (*found)->chain : nothing, question);
   answer.accepts = word.accepts;
   if (found.ok()) {
@@ -304,8 +303,7 @@ Result<Bytes> Titles::answer(const title::Question& question, const OwnWord& wor
     answer.prepared = word.prepared && answer.whole;
     (*found)->asking.answered(question.from, now());
   }
-  const title::Ed25519Signer signer(site_.identity.site, site_.signing);
-  return title::SignedAnswer::sign(answer, signer).encode();
+  return title::SignedAnswer::sign(answer, owner_.signer).encode();
 }
 
 Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
@@ -328,7 +326,7 @@ Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
 // ---- What follows -------------------------------------------------------------------------------
 
 title::OwnLine Titles::own_line(const VmId& vm, const Entry& entry) const {
-  const bool holder = entry.chain.holder_is(site_.identity.site);
+  const bool holder = entry.chain.holder_is(owner_.site);
   title::OwnLine own;
   const std::optional<Freshness>& fresh = entry.reported ? entry.reported : entry.settled;
   if (holder && fresh) {
@@ -393,9 +391,8 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
     return title::refuse(title::Cause::kNotYet, title::Action::kNothing);
   }();
   if (!judged) return TitleSigned(std::unexpected(judged.error()));
-  const title::Ed25519Signer signer(site_.identity.site, site_.signing);
   title::Chain next = entry.chain;
-  next.add_own(title::Signed::sign(*judged, signer), wall);
+  next.add_own(title::Signed::sign(*judged, owner_.signer), wall);
   const std::optional<title::Word> used = word != nullptr ? std::optional(*word) : std::nullopt;
   TRY(store(vm, entry, std::move(next)));
   if (used) {
@@ -410,11 +407,38 @@ Result<GivenWord> Titles::give_word(const VmId& vm, title::Act act) {
   GivenWord given{
       .word = {.vm = vm, .head = entry.chain.digest(), .act = act, .kind = kind_of(act)}};
   for (const title::Member& member : entry.chain.title().members.all()) {
-    if (member.site != site_.identity.site) given.word.silent.push_back(member.site);
+    if (member.site != owner_.site) given.word.silent.push_back(member.site);
   }
   rng_.fill(given.token.bytes);
   TRY(words_.give(given.token, {given.word}, false, now()));
   return given;
+}
+
+Result<std::vector<VmId>> Titles::expel(const SiteId& site) {
+  std::vector<VmId> expelled;
+  for (const std::string& name : TRY(directory_.list())) {
+    const std::optional<VmId> vm = vm_of_title_file(name);
+    if (!vm) continue;
+    // A file that cannot be read lets nothing be signed either.
+    const Result<Entry*> found = entry(*vm);
+    if (!found.ok()) continue;
+    Entry& entry = **found;
+    const title::Word word{.vm = *vm,
+                           .head = entry.chain.digest(),
+                           .act = title::Act::kDistrust,
+                           .kind = title::WordKind::kDistrusted,
+                           .silent = {site}};
+    const Micros wall = clock_.wall_time();
+    const title::Judge judge(entry.chain, entry.asking, entry.chain.digest(), now(), wall);
+    const title::Judged<title::Statement> judged = judge.may_expel(site, &word);
+    if (!judged) continue;
+    const title::Ed25519Signer signer(site_.identity.site, site_.signing);
+    title::Chain next = entry.chain;
+    next.add_own(title::Signed::sign(*judged, signer), wall);
+    TRY(store(*vm, entry, std::move(next)));
+    expelled.push_back(*vm);
+  }
+  return expelled;
 }
 
 Result<title::Judged<void>> Titles::may_release(const VmId& vm, bool returning) {
@@ -461,7 +485,7 @@ void Titles::show_line(const VmId& vm, ShownLine line) { shown_[vm] = std::move(
 
 void Titles::keeper_gone(const VmId& vm) {
   const auto known = entries_.find(vm);
-  if (known == entries_.end() || !known->second.chain.holder_is(site_.identity.site)) {
+  if (known == entries_.end() || !known->second.chain.holder_is(owner_.site)) {
     shown_.erase(vm);
   }
 }
@@ -486,7 +510,7 @@ Status Titles::put_freshness(const VmId& vm, const Freshness& freshness) {
   clear.id(entry.opened_under.value_or(Digest{}));
   encode(clear, freshness);
   TRY(directory_.replace(freshness_file_name(vm),
-                         seal_file(FileKind::kFreshness, site_.kek, clear.bytes(), {}, rng_)));
+                         seal_file(FileKind::kFreshness, owner_.kek, clear.bytes(), {}, rng_)));
   entry.reported = freshness;
   return {};
 }

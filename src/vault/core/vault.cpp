@@ -55,7 +55,9 @@ Vault::Vault(const Options& options, Directory directory, SiteKeys site, AuditLo
       clock_(clock),
       rng_(rng),
       keepers_(options.keepers, ::geteuid()),
-      titles_(directory_, site_, clock_, rng_) {}
+      signer_(site_.identity.site, site_.signing),
+      titles_(directory_, {.site = site_.identity.site, .kek = site_.kek, .signer = signer_},
+              clock_, rng_) {}
 
 Result<SiteIdentity> Vault::init(const Options& options, const std::string& name, Clock& clock,
                                  Rng& rng) {

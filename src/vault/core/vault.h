@@ -134,6 +134,8 @@ class Vault {
   // released any more.
   Status bind_keepers(const KeeperBindings& bindings, const Caller& caller);
   bool is_keeper(uint32_t uid) const { return keepers_.is_keeper(uid); }
+  // Now or one day.
+  bool may_be_keeper(uint32_t uid) const { return keepers_.may_be_keeper(uid); }
 
   // For keepers: kPermission unless the caller's uid is bound to `vm`; all but show_line() and the
   // sessions' kUnavailable while it is not released.
@@ -248,6 +250,7 @@ class Vault {
   std::map<VmId, StoredKey> released_;  // cached: a keeper restarts without disk or passphrase
   // Whose keeper has had the key, or may have, and is not known to be dead.
   std::set<VmId> handed_out_;
+  title::Ed25519Signer signer_;
   Titles titles_;
   std::optional<title::Ed25519Verifier> verifier_;  // of the recipients that there are
   std::map<ChallengeId, Challenge> challenges_;

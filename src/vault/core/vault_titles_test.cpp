@@ -104,6 +104,25 @@ TEST_F(TwoVaults, a_vms_id_is_the_digest_of_its_create) {
   EXPECT_FALSE(home_->title(vm_of(9)).ok());
 }
 
+TEST_F(TwoVaults, a_site_that_is_trusted_no_more_is_waited_for_no_more) {
+  protect();
+  home_stops();
+  ASSERT_TRUE(home_->release(vm_, kDaemon).ok());
+  EXPECT_FALSE(home_->open_gate(vm_, kKeeper).ok()) << "nobody asked the standby";
+  // Though it lives and answers.
+  ASSERT_TRUE(home_->remove_recipient(away(), kOperator).ok());
+  EXPECT_FALSE(home_->title(vm_)->head->statement().names(away()));
+  EXPECT_EQ(home_->title(vm_)->head->statement().kind, Kind::kExpel);
+  EXPECT_EQ(holder(home_), home());
+  EXPECT_TRUE(home_->open_gate(vm_, kKeeper).ok());
+  home_.reopen();
+  EXPECT_FALSE(home_->title(vm_)->head->statement().names(away())) << "durably";
+  // What the other site holds is not for this one to say.
+  const Digest before = head(away_);
+  ASSERT_TRUE(away_->remove_recipient(home(), kOperator).ok());
+  EXPECT_EQ(head(away_), before);
+}
+
 TEST_F(TwoVaults, what_is_not_begun_is_not_learned) {
   const Bytes all = *home_->title_lacking(vm_, {});
   EXPECT_EQ(away_->title_learn(vm_, home(), all, false, kDaemon).error().code,
