@@ -16,6 +16,7 @@ struct FailoverOptions {
   std::string vm;
   bool source_is_off = false;
   bool yes = false;
+  std::string wait_for_tail = "10s";
   std::string attestation = "none";  // "none", "wait", "require"
 };
 
@@ -138,6 +139,7 @@ std::string settle_question(const sys::JsonObject& vm, const std::string& keep) 
 namespace {
 
 Status failover_unplanned(const Context& context, const FailoverOptions& options) {
+  const uint64_t tail_s = TRY(parse_duration(options.wait_for_tail));
   Client client = context.client();
   std::string where = "/v1/vms/" + url_escape(options.vm);
   if (!options.yes) {
@@ -157,6 +159,7 @@ Status failover_unplanned(const Context& context, const FailoverOptions& options
       TRY(client.post(where + "/failover", {{"kind", "unplanned"},
                                             {"source_is_off", options.source_is_off},
                                             {"word", word},
+                                            {"wait_for_tail_seconds", tail_s},
                                             {"attestation", options.attestation}}));
   print_object(context, TRY(follow_job(context, client, job)));
   return {};
@@ -212,6 +215,12 @@ void add_failover(CLI::App& app, Line& line) {
       "--source-is-off", options->source_is_off,
       "your word that a site that does not answer does not run the VM, and stays off until it has "
       "talked to this site; not of one that answers and refuses");
+  unplanned
+      ->add_option("--wait-for-tail", options->wait_for_tail,
+                   "how long a source that lives may take to ship what is lacking here; if that is "
+                   "not enough, the VM runs on there; up to 4m")
+      ->type_name("TIME")
+      ->capture_default_str();
   unplanned
       ->add_option("--attestation", options->attestation,
                    "wait for the verdict of the boot; require: stop the VM again unless Healthy")

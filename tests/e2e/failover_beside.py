@@ -96,6 +96,27 @@ def begun_before(north, south, name, *words):
     return went_over(north, south, name, writer, failover, other)
 
 
+def tail_comes_late(north, south, name):
+    """What is not there by then is said; the VM runs on at north, and the mend leads on."""
+    writer = protect(north, south, name)
+    qemu = north.qemu_pid(name)
+    (keeper,) = south.pids_of("holdfast-keeper")
+    failover = Command(south, "failover", "unplanned", name, "--yes", "--wait-for-tail", "2s")
+    wait_until(lambda: not os.path.exists(f"/proc/{qemu}"), 10, f"{name}'s guest is stopped", interval=0.001)
+    os.kill(keeper, signal.SIGSTOP)
+    failover.ended()
+    parts = failover.parts or {"cause": ""}
+    check("within 2 s" in parts["cause"] and "--wait-for-tail" in parts["cause"], f"the tail comes late: {parts['cause']}")
+    wait_until(lambda: north.json("vm", "show", name)["state"] == "running", 20, f"{name} runs again at north", interval=0.1)
+    os.kill(keeper, signal.SIGCONT)
+    number = writer.end()
+    has_all_writes_of(north, name, number)
+    wait_protected(north, name, 20)
+    said = follow_mend(parts["mend"], south, (north, south))
+    check(south.json("vm", "show", name)["state"] == "running", f"its mend leads on: {said}")
+    has_all_writes_of(south, name, number)
+
+
 def rid_of(north, south, name, parts):
     said = follow_mend(parts["mend"], north, (north, south))
     if any(vm["name"] == name for vm in north.json("vm", "list")):
@@ -125,6 +146,7 @@ def test(directory):
             rid_of(north, south, "ends", begun_during(north, south, "ends", "protection", "disable", "ends"))
             parts = begun_during(north, south, "again", "protection", "enable", "again", "--to", "south")
             check(parts["mend"], f"it is not protected from where it is no more: {parts['mend']}")
+            tail_comes_late(north, south, "late")
             no_job_hangs(north, south)
         finally:
             north.end()

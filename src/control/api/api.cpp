@@ -342,8 +342,16 @@ Answer post_failover(Services& services, const Request& request) {
                  .effect = "nothing was done",
                  .mend = "use none, wait or require"};
   }
+  const uint64_t tail_s = TRY(sys::get_u64_or(body, "wait_for_tail_seconds", 10));
+  if (tail_s < 1 || tail_s > kTailMsMax / 1000) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a source cannot be given " + std::to_string(tail_s) + " s for its tail",
+                 .effect = "nothing was done",
+                 .mend = "use 1 to " + std::to_string(kTailMsMax / 1000) + " s"};
+  }
   FailoverRequest failover{.source_is_off = TRY(sys::get_bool_or(body, "source_is_off", false)),
                            .word = TRY(sys::get_string_or(body, "word", "")),
+                           .wait_for_tail = std::chrono::seconds(tail_s),
                            .attestation = need == "wait"      ? AttestationNeed::kWait
                                           : need == "require" ? AttestationNeed::kRequire
                                                               : AttestationNeed::kNone,

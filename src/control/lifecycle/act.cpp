@@ -21,7 +21,7 @@ namespace {
 
 // On the way to running vCPUs in under 3 s a dead source may cost this much.
 constexpr Millis kReachSource = 700ms;
-constexpr Millis kSourceStops = 30s;
+constexpr Millis kSourceStops = 20s;  // but for its tail
 constexpr Millis kAskLimit = 2s;
 constexpr Millis kStartAsks = 3s;
 constexpr auto kAgain = 100ms;  // where only time stands in the way
@@ -230,8 +230,8 @@ Status ActRunner::perform_message(const Step& step, Ended& ended) {
 }
 
 Status ActRunner::ask_hand_over(const SiteId& site, Ended& ended) {
-  PeerService::HandOver source =
-      services_.peers->ask_hand_over(vm_, site, kReachSource, kSourceStops);
+  PeerService::HandOver source = services_.peers->ask_hand_over(
+      vm_, site, kReachSource, kSourceStops + context_.tail_limit, context_.tail_limit);
   outcome_.asked_ms = ms_since(begun_);
   outcome_.source_says = source.why;
   ended.source = source.answer;

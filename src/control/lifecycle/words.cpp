@@ -143,7 +143,8 @@ Error refused_take_over(const VmRow& row, const ActOutcome& outcome, const std::
       return {.code = ErrorCode::kConflict,
               .cause = "two sites were told to run VM \"" + row.name + "\"",
               .effect = "the VM was not failed over",
-              .mend = "holdfast vm show " + row.name + " at both sites"};
+              .mend = "holdfast failover settle " + row.name +
+                      " --keep SITE, which of the two is to have it"};
     default:
       break;
   }
@@ -189,7 +190,10 @@ std::string refused_hand_over(Services& services, const ActOutcome& outcome, con
       break;
     case Refusal::kTailLate:
       why = "not all of the VM reached site " + to.name + " within " +
-            std::to_string(lifecycle::kTailLimit / title::kSecond) + " s";
+            std::to_string(outcome.tail_limit.count() / 1000) + " s";
+      if (outcome.tail_lacks)
+        why += ": " + std::to_string(*outcome.tail_lacks) + " records are not there";
+      why += " (--wait-for-tail gives it longer)";
       break;
     default:
       why = because.empty() ? "the title does not allow it" : because;

@@ -121,11 +121,11 @@ std::optional<Micros> PeerService::last_seen(SiteId site) {
   return state == states.end() ? std::nullopt : state->last_seen;
 }
 
-PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach,
-                                                 Millis limit) {
+PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit,
+                                                 Millis tail) {
   peer::Delivery delivery{.within = reach};
-  Result<HandOverOutcome> outcome =
-      ask<HandOverOutcome>(source, HandOverOrder{.vm = vm}, limit, &delivery);
+  const HandOverOrder order{.vm = vm, .tail_ms = static_cast<uint64_t>(tail.count())};
+  Result<HandOverOutcome> outcome = ask<HandOverOutcome>(source, order, limit, &delivery);
   if (!outcome.ok() && delivery.unheard) {
     log_info("the source was not reached: " + outcome.error().describe());
     return {};

@@ -124,8 +124,11 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   TRY(site_stays(services, row));
   TRY(check_can_launch(row));
   const std::string source = services.protections->peer_name(protection->peer);
-  ActContext context{
-      .word = request.word, .actor = request.actor, .progress = &progress, .turn = &turn};
+  ActContext context{.word = request.word,
+                     .actor = request.actor,
+                     .tail_limit = request.wait_for_tail,
+                     .progress = &progress,
+                     .turn = &turn};
   const ActOutcome done =
       TRY(ActRunner(services, vm,
                     {.act = lifecycle::Act::kTakeOver, .source_is_off = request.source_is_off},

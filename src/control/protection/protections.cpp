@@ -50,6 +50,14 @@ Error falls_behind(const Error& error) {
 
 }  // namespace
 
+std::optional<uint64_t> Protections::lacks(VmId vm) {
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok()) return std::nullopt;
+  const Result<std::optional<keeper_protocol::Shipping>> now = shipping(*row);
+  if (!now.ok() || !*now || !(*now)->acknowledged) return std::nullopt;
+  return (*now)->lag_records;
+}
+
 // As the keeper that ships says it; nothing: none runs.
 Result<std::optional<keeper_protocol::Shipping>> Protections::shipping(const VmRow& row) {
   const bool runs = services_.units->running(keeper_unit(row.id)) ||

@@ -34,7 +34,9 @@ class Protections {
   void end_stream(VmId vm);
 
   // At the holder, asked by the site that stands by.
-  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to);
+  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to, std::chrono::milliseconds tail);
+  // Records that the other site has not acknowledged; nothing: it is not known.
+  std::optional<uint64_t> lacks(VmId vm);
 
   // Its line goes to `peer` from now on. No change if it does.
   void turned(VmId vm, SiteId peer) { streams_.add(vm, peer); }
@@ -106,6 +108,7 @@ enum class AttestationNeed {
 struct FailoverRequest {
   bool source_is_off = false;
   std::string word;  // of an operator, for that
+  std::chrono::milliseconds wait_for_tail{10'000};
   AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;
 };
