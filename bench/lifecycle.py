@@ -279,7 +279,7 @@ def cases(quick):
 
 def rounds(bench, machines, alone, beside):
     """`alone` rounds, then `beside` with each other command; a finding is kept, and the next VM goes on."""
-    kinds = ["alone"] * alone + [kind for kind in BESIDE for _ in range(beside)]
+    kinds = ["alone"] * alone + [kind for kind in bench.beside for _ in range(beside)]
     bench.random.shuffle(kinds)
     for number, kind in enumerate(kinds):
         machine = machines[number % len(machines)]
@@ -312,6 +312,7 @@ def measure(directory, arguments, say):
                 site.start()
             pair(north, south)
             bench = Bench(sites, arguments.seed, say)
+            bench.beside = arguments.only or BESIDE
             _, bench.kek = uefi_vars.make_key(directory, "kek", "Holdfast bench KEK")
             machines = [Machine(f"vm{number + 1}", north, south) for number in range(VMS)]
             rounds(bench, machines, arguments.alone, arguments.beside)
@@ -329,6 +330,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seed", type=int, default=int.from_bytes(os.urandom(4), "little"))
     parser.add_argument("--alone", type=int, help="rounds with nothing beside")
+    parser.add_argument("--only", action="append", choices=BESIDE, help="beside this command alone; may be repeated")
     parser.add_argument("--beside", type=int, help="rounds with each other command beside")
     arguments = parser.parse_args()
     if arguments.alone is None:

@@ -269,6 +269,7 @@ Status ActRunner::store_superseded(const SiteId& holder) {
   const title::Statement& title = head_->statement();
   const std::string note =
       std::string(title.kind == title::Kind::kHandOver ? "handed over to site "
+                  : title.kind == title::Kind::kGiveUp ? "given up to site "
                                                        : "taken over by site ") +
       services_.protections->peer_name(holder);
   TRY(services_.catalog->change_role(row_, VmRole::kSuperseded, std::max(row_.epoch, title.epoch),

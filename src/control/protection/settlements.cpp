@@ -426,6 +426,7 @@ Settlements::Follow Settlements::stand_by_anew(const VmRow& row, const vault::Ti
     return Follow::kLater;  // it is being ended
   }
   const std::string peer = services_.protections->peer_name(view.head->statement().holder);
+  const std::string place = services_.paths.state + "/aside/" + aside;
   const auto work = [&]() -> Status {
     services_.protections->end_stream(vm);
     TRY(services_.protections->replicas().stop(vm));
@@ -440,7 +441,10 @@ Settlements::Follow Settlements::stand_by_anew(const VmRow& row, const vault::Ti
     // First the empty replica, then the record: a kill between finds both by this way again.
     TRY(services_.protections->replicas().create(row, protection));
     TRY(services_.catalog->stand_by(row, protection));
-    return {};
+    const VmRow now = TRY(services_.catalog->vm(vm));
+    return services_.catalog->change_role(
+        now, now.role, now.epoch,
+        "given up to site " + peer + "; what it had here is kept in " + place);
   };
   if (Status done = work(); !done.ok()) {
     log_warning("VM " + row.name + ": " + done.error().describe());
@@ -448,8 +452,7 @@ Settlements::Follow Settlements::stand_by_anew(const VmRow& row, const vault::Ti
   }
   services_.happened("protection.stands-by", row.name,
                      "this site stands by for it, which site " + peer +
-                         " holds, and is seeded anew; what it had here is kept in " +
-                         services_.paths.state + "/aside/" + aside,
+                         " holds, and is seeded anew; what it had here is kept in " + place,
                      {}, Severity::kWarning);
   return Follow::kDone;
 }
