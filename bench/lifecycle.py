@@ -24,7 +24,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "e2e"))
 
-from lib import nbd, sequence_load, uefi_vars  # noqa: E402
+from lib import nbd, probe, sequence_load, uefi_vars  # noqa: E402
 from lib.mends import follow_mend  # noqa: E402
 from lib.outcome import no_job_hangs  # noqa: E402
 from lib.process import Failure, Processes, run, wait_until  # noqa: E402
@@ -77,14 +77,19 @@ class Beside(threading.Thread):
 class Machine:
     """One VM, where it is, and its load."""
 
+    disk = "disk1"  # the one that the load has for itself
+
     def __init__(self, name, home, other):
         self.name, self.home, self.other = name, home, other
-        self.rolled = False
-        home.cli("vm", "create", name, "--blank", "16M", "--memory", "256M")
+        self.create()
         home.cli("vm", "start", name)
-        home.cli("protection", "enable", name, "--to", other.name)
-        wait_protected(home, name)
-        self.writer = Writer(home.run_dir(name) / "disk1.nbd")
+        home.cli("protection", "enable", name, "--to", other.name, timeout=120)
+        wait_protected(home, name, 120)
+        self.writer = None
+        self.load_on(home, 0)
+
+    def create(self):
+        self.home.cli("vm", "create", self.name, "--blank", "16M", "--memory", "256M")
 
     def holder(self):
         """(the site that holds it, the other), as both say."""
@@ -95,13 +100,49 @@ class Machine:
 
     def verify(self, site):
         """It has what was acknowledged, and nothing out of order; the newest write that is there."""
-        disk = nbd.Nbd(site.run_dir(self.name) / "disk1.nbd", "disk1")
+        disk = nbd.Nbd(site.run_dir(self.name) / f"{self.disk}.nbd", self.disk)
         there = sequence_load.verify(disk, self.writer.number)
         disk.close()
         return there
 
     def load_on(self, site, number):
-        self.writer = Writer(site.run_dir(self.name) / "disk1.nbd", number)
+        self.writer = Writer(site.run_dir(self.name) / f"{self.disk}.nbd", number, self.disk)
+
+    def settled(self):
+        """What else has to be so before the next round."""
+
+
+class ProbeMachine(Machine):
+    """A guest whose disk is sealed to PCR 7, and whose keys can be rolled over: it unlocks after every failover."""
+
+    disk = "disk3"
+
+    def __init__(self, name, home, other, directory, kek):
+        self.kek = kek
+        self.image, self.data = directory / "probe.img", probe.make_data_disk(directory / "data", rate=1)
+        run(["cp", "--sparse=always", probe.image(), self.image])
+        for path in (self.image, self.data):
+            path.chmod(0o644)
+        super().__init__(name, home, other)
+        self.settled()
+
+    def create(self):
+        self.home.cli("vm", "create", self.name, "--disk", self.image, "--disk", self.data, "--blank", "16M", "--memory", "512M",
+                      timeout=300)
+
+    def way(self):
+        """A roll-over that has something to change."""
+        for profile in ("microsoft-2011+2023", "microsoft-2011"):
+            words = ["secure-boot", "rollover", self.name, "--to", profile, "--guest", "linux", "--kek", self.kek]
+            if self.home.cli(*words, "--dry-run", check=False).returncode == 0:
+                return words
+        raise Failure(f"{self.name}: its keys can be rolled over to nothing")
+
+    def settled(self):
+        console = self.home.vm_console(self.name)
+        probe.wait_unlocked(console, 200)
+        wait_until(lambda: self.home.json("attest", "show", self.name)["newest"].get("verdict") == "Healthy", 200,
+                   f"{self.name}'s boot is Healthy", interval=0.5)
 
 
 def runs_at(site, name):
@@ -116,13 +157,20 @@ def at_rest(site, name):
 
 
 class Bench:
-    def __init__(self, sites, seed, say):
-        self.sites, self.say = sites, say
+    def __init__(self, sites, seed, say, directory):
+        self.sites, self.say, self.directory = sites, say, directory
         self.random = random.Random(seed)
         self.running_ms, self.protected_ms = [], []
         self.counts = {}  # kind: {"rounds", "done", "refused"}
         self.findings = []
-        self.kek = None
+        self.beside = BESIDE
+        self.probe = None
+
+    def probe_machine(self):
+        if self.probe is None:
+            _, kek = uefi_vars.make_key(self.directory, "kek", "Holdfast bench KEK")
+            self.probe = ProbeMachine("rolls", *self.sites, self.directory, kek)
+        return self.probe
 
     # -- what is given beside
 
@@ -131,10 +179,8 @@ class Bench:
         name, source, target = machine.name, machine.home, machine.other
         either = self.random.choice((source, target))
         peer = target if either is source else source
-        if kind == "rollover":
-            back = machine.rolled
-            way = ["--back"] if back else ["--to", "microsoft-2011+2023", "--guest", "linux", "--kek", self.kek]
-            return source, ["secure-boot", "rollover", name, *way, "--without-reseal", "--timeout", "1"], -4.0, 0.3
+        if kind == "rollover":  # seal, stop, change, start: some 30 s on this machine
+            return source, machine.way(), -30.0, 0.3
         return {
             "stop": (source, ["vm", "stop", name, "--force"], -0.4, 0.5),
             "shut down": (source, ["vm", "stop", name, "--timeout", "2"], -2.5, 0.5),
@@ -234,9 +280,7 @@ class Bench:
         if kind == "disable" and not self.protected(machine):
             here.cli("protection", "enable", name, "--to", there.name)
         wait_protected(here, name, SETTLED_S_MAX)
-        if kind == "rollover":
-            wait_until(lambda: not any(job["subject"] == name and job["state"] == "running" for site in self.sites
-                                       for job in site.json("job", "list")), BESIDE_S_MAX, "the roll-over ends", interval=0.2)
+        machine.settled()
 
     def summary(self):
         rounds = sum(count["rounds"] for count in self.counts.values())
@@ -279,14 +323,15 @@ def cases(quick):
 
 def rounds(bench, machines, alone, beside):
     """`alone` rounds, then `beside` with each other command; a finding is kept, and the next VM goes on."""
-    kinds = ["alone"] * alone + [kind for kind in bench.beside for _ in range(beside)]
+    kinds = ["alone"] * alone + [kind for kind in bench.beside if kind != "rollover" for _ in range(beside)]
     bench.random.shuffle(kinds)
+    kinds += ["rollover"] * (beside if "rollover" in bench.beside else 0)
     for number, kind in enumerate(kinds):
-        machine = machines[number % len(machines)]
         try:
+            machine = bench.probe_machine() if kind == "rollover" else machines[number % len(machines)]
             bench.round(kind, machine)
         except Failure as failure:
-            bench.findings.append(f"round {number + 1}, {machine.name}, {kind}: {failure}")
+            bench.findings.append(f"round {number + 1}, {kind}: {failure}")
             bench.say(f"FOUND: {bench.findings[-1]}")
             break
 
@@ -311,9 +356,8 @@ def measure(directory, arguments, say):
                 site.init()
                 site.start()
             pair(north, south)
-            bench = Bench(sites, arguments.seed, say)
+            bench = Bench(sites, arguments.seed, say, directory)
             bench.beside = arguments.only or BESIDE
-            _, bench.kek = uefi_vars.make_key(directory, "kek", "Holdfast bench KEK")
             machines = [Machine(f"vm{number + 1}", north, south) for number in range(VMS)]
             rounds(bench, machines, arguments.alone, arguments.beside)
             if not bench.findings:

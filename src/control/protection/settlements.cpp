@@ -333,8 +333,8 @@ Settlements::Follow Settlements::follow(VmId vm) {
   if (gave_up_crosswise(view)) return give_up_again(row, view);
   if (!view.rivals.empty()) return Follow::kDone;
   const title::Statement& head = view.head->statement();
-  if (head.holder == self && row.role == VmRole::kSuperseded) return hold_again(row, view);
-  if (head.holder == self && head.kind == Kind::kGiveUp) return protect_by(row, view);
+  if (head.holder == self && head.kind == Kind::kGiveUp)
+    return row.role == VmRole::kSuperseded ? hold_again(row, view) : protect_by(row, view);
   const bool had = row.role == VmRole::kSuperseded || row.role == VmRole::kActive;
   if (!head.is_standby(self) || !had) return Follow::kNothing;
   const Result<title::SignedPtr> own = own_give_up(services_, row.id);
@@ -394,6 +394,8 @@ Settlements::Follow Settlements::protect_by(const VmRow& row, const vault::Title
   const SiteId peer = view.head->statement().issuer;
   const Result<ProtectionRow> known = services_.catalog->protection(row.id);
   const bool stands = known.ok() && known->direction == Direction::kOut;
+  if (stands)
+    services_.protections->look(row.id);  // it was refused for as long as the conflict was
   if (row.role != VmRole::kActive || stands || !view.head->statement().is_standby(peer) ||
       !services_.catalog->peer(peer).ok()) {
     return Follow::kNothing;
@@ -426,6 +428,11 @@ Settlements::Follow Settlements::stand_by_anew(const VmRow& row, const vault::Ti
     return Follow::kLater;  // it is being ended
   }
   const std::string peer = services_.protections->peer_name(view.head->statement().holder);
+  if (const Epoch epoch = view.head->statement().epoch; epoch > row.epoch) {
+    const Status stored = services_.catalog->change_role(row, row.role, epoch, row.note);
+    if (!stored.ok()) log_error(stored.error().describe());
+    return Follow::kLater;  // the replica is under that
+  }
   const std::string place = services_.paths.state + "/aside/" + aside;
   const auto work = [&]() -> Status {
     services_.protections->end_stream(vm);
