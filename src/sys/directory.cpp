@@ -208,6 +208,18 @@ Result<std::vector<std::string>> DirectoryStorage::list() {
   return names;
 }
 
+Result<uint64_t> DirectoryStorage::stored_bytes() {
+  uint64_t bytes = 0;
+  for (const std::string& name : TRY(list())) {
+    struct stat status{};
+    if (::fstatat(directory_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+      return errno_error(errno, "stat " + name);
+    }
+    bytes += static_cast<uint64_t>(status.st_blocks) * 512;
+  }
+  return bytes;
+}
+
 Status DirectoryStorage::sync_directory() {
   if (::fsync(directory_.get()) != 0) return errno_error(errno, "sync a directory");
   return {};

@@ -29,6 +29,8 @@ class DirectoryStorage : public Storage {
   Status remove(std::string_view name) override;
   Status rename(std::string_view from, std::string_view to) override;
   Result<std::vector<std::string>> list() override;
+  // What all files take on the disk, holes left out.
+  Result<uint64_t> stored_bytes();
   Status sync_directory() override;
   Status read_now(FileId file, uint64_t offset, MutableByteSpan to) override;
   Status write_now(FileId file, uint64_t offset, ByteSpan from) override;

@@ -101,6 +101,7 @@ def guest_stands_still(site):
     shown = wait_until(full, 30, "vm show says that the disk is full", interval=0.2)
     error = shown["keeper"]["error"]
     check(error["effect"] and "free space" in error["mend"], f"vm show: {error['cause']} | {error['effect']} | {error['mend']}")
+    wait_until(lambda: site.json("vm", "show", "web")["state"] == "stalled", 20, "vm show says that the guest stands still", interval=0.2)
     says_that_it_stalls(site)
     time.sleep(3)
     check(writer.running(), "the client waits")
@@ -108,7 +109,7 @@ def guest_stands_still(site):
     (daemon,) = site.pids_of("holdfastd")
     os.kill(daemon, signal.SIGKILL)
     site.wait_answers()
-    wait_until(lambda: site.json("vm", "show", "web")["state"] == "stalled", 30, "the next holdfastd tries the keeper again and says so")
+    wait_until(lambda: site.json("vm", "show", "web")["state"] == "stalled", 60, "the next holdfastd tries the keeper again and says so")
     check(pathlib.Path(f"/proc/{qemu}").exists(), "QEMU runs on")
     ballast.unlink()
     status = writer.wait(60)
@@ -118,7 +119,7 @@ def guest_stands_still(site):
     done = run(["qemu-io", "-r", "--image-opts", image, *each_of(20, "read")], timeout=60)
     check(done.stdout.count("read 8388608/8388608") == 20 and "verification failed" not in done.stdout,
           "and what it wrote is there")
-    shown = wait_until(lambda: running(site), 30, "vm show says that it runs", interval=0.2)
+    shown = wait_until(lambda: running(site), 60, "vm show says that it runs", interval=0.2)
     check(shown["qemu_pid"] == qemu and shown["keeper"]["state"] == "serving" and "reason" not in shown,
           "the VM runs on in the same QEMU")
     kinds = [event["kind"] for event in site.json("event", "list", "web")]

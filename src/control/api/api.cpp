@@ -237,6 +237,7 @@ Answer put_peer(Services& services, const Request& request) {
       request.actor, "site peer set", peer.name,
       "accept " + std::string(to_string(accept)) + ", quota " + std::to_string(quota)));
   TRY(services.catalog->set_peer_policy(peer.site, accept, quota));
+  services.protections->room().look();
   sys::JsonObject done{
       {"peer", peer.name}, {"peer_site_id", peer.site.hex()}, {"accept", to_string(accept)}};
   if (quota != 0) done["quota_bytes"] = quota;

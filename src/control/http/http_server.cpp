@@ -75,13 +75,14 @@ Result<Caller> caller_of(const HttpServerOptions& options, int fd) {
   Caller caller{.by = {.actor = words_of(who.uid), .origin = "api, pid " + std::to_string(who.pid)},
                 .refused = std::nullopt};
   if (!TRY(is_owner(options, fd, who.uid))) {
-    caller.refused = Error{.code = ErrorCode::kPermission,
-                           .cause = "user " + std::to_string(who.uid) + " has no role at this site",
-                           .effect = "nothing was done",
-                           .mend = options.owner_gids.empty()
-                                       ? "run the command as root or as the user that runs holdfastd"
-                                       : "run the command as root, as the user that runs holdfastd, or as a "
-                                         "member of the group holdfast-operators"};
+    caller.refused =
+        Error{.code = ErrorCode::kPermission,
+              .cause = "user " + std::to_string(who.uid) + " has no role at this site",
+              .effect = "nothing was done",
+              .mend = options.owner_gids.empty()
+                          ? "run the command as root or as the user that runs holdfastd"
+                          : "run the command as root, as the user that runs holdfastd, or as a "
+                            "member of the group holdfast-operators"};
   }
   return caller;
 }

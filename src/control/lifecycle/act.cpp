@@ -235,8 +235,11 @@ Status ActRunner::ask_hand_over(const SiteId& site, Ended& ended) {
   outcome_.asked_ms = ms_since(begun_);
   outcome_.source_says = source.why;
   ended.source = source.answer;
-  if (source.answer == lifecycle::SourceAnswer::kHandedOver)
-    TRY(services_.titles->learn(vm_, site, source.title));
+  if (source.answer == lifecycle::SourceAnswer::kHandedOver) {
+    const SiteId self = services_.site.site_id;
+    const auto ours = [&](const vault::TitleView& view) { return holds(view, self); };
+    TRY(services_.titles->learn_all(vm_, site, source.title, ours, kAskLimit));
+  }
   return {};
 }
 

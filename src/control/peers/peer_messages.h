@@ -28,7 +28,7 @@ struct Offer {
   std::string name;
   std::string definition;  // JSON (vm/definition.h)
   Epoch epoch;
-  Bytes title;        // all of it that the asker knows
+  Bytes title;        // of what the asker knows as much as there is room for, the oldest first
   Bytes wrap;         // the VM's key, wrapped for the asked site
   Bytes certificate;  // of the VM's journal key, by the asker's vault
 };
@@ -36,8 +36,8 @@ struct Taken {
   bool taken = true;
 };
 
-// "Remove the replica that you hold for me." With all that the asker knows of the title: a site
-// that knows nothing any more can resign all the same.
+// "Remove the replica that you hold for me." With the title, as an offer's: a site that knows
+// nothing any more can resign all the same.
 struct Withdrawal {
   static constexpr std::string_view kOp = "withdraw";
   VmId vm;
@@ -52,12 +52,14 @@ struct Removed {
 struct TitleQuestion {
   static constexpr std::string_view kOp = "title";
   VmId vm;
-  std::vector<Digest> known;  // head and rivals
-  Bytes bundle;               // statements that the asked one was known to lack
-  Bytes question;             // vault/protocol/titles.h
+  std::vector<Digest> known;      // head and rivals
+  std::vector<Digest> ancestors;  // some of what the head follows, ever further back
+  Bytes bundle;                   // statements that the asked one was known to lack
+  Bytes question;                 // vault/protocol/titles.h
 };
 struct TitleAnswer {
   std::vector<Digest> known;
+  std::vector<Digest> ancestors;
   Bytes bundle;  // what the asker lacks
   Bytes answer;  // title/answer.h, signed
 };
@@ -108,6 +110,7 @@ inline constexpr size_t kOfferedDefinitionMax = size_t{64} << 10;
 inline constexpr size_t kOfferedBytesMax = size_t{16} << 10;
 inline constexpr size_t kTitleBytesMax = size_t{64} << 10;
 inline constexpr size_t kKnownMax = 17;  // a head and its rivals
+inline constexpr size_t kAncestorsMax = 13;
 
 constexpr auto json_members(sys::JsonOf<Offer>) {
   return std::tuple(
@@ -144,12 +147,14 @@ constexpr auto json_members(sys::JsonOf<TitleQuestion>) {
   using Q = TitleQuestion;
   return std::tuple(sys::json_member("vm", &Q::vm),
                     sys::json_member("known", &Q::known, {.items_max = kKnownMax}),
+                    sys::json_member("ancestors", &Q::ancestors, {.items_max = kAncestorsMax}),
                     sys::json_member("bundle", &Q::bundle, {.length_max = kTitleBytesMax}),
                     sys::json_member("question", &Q::question, {.length_max = 256}));
 }
 constexpr auto json_members(sys::JsonOf<TitleAnswer>) {
   using A = TitleAnswer;
   return std::tuple(sys::json_member("known", &A::known, {.items_max = kKnownMax}),
+                    sys::json_member("ancestors", &A::ancestors, {.items_max = kAncestorsMax}),
                     sys::json_member("bundle", &A::bundle, {.length_max = kTitleBytesMax}),
                     sys::json_member("answer", &A::answer, {.length_max = 1024}));
 }

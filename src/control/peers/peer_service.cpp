@@ -17,7 +17,7 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr Millis kLinkLimit = 10s;
-constexpr size_t kShortMax = 1024;  // bytes
+constexpr size_t kShortMax = 4096;  // bytes: of a question about a title without statements
 
 peer::Lane lane_of(ByteSpan request) {
   if (request.size() > kShortMax) return peer::Lane::kLong;

@@ -104,7 +104,7 @@ class PeerService {
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction, const std::string& name);
-  Status part(const ProtectionRow& protection, const std::string& actor);
+  Status part(const ProtectionRow& protection, const std::string& actor, const By& by);
 
   Services& services_;
   vault::SiteIdentity identity_;

@@ -208,8 +208,12 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   Result<Removed> removed = services_.peers->ask<Removed>(
       protection.peer, Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm))}, kPeerLimit,
       &delivery);
-  if (removed.ok() && !removed->title.empty())
-    TRY(services_.titles->learn(vm, protection.peer, removed->title));
+  if (removed.ok() && !removed->title.empty()) {
+    const auto resigned = [&](const vault::TitleView& view) {
+      return !view.head->statement().is_standby(protection.peer);
+    };
+    TRY(services_.titles->learn_all(vm, protection.peer, removed->title, resigned, kAskLimit));
+  }
   if (!removed.ok()) {
     log_warning("the replica of " + row.name + " stays at site " + peer + ": " +
                 removed.error().describe());

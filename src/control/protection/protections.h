@@ -6,6 +6,8 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
+#include "control/protection/consent.h"
+#include "control/protection/replica_room.h"
 #include "control/protection/replicas.h"
 #include "control/protection/settlements.h"
 #include "control/protection/streams.h"
@@ -53,6 +55,7 @@ class Protections {
   Result<sys::JsonObject> evict_replica(VmId vm, const std::string& actor, Progress& progress);
   Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
   Replicas& replicas() { return replicas_; }
+  ReplicaRoom& room() { return room_; }
   Caretakers& caretakers() { return caretakers_; }
   Settlements& settlements() { return settlements_; }
   Turns& turns() { return turns_; }  // of who works on a protection, at either end
@@ -74,6 +77,8 @@ class Protections {
  private:
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
+  bool is_none_of(VmId vm, SiteId site);
+  Result<Removed> gone_for(VmId vm, const PeerRow& from, ByteSpan title);
   Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
                                           const DisableOptions& options, const By& by);
@@ -91,8 +96,10 @@ class Protections {
 
   Services& services_;
   std::mutex consent_mutex_;  // from a check of consent and quota until the replica is written down
+  OfferPace pace_;            // with it
   Turns turns_;
   Replicas replicas_;
+  ReplicaRoom room_;
   Caretakers caretakers_;
   Settlements settlements_;
   Streams streams_;

@@ -22,6 +22,10 @@
 
 namespace hf::vault {
 
+// Titles of VMs whose key is not here.
+inline constexpr size_t kRememberedMax = 1024;
+inline constexpr uint64_t kRememberedBytesMax = uint64_t{64} << 20;
+
 class Titles {
  public:
   // Whose they are. All outlive it.
@@ -36,10 +40,15 @@ class Titles {
 
   // A new VM of this site: its id is the digest of its create.
   Result<VmId> create(uint32_t start_after);
-  // The VM is gone from this site. The holder's title goes with it. Another's stays, without its
-  // freshness record, if this site has signed in it: it must know that again when it is given the
-  // VM anew.
+  // The VM is gone from this site. What no other site has heard of goes with it, as does what this
+  // site has no part in. Else the title stays: whoever gives this site the VM anew, and is
+  // holdfastd alone it may be, gives it neither an older title nor, if this site holds it, an older
+  // position.
   Status remove(const VmId& vm);
+  // What stayed is bounded, whatever others make this site take and give up. The oldest of it goes,
+  // but not `but`. It is missed only by a site that is given such a VM anew, which then is in doubt
+  // where it has signed in its title, and asks before it starts in any case.
+  Result<std::vector<VmId>> forget_oldest(const VmId& but);
   bool exists(const VmId& vm) const;
 
   Result<TitleView> view(const VmId& vm);  // kNotFound
