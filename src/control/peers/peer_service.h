@@ -87,7 +87,7 @@ class PeerService {
   };
   // Asks the VM's holder to hand it over to this site. Not on its way within `reach`, the order is
   // taken back: then nothing was asked (kNoAnswer).
-  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit);
+  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit, Millis tail);
   bool connected(SiteId site);  // to its link
   std::optional<Micros> last_seen(SiteId site);
 
