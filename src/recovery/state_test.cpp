@@ -100,8 +100,8 @@ TEST(Promote, says_that_nothing_was_changed_only_of_a_source_that_was_not_asked)
 
 TEST(Promote, is_for_replicas_only) {
   for (const Role role : {Role::kPrimary, Role::kSuperseded}) {
-    const auto refused = promote(state_of(role, 4), something(), SourceAnswer::kStopped,
-                                 OperatorWord::kSourceIsOff);
+    const auto refused =
+        promote(state_of(role, 4), something(), SourceAnswer::kStopped, OperatorWord::kSourceIsOff);
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
     expect_three_parts(refused.error());
