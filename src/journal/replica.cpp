@@ -118,6 +118,17 @@ void ReplicaJournal::abandon_seed() {
 
 uint64_t ReplicaJournal::seed_taken() const { return impl_->staging ? impl_->staging->taken() : 0; }
 uint64_t ReplicaJournal::seed_total() const { return impl_->staging ? impl_->staging->total() : 0; }
+uint64_t ReplicaJournal::stored_bytes() const {
+  const RecordLog& log = impl_->log;
+  uint64_t bytes = log.open_end() + seed_taken();
+  for (const Segment& segment : log.closed()) {
+    if (segment.closed) bytes += segment.closed_size();
+  }
+  for (const BaseEntry& base : log.manifest().bases) {
+    bytes += base.table_offset + base.table_entries * kExtentEntrySize;
+  }
+  return bytes;
+}
 bool ReplicaJournal::replaced() const { return impl_->replaced; }
 
 Status ReplicaJournal::finish_seed() {

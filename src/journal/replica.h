@@ -54,6 +54,9 @@ class ReplicaJournal final : public SealedSource {
   // too, if it came from the switch itself: either journal is there, whole.
   Status finish_seed();
   bool replaced() const;
+  // What its records and a seed that is under way take of the disk; what is prepared for more of
+  // them is not counted.
+  uint64_t stored_bytes() const;
 
   // For a further site, a check or a test.
   void read_sealed(const Position& after, size_t max_bytes, SealedRead& done) override;

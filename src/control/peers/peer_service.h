@@ -9,6 +9,7 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/services.h"
+#include "lifecycle/machine.h"
 #include "peer/link_client.h"
 #include "recovery/state.h"
 
@@ -80,13 +81,13 @@ class PeerService {
   Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
                                          Millis limit);
   struct HandOver {
-    recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
+    lifecycle::SourceAnswer answer = lifecycle::SourceAnswer::kNoAnswer;
     std::string why;  // kRefused: in its own words
-    Bytes title;      // kStopped: what says so
+    Bytes title;      // kHandedOver: what says so
   };
   // Asks the VM's holder to hand it over to this site. Not on its way within `reach`, the order is
   // taken back: then nothing was asked (kNoAnswer).
-  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit);
+  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit, Millis tail);
   bool connected(SiteId site);  // to its link
   std::optional<Micros> last_seen(SiteId site);
 

@@ -182,8 +182,8 @@ class Catalog {
   // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would
   // go back.
   Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
-  // The same, to kActive, with `adopt_pending` and where it came from; the replica's protection
-  // ends with it: a crash cannot part them.
+  // The same, to kActive, with `adopt_pending` and where it came from; it is wanted, and the
+  // replica's protection ends: a crash cannot part them.
   // `next`: the protection that it has from now on.
   Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note,
                    const std::optional<ProtectionRow>& next = std::nullopt);
