@@ -85,6 +85,7 @@ TEST(Return, the_one_to_which_the_other_gives_up_keeps_its_guest) {
   w.ask(kA, kB, 5);
   w.add(kA, *w.judge(kA).may_give_up(kStill));
   w.share(kA, kB);
+  w.at(kB).asking.head_changed(w.at(kB).chain);
   ASSERT_TRUE(w.at(kB).chain.holder_is(kB) && !w.at(kB).chain.has_rivals());
   EXPECT_EQ(name_of(w.judge(kB).may_return(same)), "allowed");
   EXPECT_TRUE(w.at(kB).asking.run_permitted(w.at(kB).chain.digest(), w.now));

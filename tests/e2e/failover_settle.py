@@ -13,12 +13,11 @@ import os
 import random
 import signal
 import subprocess
-import threading
 import time
 
 from lib import nbd
 from lib.outcome import no_job_hangs
-from lib.process import Processes, wait_until
+from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import CliError, Site, pair, refused, wait_protected
 
@@ -62,10 +61,12 @@ def both_run(north, south, vm):
     wait_protected(north, vm)
     with cut(north, south):
         north.cli("vm", "stop", vm, "--force")
-        started = threading.Thread(target=north.cli, args=("vm", "start", vm, "--without-peer"), kwargs={"timeout": 90})
-        started.start()
+        started = subprocess.Popen([str(word) for word in north.argv("vm", "start", vm, "--without-peer")],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         south.cli("failover", "unplanned", vm, "--yes", "--source-is-off", timeout=90)
-        started.join(90)
+        said = started.communicate(timeout=90)[1]
+        if started.returncode != 0:
+            raise Failure(f"north did not go on without south: {said}")
         mark(north, vm, NORTHS, b"north wrote this")
         mark(south, vm, SOUTHS, b"south wrote this")
     for site, other in ((north, south), (south, north)):

@@ -217,8 +217,11 @@ Status ActRunner::perform_message(const Step& step, Ended& ended) {
       return {};
     }
     case Effect::kAskMembers: {
-      const bool start = machine_.wish().act == Act::kStart;
-      ended.silent = TRY(services_.titles->ask_members(vm_, start ? kStartAsks : kReachSource));
+      // What is signed on a word is so while the question is young (title::kAnswerLife): over a
+      // link that swallows what it is given, too.
+      const lifecycle::Wish& wish = machine_.wish();
+      const bool patient = wish.act == Act::kStart && !wish.without_peer;
+      ended.silent = TRY(services_.titles->ask_members(vm_, patient ? kStartAsks : kReachSource));
       outcome_.silent = ended.silent;
       return {};
     }
