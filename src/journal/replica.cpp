@@ -131,7 +131,8 @@ ReplicaJournal::Stored ReplicaJournal::stored() const {
       const Result<uint64_t> size = impl_->storage.size(segment.file);
       const uint64_t there = std::max(used, size.ok() ? *size : impl_->options.log.segment_bytes);
       impl_->counted.bytes += there;
-      impl_->counted.cut_at_opening += there - used;
+      if (there > used + impl_->options.log.segment_bytes / 4)  // else it is kept as it is
+        impl_->counted.cut_at_opening += there - used;
     }
   }
   Stored stored = impl_->counted;
