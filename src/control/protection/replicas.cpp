@@ -224,7 +224,8 @@ peer::StreamReply Replicas::take_stream(const peer::StreamAsk& ask) {
   }
   // Data follow the title: it is the holder's line that is kept here.
   const Result<vault::TitleView> title = services_.vault.title(ask.vm);
-  if (!title.ok() || title->head->statement().holder != ask.site) {
+  if (!title.ok()) return refuse(ErrorCode::kUnavailable, title.error().cause, row->epoch);
+  if (title->head->statement().holder != ask.site) {
     return refuse(ErrorCode::kConflict, "the source does not hold the VM, by its title here",
                   row->epoch);
   }
