@@ -26,8 +26,8 @@ import threading
 import time
 
 from lib import nbd, turned as t, vault_words as words
-from lib.peer_line import (ACCEPT, ANSWER, ANSWER_MORE, ASK, ASK_MORE, BODY_MAX, CANCEL, CREDIT, DATA, ERROR_FLAG, FIN, GOODBYE,
-                           HELLO, OPEN, PAIR, PING, RESET, Gone, PeerLine, Refused, connect, frame)
+from lib.peer_line import (ACCEPT, ANSWER, ANSWER_MORE, ASK, ASK_MORE, CANCEL, CLOCK, CREDIT, DATA, FIN, GOODBYE, OPEN, PAIR, PING,
+                           PONG, Gone, PeerLine, Refused, connect, frame, hello)
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import CliError, Site, pair, wait_protected
@@ -152,28 +152,35 @@ class Hostile:
 # -- The wire
 
 def frames_that_are_none(evil):
-    hello = frame(HELLO, body=struct.pack("<II", 1, 0))
+    tls = connect(evil.address, evil.certificate)
+    tls.sendall(hello() + frame(PING, 0, b"01234567"))
+    got = b""
+    while frame(PONG, 0, b"01234567") not in got:
+        got += tls.recv(65536) or _gone("what is in order is not answered")
+    tls.close()
     ask = struct.pack("<II", 2, 1000) + b"{}"
     broken = {
         "a question before hello": frame(ASK, 3, ask),
-        "hello of another version": frame(HELLO, body=struct.pack("<II", 99, 0)),
+        "hello of another version": hello(99),
+        "hello twice": 2 * hello(),
         "no frame at all": os.urandom(4096),
-        "a type that there is not": hello + frame(99),
-        "a length beyond all": hello + frame(DATA, 3, length=(1 << 32) - 1),
-        "flags that mean nothing": hello + frame(PING, 0, bytes(8), flags=0xff),
-        "a ping that is too short": hello + frame(PING, 0, b"1"),
-        "a question with an id of the other side's": hello + frame(ASK, 4, ask),
-        "a question twice": hello + 2 * frame(ASK, 3, struct.pack("<II", 9, 1000) + b"{"),
-        "a question of 4 GiB": hello + frame(ASK, 3, struct.pack("<II", (1 << 32) - 1, 1000) + b"{}"),
-        "a question with no time": hello + frame(ASK, 3, struct.pack("<II", 2, 0) + b"{}"),
-        "a question with 49 days": hello + frame(ASK, 3, struct.pack("<II", 2, (1 << 32) - 1) + b"{}"),
-        "more of a question than there is": hello + frame(ASK, 3, struct.pack("<II", 4, 1000) + b"{") + frame(
+        "a type that there is not": hello() + frame(99),
+        "a length beyond all": hello() + frame(DATA, 3, length=(1 << 32) - 1),
+        "flags that mean nothing": hello() + frame(PING, 0, bytes(8), flags=0xff),
+        "a ping that is too short": hello() + frame(PING, 0, b"1"),
+        "a question with an id of the other side's": hello() + frame(ASK, 4, ask),
+        "a question twice": hello() + 2 * frame(ASK, 3, struct.pack("<II", 9, 1000) + b"{"),
+        "a question of 4 GiB": hello() + frame(ASK, 3, struct.pack("<II", (1 << 32) - 1, 1000) + b"{}"),
+        "a question with no time": hello() + frame(ASK, 3, struct.pack("<II", 2, 0) + b"{}"),
+        "a question with 49 days": hello() + frame(ASK, 3, struct.pack("<II", 2, (1 << 32) - 1) + b"{}"),
+        "more of a question than there is": hello() + frame(ASK, 3, struct.pack("<II", 4, 1000) + b"{") + frame(
             ASK_MORE, 3, bytes(4000)),
-        "a stream with an id of the other side's": hello + frame(OPEN, 4, bytes(16)),
-        "a stream twice": hello + 2 * frame(OPEN, 3, bytes(16)),
-        "a message of a first contact": hello + frame(PAIR, 0, b"{}"),
-        "an id where there is none": hello + frame(PING, 7, bytes(8)),
-        "none where there is one": hello + frame(CANCEL, 0),
+        "a stream with an id of the other side's": hello() + frame(OPEN, 4, bytes(16)),
+        "a stream twice": hello() + 2 * frame(OPEN, 3, bytes(16)),
+        "a message of a first contact": hello() + frame(PAIR, 0, b"{}"),
+        "a clock that is too short": hello() + frame(CLOCK, 0, b"1"),
+        "an id where there is none": hello() + frame(PING, 7, bytes(8)),
+        "none where there is one": hello() + frame(CANCEL, 0),
     }
     for what, data in broken.items():
         tls = connect(evil.address, evil.certificate)
@@ -182,13 +189,15 @@ def frames_that_are_none(evil):
     ignored = frame(ANSWER, 77, struct.pack("<I", 1) + b"x") + frame(ANSWER_MORE, 77, b"x") + frame(CANCEL, 77) + frame(
         ASK_MORE, 77, b"x") + frame(ACCEPT, 78) + frame(FIN, 78) + frame(CREDIT, 78, b"\xff\xff\xff\xff")
     line = evil.open()
+    for now in (0, 1, (1 << 63) - 1, (1 << 64) - 1):
+        line.send(frame(CLOCK, 0, struct.pack("<Q", now)))
     line.send(ignored)
     try:
         line.ask({"op": "epoch", "vm": os.urandom(16).hex(), "epoch": 1})
     except (Refused, Gone) as error:
         step(f"ok: answers to nothing and words about no stream: {error}")
-    for what, data in {"half a frame": hello + frame(ASK, 3, length=100), "half a header": hello + b"\x0c",
-                       "a goodbye in colours": hello + frame(GOODBYE, 0, json.dumps(
+    for what, data in {"half a frame": hello() + frame(ASK, 3, length=100), "half a header": hello() + b"\x0c",
+                       "a goodbye in colours": hello() + frame(GOODBYE, 0, json.dumps(
                            {"error": {"code": "internal", "cause": ESCAPES, "effect": ESCAPES, "mend": ESCAPES}}).encode())}.items():
         tls = connect(evil.address, evil.certificate)
         tls.sendall(data)
@@ -198,6 +207,10 @@ def frames_that_are_none(evil):
     check("\x1b" not in shown and "\u202e" not in shown, "what it said is shown, and draws nothing")
     evil.open()
     evil.stands("frames that are none")
+
+
+def _gone(what):
+    raise Failure(what)
 
 
 def _until_closed(tls, what):
@@ -222,7 +235,7 @@ def another_sites_name(evil, west, directory):
         evil.keys.site, evil.keys.name = own, "south"
         try:
             tls = connect(evil.address, certificate)
-            tls.sendall(frame(HELLO, body=struct.pack("<II", 1, 0)))
+            tls.sendall(hello())
             _until_closed(tls, f"as {name}")
         except OSError:
             pass
@@ -233,7 +246,7 @@ def another_sites_name(evil, west, directory):
 
 def floods(evil):
     line = evil.open()
-    line.send(frame(PING, 0, bytes(8)) * FLOOD)
+    line.send((frame(PING, 0, bytes(8)) + frame(CLOCK, 0, os.urandom(8))) * FLOOD)
     line.drain()
     line = evil.open()
     for number in range(FLOOD // 10):
@@ -250,10 +263,7 @@ def floods(evil):
     line.drain(60)
     began = time.monotonic()
     evil.open()
-    try:
-        evil.line.ask({"op": "epoch", "vm": "00" * 16, "epoch": 1}, 30)
-    except Refused:
-        pass
+    evil.refused({"op": "epoch", "vm": "00" * 16, "epoch": 1}, [NOTHING_SHARED], "the epoch of no VM")
     step(f"ok: after floods of pings, streams, questions and cancels a question is answered in {time.monotonic() - began:.2f} s")
     evil.stands("floods")
 
@@ -483,7 +493,7 @@ def unpaired(evil, web):
     before = north.json("vm", "list")
     try:
         tls = connect(evil.address, evil.certificate)
-        tls.sendall(frame(HELLO, body=struct.pack("<II", 1, 0)))
+        tls.sendall(hello())
         _until_closed(tls, "after unpair")
     except OSError:
         pass

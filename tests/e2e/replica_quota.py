@@ -14,7 +14,7 @@ from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
 from lib.site import Site, pair, wait_protected
 
-QUOTA = 48 << 20
+QUOTA = 256 << 20
 
 
 class Writer:
@@ -71,13 +71,13 @@ def test(directory):
             shown = south.json("protection", "show", "web")
             check(0 < shown["stored_bytes"] <= shown["stored_bytes_max"] < QUOTA, f"it may take a share of the quota: {shown}")
             writer = Writer(north, "web")
-            writer.write(100)
+            writer.write(330)
             error = full(south, "web")
             check("quota" in error["cause"] and "site peer set" in error["mend"] and "--quota" in error["mend"],
                   f"south says: {error['cause']} | {error['mend']}")
             writer.write(20)
             taken = stored(south, *ids)
-            check(taken <= QUOTA, f"100 MiB were written and more; the replicas of north take {taken >> 20} of {QUOTA >> 20} MiB")
+            check(taken <= QUOTA, f"350 MiB were written; the replicas of north take {taken >> 20} of {QUOTA >> 20} MiB")
             there = wait_until(lambda: (lambda e: e if e and "quota" in e["cause"] else None)(
                 north.json("protection", "show", "web").get("error")), 30, "north is told")
             check("--quota" in there["mend"], f"north says: {there['cause']}")
@@ -87,7 +87,7 @@ def test(directory):
             full(south, "web")
             writer.write(10)
             check(stored(south, *ids) <= QUOTA, "nor is it forgotten over a restart")
-            south.cli("site", "peer", "set", "north", "--quota", "512M")
+            south.cli("site", "peer", "set", "north", "--quota", "1G")
             wait_protected(north, "web", 60)
             check(not south.json("protection", "show", "web").get("error"), "with more room it is level again, by itself")
             south.cli("site", "peer", "set", "north", "--quota", "none")
@@ -105,14 +105,14 @@ def test(directory):
 def anew(north, south, writer):
     """The other mend: a whole copy takes less than all that was ever written."""
     before = stored(south, "web")
-    south.cli("site", "peer", "set", "north", "--quota", str(64 << 20))
+    south.cli("site", "peer", "set", "north", "--quota", str(QUOTA))
     writer.write(16)
     full(south, "web")
     north.cli("protection", "disable", "web", timeout=60)
     north.cli("protection", "enable", "web", "--to", "south")
     wait_protected(north, "web", 60)
     now = stored(south, "web")
-    if now > 64 << 20:
+    if now > QUOTA:
         raise Failure(f"the whole copy takes {now >> 20} MiB")
     step(f"ok: protected anew, its replica takes {now >> 20} MiB instead of {before >> 20}")
 

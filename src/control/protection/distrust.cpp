@@ -56,13 +56,14 @@ Result<sys::JsonObject> Protections::take_back_from(VmId vm, const PeerRow& site
     return vm_summary(services_, TRY(services_.catalog->vm(vm)));
   }
   if (!holds(view, site.site)) return holds_nothing(row, site.name);
-  TRY(take_from(row, said, progress));
+  TRY(take_from(row, site.site, said, progress));
   // What follows is what follows any taking.
   return fail_over(services_, vm, {.actor = said.actor}, progress);
 }
 
 // The VM's title names this site when it returns. Given again, it goes on where it was.
-Status Protections::take_from(const VmRow& row, const DisableOptions& said, Progress& progress) {
+Status Protections::take_from(const VmRow& row, SiteId site, const DisableOptions& said,
+                              Progress& progress) {
   const VmId vm = row.id;
   const std::optional<Turns::Turn> turn = turns_.take(vm, kTurn);
   if (!turn) return at_work(row.name, services_.site.name, "nothing was changed");
@@ -79,16 +80,17 @@ Status Protections::take_from(const VmRow& row, const DisableOptions& said, Prog
   }
   end_stream(vm);
   const vault::KeyInfo key = TRY(services_.vault.key_info(vm));
-  // What is here is this site's own line. Its keeper takes nothing from anybody: who could send
-  // to it is not to be believed.
-  const ProtectionRow own{.vm = vm,
-                          .peer = services_.site.site_id,
-                          .direction = Direction::kIn,
-                          .journal_public_key = to_hex(key.journal_public_key),
-                          .minted_at = key.minted_at,
-                          .created = catalog_now()};
+  ProtectionRow own{.vm = vm,
+                    .peer = site,
+                    .direction = Direction::kIn,
+                    .journal_public_key = to_hex(key.journal_public_key),
+                    .minted_at = key.minted_at,
+                    .created = catalog_now()};
   TRY(replicas_.stop(vm));
   TRY(services_.catalog->stand_by(row, own));
+  // What is here is this site's own line. Its keeper takes nothing from anybody: who could send to
+  // it is not to be believed. Once it is signed, the title says so, too (Replicas::take_stream).
+  own.peer = services_.site.site_id;
   const VmRow now = TRY(services_.catalog->vm(vm));
   TRY(replicas_.create(now, own));
   TRY(replicas_.seal(vm));

@@ -79,7 +79,7 @@ class Protections {
   Result<sys::JsonArray> show_replicas();  // and the offers that wait
 
  private:
-  Status take_from(const VmRow& row, const DisableOptions& said, Progress& progress);
+  Status take_from(const VmRow& row, SiteId site, const DisableOptions& said, Progress& progress);
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
   bool is_none_of(VmId vm, SiteId site);

@@ -11,7 +11,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto kEvery = 1s;
-// What is given at a time: so much that a busy stream does not use it up before the next time.
+// What one that does not fill it keeps: enough to begin with, until more is given.
 constexpr uint64_t kShareMin = uint64_t{4} << 20;
 }  // namespace
 
@@ -29,13 +29,14 @@ std::vector<uint64_t> share_room(uint64_t quota, const std::vector<RoomOf>& repl
     for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = replicas[i].stored;
     return allowed;
   }
-  uint64_t free = quota - used;
+  const auto needs = [&](size_t i) { return allowed[i] - replicas[i].stored <= share / 2; };
+  std::vector<size_t> needy;
   for (size_t i = 0; i < allowed.size(); ++i) {
-    if (allowed[i] - replicas[i].stored > share / 2) continue;
-    const uint64_t more = std::min(free, share);
-    allowed[i] += more;
-    free -= more;
+    if (needs(i)) needy.push_back(i);
   }
+  // All that is free, so that a busy stream does not come to an end that is none.
+  const uint64_t free = quota - used;
+  for (const size_t i : needy) allowed[i] += free / needy.size();
   return allowed;
 }
 

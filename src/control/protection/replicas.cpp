@@ -222,6 +222,13 @@ peer::StreamReply Replicas::take_stream(const peer::StreamAsk& ask) {
                       std::to_string(row->epoch.value) + " as " + std::string(to_string(row->role)),
                   row->epoch);
   }
+  // Data follow the title: it is the holder's line that is kept here.
+  const Result<vault::TitleView> title = services_.vault.title(ask.vm);
+  if (!title.ok()) return refuse(ErrorCode::kUnavailable, title.error().cause, row->epoch);
+  if (title->head->statement().holder != ask.site) {
+    return refuse(ErrorCode::kConflict, "the source does not hold the VM, by its title here",
+                  row->epoch);
+  }
   if (Status started = start_for_stream(*row, *protection); !started.ok()) {
     services_.peer_log.line(PeerDoes::kReplica, ask.site,
                             "replica of " + row->name + ": " + started.error().describe());

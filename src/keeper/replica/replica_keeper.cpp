@@ -107,6 +107,13 @@ Status ReplicaKeeper::open_journal() {
   return {};
 }
 
+Status ReplicaKeeper::make_room() {
+  if (!stored_max_ || !told_ || stored_bytes() < *stored_max_) return {};
+  if (journal_->stored().cut_at_opening == 0 || !seals_.empty()) return {};
+  TRY(settle_journal());
+  return reopen_if_gone();
+}
+
 Status ReplicaKeeper::room_for(size_t bytes) {
   if (config_.limited && !told_) {
     return Error{.code = ErrorCode::kUnavailable,
@@ -226,6 +233,9 @@ void ReplicaKeeper::on_ship_open() {
   }
   if (Status open = reopen_if_gone(); !open.ok()) {
     return refuse(replication::Refusal::kStorage, Error(open.error()));
+  }
+  if (Status made = make_room(); !made.ok()) {
+    return refuse(replication::Refusal::kStorage, Error(made.error()));
   }
   if (Status room = room_for(1); !room.ok()) {
     error_ = room.error();

@@ -66,7 +66,9 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   void on_ship_closed(Error reason) override;
 
   Result<std::unique_ptr<journal::ReplicaJournal>> open_or_create();
-  uint64_t stored_bytes() const { return journal_ == nullptr ? 0 : journal_->stored_bytes(); }
+  uint64_t stored_bytes() const { return journal_ == nullptr ? 0 : journal_->stored().bytes; }
+  // Gives back what is only cut when a journal is opened, if that is what it lacks.
+  Status make_room();
   // It may hold so many bytes more.
   Status room_for(size_t bytes);
   Status open_journal();

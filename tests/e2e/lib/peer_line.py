@@ -13,7 +13,8 @@ import time
 from .process import Failure
 
 (HELLO, PING, PONG, GOODBYE, OPEN, ACCEPT, REFUSE, DATA, CREDIT, FIN, RESET, ASK, ASK_MORE, ANSWER, ANSWER_MORE,
- CANCEL, PAIR) = range(1, 18)
+ CANCEL, PAIR, CLOCK) = range(1, 19)
+VERSION = 2  # of what links say to each other
 _HEADER = struct.Struct("<BBHIQ")
 BODY_MAX = 16384 - _HEADER.size
 ERROR_FLAG = 1
@@ -21,6 +22,10 @@ ERROR_FLAG = 1
 
 def frame(kind, number=0, body=b"", flags=0, length=None):
     return _HEADER.pack(kind, flags, 0, len(body) if length is None else length, number) + body
+
+
+def hello(version=VERSION):
+    return frame(HELLO, body=struct.pack("<II", version, 0))
 
 
 class Refused(Exception):
@@ -56,6 +61,8 @@ class PeerLine(threading.Thread):
         self._socket.setblocking(False)
         self._serve = serve
         self._out, self._wake = bytearray(), socket.socketpair()
+        for end in self._wake:
+            end.setblocking(False)
         self._lock = threading.Lock()
         self._waiting = {}  # our questions: id → queue
         self._asked = {}    # theirs: id → [total, bytes]
@@ -64,7 +71,7 @@ class PeerLine(threading.Thread):
         self.questions = []  # theirs, as they came
         self.why = None
         self._ended = False
-        self.send(frame(HELLO, body=struct.pack("<II", 1, 0)))
+        self.send(hello() + frame(CLOCK, body=struct.pack("<Q", int(time.time() * 1e6))))
         self.start()
 
     # -- what is said
@@ -73,7 +80,8 @@ class PeerLine(threading.Thread):
         """Any bytes."""
         with self._lock:
             self._out += data
-        self._wake[0].send(b"x")
+        with _no_blocking():
+            self._wake[0].send(b"x")  # one is enough
 
     def drain(self, limit=30):
         """Until all is sent."""
@@ -127,7 +135,8 @@ class PeerLine(threading.Thread):
 
     def close(self):
         self._ended = True
-        self._wake[0].send(b"x")
+        with _no_blocking():
+            self._wake[0].send(b"x")
         self.join(5)
 
     # -- its thread
@@ -142,7 +151,6 @@ class PeerLine(threading.Thread):
                     writers = [self._socket] if self._out else []
                     select.select([self._socket, self._wake[1]], writers, [], 1)
                     with _no_blocking():
-                        self._wake[1].setblocking(False)
                         self._wake[1].recv(65536)
         except (OSError, Gone) as error:
             self.why = self.why or str(error)
