@@ -89,6 +89,10 @@ std::string mend_of(const title::Refused& refused, const std::string& vm, const 
       return "at site " + site + ": holdfast vm show " + vm;
     case Action::kSettle:
       return "holdfast failover settle " + vm + " --keep SITE, which of the two is to have it";
+    case Action::kNewVm:
+      return "use it at the site that holds it; what is here of it is removed by: holdfast replica "
+             "evict " +
+             vm;
     case Action::kGiveWord:
       return "give the command again";
     default:
