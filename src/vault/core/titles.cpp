@@ -287,7 +287,7 @@ Result<Bytes> Titles::lacking(const VmId& vm, std::span<const Digest> known) {
 
 title::Chain Titles::let_go(title::Chain chain, const SiteId& from,
                             const title::Verifier& verifier) {
-  const SiteId self = site_.identity.site;
+  const SiteId self = owner_.site;
   if (chain.empty()) return chain;
   const title::Statement& last = chain.title();
   if (last.kind != title::Kind::kResign || last.issuer != self) return chain;
