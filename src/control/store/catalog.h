@@ -159,6 +159,10 @@ class Catalog {
   // Applies the migrations that are missing. kUnsupported: written by a newer holdfastd.
   static Result<std::unique_ptr<Catalog>> open(const std::string& path);
   ~Catalog();
+  // Takes the disk space that some thousand more rows need, and keeps it: what is stopped and
+  // deleted to free space is written down on a full disk too. Each start does so again; where there
+  // is no space it is no harm yet.
+  Status keep_room();
 
   // VMs. A row's `number` is chosen here. kExists: the name or id is taken. kLimit: no number is
   // free. One that is refused has spent none.

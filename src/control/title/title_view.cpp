@@ -56,16 +56,8 @@ Result<sys::JsonObject> title_view(Services& services, const VmRow& row) {
 
 Result<sys::JsonArray> title_chain(Services& services, const VmRow& row) {
   sys::JsonArray chain;
-  std::vector<Digest> known;
-  // A vault gives as many as fit an answer, oldest first.
-  for (size_t left = title::kDepthMax + title::kDepthReserve; left > 0;) {
-    const Bytes bundle = TRY(services.vault.title_lacking(row.id, known));
-    const std::vector<title::SignedPtr> more = TRY(title::decode_bundle(bundle));
-    if (more.empty()) break;
-    for (const title::SignedPtr& one : more) chain.push_back(statement_view(services, *one));
-    known = {more.back()->digest()};
-    left -= std::min(left, more.size());
-  }
+  for (const title::SignedPtr& one : TRY(whole_chain(services, row.id)))
+    chain.push_back(statement_view(services, *one));
   return chain;
 }
 

@@ -15,7 +15,9 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kRounds = 6;  // of an exchange: a site that always knows something new is no use
+// Of an exchange: a site that always knows something new is no use. A bundle has room for some 180
+// statements; so many rounds carry the longest chain, and some more.
+constexpr int kRounds = 48;
 constexpr auto kShowLimit = 2s;
 
 std::vector<Digest> known_of(const vault::TitleView& view) {
@@ -25,9 +27,21 @@ std::vector<Digest> known_of(const vault::TitleView& view) {
   return known;
 }
 
+// What a site that has said this of itself has, as far as can be told here.
+std::vector<Digest> with_ancestors(std::vector<Digest> known,
+                                   const std::vector<Digest>& ancestors) {
+  known.insert(known.end(), ancestors.begin(), ancestors.end());
+  return known;
+}
+
 bool knows_all(const std::vector<Digest>& theirs, const std::vector<Digest>& mine) {
   return std::ranges::all_of(
       mine, [&](const Digest& one) { return std::ranges::find(theirs, one) != theirs.end(); });
+}
+
+bool offered_to(Services& services, VmId vm, const SiteId& site) {
+  const Result<ProtectionRow> protection = services.catalog->protection(vm);
+  return protection.ok() && protection->peer == site;
 }
 
 Error unknown_to(const PeerRow& peer) {
@@ -45,12 +59,29 @@ bool holds(const vault::TitleView& view, const SiteId& site) {
 
 bool ever_named(Services& services, VmId vm, const vault::TitleView& view, const SiteId& site) {
   if (view.head->statement().names(site)) return true;
-  const Result<Bytes> all = services.vault.title_lacking(vm, {});
-  if (!all.ok()) return false;
-  const auto chain = title::decode_bundle(*all);
+  const Result<std::vector<title::SignedPtr>> chain = whole_chain(services, vm);
   return chain.ok() && std::ranges::any_of(*chain, [&](const title::SignedPtr& one) {
            return one->statement().names(site);
          });
+}
+
+Result<std::vector<title::SignedPtr>> whole_chain(Services& services, VmId vm) {
+  std::vector<title::SignedPtr> chain;
+  std::vector<Digest> ends;  // of what came, what nothing that came follows
+  // A vault gives as many as fit an answer, oldest first.
+  while (chain.size() < title::kStatementsMax) {
+    const Bytes bundle = TRY(services.vault.title_lacking(vm, ends));
+    const std::vector<title::SignedPtr> more = TRY(title::decode_bundle(bundle));
+    if (more.empty()) break;
+    for (const title::SignedPtr& one : more) {
+      std::erase_if(ends, [&](const Digest& end) {
+        return end == one->statement().follows || end == one->statement().beside;
+      });
+      ends.push_back(one->digest());
+    }
+    chain.insert(chain.end(), more.begin(), more.end());
+  }
+  return chain;
 }
 
 void TitleKeeper::start() {
@@ -74,10 +105,12 @@ void TitleKeeper::stop() {
 Result<vault::TitleView> TitleKeeper::learn(VmId vm, SiteId site, ByteSpan bundle, bool begin) {
   vault::TitleLearned learned = TRY(services_.vault.title_learn(vm, site, bundle, begin));
   for (const title::RefusedStatement& refused : learned.refused) {
-    log_peer(PeerLog::kRequest, "VM " + vm.hex() + ": a statement of site " + site.hex() +
-                                    " is refused: " + std::string(to_string(refused.cause)));
+    services_.peer_log.line(PeerDoes::kRequest, site,
+                            "VM " + vm.hex() + ": a statement of site " + site.hex() +
+                                " is refused: " + std::string(to_string(refused.cause)));
   }
   if (learned.head_changed || learned.fence) TRY(settle(vm));
+  if (!learned.view.rivals.empty()) look(vm);
   return std::move(learned.view);
 }
 
@@ -97,6 +130,7 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
         site,
         TitleQuestion{.vm = vm,
                       .known = mine,
+                      .ancestors = view.ancestors,
                       .bundle = bundle,
                       .question = vault::encode_question(question)},
         left, delivery));
@@ -108,7 +142,9 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
       return Exchanged{.view = std::move(view),
                        .answer = TRY(title::SignedAnswer::decode(answer.answer)).answer};
     }
-    bundle = both_know ? Bytes() : TRY(services_.vault.title_lacking(vm, answer.known));
+    bundle = both_know ? Bytes()
+                       : TRY(services_.vault.title_lacking(
+                             vm, with_ancestors(answer.known, answer.ancestors)));
   }
   return Error{.code = ErrorCode::kUnavailable,
                .cause = "the sites did not come to know the same of the VM",
@@ -144,6 +180,18 @@ static void show_line(Services& services, const VmRow& row) {
   if (!shown.ok()) log_warning("VM " + row.name + ": " + shown.error().describe());
 }
 
+Result<vault::TitleView> TitleKeeper::learn_all(VmId vm, SiteId site, ByteSpan first,
+                                                const TitleLooks& enough, Millis limit,
+                                                bool begin) {
+  vault::TitleView view = TRY(learn(vm, site, first, begin));
+  if (enough(view)) return view;
+  Result<Exchanged> rest = exchange(vm, site, limit);
+  if (rest.ok()) return std::move(rest->view);
+  // What it said is what there is to go by; the caller finds it wanting, in its own words.
+  log_info("VM " + vm.hex() + ": the rest of its title: " + rest.error().describe());
+  return services_.vault.title(vm);
+}
+
 Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const PeerRow& peer) {
   const VmId vm = question.vm;
   Result<VmRow> row = services_.catalog->vm(vm);
@@ -154,14 +202,18 @@ Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const Peer
   const title::Question asked = TRY(vault::decode_question(question.question));
   if (asked.vm != vm || asked.from != peer.site) return unknown_to(peer);
   // Whoever never was a member may be the one who took it: its statements say so, or nothing does.
-  const bool member = ever_named(services_, vm, *view, peer.site);
+  // So may one that the VM is being offered to, which fetches what the offer had no room for.
+  const bool member =
+      ever_named(services_, vm, *view, peer.site) || offered_to(services_, vm, peer.site);
   if (!question.bundle.empty()) view = TRY(learn(vm, peer.site, question.bundle));
   if (!member && !view->head->statement().names(peer.site)) return unknown_to(peer);
   row = services_.catalog->vm(vm);
   if (row.ok()) show_line(services_, *row);
-  TitleAnswer answer{.known = known_of(*view)};
-  if (!knows_all(question.known, answer.known))
-    answer.bundle = TRY(services_.vault.title_lacking(vm, question.known));
+  TitleAnswer answer{.known = known_of(*view), .ancestors = view->ancestors};
+  if (!knows_all(question.known, answer.known)) {
+    answer.bundle =
+        TRY(services_.vault.title_lacking(vm, with_ancestors(question.known, question.ancestors)));
+  }
   const bool replica = row.ok() && row->role == VmRole::kStandby;
   answer.answer =
       TRY(services_.vault.title_answer(asked, {.accepts = replica, .prepared = replica}));
@@ -248,6 +300,9 @@ void TitleKeeper::run() {
 
 // True: nothing is left to do until something changes.
 bool TitleKeeper::step(VmId vm) {
+  using Follow = Settlements::Follow;
+  const Follow settled = services_.protections->settlements().follow(vm);
+  if (settled != Follow::kNothing) return settled == Follow::kDone;
   // Whoever works on it now ends first; but a VM that is another's runs nothing here meanwhile.
   std::optional<Turns::Turn> turn = services_.protections->turns().take(vm, 0ms);
   if (!turn) return fence_by_title(services_, vm).ok() && false;

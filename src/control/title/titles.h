@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -52,7 +53,12 @@ class TitleKeeper {
 
   // Learns what `site` sent along. `begin`: of a VM that nothing is known of, too.
   Result<vault::TitleView> learn(VmId vm, SiteId site, ByteSpan bundle, bool begin = false);
-  // All that is known of it, for a site that may know nothing.
+  // The same of a message that has room for the oldest statements only: unless what it leads to is
+  // enough, the rest is fetched from `site`.
+  using TitleLooks = std::function<bool(const vault::TitleView&)>;
+  Result<vault::TitleView> learn_all(VmId vm, SiteId site, ByteSpan first, const TitleLooks& enough,
+                                     Millis limit, bool begin = false);
+  // All that is known of it, or the beginning of that, for a site that may know nothing.
   Result<Bytes> all(VmId vm) { return services_.vault.title_lacking(vm, {}); }
   // Signed under the newest head that is known here, or the refusal in words.
   struct Act {
@@ -89,6 +95,8 @@ class TitleKeeper {
 };
 
 bool holds(const vault::TitleView& view, const SiteId& site);
+// All that is known of it here, oldest first.
+Result<std::vector<title::SignedPtr>> whole_chain(Services& services, VmId vm);
 // That site is a member, or was one: it may learn what became of the VM, and that it was expelled.
 bool ever_named(Services& services, VmId vm, const vault::TitleView& view, const SiteId& site);
 // Why the title does not allow it, for people. `effect` as Error's.

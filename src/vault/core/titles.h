@@ -22,6 +22,10 @@
 
 namespace hf::vault {
 
+// Titles of VMs whose key is not here.
+inline constexpr size_t kRememberedMax = 1024;
+inline constexpr uint64_t kRememberedBytesMax = uint64_t{64} << 20;
+
 class Titles {
  public:
   // Whose they are. All outlive it.
@@ -39,10 +43,15 @@ class Titles {
 
   // A new VM of this site: its id is the digest of its create.
   Result<VmId> create(uint32_t start_after);
-  // The VM is gone from this site. The holder's title goes with it. Another's stays, without its
-  // freshness record, if this site has signed in it: it must know that again when it is given the
-  // VM anew.
+  // The VM is gone from this site. What no other site has heard of goes with it, as does what this
+  // site has no part in. Else the title stays: whoever gives this site the VM anew, and is
+  // holdfastd alone it may be, gives it neither an older title nor, if this site holds it, an older
+  // position.
   Status remove(const VmId& vm);
+  // What stayed is bounded, whatever others make this site take and give up. The oldest of it goes,
+  // but not `but`. It is missed only by a site that is given such a VM anew, which then is in doubt
+  // where it has signed in its title, and asks before it starts in any case.
+  Result<std::vector<VmId>> forget_oldest(const VmId& but);
   bool exists(const VmId& vm) const;
 
   Result<TitleView> view(const VmId& vm);  // kNotFound
@@ -67,6 +76,11 @@ class Titles {
   // An operator's word for `act`, about the head that there is. Names every other member.
   Result<GivenWord> give_word(const VmId& vm, title::Act act);
 
+  // The operators trust that site no more: the titles that this site holds name it no longer,
+  // whatever it answers. Which VMs' they were. One that cannot be signed for now (a third site's
+  // rival, doubt) still names it; what that site signs is not believed either way.
+  Result<std::vector<VmId>> expel(const SiteId& site);
+
   // Whether the key may go to this site's keeper at all. `returning` as for open_gate().
   Result<title::Judged<void>> may_release(const VmId& vm, bool returning);
   // Whether the VM may be opened for writing now. `returning`: a guest runs that this VM was opened
@@ -90,6 +104,10 @@ class Titles {
   Status check_freshness(const VmId& vm) const;
 
  private:
+  // This site gave up standing by, and was put out of the VM by a line that does not know it: what
+  // `chain` is without its last word, which changes nothing. `chain`, where that is not so.
+  title::Chain let_go(title::Chain chain, const SiteId& from, const title::Verifier& verifier);
+
   struct Entry {
     title::Chain chain;
     title::Asking asking;

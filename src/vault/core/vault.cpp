@@ -173,7 +173,7 @@ Status Vault::delete_key(const VmId& vm, const Caller& caller) {
   }
   if (directory_.exists(members_file_name(vm))) TRY(directory_.remove(members_file_name(vm)));
   if (has_key) TRY(directory_.remove(key_file_name(vm)));
-  return {};
+  return forget_oldest_titles(vm, caller);
 }
 
 Status Vault::store_key(const VmId& vm, const StoredKey& stored) {

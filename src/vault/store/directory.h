@@ -36,7 +36,9 @@ class Directory final : public FileStore {
   Status replace(const std::string& name, ByteSpan bytes) override;
   Status create(const std::string& name, ByteSpan bytes);  // kExists, and nothing replaced
   Status remove(const std::string& name) override;         // durable; kNotFound
-  Result<std::vector<std::string>> list() const;           // sorted, without "." and ".."
+  // Without "." and "..".
+  Result<std::vector<std::string>> list() const override;
+  Result<Size> size(const std::string& name) const override;
 
   // For the audit log: opened for appending, created if missing.
   Result<sys::UniqueFd> open_append(const std::string& name);
