@@ -2,6 +2,8 @@
 #pragma once
 
 #include <map>
+#include <string>
+#include <vector>
 
 #include "sim/world/scheduler.h"
 #include "vault/store/file_store.h"
@@ -28,6 +30,14 @@ class Files final : public vault::FileStore {
     note();
     if (files_.erase(name) == 0) return Error{.code = ErrorCode::kNotFound, .cause = name};
     return {};
+  }
+  Result<std::vector<std::string>> list() const override {
+    std::vector<std::string> names;
+    for (const auto& [name, bytes] : files_) names.push_back(name);
+    return names;
+  }
+  Result<Size> size(const std::string& name) const override {
+    return Size{.bytes = TRY(read(name, SIZE_MAX)).size()};
   }
   const std::string& path() const override { return path_; }
 

@@ -80,7 +80,9 @@ void Site::kill_daemon() {
 
 // By level: what runs here, whose it is, what is to be shipped.
 void Site::start_daemon() {
+  if (daemon_up) return;
   daemon_up = true;
+  told_ = {};
   stream_ = has_vm && record.role == Role::kActive && protection && protection->way == Way::kOut &&
             protection->state == lifecycle::Protected::kStands;
   if (has_vm && record.role == Role::kActive && vault.up() &&
@@ -101,6 +103,7 @@ void Site::kill_vault() {
 }
 
 void Site::start_vault() {
+  if (vault.up()) return;
   vault.start();
   vault.guest_is(guest);
   // Its table comes from the launcher: who runs may have had the key from the one before.
@@ -152,6 +155,7 @@ void Site::keeper_tries(uint64_t life) {
       keeper.opened = true;
       return world.opened(*this);
     }
+    world.note("{}: the gate stays shut: {}", name, vault.gate_says());
   }
   // The daemon releases it again, as it does when a vault begins anew.
   if (vault.up() && daemon_up && has_vm && record.role == Role::kActive && !vault.released())
@@ -241,12 +245,12 @@ bool Site::command(Wish wish, const title::Token& word, std::function<void(const
   const bool turn = wish.act == Act::kTakeOver;
   if (turn && turn_) return false;
   job_ = std::make_shared<Doing>(Doing{.machine = lifecycle::Machine(wish),
-                                   .word = word,
-                                   .daemon = daemon_life_,
-                                   .bar = bar,
-                                   .turn = turn,
-                                   .epoch = record.epoch,
-                                   .then = std::move(then)});
+                                       .word = word,
+                                       .daemon = daemon_life_,
+                                       .bar = bar,
+                                       .turn = turn,
+                                       .epoch = record.epoch,
+                                       .then = std::move(then)});
   if (turn) turn_ = job_;
   world.note("{}: begins {}", name, to_string(wish.act));
   advance(job_);
@@ -266,14 +270,14 @@ void Site::look() {
       return;
     }
     turn_ = std::make_shared<Doing>(Doing{.machine = lifecycle::Machine({.act = Act::kFollow}),
-                                      .daemon = daemon_life_,
-                                      .bar = bar,
-                                      .turn = true});
+                                          .daemon = daemon_life_,
+                                          .bar = bar,
+                                          .turn = true});
     advance(turn_);
   });
 }
 
-lifecycle::Observed Site::observe(const Doing& act) {
+lifecycle::Observed Site::observe() {
   lifecycle::Observed seen{.self = id, .now = title::Instant(now())};
   if (const auto known = title()) seen.title = *known;
   seen.record = record;
@@ -281,10 +285,11 @@ lifecycle::Observed Site::observe(const Doing& act) {
   seen.units = {.guest = guest,
                 .keeper = keeper.kind == KeeperKind::kKeyed,
                 .replica = keeper.kind == KeeperKind::kReplica};
-  if (act.machine.wish().act == Act::kTakeOver && keeper.kind == KeeperKind::kReplica)
+  if (keeper.kind == KeeperKind::kReplica)
     seen.replica = {.sealed = keeper.sealed,
                     .empty = data.synced() == 0 && world.fault != Fault::kEmptyReplicaTaken};
   if (protection) seen.peer_connected = world.connected(*this, world.site(protection->peer));
+  seen.peer_knows = seen.title.head != nullptr && told_ == seen.title.head->digest();
   seen.stream = stream_;
   return seen;
 }
@@ -295,7 +300,7 @@ void Site::advance(DoingPtr act) {
   // Without a vault nothing but a fence goes on, by the record alone.
   const bool follows = act->machine.wish().act == Act::kFollow;
   if (!vault.up() && !follows) return finish(act, {.what = Step::What::kRefused});
-  const Step step = act->machine.next(observe(*act));
+  const Step step = act->machine.next(observe());
   if (step.what != Step::What::kEffect) return finish(act, step);
   world.event();
   world.reach(act->machine.wish().act, step.effect);
@@ -305,7 +310,7 @@ void Site::advance(DoingPtr act) {
     if (how.trouble == Trouble::kNone &&
         (!world.after(*this, act->machine.wish().act, step.effect) || !alive(act)))
       return;
-    act->machine.ended(step, how, observe(*act));
+    act->machine.ended(step, how, observe());
     const bool pause = how.trouble == Trouble::kTime && !is_message(step.effect);
     after(pause ? 100 * kMs : rng_.between(100, 3000), [this, act] { advance(act); });
   });
@@ -353,7 +358,7 @@ void Site::fence_now() {
   const DoingPtr act = std::make_shared<Doing>(Doing{
       .machine = lifecycle::Machine({.act = Act::kFence}), .daemon = daemon_life_, .bar = bar});
   for (int i = 0; i < 16; ++i) {
-    const Step step = act->machine.next(observe(*act));
+    const Step step = act->machine.next(observe());
     if (step.what != Step::What::kEffect) return;
     world.event();
     world.reach(Act::kFence, step.effect);
@@ -361,7 +366,7 @@ void Site::fence_now() {
     bool ended = false;
     begin(act, step, [&](const Ended& how) {
       ended = true;
-      act->machine.ended(step, how, observe(*act));
+      act->machine.ended(step, how, observe());
     });
     HF_ASSERT(ended);
     if (!world.after(*this, Act::kFence, step.effect) || !alive(act)) return;
@@ -449,9 +454,9 @@ void Site::hand_over(Site& to, std::function<void(Reply)> reply, uint64_t until)
   }
   turn_ = std::make_shared<Doing>(
       Doing{.machine = lifecycle::Machine({.act = Act::kHandOver, .peer = to.id}),
-          .daemon = daemon_life_,
-          .bar = bar,
-          .turn = true});
+            .daemon = daemon_life_,
+            .bar = bar,
+            .turn = true});
   turn_->then = [this, reply = std::move(reply)](const Step& last) {
     Reply out{.done = last.what == Step::What::kDone};
     if (out.done && vault.up()) out.bundle = vault.lacking({});

@@ -80,6 +80,7 @@ class Site {
   void peer_refuses();  // it takes no records: what does it know?
   void learn_forged(const SiteId& from, const Bytes& bundle);
   uint64_t daemon_life() const { return daemon_life_; }
+  bool able() const { return host_up && daemon_up && vault.up(); }  // to fence
   std::string describe();
   void look();  // what follows from the title may have changed
 
@@ -115,7 +116,7 @@ class Site {
   bool alive(const DoingPtr& act) const {
     return daemon_up && act->daemon == daemon_life_ && !act->over;
   }
-  lifecycle::Observed observe(const Doing& act);
+  lifecycle::Observed observe();
   void advance(DoingPtr act);
   void finish(DoingPtr act, const Step& step);
   void begin(const DoingPtr& act, const Step& step, Then then);
@@ -159,6 +160,7 @@ class Site {
   DoingPtr job_;   // an operator's
   DoingPtr turn_;  // what follows, or another site's order
   bool stream_ = false;
+  Digest told_;  // the other site's head, as it last said
   bool follow_due_ = false;
   uint64_t follow_pause_ = 100'000;
   bool start_again_ = false;

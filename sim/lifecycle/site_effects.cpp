@@ -244,7 +244,8 @@ void Site::begin_process(const DoingPtr& act, const Step& step, const Then& then
       set_guest(false);
       return later(1, 20, [then] { then({}); });
     case Effect::kStopGuest:
-      return later(10, 800, [this, then] {
+      // Some guests don't hear, and are waited for.
+      return later(10, rng_.chance(1, 6) ? 20'000 : 800, [this, then] {
         set_guest(false);
         then({});
       });

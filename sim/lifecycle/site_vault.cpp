@@ -104,7 +104,9 @@ bool SiteVault::open_gate() {
   if (!released_) return false;
   if (fault_ == Fault::kKeyAgainstTitle) return true;
   const Result<title::Judged<void>> judged = titles_->open_gate(vm_, guest_);
-  return judged.ok() && judged->has_value();
+  HF_ASSERT(judged.ok());
+  gate_says_ = judged->has_value() ? "" : title::to_string(judged->error().cause);
+  return judged->has_value();
 }
 
 void SiteVault::show_line(const title::Line& end, const std::optional<title::Line>& holds) {

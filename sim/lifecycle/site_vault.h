@@ -40,6 +40,7 @@ class SiteVault {
   bool released() const { return released_; }
   bool fetch_key();  // by the VM's keeper: it was released
   bool open_gate();
+  std::string_view gate_says() const { return gate_says_; }
   void show_line(const title::Line& end, const std::optional<title::Line>& holds);
   void put_freshness(const title::Line& line);
   std::optional<title::Line> freshness();
@@ -64,6 +65,7 @@ class SiteVault {
   bool released_ = false;
   bool handed_out_ = false;
   bool guest_ = false;
+  std::string_view gate_says_;
 };
 
 }  // namespace hf::sim::life

@@ -124,14 +124,27 @@ void World::signed_here(Site& at, const vault::TitleView& view) {
   if (kind == title::Kind::kTake) given_up_ = true;
 }
 
-// Two copies run only where a word was mistaken, and only until the one that was taken from hears.
+// Two copies run only where a word was mistaken, and only until the one that was taken from hears:
+// as long as a daemon and a vault take to come back and to kill a guest.
 void World::check_alone(Site& at) {
   Site& peer = other(at);
-  if (!at.runs() || !peer.runs()) return;
+  if (!at.runs() || !peer.runs()) {
+    both_since_ = 0;
+    return;
+  }
+  const uint64_t now = scheduler.now().value;
   const auto mine = at.title();
   const auto theirs = peer.title();
   const bool both_hold = (!mine || mine->held_by(at.id)) && (!theirs || theirs->held_by(peer.id));
-  if (mistaken_ && both_hold) return;
+  const bool able = at.able() && peer.able();
+  if (both_hold || !able) {
+    both_since_ = 0;
+  } else if (both_since_ == 0) {
+    both_since_ = now;
+  }
+  constexpr uint64_t kFences = 500 * kMs;
+  const bool in_time = both_since_ == 0 || now < both_since_ + kFences;
+  if (mistaken_ && in_time) return;
   violated("{} runs the VM, and so does {}", at.name, peer.name);
 }
 
@@ -139,8 +152,10 @@ void World::opened(Site& at) {
   event();
   note("{}: the gate is open at {} records", at.name, at.data.size());
   check_alone(at);
-  const Site& peer = other(at);
-  if (owner_ == peer.id && peer.runs()) return;  // a copy that a mistaken word left
+  Site& peer = other(at);
+  // A copy that a mistaken word left: what it does counts no more.
+  const auto theirs = peer.title();
+  if (mistaken_ && owner_ == peer.id && (!theirs || theirs->held_by(peer.id))) return;
   if (!given_up_ && !at.data.has(truth_)) {
     violated("{}: the guest was promised {} records, and goes on without them", at.name,
              truth_.position.sequence.value);
@@ -284,8 +299,7 @@ void World::take_on_word(Site& by) {
   const auto known = by.title();
   if (!known || known->head == nullptr || known->held_by(by.id)) return;
   if (other(by).guest || other(by).job()) mistaken_ = true;
-  by.command({.act = Act::kTakeOver, .source_is_dead = true},
-             by.vault.give_word(title::Act::kTake));
+  by.command({.act = Act::kTakeOver, .source_is_off = true}, by.vault.give_word(title::Act::kTake));
 }
 
 // What leads on, as the product's errors name it.
@@ -293,8 +307,14 @@ bool World::mend_by_command(Site& at) {
   const auto known = at.title();
   if (!known || known->head == nullptr || !at.daemon_up || at.busy()) return false;
   Site& peer = other(at);
-  if (!known->held_by(at.id)) return false;
   if (!at.has_vm) return false;
+  // "at site B: holdfast vm show", says the one that gave it away; and there: "failover unplanned".
+  const auto theirs = peer.title();
+  if (!known->held_by(at.id) && at.record.role == Role::kStandby && theirs &&
+      theirs->held_by(at.id) && !peer.busy() &&
+      theirs->head->statement().epoch > known->head->statement().epoch)
+    return at.command({.act = Act::kTakeOver});
+  if (!known->held_by(at.id)) return false;
   if (at.record.role == Role::kStandby) return at.command({.act = Act::kTakeOver});
   if (at.record.role != Role::kActive) return false;
   if (!at.guest) {

@@ -10,9 +10,10 @@ namespace {
 using E = Effect;
 
 constexpr std::array kFenceEffects{E::kStoreSuperseded, E::kFence};
-constexpr std::array kFollowEffects{
-    E::kStoreSuperseded, E::kFence,       E::kEndKeeper, E::kEndStream, E::kStoreStandby,
-    E::kStartReplica,    E::kStartStream, E::kExchange,  E::kFindLine,  E::kSign};
+constexpr std::array kFollowEffects{E::kStoreSuperseded, E::kFence,        E::kEndKeeper,
+                                    E::kEndStream,       E::kStoreStandby, E::kStartReplica,
+                                    E::kUnsealReplica,   E::kStartStream,  E::kExchange,
+                                    E::kFindLine,        E::kSign};
 constexpr std::array kHandOverEffects{E::kExchange,       E::kStoreProtected, E::kKillGuest,
                                       E::kEndKeeper,      E::kShipTail,       E::kSign,
                                       E::kStoreNotWanted, E::kStartAgain};

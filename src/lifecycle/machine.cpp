@@ -60,7 +60,6 @@ void Machine::ended(const Step& step, const Ended& how, const Observed& now) {
       whole_ = how.whole;
       prepared_ = how.prepared;
       exchanged_after_tail_ = did(Effect::kShipTail);
-      exchanged_after_sign_ = did(Effect::kSign);
       break;
     case Effect::kAskHandOver:
       source_ = how.source;
@@ -118,8 +117,17 @@ Step Machine::follow(const Observed& now) const {
       if (!did(Effect::kEndStream)) return effect(Effect::kEndStream);
       return effect(Effect::kStoreStandby, title.holder);
     case Role::kStandby:
-      if (!protects(now, Way::kIn) || now.units.replica || now.units.unsure)
-        return done(Done::kNothingLeft);
+      if (!protects(now, Way::kIn) || now.units.unsure) return done(Done::kNothingLeft);
+      // Who sealed it has the VM's turn until it is taken over or open again. Nobody has: a take
+      // ended before it was signed, with its daemon, it may be, and the source is there to go on.
+      if (now.replica && now.replica->sealed && tried(Effect::kUnsealReplica).badly == 0)
+        return effect(Effect::kUnsealReplica);
+      if (now.units.replica) {
+        // A hand-over that was signed, and whose answer was lost, is for the taker to know.
+        if (now.peer_knows || !now.peer_connected) return done(Done::kNothingLeft);
+        return last_ == Effect::kExchange ? done(Done::kWaits)
+                                          : effect(Effect::kExchange, now.protection->peer);
+      }
       if (did(Effect::kStartReplica)) return done(Done::kNothingLeft);  // it has its own tries
       return effect(Effect::kStartReplica);
     case Role::kCreating:
@@ -133,12 +141,12 @@ std::optional<Step> Machine::follow_as_holder(const Observed& now) const {
   if (!protects(now, Way::kOut) || now.protection->state != Protected::kStands) return std::nullopt;
   const SiteId& peer = now.protection->peer;
   if (!now.stream && !did(Effect::kStartStream)) return effect(Effect::kStartStream, peer);
-  // That it learns of it is what the second exchange is for.
+  if (!now.peer_connected) return std::nullopt;  // its coming is told
+  // Who stands by has to know it, and under which head.
   if (now.title.stands_by(peer)) {
-    if (!did(Effect::kSign) || exchanged_after_sign_) return std::nullopt;
+    if (now.peer_knows) return std::nullopt;
     return last_ == Effect::kExchange ? done(Done::kWaits) : effect(Effect::kExchange, peer);
   }
-  if (!now.peer_connected) return std::nullopt;  // its coming is told
   if (tried(Effect::kExchange).badly > 0) return done(Done::kWaits);
   if (!did(Effect::kExchange)) return effect(Effect::kExchange, peer);
   if (!whole_) return done(Done::kWaits);

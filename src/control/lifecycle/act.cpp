@@ -151,6 +151,8 @@ Result<lifecycle::Observed> ActRunner::observe() {
                        .state = state_of(protection->state)};
     seen.peer_connected =
         services_.peers != nullptr && services_.peers->connected(protection->peer);
+    seen.peer_knows = head_ != nullptr && services_.titles != nullptr &&
+                      services_.titles->knows(vm_, protection->peer, head_->digest());
     seen.stream = services_.protections->ships(vm_);
   }
   Units& units = *services_.units;
@@ -158,7 +160,7 @@ Result<lifecycle::Observed> ActRunner::observe() {
                 .keeper = units.running(keeper_unit(vm_)),
                 .replica = units.running(replica_unit(vm_)),
                 .unsure = units.in_doubt()};
-  if (act == Act::kTakeOver && seen.units.replica) {
+  if ((act == Act::kTakeOver || act == Act::kFollow) && seen.units.replica) {
     const Result<keeper_protocol::ReplicaStatus> status =
         services_.protections->replicas().status(vm_);
     if (status.ok()) {
