@@ -17,6 +17,7 @@ Scene scene_of(Act act, Effect effect) {
       if (effect == Effect::kStoreSuperseded || effect == Effect::kFence)
         return Scene::kDaemonMissedIt;
       if (effect == Effect::kEndKeeper) return Scene::kMistakenTake;
+      if (effect == Effect::kUnsealReplica) return Scene::kSealLeft;
       return Scene::kPlain;
     case Act::kHandOver:
       if (effect == Effect::kStoreProtected) return Scene::kWithdrawalStuck;

@@ -29,7 +29,8 @@ enum class Scene : uint8_t {
   kDaemonMissedIt,  // it was away when its vault learned
   kRefusedThere,    // the other site has something else under that id
   kReplicaDown,
-  kLast = kReplicaDown
+  kSealLeft,  // by a take whose daemon died
+  kLast = kSealLeft
 };
 
 struct Case {

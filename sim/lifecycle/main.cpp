@@ -14,7 +14,8 @@ namespace {
 constexpr std::string_view kUsage =
     "usage: holdfast-lifecycle [--seeds FROM..TO | --seed N | --cases [K/N] | --case N | "
     "--list-cases]\n"
-    "                          [--real-signatures] [--fault NAME] [--must-find] [--quiet]\n"
+    "                          [--real-signatures] [--fault NAME] [--must-find] [--keep-going] "
+    "[--quiet]\n"
     "  --seeds FROM..TO   run these seeds (TO not included) and stop at the first that fails\n"
     "  --cases [K/N]      every case (of N parts the K-th, from 0)\n"
     "  --seed N, --case N one, with its trace if it fails\n";
@@ -23,6 +24,7 @@ struct Arguments {
   uint64_t from = 0, to = 1000;
   uint64_t part = 0, parts = 1;
   bool cases = false, list = false, single = false, real = false, must_find = false, quiet = false;
+  bool keep_going = false;
   Fault fault = Fault::kNone;
 };
 
@@ -54,6 +56,8 @@ std::optional<Arguments> parse(int count, char** values) {
       out.real = true;
     } else if (name == "--must-find") {
       out.must_find = true;
+    } else if (name == "--keep-going") {
+      out.keep_going = true;
     } else if (name == "--quiet") {
       out.quiet = true;
     } else if (name == "--list-cases") {
@@ -113,7 +117,7 @@ void print_unreached(const World::Reached& reached) {
 int run_cases(const Arguments& arguments) {
   const std::vector<Case> all = all_cases();
   const auto start = std::chrono::steady_clock::now();
-  uint64_t run = 0, due = 0;
+  uint64_t run = 0, due = 0, failed = 0;
   for (const Case& one : all) {
     const bool wanted = arguments.single ? one.number == arguments.from
                                          : one.number % arguments.parts == arguments.part;
@@ -122,16 +126,17 @@ int run_cases(const Arguments& arguments) {
     current = fmt::format("holdfast-lifecycle --case {}", one.number);
     World world({.seed = one.number, .fault = arguments.fault, .tracing = arguments.single});
     world.run_case(one);
-    if (world.verdict()) {
-      fmt::print("{}: ", name_of(one));
-      return found(world, current, arguments);
-    }
     run += world.case_reached() ? 1 : 0;
+    if (!world.verdict()) continue;
+    fmt::print("{}: ", name_of(one));
+    const int end = found(world, current, arguments);
+    if (!arguments.keep_going) return end;
+    ++failed;
   }
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
   fmt::print("cases enumerated: {}, of them here: {}, run: {}, {:.1f} s\n", all.size(), due, run,
              took.count());
-  return run == due ? 0 : 1;
+  return run == due && failed == 0 ? 0 : 1;
 }
 
 int run_seeds(const Arguments& arguments) {

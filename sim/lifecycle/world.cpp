@@ -122,6 +122,7 @@ void World::signed_here(Site& at, const vault::TitleView& view) {
   note("{}: signed \"{}\"", at.name, to_string(kind));
   if (kind == title::Kind::kTake || kind == title::Kind::kHandOver) ++changes_;
   if (kind == title::Kind::kTake) given_up_ = true;
+  newest_holder_ = view.head->statement().holder;
 }
 
 // Two copies run only where a word was mistaken, and only until the one that was taken from hears:
@@ -286,7 +287,8 @@ void World::start_at(Site& at) {
     // A word is given where it is true: the other site does not run it, and stays so until it has
     // talked to this one, for nobody gives it a word meanwhile.
     const Site& peer = other(at);
-    if (!silent || peer.guest || peer.host_up || peer.job() || !at.vault.up()) return;
+    const bool taken = newest_holder_ != at.id;
+    if (!silent || taken || peer.guest || peer.host_up || !at.vault.up()) return;
     scheduler.after(100 * kMs, [this, &at] {
       if (!at.vault.up() || other(at).host_up || at.busy()) return;
       at.command({.act = Act::kStart, .without_peer = true}, at.vault.give_word(title::Act::kGoOn));
@@ -552,6 +554,11 @@ void World::set_up(const Case& which) {
       run_until(20 * kSecond, [&] { return b.record.role == Role::kActive && b.daemon_up; });
       case_ = which;
       return start_at(b);
+    case Scene::kSealLeft:
+      scene_kill_ =
+          Case{.act = Act::kTakeOver, .effect = Effect::kSealReplica, .when = When::kAfter};
+      a.kill_host(15 * kSecond);
+      return take_on_word(b);
     case Scene::kReplicaDown:
       b.lose_replica_unit();
       b.command({.act = Act::kTakeOver});

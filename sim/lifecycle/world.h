@@ -122,6 +122,7 @@ class World {
   bool given_up_ = false;        // a statement on a word came after the last opening
   title::Line truth_;            // the end of what the guest was promised
   std::optional<SiteId> owner_;  // by whom
+  SiteId newest_holder_;         // as last signed, wherever
   uint64_t both_since_ = 0;      // that both run, and one should not
   bool ships_ = true;
   int fail_guests_ = 0;
