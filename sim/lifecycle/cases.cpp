@@ -41,8 +41,8 @@ Scene scene_of(Act act, Effect effect) {
     case Act::kProtect:
       return effect == Effect::kForgetProtection ? Scene::kRefusedThere : Scene::kPlain;
     case Act::kWithdraw:
-      if (effect == Effect::kExchange || effect == Effect::kAskMembers || effect == Effect::kSign)
-        return Scene::kOtherSiteOff;
+      if (effect == Effect::kExchange) return Scene::kWithdrawalUnheard;
+      if (effect == Effect::kAskMembers || effect == Effect::kSign) return Scene::kOtherSiteOff;
       return Scene::kPlain;
   }
   return Scene::kPlain;

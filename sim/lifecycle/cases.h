@@ -16,13 +16,14 @@ enum class Fate : uint8_t;
 
 // How the effect comes about where nothing fails by itself; several ways may lead to one.
 enum class Scene : uint8_t {
-  kPlain,            // the act in a world where all is well
-  kMistakenTake,     // the holder is taken from while its link is cut, and runs on
-  kStopped,          // the VM does not run
-  kOtherSiteOff,     // and an operator's word says so
-  kWithdrawalStuck,  // the other site could not be asked to end its protection
-  kTailStuck,        // the standby's keeper takes nothing
-  kSourceComesBack,  // while it is taken from on a word
+  kPlain,              // the act in a world where all is well
+  kMistakenTake,       // the holder is taken from while its link is cut, and runs on
+  kStopped,            // the VM does not run
+  kOtherSiteOff,       // and an operator's word says so
+  kWithdrawalUnheard,  // the other site's daemon answers, but for the question to resign
+  kWithdrawalStuck,    // the other site could not be asked to end its protection
+  kTailStuck,          // the standby's keeper takes nothing
+  kSourceComesBack,    // while it is taken from on a word
   kGuestDiesInStart,
   kGuestAlone,      // QEMU died, its keeper did not
   kTakenNotRun,     // the VM is this site's, and its old receiver runs still

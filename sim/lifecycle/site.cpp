@@ -419,7 +419,7 @@ void Site::serve(const Question& question, Site& from, std::function<void(Reply)
       return reply(out);
     }
     case Question::Kind::kWithdraw: {
-      if (turn_ || job_) return reply(out);
+      if (turn_ || job_ || world.refuses_withdrawal()) return reply(out);
       if (has_vm && !(record.role == Role::kStandby && protection && protection->peer == from.id))
         return reply(out);
       if (!learn(from.id, question.bundle, !has_vm)) return reply(out);
@@ -474,6 +474,35 @@ void Site::delete_copy() {
   protection.reset();
   stream_ = false;
   vault.forget_vm();
+}
+
+void Site::talk_to(Site& other) {
+  if (daemon_up && vault.up())
+    exchange(other, Fate::kNone, now() + 3 * kSecond, 6, {}, [](auto) {});
+}
+
+bool Site::give_up_to(Site& keep) {
+  if (!able() || !keep.able() || busy() || keep.busy() || !has_vm || !keep.has_vm) return false;
+  set_guest(false);
+  close_keeper();
+  end_keeper_unit();
+  const title::Judged<vault::TitleView> outcome = vault.propose(title::Kind::kGiveUp, keep.id, {});
+  if (!outcome) {
+    world.note("{}: \"give up\" is refused: {}", name, to_string(outcome.error().cause));
+    return false;
+  }
+  world.signed_here(*this, *outcome);
+  data.clear();
+  record = {.role = Role::kStandby, .epoch = outcome->head->statement().epoch};
+  protection = lifecycle::Protection{.peer = keep.id, .way = Way::kIn};
+  stream_ = false;
+  start_replica_unit();
+  keep.protection = lifecycle::Protection{.peer = id};
+  keep.stream_ = true;
+  talk_to(keep);
+  look();
+  keep.look();
+  return true;
 }
 
 // ---- Shipping -----------------------------------------------------------------------------------

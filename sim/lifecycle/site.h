@@ -71,6 +71,10 @@ class Site {
   bool busy() const { return job_ != nullptr || turn_ != nullptr; }
   bool job() const { return job_ != nullptr; }
   void delete_copy();  // of a VM that another site has
+  // Of a conflict ("failover settle --keep OTHER", control/protection/settlements): exchange first.
+  // What was here is set aside, and it is seeded anew. False: not for now.
+  bool give_up_to(Site& keep);
+  void talk_to(Site& other);
   void guest_works();
   void guest_stops_itself();
   void guest_dies();  // QEMU alone; its keeper goes on

@@ -349,7 +349,7 @@ void Site::start_keeper(const DoingPtr& act, const Then& then) {
   if (!anyway && (act->bar != bar || record.role != Role::kActive)) return then(failed);
   if (keeper.kind != KeeperKind::kNone) return then(failed);
   keeper = {.kind = KeeperKind::kKeyed, .life = keeper.life + 1};
-  const Status released = vault.release(true);
+  const Status released = vault.up() ? vault.release(true) : Status();
   if (!released.ok()) world.note("{}: no key: {}", name, released.error().cause);
   const uint64_t opens = rng_.chance(1, 12) ? rng_.between(3'000, 20'000) : rng_.between(5, 300);
   after(opens * kMs, [this, life = keeper.life] { keeper_tries(life); });

@@ -84,6 +84,7 @@ title::Token SiteVault::give_word(title::Act act) {
 }
 
 Status SiteVault::release(bool keeper_there) {
+  if (!titles_) return Error{.code = ErrorCode::kUnavailable, .cause = "no vault answers"};
   if (!keeper_there)
     return Error{.code = ErrorCode::kConflict, .cause = "no keeper to release the key to"};
   const auto judged = TRY(titles_->may_release(vm_, guest_));

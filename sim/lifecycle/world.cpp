@@ -233,6 +233,10 @@ Fate World::fate(Site& at, Act act, Effect effect) {
     hit(at, *case_);
     return case_->fate;
   }
+  if (scene_loses_ == effect) {
+    scene_loses_.reset();
+    return Fate::kQuestionLost;
+  }
   if (chaos_ && rng.chance(1, 12)) return static_cast<Fate>(rng.between(1, 4));
   return Fate::kNone;
 }
@@ -334,8 +338,41 @@ bool World::mend_by_command(Site& at) {
   return at.command({.act = Act::kProtect, .peer = peer.id});
 }
 
+bool World::has_rivals() {
+  for (Site* at : {a_.get(), b_.get()}) {
+    const auto known = at->title();
+    if (known && !known->rivals.empty()) return true;
+  }
+  return false;
+}
+
+// Two words, each true when it was given, or one that was not: two whole lines, a conflict with a
+// name, and the command that it names.
+bool World::settle_rivals() {
+  if (!has_rivals() || !link || !a_->able() || !b_->able()) return false;
+  const bool keep_a = a_->runs() || !b_->runs();
+  Site& keep = keep_a ? *a_ : *b_;
+  Site& lose = other(keep);
+  const auto title = lose.title();
+  const auto kept = keep.title();
+  if (!title || !kept || !kept->held_by(keep.id) || keep.record.role != Role::kActive) {
+    lose.talk_to(keep);
+    return true;
+  }
+  if (!title->held_by(lose.id) || !lose.give_up_to(keep)) {
+    lose.talk_to(keep);
+    return true;
+  }
+  owner_ = keep.id;
+  given_up_ = false;
+  truth_ = keep.data.end();
+  newest_holder_ = keep.id;
+  return true;
+}
+
 void World::operate() {
   if (a_->busy() || b_->busy()) return;
+  if (settle_rivals()) return;
   if (!mend_by_command(*a_)) mend_by_command(*b_);
 }
 
@@ -345,6 +382,7 @@ bool World::settle_down(uint64_t limit_us) {
   ships_ = true;
   fail_guests_ = 0;
   scene_kill_.reset();
+  scene_loses_.reset();
   link = true;
   a_->peer_came();
   b_->peer_came();
@@ -487,7 +525,9 @@ void World::set_up(const Case& which) {
     a.command({.act = Act::kStart});
     run_until(60 * kSecond, [&] { return a.runs() && rests(); });
   }
-  if (which.scene == Scene::kRefusedThere) {
+  if (which.act == Act::kWithdraw && which.scene == Scene::kRefusedThere)
+    refuses_withdrawal_ = true;
+  if (which.act == Act::kProtect && which.scene == Scene::kRefusedThere) {
     b.has_vm = true;
     b.record.role = Role::kSuperseded;
   }
@@ -517,6 +557,10 @@ void World::set_up(const Case& which) {
       run_for(kSecond);
       a.command({.act = Act::kWithdraw, .peer = b.id, .without_peer = true},
                 a.vault.give_word(title::Act::kExpel));
+      return;
+    case Scene::kWithdrawalUnheard:
+      scene_loses_ = Effect::kAskWithdrawal;
+      a.command({.act = Act::kWithdraw, .peer = b.id});
       return;
     case Scene::kWithdrawalStuck:
       link = false;

@@ -65,6 +65,7 @@ class World {
   void check_alone(Site& at);
 
   bool ships() const { return ships_; }
+  bool refuses_withdrawal() { return std::exchange(refuses_withdrawal_, false); }
   bool guest_fails() { return fail_guests_ > 0 && fail_guests_-- > 0; }
 
   template <typename... Args>
@@ -96,6 +97,8 @@ class World {
   bool runs_alone_and_protected();
   void operate();  // one command, where one leads on
   bool mend_by_command(Site& at);
+  bool settle_rivals();
+  bool has_rivals();
   void misfortune();
   void forge();
   void take_on_word(Site& by);
@@ -126,7 +129,9 @@ class World {
   uint64_t both_since_ = 0;      // that both run, and one should not
   bool ships_ = true;
   int fail_guests_ = 0;
-  std::optional<Case> scene_kill_;  // of a daemon, to bring the scene about
+  bool refuses_withdrawal_ = false;
+  std::optional<Case> scene_kill_;                // of a daemon, to bring the scene about
+  std::optional<lifecycle::Effect> scene_loses_;  // the next such question, likewise
   std::optional<Case> case_;
   bool reached_case_ = false;
   Reached reached_{};
