@@ -83,6 +83,7 @@ TEST(Replica, opens_what_was_a_home_and_takes_what_the_new_home_writes) {
         ASSERT_TRUE(b.flush(*replica).ok());
       }
     }
+    b.settle(*replica);  // a store of MANIFEST may be under way
     replica.reset();
     b.epoch = Epoch(2);
     auto taken = *b.open();

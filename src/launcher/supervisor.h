@@ -126,6 +126,7 @@ class Supervisor {
   void unlink_sockets(Unit& unit);
   void tell_status(const StatusRequest& from, Reply& reply) const;
   Status make_room();
+  void set_aside(uint64_t id, VmId vm, const std::string& name);
   void begin_removal(VmId vm, std::vector<uint64_t> waiters);
   void end_removals();
   void forget_ended();

@@ -231,10 +231,10 @@ Step Machine::take_over(const Observed& now) const {
     case SourceAnswer::kRefused:
       return take_failed(now, Refusal::kSourceRefuses);
     case SourceAnswer::kSilent:
-      if (!wish_.source_is_dead) return take_failed(now, Refusal::kSourceSilent);
+      if (!wish_.source_is_off) return take_failed(now, Refusal::kSourceSilent);
       break;
     case SourceAnswer::kNoAnswer:
-      if (!wish_.source_is_dead) return take_failed(now, Refusal::kSourceNoAnswer);
+      if (!wish_.source_is_off) return take_failed(now, Refusal::kSourceNoAnswer);
       break;
   }
   return take(now);

@@ -29,9 +29,9 @@ inline constexpr uint64_t kSilenceLimit = 8 * title::kSecond;
 // What an operator or another site wants.
 struct Wish {
   Act act = Act::kFollow;
-  SiteId peer = {};             // hand-over: to whom; protect, withdraw: with whom
-  bool source_is_dead = false;  // take-over: the operator's word says so
-  bool without_peer = false;    // start, withdraw: likewise of who stands by
+  SiteId peer = {};            // hand-over: to whom; protect, withdraw: with whom
+  bool source_is_off = false;  // take-over: the operator's word says so
+  bool without_peer = false;   // start, withdraw: likewise of who stands by
 };
 
 // Of the holder, asked to hand the VM over.

@@ -268,7 +268,7 @@ TEST(TakeOver, goes_forward_once_it_is_signed) {
 
 TEST(TakeOver, on_a_word_from_a_silent_holder) {
   Site b{.seen = standby(),
-         .machine = Machine({.act = Act::kTakeOver, .source_is_dead = true}),
+         .machine = Machine({.act = Act::kTakeOver, .source_is_off = true}),
          .signs = titles().taken};
   EXPECT_EQ(b.run(), done(Done::kRuns));
   EXPECT_THAT(b.did, ElementsAre("ask-hand-over", "reopen-replica", "seal-replica", "show-line",
@@ -280,8 +280,8 @@ TEST(TakeOver, no_word_overrides_a_source_that_answers) {
   for (const SourceAnswer answer :
        {SourceAnswer::kRefused, SourceAnswer::kHandedOver, SourceAnswer::kNoAnswer}) {
     Site b{.seen = standby(),
-           .machine = Machine(
-               {.act = Act::kTakeOver, .source_is_dead = answer != SourceAnswer::kNoAnswer}),
+           .machine =
+               Machine({.act = Act::kTakeOver, .source_is_off = answer != SourceAnswer::kNoAnswer}),
            .said = {.source = answer}};
     b.run();
     EXPECT_THAT(b.did, ElementsAre("ask-hand-over"));
@@ -290,7 +290,7 @@ TEST(TakeOver, no_word_overrides_a_source_that_answers) {
 }
 
 TEST(TakeOver, an_empty_replica_leaves_the_source_alone) {
-  Site b{.seen = standby(), .machine = Machine({.act = Act::kTakeOver, .source_is_dead = true})};
+  Site b{.seen = standby(), .machine = Machine({.act = Act::kTakeOver, .source_is_off = true})};
   b.seen.replica->empty = true;
   EXPECT_EQ(b.run(), refused(Refusal::kEmptyReplica));
   EXPECT_TRUE(b.did.empty());
@@ -298,7 +298,7 @@ TEST(TakeOver, an_empty_replica_leaves_the_source_alone) {
 
 TEST(TakeOver, undone_if_it_is_not_signed) {
   for (const bool by_time : {false, true}) {
-    Site b{.seen = standby(), .machine = Machine({.act = Act::kTakeOver, .source_is_dead = true})};
+    Site b{.seen = standby(), .machine = Machine({.act = Act::kTakeOver, .source_is_off = true})};
     (by_time ? b.late : b.fail).insert(Effect::kSign);
     EXPECT_EQ(b.run(), refused(Refusal::kFailed));
     EXPECT_EQ(b.did.back(), "unseal-replica");
@@ -543,7 +543,7 @@ TEST_F(Walk, each_act_ends_and_keeps_to_its_table) {
     if (site.seen.title.head == nullptr && act != Act::kFence && act != Act::kFollow) continue;
     site.machine = Machine({.act = act,
                             .peer = site.seen.self == kA ? kB : kA,
-                            .source_is_dead = rng() % 2 == 0,
+                            .source_is_off = rng() % 2 == 0,
                             .without_peer = rng() % 2 == 0});
     const Titles& all = titles();
     const title::SignedPtr next[]{all.seeded, all.stands_by, all.handed_over, all.taken};

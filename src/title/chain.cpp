@@ -116,13 +116,21 @@ bool Chain::same_tenure(const Digest& since) const {
   while (at > start) {
     const Node& node = nodes_[static_cast<size_t>(at)];
     const Statement& s = node.statement->statement();
-    // A holder that takes over a rival goes on with its own line.
+    const auto holder_at = [&](int32_t of) {
+      return nodes_[static_cast<size_t>(of)].statement->statement().holder;
+    };
+    // A holder that takes over a rival goes on with its own line; and so does the one to which the
+    // other gives up.
+    if (s.kind == Kind::kGiveUp) {
+      if (node.beside < 0 || !follows_at(node.beside, start) || holder_at(node.beside) != s.holder)
+        return false;
+      at = node.beside;
+      continue;
+    }
     const bool own =
-        s.kind == Kind::kTake && node.follows >= 0 &&
-        nodes_[static_cast<size_t>(node.follows)].statement->statement().holder == s.holder;
+        s.kind == Kind::kTake && node.follows >= 0 && holder_at(node.follows) == s.holder;
     const bool decree = s.kind == Kind::kRewind || (s.kind == Kind::kTake && !own) ||
-                        s.kind == Kind::kGoOn || s.kind == Kind::kHandOver ||
-                        s.kind == Kind::kGiveUp || s.kind == Kind::kEnd;
+                        s.kind == Kind::kGoOn || s.kind == Kind::kHandOver || s.kind == Kind::kEnd;
     if (decree) return false;
     at = node.follows;
   }

@@ -374,13 +374,13 @@ def damaged_replica(processes, directory):
                 ("a flipped bit in a replica's close", closed, segment.flipped(segment.close + 192 + 40)),
                 ("a flipped bit in a replica's extent table", closed, segment.flipped(segment.table + 17)),
                 ("a replica's segment cut short", closed, segment.data[:segment.table + 40]),
-                ("a replica's MANIFEST cut short", replica / "MANIFEST", manifest[:-1])):
+                ("a replica's MANIFEST cut short", replica / "MANIFEST", manifest[:200])):
             whole = path.read_bytes()
             path.write_bytes(damaged)
-            check_refused(away, what, "failover", "unplanned", "web", "--source-is-dead", "--yes", code="corrupt",
+            check_refused(away, what, "failover", "unplanned", "web", "--source-is-off", "--yes", code="corrupt",
                           says=[path.name, str(replica)], mend=["copy"])
             path.write_bytes(whole)
-        away.cli("failover", "unplanned", "web", "--source-is-dead", "--yes")
+        away.cli("failover", "unplanned", "web", "--source-is-off", "--yes")
         check(away.json("vm", "show", "web")["state"] == "running", "restored, the replica is taken over")
     finally:
         home.end()

@@ -93,8 +93,11 @@ def expelled(north, south):
     """Both live: after unpair the VM's title names south no more, and nobody waits for it."""
     wait_protected(north, "web")
     north.cli("vm", "stop", "web", "--force")
-    north.cli("site", "unpair", "south", "--yes", "--evict", "web")
+    north.cli("site", "unpair", "south", "--yes", "--evict", "web", "--evict", "mail")
     title = north.json("vm", "title", "web")["title"]
+    told = {event["kind"]: event for event in north.json("event", "list")}
+    check("protection.disabled" in told and "south" in told["peer.unpaired"]["text"] and "uid" in told["peer.unpaired"]["actor"],
+          f"events tell of it, and by whom: {told.get('peer.unpaired')}")
     check(title["kind"] == "expel" and title["standbys"] == title["being_seeded"] == [], f"south is expelled from web's title: {title}")
     north.cli("vm", "start", "web")
     check(north.json("vm", "show", "web")["state"] == "running", "web starts on nobody's word")

@@ -323,16 +323,32 @@ Answer post_distrust(Services& services, const Request& request, const VmRow& ro
                    });
 }
 
+// `keep`: this site's name, or that of another one.
+Answer post_settle(Services& services, const Request& request, const VmRow& row,
+                   const sys::JsonObject& body) {
+  const std::string keep = TRY(sys::get_string(body, "keep"));
+  SiteId site = services.site.site_id;
+  if (keep != services.site.name && keep != site.hex())
+    site = TRY(services.catalog->peer_named(keep)).site;
+  return start_job(services, request, "failover-settle", row.name,
+                   [&services, vm = row.id, site, actor = request.actor](Progress& progress) {
+                     return services.protections->settlements().settle(vm, site, actor, progress);
+                   });
+}
+
 Answer post_failover(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   sys::JsonObject body = TRY(request.json());
   std::string kind = TRY(sys::get_string(body, "kind"));
-  if (kind == "settle") return post_distrust(services, request, row, body);
+  if (kind == "settle") {
+    return body.contains("distrust") ? post_distrust(services, request, row, body)
+                                     : post_settle(services, request, row, body);
+  }
   if (kind != "unplanned") {
     return Error{.code = ErrorCode::kUnsupported,
                  .cause = "a failover of kind \"" + kind + "\" is not known",
                  .effect = "nothing was done",
-                 .mend = "use \"unplanned\""};
+                 .mend = "use \"unplanned\" or \"settle\""};
   }
   std::string need = TRY(sys::get_string_or(body, "attestation", "none"));
   if (need != "none" && need != "wait" && need != "require") {
@@ -341,8 +357,16 @@ Answer post_failover(Services& services, const Request& request) {
                  .effect = "nothing was done",
                  .mend = "use none, wait or require"};
   }
-  FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
+  const uint64_t tail_s = TRY(sys::get_u64_or(body, "wait_for_tail_seconds", 10));
+  if (tail_s < 1 || tail_s > kTailMsMax / 1000) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a source cannot be given " + std::to_string(tail_s) + " s for its tail",
+                 .effect = "nothing was done",
+                 .mend = "use 1 to " + std::to_string(kTailMsMax / 1000) + " s"};
+  }
+  FailoverRequest failover{.source_is_off = TRY(sys::get_bool_or(body, "source_is_off", false)),
                            .word = TRY(sys::get_string_or(body, "word", "")),
+                           .wait_for_tail = std::chrono::seconds(tail_s),
                            .attestation = need == "wait"      ? AttestationNeed::kWait
                                           : need == "require" ? AttestationNeed::kRequire
                                                               : AttestationNeed::kNone,

@@ -183,6 +183,10 @@ Status Units::stop(const std::string& unit, int signal, std::chrono::millisecond
   return {};
 }
 
+Status Units::set_aside(VmId vm, const std::string& name) {
+  return client_->stop({.unit = keeper_unit(vm), .set_aside_vm = vm, .aside = name}, kRemoveLimit);
+}
+
 Status Units::remove_vm(VmId vm) {
   launcher::StopRequest request{
       .unit = keeper_unit(vm), .signal = 15, .timeout_ms = 10000, .remove_vm = vm};

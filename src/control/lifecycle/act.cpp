@@ -21,7 +21,7 @@ namespace {
 
 // On the way to running vCPUs in under 3 s a dead source may cost this much.
 constexpr Millis kReachSource = 700ms;
-constexpr Millis kSourceStops = 30s;
+constexpr Millis kSourceStops = 20s;  // but for its tail
 constexpr Millis kAskLimit = 2s;
 constexpr Millis kStartAsks = 3s;
 constexpr auto kAgain = 100ms;  // where only time stands in the way
@@ -217,8 +217,11 @@ Status ActRunner::perform_message(const Step& step, Ended& ended) {
       return {};
     }
     case Effect::kAskMembers: {
-      const bool start = machine_.wish().act == Act::kStart;
-      ended.silent = TRY(services_.titles->ask_members(vm_, start ? kStartAsks : kReachSource));
+      // What is signed on a word is so while the question is young (title::kAnswerLife): over a
+      // link that swallows what it is given, too.
+      const lifecycle::Wish& wish = machine_.wish();
+      const bool patient = wish.act == Act::kStart && !wish.without_peer;
+      ended.silent = TRY(services_.titles->ask_members(vm_, patient ? kStartAsks : kReachSource));
       outcome_.silent = ended.silent;
       return {};
     }
@@ -230,8 +233,8 @@ Status ActRunner::perform_message(const Step& step, Ended& ended) {
 }
 
 Status ActRunner::ask_hand_over(const SiteId& site, Ended& ended) {
-  PeerService::HandOver source =
-      services_.peers->ask_hand_over(vm_, site, kReachSource, kSourceStops);
+  PeerService::HandOver source = services_.peers->ask_hand_over(
+      vm_, site, kReachSource, kSourceStops + context_.tail_limit, context_.tail_limit);
   outcome_.asked_ms = ms_since(begun_);
   outcome_.source_says = source.why;
   ended.source = source.answer;
@@ -272,6 +275,7 @@ Status ActRunner::store_superseded(const SiteId& holder) {
   const title::Statement& title = head_->statement();
   const std::string note =
       std::string(title.kind == title::Kind::kHandOver ? "handed over to site "
+                  : title.kind == title::Kind::kGiveUp ? "given up to site "
                                                        : "taken over by site ") +
       services_.protections->peer_name(holder);
   TRY(services_.catalog->change_role(row_, VmRole::kSuperseded, std::max(row_.epoch, title.epoch),
@@ -293,7 +297,7 @@ Status ActRunner::store_taken() {
       handed ? "the source stopped and handed the VM over" : "the source does not answer";
   TRY(services_.catalog->audit(
       context_.actor, "failover unplanned", row_.name,
-      how + (machine_.wish().source_is_dead ? "; the operator says it is off" : "")));
+      how + (machine_.wish().source_is_off ? "; the operator says it is off" : "")));
   std::optional<ProtectionRow> next;
   if (handed) {
     next = before;

@@ -6,6 +6,7 @@
 // which waits for nobody.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 
@@ -25,6 +26,8 @@ struct ActContext {
   std::string word = {};            // of an operator, hex
   std::string actor = "holdfastd";  // for the audit
   LaunchOptions launch = {};
+  // How long a giver waits until all of the VM is at the taker; the order carries it there.
+  std::chrono::milliseconds tail_limit{lifecycle::kTailLimit / 1000};
   Progress* progress = nullptr;                // null: nobody waits for it
   std::optional<Turns::Turn>* turn = nullptr;  // given back once the VM is this site's
 };
@@ -37,6 +40,8 @@ struct ActOutcome {
   // Of the effects that were carried out.
   lifecycle::SourceAnswer source = lifecycle::SourceAnswer::kNoAnswer;
   std::string source_says;
+  std::chrono::milliseconds tail_limit{};
+  std::optional<uint64_t> tail_lacks;  // records that did not reach the taker in time
   std::vector<SiteId> silent;
   bool ran = false;         // its guest, as the act began
   journal::LineEnd sealed;  // the replica's end

@@ -101,10 +101,11 @@ Status ActRunner::end_keeper() {
 
 Status ActRunner::ship_tail() {
   services_.protections->look(vm_);
-  const auto until =
-      std::chrono::steady_clock::now() + std::chrono::microseconds(lifecycle::kTailLimit);
+  outcome_.tail_limit = context_.tail_limit;
+  const auto until = std::chrono::steady_clock::now() + context_.tail_limit;
   while (!services_.protections->caretakers().level(vm_)) {
     if (std::chrono::steady_clock::now() >= until || services_.ending) {
+      outcome_.tail_lacks = services_.protections->lacks(vm_);
       return Error{.code = ErrorCode::kTimeout, .cause = "not all of the VM arrived in time"};
     }
     std::this_thread::sleep_for(kLook);

@@ -85,18 +85,18 @@ Error refused_start(Services& services, const VmRow& row, Refusal why, const Sit
 
 namespace {
 
-// One that answers is not dead, whatever anybody says.
+// One that answers is not off, whatever anybody says.
 Error source_refuses(const VmRow& row, const std::string& source, const std::string& why,
-                     bool said_dead) {
+                     bool said_off) {
   return {.code = ErrorCode::kConflict,
           .cause = "site " + source + " answers and did not hand the VM over" +
                    (why.empty() ? "" : "; it says: " + why) +
-                   (said_dead ? "; so it is not dead, as --source-is-dead says" : ""),
+                   (said_off ? "; so it is not off, as --source-is-off says" : ""),
           .effect = "the VM may still run at site " + source + "; nothing was changed here",
           .mend = "at site " + source + ": holdfast vm stop " + row.name +
                   " --force; then here: holdfast failover unplanned " + row.name +
                   "; if that does not end it, at site " + source +
-                  ": holdfast site stop --force, and then here with --source-is-dead"};
+                  ": holdfast site stop --force, and then here with --source-is-off"};
 }
 
 Error source_may_run(SourceAnswer answer, const std::string& why) {
@@ -107,12 +107,13 @@ Error source_may_run(SourceAnswer answer, const std::string& why) {
         "nothing was changed here; the source may have stopped the VM, and then does not start it "
         "again";
     error.mend =
-        "repeat the command: a source that has stopped says so; if it is dead, with "
-        "--source-is-dead";
+        "repeat the command: a source that has stopped says so; if it is off, with "
+        "--source-is-off";
   } else {
     error.cause = "the source site does not answer";
     error.effect = "the VM might still run there; nothing was changed";
-    error.mend = "make sure it is dead, then repeat with --source-is-dead";
+    error.mend =
+        "make sure that it does not run the VM and stays off, then repeat with --source-is-off";
   }
   if (!why.empty()) error.cause += ": " + why;
   return error;
@@ -121,7 +122,7 @@ Error source_may_run(SourceAnswer answer, const std::string& why) {
 }  // namespace
 
 Error refused_take_over(const VmRow& row, const ActOutcome& outcome, const std::string& source,
-                        bool said_dead) {
+                        bool said_off) {
   switch (outcome.last.refusal) {
     case Refusal::kEmptyReplica:
       return {.code = ErrorCode::kConflict,
@@ -136,7 +137,7 @@ Error refused_take_over(const VmRow& row, const ActOutcome& outcome, const std::
               .effect = "the VM was not failed over",
               .mend = "try again; if it stays so: holdfast vm show " + row.name + " at both sites"};
     case Refusal::kSourceRefuses:
-      return source_refuses(row, source, outcome.source_says, said_dead);
+      return source_refuses(row, source, outcome.source_says, said_off);
     case Refusal::kSourceSilent:
     case Refusal::kSourceNoAnswer:
       return source_may_run(outcome.source, outcome.source_says);
@@ -144,7 +145,8 @@ Error refused_take_over(const VmRow& row, const ActOutcome& outcome, const std::
       return {.code = ErrorCode::kConflict,
               .cause = "two sites were told to run VM \"" + row.name + "\"",
               .effect = "the VM was not failed over",
-              .mend = "holdfast vm show " + row.name + " at both sites"};
+              .mend = "holdfast failover settle " + row.name +
+                      " --keep SITE, which of the two is to have it"};
     default:
       break;
   }
@@ -190,7 +192,10 @@ std::string refused_hand_over(Services& services, const ActOutcome& outcome, con
       break;
     case Refusal::kTailLate:
       why = "not all of the VM reached site " + to.name + " within " +
-            std::to_string(lifecycle::kTailLimit / title::kSecond) + " s";
+            std::to_string(outcome.tail_limit.count() / 1000) + " s";
+      if (outcome.tail_lacks)
+        why += ": " + std::to_string(*outcome.tail_lacks) + " records are not there";
+      why += " (--wait-for-tail gives it longer)";
       break;
     default:
       why = because.empty() ? "the title does not allow it" : because;

@@ -10,7 +10,7 @@ Error refused_start(Services& services, const VmRow& row, lifecycle::Refusal why
                     const SiteId& site);
 // Of a take-over, by the site `source`.
 Error refused_take_over(const VmRow& row, const ActOutcome& outcome, const std::string& source,
-                        bool said_dead);
+                        bool said_off);
 // The holder's answer to "hand it over": why not, in a sentence that the asker shows.
 std::string refused_hand_over(Services& services, const ActOutcome& outcome, const PeerRow& to);
 

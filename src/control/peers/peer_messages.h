@@ -80,6 +80,8 @@ struct EpochAnswer {
 struct HandOverOrder {
   static constexpr std::string_view kOp = "hand_over";
   VmId vm;
+  // How long its home waits until all of it is at the asker; else it stays where it is.
+  uint64_t tail_ms = 10'000;
 };
 // Handed over: it runs there no more, the asker has all of it, and `title` says so. Else it is the
 // asked site's as before, and `why`.
@@ -89,13 +91,21 @@ struct HandOverOutcome {
   Bytes title;
 };
 
-using PeerQuestion = std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder>;
+// "We are rivals for this VM: give it up to me, now." Answered as a hand-over is.
+struct SettleOrder {
+  static constexpr std::string_view kOp = "settle";
+  VmId vm;
+};
+
+using PeerQuestion =
+    std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder, SettleOrder>;
 
 // Beside the error's texts, where a replica's daemon refuses a stream.
 struct StreamRefusalDetail {
   Epoch epoch;  // that it knows the VM under; 0: it knows no such VM
 };
 
+inline constexpr uint64_t kTailMsMax = 240'000;
 inline constexpr size_t kOfferedDefinitionMax = size_t{64} << 10;
 inline constexpr size_t kOfferedBytesMax = size_t{16} << 10;
 inline constexpr size_t kTitleBytesMax = size_t{64} << 10;
@@ -149,7 +159,12 @@ constexpr auto json_members(sys::JsonOf<TitleAnswer>) {
                     sys::json_member("answer", &A::answer, {.length_max = 1024}));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOrder>) {
-  return std::tuple(sys::json_member("vm", &HandOverOrder::vm));
+  return std::tuple(
+      sys::json_member("vm", &HandOverOrder::vm),
+      sys::json_member_or_default("tail_ms", &HandOverOrder::tail_ms, {.max = kTailMsMax}));
+}
+constexpr auto json_members(sys::JsonOf<SettleOrder>) {
+  return std::tuple(sys::json_member("vm", &SettleOrder::vm));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOutcome>) {
   using O = HandOverOutcome;

@@ -24,9 +24,12 @@ peer::Lane lane_of(ByteSpan request) {
   Result<sys::JsonObject> json = sys::parse_json_object(as_text(request), {.bytes_max = kShortMax});
   if (!json.ok()) return peer::Lane::kLong;
   auto question =
-      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder>>(*json);
+      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder, SettleOrder>>(
+          *json);
   if (!question.ok()) return peer::Lane::kLong;
-  return std::holds_alternative<HandOverOrder>(*question) ? peer::Lane::kOrder : peer::Lane::kShort;
+  const bool order = std::holds_alternative<HandOverOrder>(*question) ||
+                     std::holds_alternative<SettleOrder>(*question);
+  return order ? peer::Lane::kOrder : peer::Lane::kShort;
 }
 
 }  // namespace
@@ -118,11 +121,11 @@ std::optional<Micros> PeerService::last_seen(SiteId site) {
   return state == states.end() ? std::nullopt : state->last_seen;
 }
 
-PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach,
-                                                 Millis limit) {
+PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit,
+                                                 Millis tail) {
   peer::Delivery delivery{.within = reach};
-  Result<HandOverOutcome> outcome =
-      ask<HandOverOutcome>(source, HandOverOrder{.vm = vm}, limit, &delivery);
+  const HandOverOrder order{.vm = vm, .tail_ms = static_cast<uint64_t>(tail.count())};
+  Result<HandOverOutcome> outcome = ask<HandOverOutcome>(source, order, limit, &delivery);
   if (!outcome.ok() && delivery.unheard) {
     log_info("the source was not reached: " + outcome.error().describe());
     return {};

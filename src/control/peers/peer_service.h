@@ -87,7 +87,7 @@ class PeerService {
   };
   // Asks the VM's holder to hand it over to this site. Not on its way within `reach`, the order is
   // taken back: then nothing was asked (kNoAnswer).
-  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit);
+  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit, Millis tail);
   bool connected(SiteId site);  // to its link
   std::optional<Micros> last_seen(SiteId site);
 
@@ -104,7 +104,7 @@ class PeerService {
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction, const std::string& name);
-  Status part(const ProtectionRow& protection, const std::string& actor);
+  Status part(const ProtectionRow& protection, const std::string& actor, const By& by);
 
   Services& services_;
   vault::SiteIdentity identity_;

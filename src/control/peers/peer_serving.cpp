@@ -71,7 +71,10 @@ Result<sys::JsonObject> PeerService::answer_question(const PeerQuestion& questio
   if (const auto* title = std::get_if<TitleQuestion>(&question))
     return sys::encode_json(TRY(services_.titles->serve(*title, peer)));
   if (const auto* order = std::get_if<HandOverOrder>(&question))
-    return sys::encode_json(TRY(services_.protections->hand_over(order->vm, peer)));
+    return sys::encode_json(TRY(services_.protections->hand_over(
+        order->vm, peer, std::chrono::milliseconds(order->tail_ms))));
+  if (const auto* order = std::get_if<SettleOrder>(&question))
+    return sys::encode_json(TRY(services_.protections->settlements().give_up(order->vm, peer)));
   return sys::encode_json(TRY(answer_epoch(std::get<EpochQuestion>(question), peer)));
 }
 

@@ -99,6 +99,11 @@ Result<sys::JsonObject> preview_failover(Services& services, const VmRow& row) {
   }
   if (const std::optional<Micros> seen = services.peers->last_seen(source))
     of_source["last_seen_us"] = seen->value;
+  const vault::TitleView title = TRY(services.vault.title(row.id));
+  const title::Statement& newest = title.head->statement();
+  // What that site does by itself when it comes back, for as long as it knows nothing newer.
+  of_source["waits_for_this_site"] = newest.is_standby(services.site.site_id);
+  if (newest.start_after > 0) of_source["starts_alone_after_s"] = newest.start_after;
   const VmRow now = TRY(services.catalog->vm(row.id));  // it may have learned of a higher epoch
   return sys::JsonObject{{"vm", row.name},
                          {"epoch", now.epoch.next().value},
@@ -119,16 +124,19 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
   TRY(site_stays(services, row));
   TRY(check_can_launch(row));
   const std::string source = services.protections->peer_name(protection->peer);
-  ActContext context{
-      .word = request.word, .actor = request.actor, .progress = &progress, .turn = &turn};
+  ActContext context{.word = request.word,
+                     .actor = request.actor,
+                     .tail_limit = request.wait_for_tail,
+                     .progress = &progress,
+                     .turn = &turn};
   const ActOutcome done =
       TRY(ActRunner(services, vm,
-                    {.act = lifecycle::Act::kTakeOver, .source_is_dead = request.source_is_dead},
+                    {.act = lifecycle::Act::kTakeOver, .source_is_off = request.source_is_off},
                     std::move(context))
               .run());
   turn.reset();
   if (!done.did(lifecycle::Done::kRuns)) {
-    return refused_take_over(row, done, source, request.source_is_dead)
+    return refused_take_over(row, done, source, request.source_is_off)
         .with_mend("holdfast vm show " + row.name +
                    "; then try again: holdfast failover unplanned " + row.name);
   }

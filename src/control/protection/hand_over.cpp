@@ -19,7 +19,8 @@ constexpr Millis kTurnLimit = 14s;
 
 // The same words whether it is another site's VM or none. Asked again, because the answer was lost,
 // the answer is the same.
-Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
+Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to,
+                                               std::chrono::milliseconds tail) {
   Result<VmRow> known = services_.catalog->vm(vm);
   Result<vault::TitleView> view = services_.vault.title(vm);
   if (!known.ok() || !view.ok() || !ever_named(services_, vm, *view, to.site)) {
@@ -36,7 +37,9 @@ Result<HandOverOutcome> Protections::hand_over(VmId vm, const PeerRow& to) {
                             "VM " + known->name + " is to be handed over to site " + to.name);
   }
   const ActOutcome outcome =
-      TRY(ActRunner(services_, vm, {.act = lifecycle::Act::kHandOver, .peer = to.site}).run());
+      TRY(ActRunner(services_, vm, {.act = lifecycle::Act::kHandOver, .peer = to.site},
+                    {.tail_limit = tail})
+              .run());
   if (!outcome.did(lifecycle::Done::kHandedOver))
     return HandOverOutcome{.why = refused_hand_over(services_, outcome, to)};
   if (!before) {

@@ -23,9 +23,9 @@ using namespace std::chrono_literals;
 namespace {
 
 // A doubled offer waits for the first one, which starts a keeper; a withdrawal waits for nobody
-// for long.
+// for long: a failover, if it is one, waits for its asker.
 constexpr Millis kOfferTurn = 20s;
-constexpr Millis kWithdrawalTurn = 5s;
+constexpr Millis kWithdrawalTurn = 1s;
 constexpr Millis kSourceLimit = 3s;
 
 // Before anything is believed of it or done.

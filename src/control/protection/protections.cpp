@@ -16,6 +16,7 @@ Protections::Protections(Services& services)
       replicas_(services, turns_),
       room_(services, replicas_),
       caretakers_(services, [&services](SiteId site) { return services.peers->connected(site); }),
+      settlements_(services),
       streams_(services, caretakers_, [this](VmId vm) { withdraw_again(vm); }) {}
 Protections::~Protections() { stop(); }
 
@@ -55,6 +56,14 @@ Error falls_behind(const Error& error) {
 }
 
 }  // namespace
+
+std::optional<uint64_t> Protections::lacks(VmId vm) {
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok()) return std::nullopt;
+  const Result<std::optional<keeper_protocol::Shipping>> now = shipping(*row);
+  if (!now.ok() || !*now || !(*now)->acknowledged) return std::nullopt;
+  return (*now)->lag_records;
+}
 
 // As the keeper that ships says it; nothing: none runs.
 Result<std::optional<keeper_protocol::Shipping>> Protections::shipping(const VmRow& row) {

@@ -9,6 +9,7 @@
 #include "control/protection/consent.h"
 #include "control/protection/replica_room.h"
 #include "control/protection/replicas.h"
+#include "control/protection/settlements.h"
 #include "control/protection/streams.h"
 #include "control/protection/turns.h"
 #include "control/services.h"
@@ -35,7 +36,9 @@ class Protections {
   void end_stream(VmId vm);
 
   // At the holder, asked by the site that stands by.
-  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to);
+  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to, std::chrono::milliseconds tail);
+  // Records that the other site has not acknowledged; nothing: it is not known.
+  std::optional<uint64_t> lacks(VmId vm);
 
   // Its line goes to `peer` from now on. No change if it does.
   void turned(VmId vm, SiteId peer) { streams_.add(vm, peer); }
@@ -58,7 +61,8 @@ class Protections {
   Replicas& replicas() { return replicas_; }
   ReplicaRoom& room() { return room_; }
   Caretakers& caretakers() { return caretakers_; }
-  Turns& turns() { return turns_; }  // of who works on a replica
+  Settlements& settlements() { return settlements_; }
+  Turns& turns() { return turns_; }  // of who works on a protection, at either end
 
   // The launcher tells that a unit began again or ended. Does not block.
   void on_event(const launcher::Event& event);
@@ -85,6 +89,7 @@ class Protections {
                                           const DisableOptions& options, const By& by);
   void withdraw_again(VmId vm);
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
+  Error not_its_any_more(const VmRow& row, const std::string& peer);
   // Of a replica here, with its turn.
   Status check_still_wanted(const VmRow& row, const PeerRow& from);
   Status not_held_here(const VmRow& row);
@@ -101,6 +106,7 @@ class Protections {
   Replicas replicas_;
   ReplicaRoom room_;
   Caretakers caretakers_;
+  Settlements settlements_;
   Streams streams_;
 };
 
@@ -112,8 +118,9 @@ enum class AttestationNeed {
   kRequire,  // a VM that is not Healthy is stopped again
 };
 struct FailoverRequest {
-  bool source_is_dead = false;
+  bool source_is_off = false;
   std::string word;  // of an operator, for that
+  std::chrono::milliseconds wait_for_tail{10'000};
   AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;
 };

@@ -110,6 +110,7 @@ Result<vault::TitleView> TitleKeeper::learn(VmId vm, SiteId site, ByteSpan bundl
                                 " is refused: " + std::string(to_string(refused.cause)));
   }
   if (learned.head_changed || learned.fence) TRY(settle(vm));
+  if (!learned.view.rivals.empty()) look(vm);
   return std::move(learned.view);
 }
 
@@ -299,6 +300,9 @@ void TitleKeeper::run() {
 
 // True: nothing is left to do until something changes.
 bool TitleKeeper::step(VmId vm) {
+  using Follow = Settlements::Follow;
+  const Follow settled = services_.protections->settlements().follow(vm);
+  if (settled != Follow::kNothing) return settled == Follow::kDone;
   // Whoever works on it now ends first; but a VM that is another's runs nothing here meanwhile.
   std::optional<Turns::Turn> turn = services_.protections->turns().take(vm, 0ms);
   if (!turn) return fence_by_title(services_, vm).ok() && false;

@@ -1,7 +1,10 @@
-// VMs whose guest stands still though QEMU runs, because their keeper gave up: which, and why.
+// VMs whose guest stands still though QEMU runs, because their keeper does not stand: which, and
+// why.
 //
-// A keeper that was started again is believed once it has stood for a while: on a disk that is
-// still full it ends with the first write, and the VM is not said to run and to stall in turns.
+// One that ends for want of space is no accident, whoever starts it again; of what else it may say
+// when it ends the second time counts. A keeper that was started again is believed once it has
+// stood for a while: on a disk that is still full it ends with the first write, and the VM is not
+// said to run and to stall in turns.
 //
 // Thread-safe.
 #pragma once
@@ -9,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <set>
 
 #include "base/ids.h"
 #include "base/result.h"
@@ -25,9 +29,19 @@ class Stalls {
     vms_.insert_or_assign(vm, why);
     return news;
   }
+  // Its keeper ended, and is started again. Whether it had before, and has not stood since.
+  bool ended_before(VmId vm) {
+    std::lock_guard lock(mutex_);
+    return !suspects_.insert(vm).second;
+  }
+  bool doubtful(VmId vm) const {
+    std::lock_guard lock(mutex_);
+    return vms_.contains(vm) || suspects_.contains(vm);
+  }
   // Why it ended, if it stalled.
   std::optional<Error> ends(VmId vm) {
     std::lock_guard lock(mutex_);
+    suspects_.erase(vm);
     const auto node = vms_.extract(vm);
     if (node.empty()) return std::nullopt;
     return node.mapped();
@@ -42,6 +56,7 @@ class Stalls {
  private:
   mutable std::mutex mutex_;
   std::map<VmId, Error> vms_;
+  std::set<VmId> suspects_;
 };
 
 }  // namespace hf::control

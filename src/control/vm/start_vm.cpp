@@ -52,6 +52,15 @@ SiteId site_of(const ActOutcome& outcome) {
 
 }  // namespace
 
+Error worked_on(const VmRow& row) {
+  return {
+      .code = ErrorCode::kConflict,
+      .cause = "VM \"" + row.name +
+               "\" is worked on just now: it is being handed over, or its protection is changed",
+      .effect = "nothing was started",
+      .mend = "holdfast job list; then try again"};
+}
+
 Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions& options,
                                  Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
@@ -67,6 +76,9 @@ Result<sys::JsonObject> start_vm(Services& services, VmId vm, const StartOptions
       TRY(services.catalog->audit(options.actor, "vm start --without-peer", row.name,
                                   row.id.hex()));
   }
+  // One that is being handed over is not started again in the middle of it.
+  const std::optional<Turns::Turn> turn = services.protections->turns().take(vm, kStartTurn);
+  if (!turn) return worked_on(row);
   // A fence from here on ends this start, wherever it is by then.
   const launcher::Bar bar = services.units->bar(vm);
   ActContext context{.word = options.word,

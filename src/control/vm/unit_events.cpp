@@ -5,6 +5,7 @@
 #include "control/protection/protections.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/vm_operations.h"
+#include "sys/json.h"
 
 namespace hf::control {
 
@@ -35,6 +36,7 @@ void UnitEvents::take(const launcher::Event& event) {
   if (event.kind == launcher::Event::Kind::kStarted) {
     // Its keepers could not come back after a death.
     if (event.unit == "vault") services_.reconciler->release_running();
+    if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-")) runs_again_if_it_stands(*vm);
     return;
   }
   if (event.exit_status != 0 || event.signal != 0) {
@@ -83,9 +85,18 @@ void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
 }
 
 void UnitEvents::on_keeper_ended(VmId vm, const launcher::Event& event) {
-  if (event.will_restart || !services_.units->running(qemu_unit(vm))) return;
+  if (!services_.units->running(qemu_unit(vm))) return;
+  const std::optional<Error> said = sys::find_start_failure(event.stderr_tail);
+  // Killed, say: it is back in a moment.
+  if (event.will_restart && !said) return;
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok()) return;
+  if (event.will_restart) {
+    // The launcher does that, ever more slowly.
+    const bool again = stalls_.ended_before(vm);
+    if (again || said->code == ErrorCode::kNoSpace) stalled(*row, *said);
+    return;
+  }
   Error why = error_of_end(
       "the keeper",
       {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail});
@@ -114,12 +125,12 @@ void UnitEvents::stalled(const VmRow& row, Error why) {
 }
 
 void UnitEvents::runs_again_if_it_stands(VmId vm) {
-  if (!stalls_.of(vm)) return;
+  if (!stalls_.doubtful(vm)) return;
   services_.reconciler->add({.kind = "keeper-stands",
                              .vm = vm,
                              .needed =
                                  [this, vm] {
-                                   return stalls_.of(vm).has_value() &&
+                                   return stalls_.doubtful(vm) &&
                                           services_.units->running(keeper_unit(vm)) &&
                                           services_.units->running(qemu_unit(vm));
                                  },

@@ -156,6 +156,35 @@ TEST(UnitEvents, a_keeper_that_gave_up_before_this_holdfastd_came_is_started_aga
   site.services->jobs.reset();
 }
 
+TEST(UnitEvents, a_keeper_that_the_launcher_starts_again_stands_or_its_guest_stands_still) {
+  TestServices site(running({qemu_unit(vm(1)), keeper_unit(vm(1))}));
+  const VmRow row = site.add_vm(1);
+  ASSERT_TRUE(site.services->units->refresh().ok());
+  site.services->unit_events = std::make_unique<UnitEvents>(*site.services);
+  UnitEvents& events = *site.services->unit_events;
+  site.services->reconciler->start();
+  const Event began{.kind = Event::Kind::kStarted, .unit = keeper_unit(vm(1)), .pid = 71};
+  Event killed = gave_up({});
+  killed.stderr_tail.clear();
+  Event away = gave_up({.code = ErrorCode::kUnavailable, .cause = "the vault does not answer"});
+  Event full = gave_up({.code = ErrorCode::kNoSpace, .cause = "full"});
+  for (Event* event : {&killed, &away, &full}) event->will_restart = true;
+  for (int i = 0; i < 3; ++i) events.take(killed);
+  EXPECT_FALSE(events.stall(row.id).has_value()) << "it is back in a moment";
+  events.take(away);
+  EXPECT_FALSE(events.stall(row.id).has_value()) << "once is no loop";
+  events.take(away);
+  EXPECT_TRUE(events.stall(row.id).has_value());
+  events.take(began);
+  EXPECT_TRUE(events.stall(row.id).has_value()) << "that is not believed yet";
+  EXPECT_TRUE(within(20s, [&] { return !events.stall(row.id); }));
+  events.take(full);
+  ASSERT_TRUE(events.stall(row.id).has_value());
+  EXPECT_EQ(events.stall(row.id)->code, ErrorCode::kNoSpace);
+  site.services->reconciler->stop();
+  site.services->jobs.reset();
+}
+
 TEST(UnitEvents, a_guest_whose_keeper_stands_again_runs_on) {
   TestServices site(running({qemu_unit(vm(1)), keeper_unit(vm(1))}));
   const VmRow row = site.add_vm(1);
@@ -164,7 +193,8 @@ TEST(UnitEvents, a_guest_whose_keeper_stands_again_runs_on) {
       *site.services, [&](const VmRow&) -> Status { return site.services->units->refresh(); });
   UnitEvents& events = *site.services->unit_events;
   site.services->reconciler->start();
-  const Event gone = gave_up({.code = ErrorCode::kNoSpace, .cause = "full"});
+  Event gone = gave_up({.code = ErrorCode::kNoSpace, .cause = "full"});
+  gone.pid = site.services->units->pid(keeper_unit(vm(1)));
   site.launcher.announce(gone);
   EXPECT_TRUE(within(5s, [&] { return !site.services->units->running(keeper_unit(vm(1))); }));
   events.take(gone);

@@ -83,6 +83,11 @@ Status finish_vm_in_turn(Services& services, const VmRow& row);  // by who has t
 // as a start would.
 Status check_may_start(Services& services, const VmRow& row);
 
+// Who starts something of the VM with its key waits so long for whoever hands it over, and is
+// refused then.
+inline constexpr std::chrono::seconds kStartTurn{20};
+Error worked_on(const VmRow& row);
+
 // "running", "stalled" (QEMU runs, and the guest stands still), "stopped", "stopped (was running)",
 // "standby", "superseded".
 std::string vm_state(Services& services, const VmRow& row);

@@ -1,5 +1,6 @@
 // VMs as the API shows them.
 #include "control/attest/attestation.h"
+#include "control/protection/protections.h"
 #include "control/title/title_view.h"
 #include "control/vm/unit_events.h"
 #include "control/vm/vm_operations.h"
@@ -49,6 +50,10 @@ Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
       view["reason"] = sys::error_to_json(*why);
   }
   if (!row.note.empty()) view["note"] = row.note;
+  if (const std::string other = services.protections->settlements().conflict(row.id);
+      !other.empty()) {
+    view["conflict"] = other;
+  }
   return view;
 }
 

@@ -206,7 +206,11 @@ TEST(ManifestFormat, gives_back_every_field_and_refuses_every_flipped_byte) {
   manifest.segments.push_back({.number = 4, .closed = {}});
   manifest.bases.push_back(
       {.number = 2, .table_offset = 4096, .table_entries = 1, .footer_digest = id_of<Digest>(8)});
-  const Bytes bytes = encode_manifest(manifest);
+  manifest.last_store = id_of<Digest>(9);
+  const auto [bytes, stored] = snapshot_of(manifest);
+  manifest.generation = 10;
+  manifest.last_store = stored.last_store;
+  EXPECT_EQ(stored, manifest);
   EXPECT_EQ(*decode_manifest(bytes), manifest);
   for (size_t at = 0; at < bytes.size(); ++at) {
     Bytes flipped = bytes;

@@ -1,13 +1,22 @@
-// MANIFEST: which files make up a journal, and its lineage. One small file, replaced whole by an
-// atomic rename, so that a crash leaves the old one or the new one.
+// MANIFEST: which files make up a journal, and its lineage, as a log of edits.
 //
-//   header ‖ lineage entries ‖ segment entries ‖ base entries ‖ SHA-256 of all before
+//   snapshot ‖ edit ‖ edit ‖ …       each a store: numbered, and naming by digest the store before
+//
+//   snapshot = header ‖ lineage ‖ segments ‖ bases ‖ SHA-256 of all before
+//   edit     = header ‖ horizon, if it moved ‖ lineage, segments, bases that are new
+//              ‖ SHA-256 of all before
+//
+// A snapshot replaces the file by an atomic rename; an edit is appended and synced before anything
+// relies on it. So a crash leaves one edit at most that is not whole, the last, and nothing relied
+// on it: it is cut. Anything else that is not whole is damage. Edits that are cut off whole leave
+// an older state; recovery sees by the files that it is one (check_nothing_missed).
 //
 // It finds torn and flipped bytes itself; that it is authentic follows from the closes, which are
 // signed and name each other, and from the chain.
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,6 +66,8 @@ struct Horizon {
 
 struct Manifest {
   uint64_t generation = 0;  // counts stores
+  // Of the store that left this state: what the next one names. Zeroes before the first.
+  Digest last_store;
   VmId vm;
   crypto::PublicKey public_key{};
   uint64_t next_file_number = 1;
@@ -72,12 +83,34 @@ inline constexpr size_t kLineageEntrySize = kIncarnationBodySize + 16;
 Bytes encode_lineage(const Lineage& lineage, Sequence last);
 // Whole entries, in order of their first sequence; kCorrupt else.
 Result<Lineage> decode_lineage(ByteSpan from);
+// The same of entries that continue `before`.
+Result<Lineage> decode_lineage_after(const Lineage& before, ByteSpan from);
 
-Bytes encode_manifest(const Manifest& manifest);
-Result<Manifest> decode_manifest(ByteSpan from);
+// One store: its bytes, and the state with it. `state.last_store` is its digest.
+struct ManifestStore {
+  Bytes bytes;
+  Manifest state;
+};
+// The whole of `next`, which counts one store more than it says now.
+ManifestStore snapshot_of(Manifest next);
+// What leads from `stored` to `next`, to be appended; nullopt if only a snapshot can say it, or
+// says it shorter. Of `next`, generation and last_store mean nothing.
+std::optional<ManifestStore> edit_between(const Manifest& stored, Manifest next);
+inline constexpr size_t kManifestEditMax = 16u << 10;  // a longer one is a snapshot
+bool lists_new_files(const Manifest& stored, const Manifest& next);
 
-Result<Manifest> load_manifest(Storage& storage);                   // kNotFound: no journal here
-Status store_manifest(Storage& storage, const Manifest& manifest);  // durable when it returns
+struct ManifestLog {
+  Manifest state;
+  size_t end = 0;     // of its whole stores; what follows is one torn edit
+  size_t stores = 0;  // found whole, the snapshot included
+};
+// kCorrupt: the snapshot is not whole, or something after it that no crash leaves.
+Result<ManifestLog> decode_manifest_log(ByteSpan from);
+Result<Manifest> decode_manifest(ByteSpan from);  // its state
+
+Result<Manifest> load_manifest(Storage& storage);  // kNotFound: no journal here
+// The snapshot, over whatever is there; durable when it returns.
+Status store_manifest(Storage& storage, const ManifestStore& snapshot);
 
 // What a replica is being given, until it is whole: nothing counts on such a file, and the next
 // opening removes it.
@@ -85,5 +118,6 @@ inline constexpr std::string_view kSeedNamePrefix = "seed-";
 
 std::string segment_name(uint64_t number);
 std::string base_name(uint64_t number);
+std::set<std::string> names_of(const Manifest& manifest);  // the files that it lists
 
 }  // namespace hf::journal

@@ -196,7 +196,7 @@ class RecordLog final : private StagingOwner {
   void begin_preparation();
   void on_prepare_step(Status status);
   void abandon_preparation();
-  Status store_manifest_now();
+  Result<ManifestStore> store_manifest_now();
   // Stores MANIFEST as it will be when the store begins; the generation that will then be durable.
   uint64_t want_manifest();
   void begin_store();
@@ -207,6 +207,7 @@ class RecordLog final : private StagingOwner {
   Status cut_short_segments();
   void remove_unlisted();
   void note_failed_sync();
+  Status make_manifest_durable(bool rewrite);
   Status sync_inherited(FileId file, bool rewrite);
 
   Storage& storage_;
@@ -227,7 +228,6 @@ class RecordLog final : private StagingOwner {
   std::vector<Segment> spare_;  // recycled files, zero-written once
 
   ManifestWriter manifest_writer_;
-  Manifest storing_;
   bool manifest_wanted_ = false;
   StoreDone store_done_{*this};
   std::list<Making> makings_;  // few: their records fill the staging buffers

@@ -11,7 +11,8 @@ Status RecordLog::make_segment_now() {
   segment.file = TRY_CONTEXT(storage_.open(segment.name(), OpenMode::kCreate), segment.name());
   TRY(storage_.truncate(segment.file, options_.segment_bytes));
   prepared_.push_back(std::move(segment));
-  return store_manifest_now();
+  TRY(store_manifest_now());
+  return {};
 }
 
 // Without zeroes written first: slower to sync, but soon there.
@@ -89,10 +90,13 @@ Manifest RecordLog::current_manifest() const {
   return manifest;
 }
 
-Status RecordLog::store_manifest_now() {
+Result<ManifestStore> RecordLog::store_manifest_now() {
   HF_ASSERT(opening_ && !manifest_writer_.busy());
-  ++manifest_.generation;
-  return store_manifest(storage_, current_manifest());
+  ManifestStore snapshot = snapshot_of(current_manifest());
+  TRY(store_manifest(storage_, snapshot));
+  manifest_.generation = snapshot.state.generation;
+  manifest_.last_store = snapshot.state.last_store;
+  return snapshot;
 }
 
 uint64_t RecordLog::want_manifest() {
@@ -106,16 +110,20 @@ uint64_t RecordLog::want_manifest() {
 void RecordLog::begin_store() {
   manifest_wanted_ = false;
   ++manifest_.generation;
-  storing_ = current_manifest();
-  manifest_writer_.store(encode_manifest(storing_), store_done_);
+  // At rest MANIFEST is one snapshot, of which no byte may be missing.
+  const auto form = quiescing_ ? ManifestWriter::Form::kSnapshot : ManifestWriter::Form::kShortest;
+  manifest_writer_.store(current_manifest(), form, store_done_);
 }
 
 void RecordLog::on_manifest_stored(Status status) {
   if (failed_) return;
   if (!status.ok()) return fail(std::move(status).error().context("list the journal's files"));
-  note_listed(storing_);
+  const Manifest& stored = manifest_writer_.stored();
+  HF_ASSERT(stored.generation == manifest_.generation);
+  manifest_.last_store = stored.last_store;
+  note_listed(stored);
   Completion* retired = nullptr;
-  if (retiring_ && retiring_->generation <= storing_.generation) {
+  if (retiring_ && retiring_->generation <= stored.generation) {
     for (Segment& segment : retiring_->segments) recycle(std::move(segment));
     retired = retiring_->done;
     retiring_.reset();
@@ -138,19 +146,34 @@ constexpr uint64_t kRewriteStep = 1u << 20;
 
 Status RecordLog::make_inherited_durable() {
   HF_ASSERT(opening_);
-  // First of all: a file that a crash left may have the number of the next one.
+  const Result<FileId> mark = storage_.open(kSyncFailedName, OpenMode::kRead);
+  if (mark.ok()) TRY(storage_.close(*mark));
+  // Before anything that it doesn't list is removed: a process that died may have left an edit, or
+  // a new name, that no sync covered, and a power loss would bring the older one back.
+  TRY(make_manifest_durable(mark.ok()));
+  // A file that a crash left may have the number of the next one.
   remove_unlisted();
   for (const Repair& repair : repairs_) {
     TRY(storage_.write_now(repair.file, repair.offset, repair.bytes));
   }
   repairs_.clear();
-  const Result<FileId> mark = storage_.open(kSyncFailedName, OpenMode::kRead);
-  if (mark.ok()) TRY(storage_.close(*mark));
   for (FileId file : inherited_) TRY(sync_inherited(file, mark.ok()));
   if (mark.ok()) TRY(storage_.remove(kSyncFailedName));
   inherited_.clear();
   for (Segment& segment : closed_) segment.synced = true;
   return {};
+}
+
+Status RecordLog::make_manifest_durable(bool rewrite) {
+  Result<FileId> file = storage_.open(kManifestName, OpenMode::kReadWrite);
+  if (!file.ok()) {
+    // None was stored yet.
+    return file.error().code == ErrorCode::kNotFound ? Status() : std::move(file).error();
+  }
+  Status synced = sync_inherited(*file, rewrite);
+  TRY(storage_.close(*file));
+  TRY(std::move(synced));
+  return storage_.sync_directory();
 }
 
 Status RecordLog::sync_inherited(FileId file, bool rewrite) {
@@ -187,7 +210,7 @@ Status RecordLog::finish_opening() {
   }
   unsynced_bytes_ = 0;
   unsynced_since_ = kNever;
-  TRY(store_manifest_now());
+  TRY(manifest_writer_.begin(TRY(store_manifest_now())));
   HF_ASSERT(makings_.empty());
   // Giving pages back takes tens of milliseconds; an opening in a hurry leaves it to the next one.
   if (options_.verify_bytes_max > 0) TRY(cut_short_segments());
@@ -211,14 +234,11 @@ Status RecordLog::cut_short_segments() {
 void RecordLog::remove_unlisted() {
   Result<std::vector<std::string>> names = storage_.list();
   if (!names.ok()) return;
-  std::vector<std::string> ours;
-  const Manifest manifest = current_manifest();
-  for (const SegmentEntry& entry : manifest.segments) ours.push_back(segment_name(entry.number));
-  for (const BaseEntry& entry : manifest.bases) ours.push_back(base_name(entry.number));
+  const std::set<std::string> ours = names_of(current_manifest());
   for (const std::string& name : *names) {
     const bool journal_file = name.starts_with("segment-") || name.starts_with("base-") ||
                               name.starts_with(kSeedNamePrefix);
-    if (journal_file && std::ranges::find(ours, name) == ours.end()) {
+    if (journal_file && !ours.contains(name)) {
       static_cast<void>(storage_.remove(name).ok());  // tried again at the next start
     }
   }

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
 #include "journal/format/wire.h"
 
@@ -58,6 +59,7 @@ class Recovery {
   Status check_table(Segment& segment, const CloseBody& body);
   Status read_closed_records(const Segment& segment);
   Status take_unlisted(const SegmentEntry& entry);
+  Status take_prepared(Segment segment, uint64_t size);
   Status scan_unlisted(Segment segment, uint64_t size);
   Result<bool> counts(const ScannedRecord& record);
   Status take_close(Segment segment, const ScannedRecord& record, uint64_t size);
@@ -82,6 +84,7 @@ Status Recovery::walk(const VmId& vm) {
     return Error{.code = ErrorCode::kWrongKey,
                  .cause = "the journal was written under another key than this VM's"};
   }
+  TRY(check_nothing_missed(storage_, manifest));
   out_.line = Line(vm, manifest.lineage, {});
   if (manifest.horizon.end.position.sequence.value > 0) {
     out_.line.jump(manifest.horizon.end, manifest.horizon.time);
@@ -233,10 +236,26 @@ Status Recovery::take_unlisted(const SegmentEntry& entry) {
   const uint64_t size = TRY(storage_.size(segment.file));
   if (out_.open.has_value()) {
     // The line ended before it: whatever it holds is not ours any more.
-    out_.prepared.push_back(std::move(segment));
-    return {};
+    return take_prepared(std::move(segment), size);
   }
   return scan_unlisted(std::move(segment), size);
+}
+
+// A header that a lost tail left in it says that it was begun; from now on it was not. (Taken out
+// of the list, it would look like one that MANIFEST lost.)
+Status Recovery::take_prepared(Segment segment, uint64_t size) {
+  Bytes head(kSegmentHeaderSize);
+  if (size >= head.size()) {
+    TRY(storage_.read_now(segment.file, 0, head));
+    const Result<SegmentHeader> header = decode_segment_header(head);
+    if (header.ok() && header->number == segment.number) {
+      out_.repairs.push_back(
+          {.file = segment.file, .offset = 0, .bytes = Bytes(kSegmentHeaderSize)});
+      out_.inherited.push_back(segment.file);
+    }
+  }
+  out_.prepared.push_back(std::move(segment));
+  return {};
 }
 
 Status Recovery::scan_unlisted(Segment segment, uint64_t size) {
@@ -259,8 +278,7 @@ Status Recovery::scan_unlisted(Segment segment, uint64_t size) {
         next.ok() && out_.line.check(next->header, next->payload, options_.faults).ok();
     if (!whole || !TRY(counts(*next))) {
       if (out_.summary.records() == 0) {
-        out_.prepared.push_back(std::move(segment));
-        return {};
+        return take_prepared(std::move(segment), size);
       }
       out_.open_end = offset;
       out_.inherited.push_back(segment.file);
@@ -352,6 +370,25 @@ Status check_nothing_orphaned(Storage& storage) {
       TRY(storage.close(file));
     }
     if (!empty) return corrupt("MANIFEST: the file is missing, and " + name + " is there");
+  }
+  return {};
+}
+
+Status check_nothing_missed(Storage& storage, const Manifest& manifest) {
+  const std::set<std::string> listed = names_of(manifest);
+  for (const std::string& name : TRY(storage.list())) {
+    if (!name.starts_with("segment-") || listed.contains(name)) continue;
+    const FileId file = TRY_CONTEXT(storage.open(name, OpenMode::kRead), name);
+    std::array<std::byte, kSegmentHeaderSize> head{};
+    const bool whole = TRY(storage.size(file)) >= head.size();
+    if (whole) TRY(storage.read_now(file, 0, head));
+    TRY(storage.close(file));
+    // A file of another name's number is one that was about to be used again.
+    const Result<SegmentHeader> header = decode_segment_header(head);
+    if (!header.ok() || header->vm != manifest.vm || segment_name(header->number) != name) continue;
+    if (header->first_sequence <= manifest.horizon.end.position.sequence) continue;
+    return corrupt("MANIFEST: its last edits are missing: it does not list " + name +
+                   ", which holds newer records");
   }
   return {};
 }

@@ -61,6 +61,11 @@ Result<Recovered> recover(Storage& storage, const VmId& vm, const crypto::Public
 // file 1.)
 Status check_nothing_orphaned(Storage& storage);
 
+// kCorrupt if a segment that `manifest` doesn't list holds records of after its horizon: none is
+// written before a durable MANIFEST lists it, so this one lost its last edits. Opened, it would
+// show an older line, and the file with the newer records would be removed.
+Status check_nothing_missed(Storage& storage, const Manifest& manifest);
+
 // Gives back the files of a result that is not used.
 void close_files(Storage& storage, const Recovered& recovered);
 

@@ -74,6 +74,26 @@ void mend_record(Bytes& file, size_t at) {
   store_le(file.data() + at + 176, crc32c(ByteSpan(file).subspan(at, 176)));
 }
 
+// Makes the digests of MANIFEST's stores, and what each says of the one before, fit again.
+void mend_manifest(Bytes& file) {
+  Digest before;
+  size_t at = 0;
+  const auto mend = [&](size_t size, size_t names_before) {
+    if (size < 128 || size > file.size() - at) return false;
+    const auto put = [&](size_t to, const Digest& digest) {
+      std::ranges::copy(digest.bytes, file.begin() + static_cast<ptrdiff_t>(at + to));
+    };
+    if (at > 0) put(names_before, before);
+    before = crypto::sha256(ByteSpan(file).subspan(at, size - 32));
+    put(size - 32, before);
+    at += size;
+    return true;
+  };
+  if (file.size() < 16 || !mend(load_le<uint64_t>(file.data() + 8), 24)) return;
+  while (file.size() - at >= 16 && mend(load_le<uint32_t>(file.data() + at + 8), 24)) {
+  }
+}
+
 void recover_changed(const Seed& seed, ByteSpan input) {
   std::map<std::string, Bytes> files = seed.files;
   // Changes of 5 bytes: file, offset (2), value, and whether to mend.
@@ -85,10 +105,7 @@ void recover_changed(const Seed& seed, ByteSpan input) {
     file->second[at] = input[3];
     if ((input[4] & std::byte{1}) != std::byte{0}) mend_record(file->second, at & ~size_t{63});
     if ((input[4] & std::byte{2}) != std::byte{0}) file->second.resize(at);
-    if (file->first == kManifestName && file->second.size() > 32) {
-      const Digest digest = crypto::sha256(ByteSpan(file->second).first(file->second.size() - 32));
-      std::ranges::copy(digest.bytes, file->second.end() - 32);
-    }
+    if (file->first == kManifestName) mend_manifest(file->second);
   }
   sim::Scheduler scheduler;
   sim::SimStorage storage(scheduler, sim::SimRng(1));

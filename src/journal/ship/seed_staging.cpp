@@ -91,8 +91,7 @@ Status SeedStaging::install(Manifest manifest) {
                               .table_entries = base.footer.table_entries,
                               .footer_digest = crypto::sha256(base.raw)});
   }
-  ++manifest.generation;
-  return store_manifest(storage_, manifest);
+  return store_manifest(storage_, snapshot_of(std::move(manifest)));
 }
 
 void SeedStaging::abandon() {

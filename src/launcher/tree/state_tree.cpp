@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <ranges>
@@ -400,6 +401,26 @@ Status StateTree::remove_vm(VmId vm, const std::atomic<bool>& stop) const {
   // Whoever hears of it gives the VM's users to another one.
   if (::fsync(vms.get()) != 0) return errno_error(errno, "sync vms/ after removing a VM");
   keep_room();
+  return {};
+}
+
+Status StateTree::set_aside(VmId vm, const std::string& name) const {
+  auto directory = open_dir("vms/" + vm.hex());
+  if (!directory.ok() && directory.error().code == ErrorCode::kNotFound) return {};
+  const sys::UniqueFd source = TRY(std::move(directory));
+  auto asides =
+      TRY(ensure_directory(root_.get(), "aside", {users_.self, ::getegid(), shared_mode()}));
+  const int moved =
+      ::renameat2(source.get(), "journal", asides.get(), name.c_str(), RENAME_NOREPLACE);
+  if (moved != 0 && errno == ENOENT) return {};
+  if (moved != 0 && errno != EEXIST)
+    return errno_error(errno, "move vms/" + vm.hex() + "/journal to aside/" + name);
+  // Whoever has the VM's user one day is none of its.
+  auto kept = TRY(open_beneath(asides.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  if (::fchown(kept.get(), users_.self, ::getegid()) != 0 || ::fchmod(kept.get(), 0700) != 0)
+    return errno_error(errno, "take aside/" + name + " over");
+  if (::fsync(kept.get()) != 0 || ::fsync(asides.get()) != 0 || ::fsync(source.get()) != 0)
+    return errno_error(errno, "sync aside/" + name);
   return {};
 }
 

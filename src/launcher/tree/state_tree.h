@@ -73,6 +73,10 @@ class StateTree {
   // Once `stop` is set: kUnavailable, and what is left stays.
   Status remove_vm(VmId vm, const std::atomic<bool>& stop) const;
 
+  // Moves vms/<vm>/journal to aside/<name>, which is the launcher's alone from then on. There
+  // already, or no journal: nothing is done. Durable when it returns.
+  Status set_aside(VmId vm, const std::string& name) const;
+
   // run/pids/<unit>, so that the next launcher finds what still runs. On a full disk: in the room
   // that was kept back.
   Status write_pid_file(const std::string& unit, std::string_view text);

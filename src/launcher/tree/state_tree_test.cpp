@@ -94,6 +94,40 @@ TEST(StateTree, refuses_a_broken_site_file) {
   expect_refusal(site, ErrorCode::kUnsupported, "version 9", "newer build");
 }
 
+TEST(StateTree, sets_a_journal_aside_once_where_it_outlives_its_vm) {
+  TestSite site;
+  auto tree = StateTree::open(site.path());
+  ASSERT_TRUE(tree.ok() && tree->prepare().ok());
+  const std::string journal = site.file("vms/" + test_vm(1).hex() + "/journal");
+  EXPECT_TRUE(tree->set_aside(test_vm(1), "one").ok()) << "of a VM that is not there: nothing";
+  ASSERT_TRUE(tree->prepare_vm(test_vm(1), 1).ok());
+  std::ofstream(journal + "/MANIFEST") << "first";
+  ASSERT_TRUE(tree->set_aside(test_vm(1), "one").ok());
+  std::string kept;
+  std::ifstream(site.file("aside/one/MANIFEST")) >> kept;
+  EXPECT_EQ(kept, "first");
+  EXPECT_NE(::access(journal.c_str(), F_OK), 0);
+  // Its answer was lost, and what comes next has begun.
+  ASSERT_TRUE(tree->prepare_vm(test_vm(1), 1).ok());
+  std::ofstream(journal + "/MANIFEST") << "second";
+  ASSERT_TRUE(tree->set_aside(test_vm(1), "one").ok());
+  EXPECT_EQ(::access((journal + "/MANIFEST").c_str(), F_OK), 0);
+  std::ifstream(site.file("aside/one/MANIFEST")) >> kept;
+  EXPECT_EQ(kept, "first");
+  const std::atomic<bool> stop = false;
+  ASSERT_TRUE(tree->remove_vm(test_vm(1), stop).ok());
+  EXPECT_EQ(::access(site.file("aside/one/MANIFEST").c_str(), F_OK), 0);
+  // A link in its place is moved, and not followed.
+  ASSERT_TRUE(tree->prepare_vm(test_vm(2), 2).ok());
+  const std::string other = site.file("vms/" + test_vm(2).hex() + "/journal");
+  ::rmdir(other.c_str());
+  ASSERT_EQ(::symlink(site.file("vault").c_str(), other.c_str()), 0);
+  EXPECT_FALSE(tree->set_aside(test_vm(2), "two").ok());
+  struct stat vault{};
+  ASSERT_EQ(::stat(site.file("vault").c_str(), &vault), 0);
+  EXPECT_EQ(vault.st_mode & 0777, 0700U);
+}
+
 TEST(StateTree, a_missing_vault_is_named) {
   TestSite site;
   ::rmdir(site.file("vault").c_str());

@@ -285,6 +285,27 @@ Result<Bytes> Titles::lacking(const VmId& vm, std::span<const Digest> known) {
   return bytes;
 }
 
+title::Chain Titles::let_go(title::Chain chain, const SiteId& from,
+                            const title::Verifier& verifier) {
+  const SiteId self = owner_.site;
+  if (chain.empty()) return chain;
+  const title::Statement& last = chain.title();
+  if (last.kind != title::Kind::kResign || last.issuer != self) return chain;
+  const std::vector<title::SignedPtr> rivals = chain.rivals();
+  const auto line = std::ranges::find_if(rivals, [&](const title::SignedPtr& rival) {
+    return rival->statement().holder == last.holder && chain.expelled_by(rival->digest(), self);
+  });
+  if (line == rivals.end()) return chain;
+  title::Chain anew(chain.vm(), self);
+  for (const title::SignedPtr& one : chain.statements()) {
+    if (chain.follows((*line)->digest(), one->digest()))
+      anew.learn(std::span(&one, 1), from, verifier, now(), clock_.wall_time());
+  }
+  // All that this site has signed there it has just had.
+  if (!chain.in_doubt()) anew.clear_doubt();
+  return !anew.empty() && anew.digest() == (*line)->digest() ? anew : chain;
+}
+
 Result<TitleLearned> Titles::learn(const VmId& vm, const SiteId& from, ByteSpan bundle, bool begin,
                                    const title::Verifier& verifier) {
   const std::vector<title::SignedPtr> statements = TRY(title::decode_bundle(bundle));
@@ -300,11 +321,14 @@ Result<TitleLearned> Titles::learn(const VmId& vm, const SiteId& from, ByteSpan 
   Entry& entry = fresh ? *fresh : **known;
   title::Chain next = entry.chain;
   const title::Learned learned = next.learn(statements, from, verifier, now(), clock_.wall_time());
-  TitleLearned out{.head_changed = learned.head_changed,
+  const Digest heard = next.empty() ? Digest{} : next.digest();
+  if (begin && next.has_rivals()) next = let_go(std::move(next), from, verifier);
+  const bool lets_go = !next.empty() && next.digest() != heard;
+  TitleLearned out{.head_changed = learned.head_changed || lets_go,
                    .fence = learned.fence,
                    .wanted = learned.wanted,
                    .refused = learned.refused};
-  if (learned.changed()) {
+  if (learned.changed() || lets_go) {
     TRY(store(vm, entry, std::move(next)));
     words_.heard(from, vm);
   } else {

@@ -101,6 +101,10 @@ class Titles {
   Status check_freshness(const VmId& vm) const;
 
  private:
+  // This site gave up standing by, and was put out of the VM by a line that does not know it: what
+  // `chain` is without its last word, which changes nothing. `chain`, where that is not so.
+  title::Chain let_go(title::Chain chain, const SiteId& from, const title::Verifier& verifier);
+
   struct Entry {
     title::Chain chain;
     title::Asking asking;

@@ -132,6 +132,27 @@ TEST_F(TwoVaults, a_site_that_is_trusted_no_more_is_waited_for_no_more) {
   EXPECT_EQ(head(away_), before);
 }
 
+// Trust ended at both sites at once: neither heard of what the other signed then.
+TEST_F(TwoVaults, who_resigned_and_was_expelled_meanwhile_is_protected_at_anew) {
+  protect();
+  ASSERT_TRUE(away_.propose(vm_, Kind::kResign, {}).has_value());
+  ASSERT_TRUE(away_->delete_key(vm_, kDaemon).ok());
+  ASSERT_TRUE(home_->remove_recipient(away(), kOperator).ok());
+  ASSERT_TRUE(home_->add_recipient(away_->identity(), "", kDaemon).ok());
+  const Bytes all = *home_->title_lacking(vm_, {});
+  // Hearing of it changes nothing by itself.
+  ASSERT_TRUE(away_->title_learn(vm_, home(), all, false, kDaemon).ok());
+  EXPECT_NE(head(away_), head(home_));
+  EXPECT_EQ(away_->title(vm_)->rivals.size(), 1U);
+  // Being given the VM anew does.
+  ASSERT_TRUE(away_->title_learn(vm_, home(), all, true, kDaemon).ok());
+  EXPECT_EQ(head(away_), head(home_));
+  EXPECT_TRUE(away_->title(vm_)->rivals.empty());
+  EXPECT_FALSE(away_->title(vm_)->in_doubt);
+  away_.reopen();
+  EXPECT_EQ(head(away_), head(home_));
+}
+
 TEST_F(TwoVaults, what_is_not_begun_is_not_learned) {
   const Bytes all = *home_->title_lacking(vm_, {});
   EXPECT_EQ(away_->title_learn(vm_, home(), all, false, kDaemon).error().code,
