@@ -1,13 +1,11 @@
 #include "control/protection/replicas.h"
 
-#include <algorithm>
 #include <thread>
 
 #include "control/core/log.h"
 #include "control/host/keeper_units.h"
 #include "control/peers/peer_messages.h"
 #include "control/protection/recovery_rules.h"
-#include "control/title/titles.h"
 #include "keeper_protocol/client.h"
 #include "keeper_protocol/config.h"
 #include "sys/bounded_io.h"
@@ -60,29 +58,6 @@ peer::StreamReply refuse(ErrorCode code, std::string cause, Epoch epoch) {
                                             .effect = "nothing was received",
                                             .mend = "holdfast vm show at both sites"},
                                   .detail = sys::encode_json(StreamRefusalDetail{.epoch = epoch})}};
-}
-
-// Under which the holder may still run the VM: of the statement that its tenure began with. A title
-// that another site gave up to it has a higher one, and its keeper goes on as it is.
-Epoch epoch_of_line(Services& services, const VmRow& row) {
-  const Result<std::vector<title::SignedPtr>> chain = whole_chain(services, row.id);
-  if (!chain.ok() || chain->empty()) return row.epoch;
-  const auto find = [&](const Digest& digest) {
-    const auto at = std::ranges::find_if(
-        *chain, [&](const title::SignedPtr& one) { return one->digest() == digest; });
-    return at == chain->end() ? nullptr : *at;
-  };
-  const Result<vault::TitleView> view = services.vault.title(row.id);
-  if (!view.ok()) return row.epoch;
-  title::SignedPtr at = view->head;
-  for (size_t left = chain->size(); left > 0; --left) {
-    const title::Statement& one = at->statement();
-    const title::SignedPtr before =
-        find(one.kind == title::Kind::kGiveUp ? one.beside : one.follows);
-    if (before == nullptr || before->statement().holder != one.holder) break;
-    at = before;
-  }
-  return std::min(row.epoch, at->statement().epoch);
 }
 
 }  // namespace
@@ -146,7 +121,7 @@ Status Replicas::launch(const VmRow& row, const ProtectionRow& protection, bool 
   keeper_protocol::ReplicaConfig config{
       .vm = row.id,
       .site = services_.site.site_id,
-      .epoch = epoch_of_line(services_, row),
+      .epoch = row.epoch,
       .journal_dir = services_.paths.journal(row.id),
       .vault_socket = services_.paths.vault_keys(),
       .peer_site = protection.peer,
