@@ -58,7 +58,7 @@ Result<sys::JsonObject> title_view(Services& services, const VmRow& row) {
 
 Result<sys::JsonArray> title_chain(Services& services, const VmRow& row) {
   sys::JsonArray chain;
-  for (const title::SignedPtr& one : TRY(statements_of(services, row.id)))
+  for (const title::SignedPtr& one : TRY(whole_chain(services, row.id)))
     chain.push_back(statement_view(services, *one));
   return chain;
 }
