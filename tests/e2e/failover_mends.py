@@ -95,7 +95,7 @@ def source_without_the_vm(north, south):
     parts = refused(south, "failover", "unplanned", "gone", "--yes", "--source-is-off")
     check("no part in VM gone" in parts["cause"] and "replica evict gone" in parts["mend"],
           f"it was let go before that: {parts['cause']}; {parts['mend']}")
-    south.cli("replica", "evict", "gone")
+    south.cli("replica", "evict", "gone", "--yes")
     check(all(vm["name"] != "gone" for vm in south.json("vm", "list")), "what was here of it is gone")
 
 

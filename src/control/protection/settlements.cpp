@@ -36,7 +36,7 @@ std::string command(const std::string& vm, const std::string& keep) {
 // and what it has of the VM is the holder's line.
 Result<title::SignedPtr> own_give_up(Services& services, VmId vm) {
   title::SignedPtr newest;
-  for (const title::SignedPtr& one : TRY(statements_of(services, vm))) {
+  for (const title::SignedPtr& one : TRY(whole_chain(services, vm))) {
     const title::Statement& said = one->statement();
     // What it learned to stand by for since is that line.
     if (said.issuer == services.site.site_id || said.kind == Kind::kHandOver) newest = one;

@@ -58,29 +58,14 @@ Result<sys::JsonObject> title_view(Services& services, const VmRow& row) {
 
 Result<sys::JsonArray> title_chain(Services& services, const VmRow& row) {
   sys::JsonArray chain;
-  for (const title::SignedPtr& one : TRY(statements_of(services, row.id)))
+  for (const title::SignedPtr& one : TRY(whole_chain(services, row.id)))
     chain.push_back(statement_view(services, *one));
-  return chain;
-}
-
-Result<std::vector<title::SignedPtr>> statements_of(Services& services, VmId vm) {
-  std::vector<title::SignedPtr> chain;
-  std::vector<Digest> known;
-  // A vault gives as many as fit an answer, oldest first.
-  for (size_t left = title::kDepthMax + title::kDepthReserve; left > 0;) {
-    const std::vector<title::SignedPtr> more =
-        TRY(title::decode_bundle(TRY(services.vault.title_lacking(vm, known))));
-    if (more.empty()) break;
-    chain.insert(chain.end(), more.begin(), more.end());
-    known = {more.back()->digest()};
-    left -= std::min(left, more.size());
-  }
   return chain;
 }
 
 Result<Epoch> tenure_epoch(Services& services, VmId vm) {
   const vault::TitleView view = TRY(services.vault.title(vm));
-  const std::vector<title::SignedPtr> chain = TRY(statements_of(services, vm));
+  const std::vector<title::SignedPtr> chain = TRY(whole_chain(services, vm));
   const auto find = [&](const Digest& digest) {
     const auto at = std::ranges::find(chain, digest, &title::Signed::digest);
     return at == chain.end() ? nullptr : *at;
