@@ -236,7 +236,8 @@ class Bench:
         self.running_ms.append(job["failover_ms"])
         self.protected_ms.append(round(again * 1000))
         came = f"; beside it {beside.site.name}: {' '.join(map(str, beside.words[:3]))}: {beside.ended()}" if beside else ""
-        self.say(f"{name} to {here.name}, {kind}: runs after {job['failover_ms']} ms, protected again after {again:.1f} s, "
+        phases = " ".join(f"{phase} {ms}" for phase, ms in job["phases_ms"].items())
+        self.say(f"{name} to {here.name}, {kind}: runs after {job['failover_ms']} ms ({phases}), protected again after {again:.1f} s, "
                  f"{number} writes were acknowledged and {newest} are there{came}")
         self.settled(kind, machine)
 

@@ -104,11 +104,12 @@ def tail_comes_late(north, south, name):
     failover = Command(south, "failover", "unplanned", name, "--yes", "--wait-for-tail", "2s")
     wait_until(lambda: not os.path.exists(f"/proc/{qemu}"), 10, f"{name}'s guest is stopped", interval=0.001)
     os.kill(keeper, signal.SIGSTOP)
+    wait_until(lambda: (guest := north.json("vm", "show", name)["qemu_pid"]) and guest != qemu, 30, f"{name} runs again at north",
+               interval=0.1)
+    os.kill(keeper, signal.SIGCONT)
     failover.ended()
     parts = failover.parts or {"cause": ""}
     check("within 2 s" in parts["cause"] and "--wait-for-tail" in parts["cause"], f"the tail comes late: {parts['cause']}")
-    wait_until(lambda: north.json("vm", "show", name)["state"] == "running", 20, f"{name} runs again at north", interval=0.1)
-    os.kill(keeper, signal.SIGCONT)
     number = writer.end()
     has_all_writes_of(north, name, number)
     wait_protected(north, name, 20)

@@ -520,6 +520,7 @@ def test(directory):
                 site.start()
             pair(north, south)
             pair(north, west)
+            pair(west, south)  # or west could not read a title in which south has signed
             for name in ("web", "mail", "own"):
                 north.vm_create(name, [], "--blank", "16M", "--memory", "256M")
             for name in ("loan", "deep"):

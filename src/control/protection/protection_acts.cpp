@@ -105,6 +105,7 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
                 ": holdfast vm show " + row.name};
   }
   if (before.ok() && before->peer != peer.site) return protected_elsewhere(row, *before);
+  TRY(settlements_.none(row, "its protection is as before"));
   // From now on nothing is merged away that the replica has not.
   keeper_protocol::Client keeper(services_.paths.run_file(vm, "control.sock"));
   const bool runs = services_.units->running(keeper_unit(vm));
@@ -191,6 +192,7 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
     return sys::JsonObject{{"vm", row.name}, {"protected", false}};
   }
   const std::string peer = peer_name(protection.peer);
+  TRY(settlements_.none(row, "its protection is as before"));
   // What the other site holds is the VM now, or may become it: it is not this site's to remove.
   if (row.role == VmRole::kSuperseded) return not_its_any_more(row, peer);
   progress.step("end replication");

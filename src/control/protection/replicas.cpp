@@ -1,11 +1,13 @@
 #include "control/protection/replicas.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "control/core/log.h"
 #include "control/host/keeper_units.h"
 #include "control/peers/peer_messages.h"
 #include "control/protection/recovery_rules.h"
+#include "control/title/title_view.h"
 #include "control/title/titles.h"
 #include "keeper_protocol/client.h"
 #include "keeper_protocol/config.h"
@@ -119,10 +121,13 @@ Error Replicas::why_gone(VmId vm) {
 
 Status Replicas::launch(const VmRow& row, const ProtectionRow& protection, bool create) {
   const Result<PeerRow> peer = services_.catalog->peer(protection.peer);
+  // A settled conflict gives the title a new epoch, and the guest that was kept runs on under its
+  // own; whose stream is taken, the title says (take_stream).
+  const Result<Epoch> tenure = tenure_epoch(services_, row.id);
   keeper_protocol::ReplicaConfig config{
       .vm = row.id,
       .site = services_.site.site_id,
-      .epoch = row.epoch,
+      .epoch = tenure.ok() ? std::min(row.epoch, *tenure) : row.epoch,
       .journal_dir = services_.paths.journal(row.id),
       .vault_socket = services_.paths.vault_keys(),
       .peer_site = protection.peer,

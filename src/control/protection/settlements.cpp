@@ -6,9 +6,11 @@
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/store/catalog_inner.h"
+#include "control/title/title_view.h"
 #include "control/title/titles.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/vm_operations.h"
+#include "keeper_protocol/client.h"
 
 namespace hf::control {
 
@@ -30,26 +32,11 @@ std::string command(const std::string& vm, const std::string& keep) {
   return "holdfast failover settle " + vm + " --keep " + keep;
 }
 
-// All statements that this site's vault knows, oldest first.
-Result<std::vector<title::SignedPtr>> chain_of(Services& services, VmId vm) {
-  std::vector<title::SignedPtr> chain;
-  std::vector<Digest> known;
-  for (size_t left = title::kDepthMax + title::kDepthReserve; left > 0;) {
-    const std::vector<title::SignedPtr> more =
-        TRY(title::decode_bundle(TRY(services.vault.title_lacking(vm, known))));
-    if (more.empty()) break;
-    chain.insert(chain.end(), more.begin(), more.end());
-    known = {more.back()->digest()};
-    left -= std::min(left, more.size());
-  }
-  return chain;
-}
-
 // The give-up that this site's line ended with; null: the newest that it signed is something else,
 // and what it has of the VM is the holder's line.
 Result<title::SignedPtr> own_give_up(Services& services, VmId vm) {
   title::SignedPtr newest;
-  for (const title::SignedPtr& one : TRY(chain_of(services, vm))) {
+  for (const title::SignedPtr& one : TRY(whole_chain(services, vm))) {
     const title::Statement& said = one->statement();
     // What it learned to stand by for since is that line.
     if (said.issuer == services.site.site_id || said.kind == Kind::kHandOver) newest = one;
@@ -235,6 +222,10 @@ Status Settlements::give_up_to(const VmRow& row, SiteId to) {
     TRY(end_guest(row));
   // Of now: an answer counts for three seconds, and a keeper takes what it takes.
   asked = TRY(services_.titles->exchange(row.id, to, kAskLimit));
+  if (asked.view.rivals.empty() && !holds(asked.view, to)) {
+    run_again(row.id);  // the other one has given it up meanwhile
+    return {};
+  }
   if (!asked.view.rivals.empty()) {
     Result<vault::TitleView> given =
         services_.titles->sign(row, {.kind = Kind::kGiveUp, .subject = to});
@@ -283,6 +274,18 @@ Result<HandOverOutcome> Settlements::give_up(VmId vm, const PeerRow& to) {
 }
 
 // ---- What follows -------------------------------------------------------------------------------
+
+Status Settlements::none(const VmRow& row, std::string effect) {
+  const vault::TitleView view = TRY(services_.vault.title(row.id));
+  if (view.rivals.empty()) return {};
+  const SiteId head = view.head->statement().holder;
+  const SiteId rival = view.rivals.front()->statement().holder;
+  return refused_by_title(services_, row,
+                          {.cause = title::Cause::kRival,
+                           .action = title::Action::kSettle,
+                           .site = head == services_.site.site_id ? rival : head},
+                          std::move(effect));
+}
 
 std::string Settlements::conflict(VmId vm) {
   std::lock_guard lock(mutex_);
@@ -362,6 +365,22 @@ Settlements::Follow Settlements::give_up_again(const VmRow& row, const vault::Ti
   return given.ok() ? Follow::kDone : Follow::kLater;
 }
 
+// A guest that was stopped to be given up, of a VM that stays.
+void Settlements::run_again(VmId vm) {
+  const auto needed = [this, vm] {
+    const Result<VmRow> now = services_.catalog->vm(vm);
+    return now.ok() && now->role == VmRole::kActive && now->wanted_running &&
+           !services_.units->running(qemu_unit(vm));
+  };
+  services_.reconciler->add({.kind = "vm-start",
+                             .vm = vm,
+                             .needed = needed,
+                             .work = [this, vm, needed](Progress& progress) {
+                               if (!needed()) return Result<sys::JsonObject>(sys::JsonObject{});
+                               return start_vm(services_, vm, {.actor = "holdfastd"}, progress);
+                             }});
+}
+
 // It gave the VM up to the one that gave it up again: it is its own, and runs as it did.
 Settlements::Follow Settlements::hold_again(const VmRow& row, const vault::TitleView& view) {
   const Epoch epoch = std::max(row.epoch, view.head->statement().epoch);
@@ -372,18 +391,7 @@ Settlements::Follow Settlements::hold_again(const VmRow& row, const vault::Title
     log_error(stored.error().describe());
     return Follow::kLater;
   }
-  const auto needed = [this, vm = row.id] {
-    const Result<VmRow> now = services_.catalog->vm(vm);
-    return now.ok() && now->role == VmRole::kActive && now->wanted_running &&
-           !services_.units->running(qemu_unit(vm));
-  };
-  services_.reconciler->add({.kind = "vm-start",
-                             .vm = row.id,
-                             .needed = needed,
-                             .work = [this, vm = row.id, needed](Progress& progress) {
-                               if (!needed()) return Result<sys::JsonObject>(sys::JsonObject{});
-                               return start_vm(services_, vm, {.actor = "holdfastd"}, progress);
-                             }});
+  run_again(row.id);
   return Follow::kLater;  // and is protected by the other one
 }
 
@@ -399,6 +407,16 @@ Settlements::Follow Settlements::protect_by(const VmRow& row, const vault::Title
   if (row.role != VmRole::kActive || stands || !view.head->statement().is_standby(peer) ||
       !services_.catalog->peer(peer).ok()) {
     return Follow::kNothing;
+  }
+  // From now on nothing is merged away that the other one has not.
+  if (services_.units->running(keeper_unit(row.id))) {
+    keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
+    const Result<keeper_protocol::Nothing> told =
+        keeper.ask(keeper_protocol::Protect{.peer_site = peer}, 5s);
+    if (!told.ok()) {
+      log_warning("VM " + row.name + ": " + told.error().describe());
+      return Follow::kLater;
+    }
   }
   const Result<vault::KeyInfo> key = services_.vault.key_info(row.id);
   Status stored = key.ok() ? services_.catalog->put_protection(
@@ -428,11 +446,6 @@ Settlements::Follow Settlements::stand_by_anew(const VmRow& row, const vault::Ti
     return Follow::kLater;  // it is being ended
   }
   const std::string peer = services_.protections->peer_name(view.head->statement().holder);
-  if (const Epoch epoch = view.head->statement().epoch; epoch > row.epoch) {
-    const Status stored = services_.catalog->change_role(row, row.role, epoch, row.note);
-    if (!stored.ok()) log_error(stored.error().describe());
-    return Follow::kLater;  // the replica is under that
-  }
   const std::string place = services_.paths.state + "/aside/" + aside;
   const auto work = [&]() -> Status {
     services_.protections->end_stream(vm);

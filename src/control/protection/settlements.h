@@ -37,6 +37,8 @@ class Settlements {
   enum class Follow { kNothing, kDone, kLater };
   Follow follow(VmId vm);
 
+  // Of what is not done about a VM while there is a conflict. `effect` as Error's.
+  Status none(const VmRow& row, std::string effect);
   // The other site, by name; empty: there is no conflict that this site knows of.
   std::string conflict(VmId vm);
 
@@ -47,6 +49,7 @@ class Settlements {
   Status give_up_to(const VmRow& row, SiteId to);
   Status end_guest(const VmRow& row);
   Status may_give_up(const VmRow& row, const vault::TitleView& view);
+  void run_again(VmId vm);
   void told(const VmRow& row, const vault::TitleView& view);
   Follow give_up_again(const VmRow& row, const vault::TitleView& view);
   Follow stand_by_anew(const VmRow& row, const vault::TitleView& view, const std::string& aside);

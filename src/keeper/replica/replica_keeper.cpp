@@ -52,8 +52,8 @@ Error holds_enough(uint64_t stored, uint64_t stored_max, const SiteId& source) {
                    " that it may",
           .effect = "the replica takes nothing and falls behind",
           .mend = "at the replica's site: holdfast site peer set " + source.hex() +
-                  " --quota SIZE, it then goes on by itself; or at the VM's: holdfast protection "
-                  "disable, then enable: a whole copy takes less than all that was ever written"};
+                  " --quota SIZE, or holdfast replica evict VM of one that is not needed; it then "
+                  "goes on by itself"};
 }
 
 }  // namespace

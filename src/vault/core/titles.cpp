@@ -300,7 +300,7 @@ title::Chain Titles::let_go(title::Chain chain, const SiteId& from,
     return rival->statement().holder == last.holder && chain.expelled_by(rival->digest(), self);
   });
   if (line == rivals.end()) return chain;
-  title::Chain anew(chain.vm(), self);
+  title::Chain anew(chain.vm(), self, owner_.faults);
   for (const title::SignedPtr& one : chain.statements()) {
     if (chain.follows((*line)->digest(), one->digest()))
       anew.learn(std::span(&one, 1), from, verifier, now(), clock_.wall_time());
