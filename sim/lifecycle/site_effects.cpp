@@ -183,6 +183,9 @@ bool Site::store(const DoingPtr&, const Step& step) {
       record.role = Role::kSuperseded;
       record.epoch = std::max(record.epoch, head.epoch);
       return true;
+    case Effect::kStoreEpoch:
+      record.epoch = head.epoch;
+      return true;
     case Effect::kStoreTaken: {
       record = {.role = Role::kActive, .epoch = head.epoch, .wanted = true, .adopt = true};
       const SiteId giver = protection->peer;
