@@ -153,7 +153,10 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   const bool same_line = !entry.chain.empty() && next.same_tenure(entry.chain.digest());
   std::optional<Freshness> settled = entry.reported ? entry.reported : entry.settled;
   const title::Line& line = next.title().line;
-  if (!same_line && next.holder_is(owner_.site) && !line.empty()) {
+  // Of this site's own line a statement names only what is on it, durably: a keeper's report comes
+  // later, or never.
+  const bool newer = !settled || settled->position.sequence < line.position.sequence;
+  if (next.holder_is(owner_.site) && !line.empty() && (!same_line || newer)) {
     settled = Freshness{.position = line.position, .chain = line.chain, .time = clock_.wall_time()};
   }
   Writer clear;

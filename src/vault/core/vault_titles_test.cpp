@@ -488,6 +488,19 @@ TEST_F(TwoVaults, a_keeper_that_outlived_the_vault_may_have_the_key) {
   EXPECT_TRUE(home_.propose(vm_, Kind::kHandOver, away()).has_value());
 }
 
+// Keepers report their line's end now and then; a stand by may name what was not reported yet.
+TEST_F(TwoVaults, what_a_statement_names_on_the_holders_line_is_known_to_be_there) {
+  ASSERT_TRUE(home_->put_freshness(vm_, fresh_at(3), kKeeper).ok());
+  protect(5);
+  home_.reopen();  // power was lost: nothing was reported since, and what was shown is gone
+  home_.bind();
+  EXPECT_EQ(home_->read_freshness(vm_)->position, line_at(5).position);
+  ASSERT_TRUE(home_->release(vm_, kDaemon).ok());
+  home_.ask(away_, vm_);
+  EXPECT_TRUE(home_->open_gate(vm_, kKeeper).ok())
+      << home_->open_gate(vm_, kKeeper).error().describe();
+}
+
 TEST_F(TwoVaults, statement_and_position_are_one_file) {
   protect();
   goes_silent(away_, home());
