@@ -51,6 +51,7 @@ class TableFiles {
       const PageRequest request = asker.request();
       const ByteSpan file = files.at(request.table);
       ++reads;
+      bytes_read += request.page.length;
       if (request.page.length + request.page.offset > file.size()) return corrupt("beyond its end");
       const ByteSpan page = file.subspan(request.page.offset, request.page.length);
       TRY(cache.put(request, Bytes(page.begin(), page.end())));
@@ -68,6 +69,7 @@ class TableFiles {
   PageCache cache;
   std::vector<Bytes> files;
   uint64_t reads = 0;
+  uint64_t bytes_read = 0;
 
  private:
   std::vector<std::unique_ptr<Table>> tables_;

@@ -21,7 +21,7 @@ struct ModelOptions {
   uint64_t window_bytes = 0;  // of guest writes, kept as history
   double target = 1.35;       // bytes of all files, of (visible + window)
   bool skewed = false;        // 80 % of the writes go to 20 % of the blocks
-  VictimOrder order = VictimOrder::kGreedy;
+  VictimOrder order = VictimOrder::kDecliningCost;
   uint64_t outputs = 8;
 };
 
@@ -59,7 +59,7 @@ class AmplificationModel {
   }
 
  private:
-  // Measured: chain_measure_test.cpp.
+  // Measured: chain/measure_test.cpp, rounded up.
   static constexpr double kMapEntry = 31;
   static constexpr double kLocatorEntry = 8;
   static constexpr double kDeathEntry = 10;

@@ -6,7 +6,9 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "journal/chain/test_overwritten.h"
 #include "journal/collection/amplification_model.h"
+#include "journal/collection/death_finder.h"
 
 namespace hf::journal {
 namespace {
@@ -27,10 +29,39 @@ TEST(Amplification, is_within_the_bars_at_random_and_in_a_fill) {
                 result.random, result.space_peak, result.garbage_grew);
     EXPECT_FALSE(result.stuck);
     EXPECT_LE(result.fill, 1.2);
-    EXPECT_LE(result.random, 2.9);
+    EXPECT_LE(result.random, 2.75);  // the bar is 2.9
     EXPECT_LE(result.space_peak, 1.45);
     EXPECT_LE(result.garbage_grew, 0.02) << "garbage left behind isn't amplification saved";
   }
+}
+
+// What finding deaths reads: the blocks that T segments touch of the chain behind them, once.
+TEST(DeathCost, is_half_of_what_the_guest_wrote_at_most) {
+  const bool full = std::getenv("HOLDFAST_MODEL_FULL") != nullptr;
+  const uint64_t segments = full ? 256 : 24;
+  const uint64_t blocks = full ? 4u << 20 : 256u << 10;
+  Overwritten disk(blocks, segments, 1u << 20);
+  struct Counted final : HiddenVisitor {
+    void on_hidden(const Extent&, Sequence) override { ++pieces; }
+    uint64_t pieces = 0;
+  } counted;
+  MergedSource::Sources parts;
+  const Chain newest = disk.chain_of(segments - 8, segments);
+  for (const Table* map : newest.maps) {
+    parts.push_back(std::make_unique<MapSource>(*map, disk.files.cache));
+  }
+  MergedSource newer(std::move(parts));
+  const Chain behind = disk.chain_of(0, segments - 8);
+  disk.files.bytes_read = 0;
+  DeathFinder finder(newer, behind, disk.files.cache, counted);
+  ASSERT_EQ(*disk.files.run(finder), Step::kEnd);
+  const double guest = 8.0 * Overwritten::kRecords * kBlockSize;
+  const double share = static_cast<double>(disk.files.bytes_read) / guest;
+  std::printf(
+      "%.0f MiB written over %.0f GiB: %llu pieces hidden, %.2f bytes of maps read a guest byte\n",
+      guest / 1048576, static_cast<double>(blocks) * kBlockSize / (1u << 30),
+      static_cast<unsigned long long>(counted.pieces), share);
+  EXPECT_LE(share, 0.5);
 }
 
 TEST(Amplification, table) {

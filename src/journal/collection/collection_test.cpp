@@ -4,6 +4,7 @@
 
 #include "journal/chain/test_line.h"
 #include "journal/collection/batch.h"
+#include "journal/collection/death_finder.h"
 #include "journal/collection/deaths.h"
 #include "journal/collection/locator.h"
 #include "journal/collection/survivor.h"
@@ -33,14 +34,12 @@ std::vector<Death> find_deaths(TestLine& line) {
   for (uint64_t b = 8; b <= line.closed; b += 8) {
     MergedSource within(line.sources_of(parts_of({.a = b - 8, .b = b})), {.hidden = &heard});
     const std::vector<Extent> run = *line.files.all(within);
-    MergedSource::Sources sources;
-    sources.push_back(std::make_unique<SpanSource>(run));
-    if (b > 8) {
-      sources.push_back(
-          std::make_unique<MergedSource>(line.sources_of(*cover(0, b - 8, line.there()))));
-    }
-    MergedSource against(std::move(sources), {.hidden = &heard});
-    static_cast<void>(*line.files.all(against));
+    SpanSource newer(run);
+    Chain behind;
+    const std::vector<SegmentRun> runs = *cover(0, b - 8, line.there());
+    for (const SegmentRun& each : runs) behind.maps.push_back(line.maps.at(each));
+    DeathFinder finder(newer, behind, line.files.cache, heard);
+    EXPECT_EQ(*line.files.run(finder), Step::kEnd);
   }
   std::ranges::sort(heard.deaths, {}, &Death::key);
   return heard.deaths;
@@ -193,7 +192,7 @@ TEST(Victims, are_the_emptiest_and_fill_the_outputs) {
     files.push_back(
         {.file = i, .bytes = 100, .live_bytes = 20 + i * 2, .hidden_at = 1000 - i * 20});
   }
-  CollectionLimits limits{.target_bytes = 3900, .output_bytes = 50};
+  CollectionLimits limits{.target_bytes = 3900, .output_bytes = 50, .order = VictimOrder::kGreedy};
   EXPECT_TRUE(choose_victims(files, 3900, 2000, limits).empty());
   const std::vector<size_t> few = choose_victims(files, 3950, 2000, limits);
   EXPECT_EQ(few, (std::vector<size_t>{0}));
@@ -203,6 +202,11 @@ TEST(Victims, are_the_emptiest_and_fill_the_outputs) {
   for (size_t i : batch) survive += files[i].live_bytes;
   EXPECT_LE(survive, 400u);
   EXPECT_GT(survive, 330u);
+  // A fuller file that has stopped emptying long ago goes before one that is still at it.
+  limits.target_bytes = 3950;
+  limits.order = VictimOrder::kDecliningCost;
+  files[0].hidden_at = 1999;
+  EXPECT_NE(choose_victims(files, 4000, 2000, limits).front(), 0u);
   for (FileUse& file : files) file.live_bytes = 99;
   EXPECT_TRUE(choose_victims(files, 4000, 2000, limits).empty()) << "nothing is worth it";
 }

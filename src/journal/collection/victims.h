@@ -25,7 +25,7 @@ struct CollectionLimits {
   // Survivors of one batch fill so many: sorting them joins neighbours only if there are many.
   uint64_t outputs = 8;
   double live_share_max = 0.985;  // a fuller file isn't worth it
-  VictimOrder order = VictimOrder::kGreedy;
+  VictimOrder order = VictimOrder::kDecliningCost;
 };
 
 // The next batch; empty if `bytes` is within the target, or nothing is worth it. `now`: a sequence.
