@@ -193,7 +193,7 @@ void World::promote_when_stopped(uint64_t tries) {
     const Status promoted =
         stopped
             ? b_.promote(recovery::SourceAnswer::kStopped, recovery::OperatorWord::kNone)
-            : b_.promote(recovery::SourceAnswer::kNoAnswer, recovery::OperatorWord::kSourceIsDead);
+            : b_.promote(recovery::SourceAnswer::kNoAnswer, recovery::OperatorWord::kSourceIsOff);
     if (!promoted.ok()) {
       judge.note("B: not promoted: {}", promoted.error().cause);
       return again();

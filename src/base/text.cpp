@@ -52,4 +52,19 @@ std::string clean_text(std::string_view text, size_t size_max) {
   return out;
 }
 
+std::string duration_words(uint64_t us) {
+  const uint64_t seconds = us / 1'000'000;
+  const uint64_t minutes = seconds / 60;
+  const uint64_t hours = minutes / 60;
+  const uint64_t days = hours / 24;
+  const auto and_some = [](uint64_t rest, const char* unit) {
+    return rest == 0 ? std::string() : " " + std::to_string(rest) + unit;
+  };
+  if (minutes == 0) return std::to_string(seconds) + " s";
+  if (hours == 0) return std::to_string(minutes) + " min";
+  if (days == 0) return std::to_string(hours) + " h" + and_some(minutes % 60, " min");
+  if (days == 1) return "1 day" + and_some(hours % 24, " h");
+  return std::to_string(days) + " days" + (days < 10 ? and_some(hours % 24, " h") : "");
+}
+
 }  // namespace hf

@@ -48,5 +48,18 @@ TEST(Text, is_cut_between_characters) {
   EXPECT_EQ(clean_text("abc", 0), "");
 }
 
+TEST(DurationWords, say_what_matters) {
+  const auto words = [](uint64_t seconds) { return duration_words(seconds * 1'000'000); };
+  EXPECT_EQ(words(0), "0 s");
+  EXPECT_EQ(words(59), "59 s");
+  EXPECT_EQ(words(60), "1 min");
+  EXPECT_EQ(words(3600), "1 h");
+  EXPECT_EQ(words(3905), "1 h 5 min");
+  EXPECT_EQ(words(86'400), "1 day");
+  EXPECT_EQ(words(26 * 3600), "1 day 2 h");
+  EXPECT_EQ(words(50 * 3600), "2 days 2 h");
+  EXPECT_EQ(words(400 * 86'400 + 7200), "400 days");
+}
+
 }  // namespace
 }  // namespace hf

@@ -30,12 +30,26 @@ TEST(FailoverQuestion, of_a_silent_source_says_what_is_not_known_and_what_is_los
   const sys::JsonObject silent =
       preview({{"answers", false}, {"last_seen_us", kNow - 600'000'000}}, nullptr);
   const std::string asked = failover_question(silent, true, kNow);
-  for (const char* words :
-       {"does not answer", "last heard of 10 min ago", "on your word", "is lost"})
+  for (const char* words : {"Site north does not answer", "last heard of 10 min ago",
+                            "stays off, or cut off from its hosts", "is lost",
+                            "Nothing keeps site north from starting the VM alone"})
     EXPECT_NE(asked.find(words), std::string::npos) << words << "\n" << asked;
   EXPECT_EQ(asked.find("lacking"), std::string::npos) << "nobody knows: " << asked;
-  EXPECT_NE(failover_question(silent, false, kNow).find("without --source-is-dead this is refused"),
+  EXPECT_NE(failover_question(silent, false, kNow).find("without --source-is-off this is refused"),
             std::string::npos);
+}
+
+TEST(FailoverQuestion, of_a_silent_source_says_what_it_has_signed) {
+  sys::JsonObject source{{"answers", false}, {"waits_for_this_site", true}};
+  std::string asked = failover_question(preview(source, nullptr), true, kNow);
+  EXPECT_NE(asked.find("By what site north has signed, it starts the VM only when it has heard "
+                       "from this site; one that runs there runs on"),
+            std::string::npos)
+      << asked;
+  EXPECT_EQ(asked.find("Nothing keeps"), std::string::npos) << asked;
+  source["starts_alone_after_s"] = 600;
+  asked = failover_question(preview(source, nullptr), true, kNow);
+  EXPECT_NE(asked.find("or was without it for 600 s"), std::string::npos) << asked;
 }
 
 TEST(FailoverQuestion, of_a_source_that_has_stopped_it_says_so) {
@@ -45,6 +59,24 @@ TEST(FailoverQuestion, of_a_source_that_has_stopped_it_says_so) {
   EXPECT_NE(asked.find("has stopped the VM for good already"), std::string::npos) << asked;
   EXPECT_NE(asked.find("nothing that its source has told of is lacking"), std::string::npos)
       << asked;
+}
+
+TEST(SettleQuestion, names_both_who_hold_it_and_what_becomes_of_the_other) {
+  const sys::JsonObject vm{
+      {"name", "web"},
+      {"title",
+       {{"holder", "north"},
+        {"kind", "go on"},
+        {"word", "without peer"},
+        {"time_us", kNow},
+        {"rivals", sys::JsonArray{sys::JsonObject{
+                       {"holder", "south"}, {"kind", "take"}, {"time_us", kNow}}}}}}};
+  const std::string asked = settle_question(vm, "south");
+  for (const char* words :
+       {"site north: \"go on\"", "on the word \"without peer\"", "site south: \"take\"",
+        "stopped hard", "kept aside there", "Keep VM \"web\" as site south has it?"})
+    EXPECT_NE(asked.find(words), std::string::npos) << words << "\n" << asked;
+  EXPECT_NE(settle_question({{"name", "web"}}, "south").find("No conflict"), std::string::npos);
 }
 
 }  // namespace

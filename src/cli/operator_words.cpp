@@ -26,10 +26,7 @@ Result<T> heard(const Context& context, Result<T> answer) {
     return nobody_serves(context.state, "the vault", error.cause);
   }
   if (error.code == ErrorCode::kPermission) {
-    error.cause =
-        "user " + std::to_string(::geteuid()) + " is no operator of this site: " + error.cause;
-    error.effect = "nothing was done";
-    error.mend = "run the command as root: sudo holdfast --state " + context.state + " ...";
+    return not_permitted(context.state, context.state + "/run/vault-operators.sock");
   }
   return error;
 }

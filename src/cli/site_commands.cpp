@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 #include "cli/core/grammar.h"
 #include "cli/core/input.h"
@@ -30,6 +31,15 @@ Status site_peers(const Context& context) {
               {"SITE", "site_id"},
               {"CA FINGERPRINT", "ca_fingerprint"},
               {"ERROR", "error.cause"}});
+  if (context.format != Format::kTable) return {};
+  for (const sys::JsonValue& peer : peers.as_array()) {
+    if (!peer.is_object()) continue;
+    const sys::JsonValue* clock = peer.as_object().if_contains("clock");
+    if (clock == nullptr || !clock->is_object()) continue;
+    const Error said = sys::error_from_json(clock->as_object());
+    std::fprintf(stderr, "%s: %s\n  mend: %s\n", said.cause.c_str(), said.effect.c_str(),
+                 said.mend.c_str());
+  }
   return {};
 }
 

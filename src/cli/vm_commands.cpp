@@ -112,15 +112,17 @@ Status vm_stop(const Context& context, const StopOptions& options) {
 Status vm_list(const Context& context) {
   sys::JsonValue vms = TRY(context.client().get("/v1/vms"));
   if (!vms.is_array()) return {};
-  print_rows(context, vms.as_array(),
-             {{"NAME", "name"},
-              {"STATE", "state"},
-              {"BOOT", "boot"},
-              {"SECURITY", "security_type"},
-              {"CPUS", "cpus"},
-              {"MEMORY MiB", "memory_mib"},
-              {"EPOCH", "epoch"},
-              {"ID", "id"}});
+  std::vector<Column> columns{{"NAME", "name"},          {"STATE", "state"},
+                              {"BOOT", "boot"},          {"SECURITY", "security_type"},
+                              {"CPUS", "cpus"},          {"MEMORY MiB", "memory_mib"},
+                              {"EPOCH", "epoch"},        {"ID", "id"},
+                              {"REASON", "reason.cause"}};
+  const auto in_conflict = [](const sys::JsonValue& vm) {
+    return vm.is_object() && vm.as_object().contains("conflict");
+  };
+  if (std::ranges::any_of(vms.as_array(), in_conflict))
+    columns.insert(columns.begin() + 2, {"CONFLICT WITH", "conflict"});
+  print_rows(context, vms.as_array(), columns);
   return {};
 }
 

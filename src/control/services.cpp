@@ -26,6 +26,8 @@ Services::~Services() { stop(); }
 
 Status Services::start(sys::UniqueFd launcher_socket) {
   catalog = TRY(Catalog::open(paths.catalog()));
+  if (Status kept = catalog->keep_room(); !kept.ok())
+    log_warning("no room is kept back for a full disk: " + kept.error().describe());
   limited_events = std::make_unique<LimitedEvents>(*catalog);
   consoles = std::make_unique<ConsoleHub>();
   peers = std::make_unique<PeerService>(*this);
@@ -82,7 +84,6 @@ Status Services::take_up_running() {
       if (!removed.ok()) log_error(removed.error().describe());
       continue;
     }
-    // A keeper that is down just now under a running guest comes back in a moment.
     if (!units->running(keeper_unit(row.id)) && !units->running(qemu_unit(row.id))) continue;
     if (row.role != VmRole::kActive) {
       Status fenced = reconciler->fence(row.id);  // tried again until it is done
@@ -92,6 +93,7 @@ Status Services::take_up_running() {
     // A keeper of ours that runs on: its VM stays released, should vault or keeper begin anew.
     release(row);
     if (!units->running(qemu_unit(row.id))) continue;
+    unit_events->take_up(row.id);
     log_info("VM " + row.name + " runs on");
     consoles->attach(row.id, paths.run_file(row.id, "console.sock"), ConsoleStart::kGoingOn);
     attestation->vm_runs_on(row);

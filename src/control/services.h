@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "control/core/closing.h"
+#include "control/core/log.h"
 #include "control/core/paths.h"
 #include "control/core/scratch_memory.h"
 #include "control/host/units.h"
@@ -48,6 +49,7 @@ struct Services {
   vault::AdminClient vault;
   std::unique_ptr<Catalog> catalog;
   std::unique_ptr<LimitedEvents> limited_events;
+  PeerLog peer_log;
   std::unique_ptr<JobEngine> jobs;
   std::unique_ptr<ConsoleHub> consoles;
   std::unique_ptr<PeerService> peers;

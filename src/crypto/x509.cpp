@@ -281,6 +281,13 @@ std::vector<std::string> Certificate::uris() const {
   return out;
 }
 
+bool Certificate::valid_at(Micros time) const {
+  time_t at = seconds(time);
+  // 0: not a date.
+  return X509_cmp_time(X509_get0_notBefore(certificate_.get()), &at) < 0 &&
+         X509_cmp_time(X509_get0_notAfter(certificate_.get()), &at) > 0;
+}
+
 bool Certificate::is_ca() const { return X509_check_ca(certificate_.get()) == 1; }
 
 bool Certificate::has_extended_key_usage(const char* oid) const {

@@ -31,6 +31,7 @@ class Certificate {
   std::string common_name() const;        // empty if there is none
   std::vector<std::string> uris() const;  // of the subjectAltName
   bool is_ca() const;
+  bool valid_at(Micros time) const;  // by its dates alone
   bool has_extended_key_usage(const char* oid) const;
   bool signed_by(const Certificate& issuer) const;  // signature and issuer name only
   Result<SpkiKey> public_key() const;

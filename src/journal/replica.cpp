@@ -32,6 +32,8 @@ struct ReplicaJournal::Impl {
   Published published;
   std::optional<SeedStaging> staging;
   bool replaced = false;
+  mutable size_t counted_segments = 0;  // as of the last stored()
+  mutable Stored counted;
 };
 
 ReplicaJournal::ReplicaJournal(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -118,6 +120,27 @@ void ReplicaJournal::abandon_seed() {
 
 uint64_t ReplicaJournal::seed_taken() const { return impl_->staging ? impl_->staging->taken() : 0; }
 uint64_t ReplicaJournal::seed_total() const { return impl_->staging ? impl_->staging->total() : 0; }
+// Files are asked for their size only when there is another one.
+ReplicaJournal::Stored ReplicaJournal::stored() const {
+  const RecordLog& log = impl_->log;
+  if (impl_->counted_segments != log.closed().size()) {
+    impl_->counted_segments = log.closed().size();
+    impl_->counted = {};
+    for (const Segment& segment : log.closed()) {
+      const uint64_t used = segment.closed ? segment.closed_size() : 0;
+      const Result<uint64_t> size = impl_->storage.size(segment.file);
+      const uint64_t there = std::max(used, size.ok() ? *size : impl_->options.log.segment_bytes);
+      impl_->counted.bytes += there;
+      if (there > used + impl_->options.log.segment_bytes / 4)  // else it is kept as it is
+        impl_->counted.cut_at_opening += there - used;
+    }
+  }
+  Stored stored = impl_->counted;
+  stored.bytes += log.open_end() + seed_taken();
+  for (const BaseEntry& base : log.manifest().bases)
+    stored.bytes += base.table_offset + base.table_entries * kExtentEntrySize;
+  return stored;
+}
 bool ReplicaJournal::replaced() const { return impl_->replaced; }
 
 Status ReplicaJournal::finish_seed() {

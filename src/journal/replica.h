@@ -54,6 +54,14 @@ class ReplicaJournal final : public SealedSource {
   // too, if it came from the switch itself: either journal is there, whole.
   Status finish_seed();
   bool replaced() const;
+  // What its records and a seed that is under way take of the disk; the one or two files that are
+  // prepared for more of them are not counted. `cut_at_opening`: of that, the unused rest of
+  // segments that were closed short.
+  struct Stored {
+    uint64_t bytes = 0;
+    uint64_t cut_at_opening = 0;
+  };
+  Stored stored() const;
 
   // For a further site, a check or a test.
   void read_sealed(const Position& after, size_t max_bytes, SealedRead& done) override;

@@ -82,6 +82,8 @@ struct ReplicaConfig {
   SiteId peer_site;
   crypto::PublicKey public_key{};  // the VM's journal key, pinned when the replica was offered
   bool create = false;             // makes the empty journal if the directory has none
+  // What it may fill is bounded: it takes nothing before LimitStore has said how much.
+  bool limited = false;
 };
 
 struct CaretakerConfig {
@@ -156,7 +158,8 @@ constexpr auto json_members(sys::JsonOf<ReplicaConfig>) {
   return std::tuple_cat(json_members_of_all<C>(),
                         std::tuple(sys::json_member("peer_site", &C::peer_site),
                                    sys::json_member("public_key", &C::public_key),
-                                   sys::json_member_or_default("create", &C::create)));
+                                   sys::json_member_or_default("create", &C::create),
+                                   sys::json_member_or_default("limited", &C::limited)));
 }
 constexpr auto json_members(sys::JsonOf<CaretakerConfig>) {
   using C = CaretakerConfig;

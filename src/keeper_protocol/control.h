@@ -103,7 +103,10 @@ struct ReplicaStatus {
   Sequence home_durable;   // as home last said
   uint64_t seed_bytes_done = 0;
   uint64_t seed_bytes_total = 0;  // 0: no seed is under way
-  std::optional<Error> error;     // that ended the last stream; gone once one works again
+  uint64_t stored_bytes = 0;      // of what it has received, while its journal is open
+  // How many they may become; none: as many as the disk has room for.
+  std::optional<uint64_t> stored_bytes_max;
+  std::optional<Error> error;  // that ended the last stream; gone once one works again
 };
 
 struct CaretakerStatus {
@@ -129,6 +132,9 @@ struct Shown {
   End end;
   bool whole = false;
   bool holds = false;  // the position that was asked about lies on this line
+};
+struct StoreUse {
+  uint64_t stored_bytes = 0;
 };
 struct Secret {
   Bytes secret;
@@ -182,6 +188,13 @@ struct ShowLine {
 struct Unseal {
   static constexpr std::string_view kOp = "unseal";
   using Reply = Nothing;
+};
+// Replica: from now on it takes nothing that would have its directory hold more; none: no bound.
+// Answered with what it holds under that bound. The keeper forgets it when it ends.
+struct LimitStore {
+  static constexpr std::string_view kOp = "limit_store";
+  using Reply = StoreUse;
+  std::optional<uint64_t> bytes_max;
 };
 
 // Serve: attestation. {"boot":{"id":hex16,"started_us":t,"powered":bool,"complete":bool,
@@ -276,9 +289,9 @@ struct AttestationGet {
   using Reply = Stored;
 };
 
-using Question = std::variant<GetStatus, Stop, Protect, Unprotect, Drain, Seal, Unseal, ShowLine,
-                              Measurements, Pcrs, AttestationKey, ActivateCredential, Quote,
-                              SecureBoot, SecureBootEdit, SecureBootSave, SecureBootRestore,
+using Question = std::variant<GetStatus, Stop, Protect, Unprotect, Drain, Seal, Unseal, LimitStore,
+                              ShowLine, Measurements, Pcrs, AttestationKey, ActivateCredential,
+                              Quote, SecureBoot, SecureBootEdit, SecureBootSave, SecureBootRestore,
                               SecureBootForget, BootFiles, AttestationPut, AttestationGet>;
 
 // Longest waits that the keeper grants; a client waits a little longer.

@@ -61,6 +61,8 @@ constexpr auto json_members(sys::JsonOf<ReplicaStatus>) {
                     sys::json_member("home_durable", &S::home_durable),
                     sys::json_member("seed_bytes_done", &S::seed_bytes_done),
                     sys::json_member("seed_bytes_total", &S::seed_bytes_total),
+                    sys::json_member("stored_bytes", &S::stored_bytes),
+                    sys::json_member("stored_bytes_max", &S::stored_bytes_max),
                     sys::json_member("error", &S::error));
 }
 constexpr auto json_members(sys::JsonOf<CaretakerStatus>) {
@@ -79,6 +81,9 @@ constexpr auto json_members(sys::JsonOf<Sealed>) {
 constexpr auto json_members(sys::JsonOf<Shown>) {
   return std::tuple(sys::json_member("end", &Shown::end), sys::json_member("whole", &Shown::whole),
                     sys::json_member("holds", &Shown::holds));
+}
+constexpr auto json_members(sys::JsonOf<StoreUse>) {
+  return std::tuple(sys::json_member("stored_bytes", &StoreUse::stored_bytes));
 }
 constexpr auto json_members(sys::JsonOf<Secret>) {
   return std::tuple(sys::json_member("secret", &Secret::secret, kCredentialBytes));
@@ -100,6 +105,9 @@ constexpr auto json_members(sys::JsonOf<Protect>) {
 }
 constexpr auto json_members(sys::JsonOf<Drain>) {
   return std::tuple(sys::json_member("limit_ms", &Drain::limit_ms, {.max = kDrainMsMax}));
+}
+constexpr auto json_members(sys::JsonOf<LimitStore>) {
+  return std::tuple(sys::json_member("bytes_max", &LimitStore::bytes_max));
 }
 constexpr auto json_members(sys::JsonOf<ShowLine>) {
   return std::tuple(sys::json_member("holds", &ShowLine::holds));

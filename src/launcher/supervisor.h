@@ -45,6 +45,10 @@ Result<Programs> installed_programs();
 // Units that have ended and of which something may still be asked; the oldest are forgotten.
 constexpr size_t kEndedUnitsMax = 256;
 
+// VMs that have a bar of their own. With more, all bars become the highest: what was decided before
+// starts no more, of whichever VM, and holdfastd asks for the bars again.
+constexpr size_t kBarsMax = 8'192;
+
 // What becomes of the guests when the site is stopped.
 enum class StopKind {
   kGuestsFirst,  // holdfastd asks them to shut down; after a time limit their power is cut
@@ -55,7 +59,8 @@ enum class StopKind {
 struct SupervisorOptions {
   Programs programs;
   RestartLimits restart_limits;
-  bool control_groups = true;  // false: as on a host without them
+  bool control_groups = true;           // false: as on a host without them
+  std::optional<gid_t> operators = {};  // a group of the host: host_users.h
   HangLimits hang_limits;
   std::chrono::milliseconds shutdown_step_max{15'000};  // for each of the four groups
   std::chrono::milliseconds guests_max{90'000};         // to shut down when asked
@@ -121,6 +126,7 @@ class Supervisor {
   void unlink_sockets(Unit& unit);
   void tell_status(const StatusRequest& from, Reply& reply) const;
   Status make_room();
+  void set_aside(uint64_t id, VmId vm, const std::string& name);
   void begin_removal(VmId vm, std::vector<uint64_t> waiters);
   void end_removals();
   void forget_ended();
@@ -151,7 +157,7 @@ class Supervisor {
   SiteCgroup cgroups_;
   Weaknesses weaknesses_;
   std::map<std::string, Unit> units_;
-  Bar first_bar_;             // of a VM that this launcher has not fenced
+  Bar first_bar_;             // of a VM that this launcher has not fenced, or not lately
   std::map<VmId, Bar> bars_;  // of the others
   std::vector<std::pair<uint64_t, FenceRequest>> fences_;  // to answer, by the requests' ids
   // VMs whose trees are being removed, and the requests to answer then: nothing of them starts.

@@ -122,8 +122,10 @@ Unit Supervisor::make_core_unit(std::string name, Role role) {
 
 // Also restarts it: its listener stays, its socket to us is new.
 Status Supervisor::start_daemon() {
+  TRY(tree_.check_catalog());
   if (!api_listener_) {
-    api_listener_ = TRY(tree_.listen_core("api.sock", tree_.users().daemon(), 0660));
+    api_listener_ = TRY(tree_.listen_core("api.sock", tree_.users().daemon(), 0660, SOCK_STREAM,
+                                          options_.operators));
   }
   sys::SocketPair pair = TRY(sys::socket_pair(sys::SocketType::kSeqPacket));
   sys::UniqueFd alive(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -135,6 +137,10 @@ Status Supervisor::start_daemon() {
   Unit& unit = at->second;
   unit.spec.program = options_.programs.daemon;
   unit.spec.argv = {"holdfastd", "--state", tree_.path()};
+  if (options_.operators && tree_.users().uid_base != 0) {
+    unit.spec.argv.insert(unit.spec.argv.end(),
+                          {"--operators-gid", std::to_string(*options_.operators)});
+  }
   unit.spec.fds = {{.name = "api", .fd = api_listener_.get()},
                    {.name = "launcher", .fd = pair.second.get()},
                    {.name = "alive", .fd = alive.get()}};
@@ -147,6 +153,7 @@ Status Supervisor::start_daemon() {
 
 Status Supervisor::start_core() {
   TRY(tree_.prepare());
+  TRY(tree_.check_catalog());
   TRY(adopt_survivors());
   TRY(start_vault());
   TRY(start_link());

@@ -93,6 +93,29 @@ TEST(SupervisorScale, tells_the_bars_of_thousands_of_vms) {
   EXPECT_EQ(status->bars, raised);
 }
 
+TEST(SupervisorScale, keeps_so_many_bars_and_lets_nothing_start_that_was_decided_before) {
+  TestSite site;
+  RunningSupervisor running(site, "sleep 60");
+  const VmId never_fenced = test_vm(7);
+  const VmId fenced = numbered_vm(0);
+  const StartRequest first = running.keeper(never_fenced, "keeper-7");
+  const StartRequest second = running.keeper(fenced, "keeper-8");
+  ASSERT_TRUE(running.client().fence(fenced, FenceReach::kAll, kLimit).ok());
+  for (uint32_t i = 1; i < kBarsMax + 100; ++i)
+    ASSERT_TRUE(running.client().fence(numbered_vm(i), FenceReach::kAll, kLimit).ok());
+  auto status = running.client().status(kLimit);
+  ASSERT_TRUE(status.ok()) << status.error().describe();
+  EXPECT_LE(status->bars.size(), kBarsMax);
+  const auto refused = [&](const StartRequest& request) {
+    const auto started = running.client().start(request, {}, kLimit);
+    return !started.ok() && started.error().code == ErrorCode::kConflict;
+  };
+  EXPECT_TRUE(refused(second)) << "it was decided before the fence";
+  EXPECT_TRUE(refused(first)) << "nobody knows any more";
+  EXPECT_TRUE(running.client().start(running.keeper(fenced, "keeper-8"), {}, kLimit).ok())
+      << "decided now";
+}
+
 TEST(SupervisorScale, forgets_units_that_ended_long_ago) {
   constexpr size_t kMore = 60;
   TestSite site;

@@ -11,6 +11,7 @@ using std::chrono::milliseconds;
 
 void Supervisor::handle_stop(uint64_t id, const StopRequest& request) {
   Reply reply{.id = id};
+  if (request.set_aside_vm) return set_aside(id, *request.set_aside_vm, request.aside);
   auto at = units_.find(request.unit);
   bool known = at != units_.end() && at->second.vm.has_value();
   if (!known && !request.remove_vm) {
@@ -46,6 +47,21 @@ void Supervisor::handle_stop(uint64_t id, const StopRequest& request) {
       request.remove_vm ? at->second.remove_waiters : at->second.stop_waiters;
   waiters.push_back(id);
   begin_stop(at->second, request.signal, milliseconds(request.timeout_ms));
+}
+
+void Supervisor::set_aside(uint64_t id, VmId vm, const std::string& name) {
+  Reply reply{.id = id};
+  const bool runs = std::ranges::any_of(
+      units_, [&](const auto& item) { return item.second.vm == vm && !item.second.over(); });
+  if (runs || removals_.contains(vm)) {
+    reply.error = Error{.code = ErrorCode::kConflict,
+                        .cause = "processes of VM " + vm.hex() + " still run",
+                        .effect = "nothing was set aside",
+                        .mend = "holdfast vm stop --force"};
+  } else if (Status moved = tree_.set_aside(vm, name); !moved.ok()) {
+    reply.error = std::move(moved).error();
+  }
+  answer(reply);
 }
 
 // Nothing of the VM runs, and nothing starts until it is done. A second request waits with the
@@ -89,6 +105,10 @@ bool Supervisor::fenced(const Unit& unit, const FenceRequest& fence) {
 
 // The bar first: whatever was decided before it starts no more, however long the rest takes.
 void Supervisor::handle_fence(uint64_t id, const FenceRequest& request) {
+  if (bars_.size() >= kBarsMax && !bars_.contains(request.vm)) {
+    for (const auto& [vm, bar] : bars_) first_bar_ = std::max(first_bar_, bar);
+    bars_.clear();
+  }
   bars_[request.vm] = bar_of(request.vm).next();
   for (auto& [name, unit] : units_) {
     if (fenced(unit, request)) begin_stop(unit, SIGKILL, milliseconds(10'000));

@@ -433,6 +433,21 @@ TEST(Supervisor, a_fence_ends_all_of_a_vm_and_nothing_queued_starts_after_it) {
   EXPECT_GT(twice->value, raised->value);
 }
 
+TEST(Supervisor, starts_no_daemon_that_would_forget_the_vms_of_a_lost_catalog) {
+  TestSite site;
+  ::mkdir(site.file("vms").c_str(), 0700);
+  ::mkdir(site.file("vms/" + test_vm(1).hex()).c_str(), 0700);
+  sys::UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
+  SupervisorOptions options;
+  options.programs = {.vault = "/bin/false", .daemon = "/bin/true", .link = "/bin/false"};
+  options.control_groups = false;
+  Supervisor supervisor(std::move(*StateTree::open(site.path())), options, stop.get());
+  const Status started = supervisor.start_core();
+  ASSERT_FALSE(started.ok());
+  EXPECT_NE(started.error().cause.find(test_vm(1).hex()), std::string::npos)
+      << started.error().describe();
+}
+
 TEST(Supervisor, a_fence_meets_a_unit_that_waits_for_its_restart) {
   TestSite site;
   RunningSupervisor running(site, "exit 1");

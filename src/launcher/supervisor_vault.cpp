@@ -79,6 +79,10 @@ Status Supervisor::start_vault() {
                             {"--keeper-uids", std::to_string(users.keeper(0)) + "-" +
                                                   std::to_string(users.keeper(kVmNumberMax))});
     }
+    if (options_.operators && users.uid_base != 0) {
+      unit.spec.argv.insert(unit.spec.argv.end(),
+                            {"--operators-gid", std::to_string(*options_.operators)});
+    }
     if (!tree_.site().vault_secret_file.empty()) {
       unit.spec.argv.insert(unit.spec.argv.end(),
                             {"--secret-file", tree_.site().vault_secret_file});
@@ -88,8 +92,11 @@ Status Supervisor::start_vault() {
     unit.fds.push_back(TRY(tree_.listen_core("vault-admin.sock", users.daemon(), 0600)));
     unit.fds.push_back(TRY(tree_.listen_core("vault-keys.sock", users.vault(), 0666)));
     unit.fds.push_back(TRY(tree_.listen_core("vault-launcher.sock", ::geteuid(), 0600)));
-    // Root, or the user of a site that has one: never the daemon's, where users are apart.
-    unit.fds.push_back(TRY(tree_.listen_core("vault-operators.sock", ::geteuid(), 0600)));
+    // Root and the operators' group, or the user of a site that has one: never the daemon's, where
+    // users are apart.
+    unit.fds.push_back(
+        TRY(tree_.listen_core("vault-operators.sock", ::geteuid(), options_.operators ? 0660 : 0600,
+                              SOCK_STREAM, options_.operators)));
     unit.fds.emplace_back();
     at = units_.emplace("vault", std::move(unit)).first;
   }

@@ -40,7 +40,7 @@ bool DaemonPort::keeps_up() const { return connected() && out_bytes_ < kLagging;
 
 void DaemonPort::on_ready(uint32_t) {
   sys::UniqueFd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket) return is_exhausted(errno) ? pause() : void();
+  if (!socket) return sys::is_exhausted(errno) ? pause() : void();
   if (socket_) drop("another holdfastd has connected");
   socket_ = std::move(socket);
   if (!loop_.watch(socket_.get(), line_).ok()) return socket_.reset();

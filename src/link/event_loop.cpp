@@ -67,11 +67,6 @@ void EventLoop::turn(int wait_ms_max) {
   graves_.clear();
 }
 
-bool is_exhausted(int error_number) {
-  return error_number == EMFILE || error_number == ENFILE || error_number == ENOMEM ||
-         error_number == ENOBUFS;
-}
-
 void EventLoop::run() {
   while (!stopping_) turn(-1);
 }

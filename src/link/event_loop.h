@@ -87,7 +87,6 @@ constexpr Micros millis(uint64_t count) { return Micros(count * 1'000); }
 // Without descriptors or memory left, accepting again at once would only burn the processor: the
 // listener is let alone for so long.
 constexpr Micros kAcceptPause = millis(200);
-bool is_exhausted(int error_number);
 
 // Work for later in this turn, or for the next.
 class CallbackTask final : public sys::Task {

@@ -108,6 +108,8 @@ Status Link::take(const peer::LinkMessage& message, std::vector<sys::UniqueFd> f
 
 Status Link::take_configure(ByteSpan body) {
   const peer::Configure wanted = TRY(peer::decode_body<peer::Configure>(body));
+  // A new certificate, and nothing else: all that is connected goes on.
+  if (configured_) return configure(wanted);
   named_.clear();
   configured_ = false;
   Status done = configure(wanted);

@@ -136,7 +136,7 @@ void Lobby::accept_some() {
     sys::UniqueFd socket(::accept4(listener_.get(), reinterpret_cast<sockaddr*>(&from.storage),
                                    &from.size, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) {
-      if (is_exhausted(errno)) {
+      if (sys::is_exhausted(errno)) {
         log_.line(LogKind::kStranger, errno_error(errno, "accept a connection").cause);
         pause();
       }

@@ -30,7 +30,14 @@ Log::Log(Clock& clock) : clock_(clock) {
 }
 
 void Log::line(LogKind kind, std::string_view text) {
-  const LogLimiter::Verdict verdict = limiter_.look(kind, clock_.monotonic());
+  write(limiter_.look(kind, clock_.monotonic()), text);
+}
+
+void Log::line(LogKind kind, SiteId site, std::string_view text) {
+  write(limiter_.look(kind, site, clock_.monotonic()), text);
+}
+
+void Log::write(LogLimiter::Verdict verdict, std::string_view text) {
   if (!verdict.passes) return;
   std::string line = stamp(clock_.wall_time()) + " " + clean_text(text, kLineMax);
   if (verdict.left_out != 0)

@@ -1,7 +1,7 @@
 // The link's log: lines on stderr, which the launcher keeps. What strangers cause is counted, not
-// written: of each kind a few lines at once, then one in ten seconds, which says how many were left
-// out. So nobody outside can push out of the log what matters. A reader that does not keep up costs
-// lines, not time.
+// written: of each kind (of paired sites: and site) a few lines at once, then one in ten seconds,
+// which says how many were left out. So nobody outside can push out of the log what matters. A
+// reader that does not keep up costs lines, not time.
 #pragma once
 
 #include <string>
@@ -19,8 +19,9 @@ enum class LogKind {
   kPairing,
   kProtocol,  // a peer broke the rules
   kDaemon,
+  kClock,  // a paired site's clock shows another time than ours
 };
-inline constexpr size_t kLogKinds = 6;
+inline constexpr size_t kLogKinds = 7;
 
 using LogLimiter = hf::LogLimiter<LogKind, kLogKinds>;
 
@@ -30,8 +31,13 @@ class Log {
   explicit Log(Clock& clock);
   // Control characters of `text` are cleaned, and it is cut.
   void line(LogKind kind, std::string_view text);
+  // About a paired site, by whatever it does or whoever answers in its place: it is counted by
+  // itself.
+  void line(LogKind kind, SiteId site, std::string_view text);
 
  private:
+  void write(LogLimiter::Verdict verdict, std::string_view text);
+
   Clock& clock_;
   LogLimiter limiter_;
 };

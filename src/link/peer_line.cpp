@@ -47,6 +47,7 @@ PeerLine::PeerLine(Uplink& uplink, SiteId own_site,
                                        .cause = "a newer connection took its place"},
                                       true);
                     }),
+      clock_again_(uplink.loop(), [this] { say_clock(true); }),
       pause_(kPauseFirst) {}
 
 PeerLine::~PeerLine() = default;
@@ -82,8 +83,11 @@ void PeerLine::set_state(Reach reach, std::optional<Error> error) {
 
 void PeerLine::report() {
   reported_ = uplink_.loop().now();
-  const peer::PeerStateRecord state{
-      .site = record_.site, .reach = reach_, .last_seen = last_seen_, .error = error_};
+  const peer::PeerStateRecord state{.site = record_.site,
+                                    .reach = reach_,
+                                    .last_seen = last_seen_,
+                                    .error = error_,
+                                    .clock_ahead_us = clock_ahead_us_};
   uplink_.send(LinkType::kPeerState, 0, as_bytes(sys::encode_json_text(state)));
 }
 
@@ -135,7 +139,7 @@ void PeerLine::dialled(Result<std::unique_ptr<TlsChannel>> channel) {
                  verified.error().cause,
         .effect = "nothing was sent to it",
         .mend = "compare the fingerprints: holdfast site peers here, holdfast site show there"};
-    uplink_.log().line(LogKind::kRefused, error.describe());
+    uplink_.log().line(LogKind::kRefused, record_.site, error.describe());
   } else {
     error = std::move(channel)
                 .error()
@@ -185,12 +189,38 @@ Result<Session*> PeerLine::adopt(std::unique_ptr<TlsChannel> channel) {
 
 void PeerLine::session_up(Session& session) {
   if (&session != current_.get()) return;
-  uplink_.log().line(LogKind::kSite, "connected with site " + record_.name);
+  uplink_.log().line(LogKind::kSite, record_.site, "connected with site " + record_.name);
   pause_ = kPauseFirst;
   tried_again_ = false;
   last_seen_ = session.last_seen_wall();
   set_state(Reach::kConnected, std::nullopt);
   send_waiting();
+}
+
+// Said to holdfastd when it is news, so that a peer that tells it without end costs nobody.
+void PeerLine::session_clock(Session& session, int64_t ahead_us) {
+  if (&session != current_.get()) return;
+  const bool was_off = clock_ahead_us_ && peer::clock_is_off(*clock_ahead_us_);
+  const bool news =
+      !clock_ahead_us_ || std::abs(*clock_ahead_us_ - ahead_us) >= peer::kClockOffUs / 2;
+  const bool often =
+      clock_said_ && uplink_.loop().now().value - clock_said_->value < kReportAgainUs;
+  clock_ahead_us_ = ahead_us;
+  if (!news) return;
+  if (often) {
+    // Not moved: whoever tells another time again and again would never be heard of.
+    if (!clock_again_.armed()) clock_again_.arm(Micros(kReportAgainUs));
+    return;
+  }
+  say_clock(was_off);
+}
+
+void PeerLine::say_clock(bool was_off) {
+  clock_said_ = uplink_.loop().now();
+  if (peer::clock_is_off(*clock_ahead_us_) || was_off)
+    uplink_.log().line(LogKind::kClock, record_.site,
+                       peer::clock_words(record_.name, *clock_ahead_us_));
+  report();
 }
 
 void PeerLine::session_down(Session& session, const Error& why) {
@@ -204,7 +234,8 @@ void PeerLine::session_down(Session& session, const Error& why) {
   HF_ASSERT(&session == current_.get());
   const bool was_up = session.up();
   uplink_.loop().bury(std::move(current_));
-  uplink_.log().line(LogKind::kSite, "site " + record_.name + " is not connected: " + why.cause);
+  uplink_.log().line(LogKind::kSite, record_.site,
+                     "site " + record_.name + " is not connected: " + why.cause);
   Error error = why;
   if (error.effect.empty()) error.effect = "it is connected to again when that is needed";
   set_state(Reach::kUnreachable, error);

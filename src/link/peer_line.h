@@ -43,6 +43,7 @@ class PeerLine final : public SessionOwner {
   void daemon_new();
 
   void session_up(Session& session) override;
+  void session_clock(Session& session, int64_t ahead_us) override;
   void session_down(Session& session, const Error& why) override;
 
  private:
@@ -60,6 +61,7 @@ class PeerLine final : public SessionOwner {
   void dial();
   void dialled(Result<std::unique_ptr<TlsChannel>> channel);
   void dial_later();
+  void say_clock(bool was_off);
   void send_waiting();
   void fail_waiting(const Error& error);
   void fail_one(uint64_t link_id, const Waiting& waiting, const Error& error);
@@ -76,6 +78,7 @@ class PeerLine final : public SessionOwner {
   std::unique_ptr<Dialer> dialer_;
   CallbackTimer again_;
   CallbackTimer retire_limit_;
+  CallbackTimer clock_again_;  // what its clock is by then
   Micros pause_;
   bool tried_again_ = false;
   std::map<uint64_t, Waiting> waiting_;
@@ -83,6 +86,8 @@ class PeerLine final : public SessionOwner {
   peer::Reach reach_ = peer::Reach::kUnknown;
   std::optional<Error> error_;
   std::optional<Micros> last_seen_;
+  std::optional<int64_t> clock_ahead_us_;
+  std::optional<Micros> clock_said_;
   Micros reported_;
 };
 

@@ -10,6 +10,9 @@ namespace {
 
 constexpr Micros kHelloLimit = seconds(3);
 constexpr Micros kPingAfter = seconds(5);
+constexpr uint64_t kTellClockUs = 60'000'000;
+// No clock is so far off (some 146,000 years); what is told is a stranger's number.
+constexpr int64_t kClockMax = int64_t{1} << 62;
 constexpr uint64_t kDeadAfterUs = 15'000'000;       // nothing came
 constexpr uint64_t kStalledAfterUs = 20'000'000;    // it takes nothing
 constexpr size_t kWriteBudget = size_t{512} << 10;  // a turn; the channel has one for reading
@@ -110,8 +113,9 @@ void Session::pump() {
   if (dead_ || status.ok()) return;
   const bool rules = status.error().code == ErrorCode::kCorrupt;
   if (rules) {
-    uplink_.log().line(LogKind::kProtocol, "site " + name_ + " broke the rules: " +
-                                               status.error().cause + "; its connection is ended");
+    uplink_.log().line(LogKind::kProtocol, site_,
+                       "site " + name_ + " broke the rules: " + status.error().cause +
+                           "; its connection is ended");
   }
   end(status.error(), rules);
 }
@@ -179,6 +183,7 @@ Status Session::take(const peer::Frame& frame) {
     TRY(peer::decode_hello(frame.body));
     up_ = true;
     alive_timer_.arm(kPingAfter);
+    tell_clock();
     owner_.session_up(*this);
     return {};
   }
@@ -190,6 +195,8 @@ Status Session::take(const peer::Frame& frame) {
       return {};
     case FrameType::kPong:
       return {};
+    case FrameType::kClock:
+      return take_clock(frame.body);
     case FrameType::kAsk:
       return take_ask(frame);
     case FrameType::kAskMore:
@@ -264,8 +271,24 @@ Status Session::write_some() {
 
 // ---- Time ----
 
+// Which is told again: a clock may be set while the connection lasts.
+void Session::tell_clock() {
+  clock_told_ = uplink_.loop().now();
+  queue(peer::encode_clock(uplink_.loop().wall_time()));
+}
+
+Status Session::take_clock(ByteSpan body) {
+  const Micros theirs = TRY(peer::decode_clock(body));
+  const auto bounded = [](Micros time) {
+    return static_cast<int64_t>(std::min(time.value, static_cast<uint64_t>(kClockMax)));
+  };
+  owner_.session_clock(*this, bounded(theirs) - bounded(uplink_.loop().wall_time()));
+  return {};
+}
+
 void Session::check_alive() {
   if (dead_) return;
+  if (up_ && uplink_.loop().now().value - clock_told_.value >= kTellClockUs) tell_clock();
   const uint64_t now = uplink_.loop().now().value;
   const uint64_t silent = now - last_received_.value;
   if (!up_ || silent >= kDeadAfterUs) {

@@ -21,6 +21,8 @@ class Session;
 class SessionOwner {
  public:
   virtual void session_up(Session& session) = 0;
+  // By how much its clock is ahead of ours, less what the frame took; negative: behind.
+  virtual void session_clock(Session& session, int64_t ahead_us) = 0;
   // The last call about it; the owner buries it.
   virtual void session_down(Session& session, const Error& why) = 0;
 
@@ -91,6 +93,8 @@ class Session final : public Watcher, public StreamOwner {
   void fill();
   void queue(Bytes frame, Rank rank = Rank::kFirst);
   void check_alive();
+  Status take_clock(ByteSpan body);
+  void tell_clock();
   uint64_t next_id(uint64_t& counter);
 
   // session_questions.cpp
@@ -131,6 +135,7 @@ class Session final : public Watcher, public StreamOwner {
   Micros last_progress_;  // of what we send
   Micros last_seen_wall_;
   bool ping_sent_ = false;
+  Micros clock_told_;
 
   Bytes in_;  // what is not parsed yet; at most a frame and a read
   size_t in_from_ = 0;

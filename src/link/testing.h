@@ -37,9 +37,10 @@ inline Micros wall_now() { return sys::SystemClock().wall_time(); }
 
 // A site's authority.
 struct Authority {
-  explicit Authority(uint8_t number)
+  // `made`: by its clock.
+  explicit Authority(uint8_t number, Micros made = wall_now())
       : key(crypto::KeyPair::generate_ec(crypto::KeyKind::kEcP256)),
-        ca(crypto::make_ca(key, {.common_name = "ca", .now = wall_now(), .valid_days = 10})) {
+        ca(crypto::make_ca(key, {.common_name = "ca", .now = made, .valid_days = 10})) {
     id.bytes[0] = std::byte{number};
   }
   crypto::Certificate issue(const crypto::SpkiKey& subject) const {
@@ -48,10 +49,11 @@ struct Authority {
                                          .dns_names = {},
                                          .ip_addresses = {},
                                          .uris = {"holdfast:site:" + id.hex()},
-                                         .now = wall_now(),
+                                         .now = at.value_or(wall_now()),
                                          .valid_days = 10}))
         .value();
   }
+  std::optional<Micros> at;  // what its clock shows, if that is another time than it is
   SiteId id;
   crypto::KeyPair key;
   crypto::Certificate ca;
@@ -217,6 +219,7 @@ class Site {
   void run(std::vector<peer::PeerSettings> peers, peer::LinkClientOptions options = {}) {
     peer::LinkHandlers handlers;
     handlers.issue_leaf = [this](const std::string& pem) -> Result<std::string> {
+      if (on_issue) on_issue();
       return authority.issue(TRY(crypto::SpkiKey::from_pem(pem))).to_pem();
     };
     handlers.on_request = [this](SiteId from, ByteSpan request, Millis limit) {
@@ -273,6 +276,7 @@ class Site {
   std::function<Result<Bytes>(SiteId, ByteSpan, Millis)> on_request;
   std::function<std::optional<peer::StreamRefusal>(const peer::StreamAsk&)> refuse_stream;
   std::function<void(peer::PairingSession&)> on_pairing;
+  std::function<void()> on_issue;
   std::unique_ptr<peer::LinkClient> client;
 
  private:
@@ -335,6 +339,12 @@ class Outsider {
   }
 
   bool connected() const { return connected_; }
+  // What it was shown.
+  std::vector<crypto::Certificate> peer_chain() const {
+    if (!connected_) return {};
+    auto chain = channel_->peer_chain();
+    return chain.ok() ? *std::move(chain) : std::vector<crypto::Certificate>();
+  }
   // False: it does not take them all in that time, or it has closed.
   bool send(ByteSpan bytes, Millis limit = 5s) {
     return wait(

@@ -32,8 +32,9 @@ constexpr Bounds kBounds[] = {
     {1, kFrameBodyMax, true},             // answer more
     {0, 0, true},                         // cancel
     {1, kPairMessageMax, false},          // pair
+    {8, 8, false},                        // clock
 };
-static_assert(std::size(kBounds) == static_cast<size_t>(FrameType::kPair) + 1);
+static_assert(std::size(kBounds) == static_cast<size_t>(FrameType::kClock) + 1);
 static_assert(kPairMessageMax <= kFrameBodyMax && kErrorBodyMax <= kFrameBodyMax);
 
 Error corrupt(std::string cause) {
@@ -153,6 +154,17 @@ Status decode_hello(ByteSpan body) {
                         std::to_string(kMuxVersion),
                .effect = "nothing is exchanged with it",
                .mend = "upgrade Holdfast at both sites"};
+}
+
+Bytes encode_clock(Micros wall) {
+  std::byte body[8] = {};
+  store_le<uint64_t>(body, wall.value);
+  return encode_frame(FrameType::kClock, 0, body);
+}
+
+Result<Micros> decode_clock(ByteSpan body) {
+  if (body.size() != 8) return corrupt("a time that is none");
+  return Micros(load_le<uint64_t>(body.data()));
 }
 
 Result<VmId> decode_open(ByteSpan body) {

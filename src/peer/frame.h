@@ -23,7 +23,7 @@
 
 namespace hf::peer {
 
-inline constexpr uint32_t kMuxVersion = 1;
+inline constexpr uint32_t kMuxVersion = 2;  // 1 had no clock
 inline constexpr size_t kFrameHeaderSize = 16;
 inline constexpr size_t kFrameSizeMax = 16384;  // one TLS record
 inline constexpr size_t kFrameBodyMax = kFrameSizeMax - kFrameHeaderSize;
@@ -50,6 +50,7 @@ enum class FrameType : uint8_t {
   kAnswerMore = 15,  // the next bytes
   kCancel = 16,      // whoever asked no longer waits
   kPair = 17,        // one message of a first contact; only under kAlpnPairing
+  kClock = 18,       // u64: the sender's wall time in microseconds; after hello, and now and then
 };
 inline constexpr uint8_t kFlagError = 1;    // of kAnswer
 inline constexpr uint8_t kFlagUnheard = 2;  // of an error: holdfastd was not given the question
@@ -109,6 +110,8 @@ Bytes encode_answer(uint64_t id, const Answer& answer);
 
 Bytes encode_hello();
 Status decode_hello(ByteSpan body);  // kUnsupported: another version
+Bytes encode_clock(Micros wall);
+Result<Micros> decode_clock(ByteSpan body);
 Result<VmId> decode_open(ByteSpan body);
 Result<uint32_t> decode_credit(ByteSpan body);
 

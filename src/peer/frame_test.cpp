@@ -28,7 +28,7 @@ TEST(Frame, golden_bytes) {
   vm.bytes.fill(std::byte{0xa5});
   EXPECT_EQ(to_hex(encode_frame(FrameType::kOpen, 3, vm.span())),
             "05000000100000000300000000000000a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5");
-  EXPECT_EQ(to_hex(encode_hello()), "010000000800000000000000000000000100000000000000");
+  EXPECT_EQ(to_hex(encode_hello()), "010000000800000000000000000000000200000000000000");
   EXPECT_EQ(to_hex(encode_ask(5, {.total = 2, .limit_ms = 1000, .part = as_bytes("hi")})),
             "0c0000000a000000050000000000000002000000e80300006869");
   EXPECT_EQ(to_hex(encode_answer(5, {.total = 2, .part = as_bytes("yo")})),

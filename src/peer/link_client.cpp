@@ -33,6 +33,12 @@ WorkersLimits lane(size_t threads) {
       .threads = threads, .queue_max = kQuestionsMax, .queue_per_site_max = kQuestionsPerSiteMax};
 }
 
+Micros wall_time() {
+  return Micros(static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(
+                                          std::chrono::system_clock::now().time_since_epoch())
+                                          .count()));
+}
+
 Error broken(std::string cause) {
   return {.code = ErrorCode::kCorrupt, .cause = "holdfast-link: " + std::move(cause)};
 }
@@ -198,7 +204,9 @@ void LinkClientImpl::read_loop() {
 
 void LinkClientImpl::serve(const WirePtr& wire) {
   while (!stopping_) {
-    Result<sys::Message> message = sys::receive_message(wire->fd(), kLinkMessageMax, 60s);
+    Result<sys::Message> message = sys::receive_message(
+        wire->fd(), kLinkMessageMax, std::min<Millis>(60s, options_.look_at_leaf_again));
+    renew_leaf(wire);
     if (!message.ok() && message.error().code == ErrorCode::kTimeout) continue;
     if (!message.ok()) return note(message.error());
     if (message->data.empty()) return;
@@ -254,16 +262,9 @@ Status LinkClientImpl::configure(const WirePtr& wire, ByteSpan body) {
                  .effect = "no other site is reached",
                  .mend = "install Holdfast again: script/bootstrap"};
   }
-  if (!options_.handlers.issue_leaf)
-    return Error{.code = ErrorCode::kInternal, .cause = "nobody issues the link's certificate"};
-  Result<std::string> leaf = options_.handlers.issue_leaf(identity.public_key_pem);
-  if (!leaf.ok()) return std::move(leaf).error().context("the link's certificate");
-  const Configure configure{.site = options_.identity.site,
-                            .name = options_.identity.name,
-                            .leaf_pem = *leaf,
-                            .ca_pem = options_.identity.ca_pem};
+  link_key_pem_ = identity.public_key_pem;
   const std::lock_guard sending(peers_sending_);
-  TRY(wire->send_text(LinkType::kConfigure, 0, sys::encode_json_text(configure)));
+  TRY(configure_link(wire));
   std::map<SiteId, Peer> peers;
   {
     const std::lock_guard lock(mutex_);
@@ -271,6 +272,31 @@ Status LinkClientImpl::configure(const WirePtr& wire, ByteSpan body) {
   }
   for (const auto& [site, peer] : peers) TRY(send_peer(wire, peer));
   return wire->send(LinkType::kPeersEnd, 0, {});
+}
+
+Status LinkClientImpl::configure_link(const WirePtr& wire) {
+  if (!options_.handlers.issue_leaf)
+    return Error{.code = ErrorCode::kInternal, .cause = "nobody issues the link's certificate"};
+  leaf_.reset();
+  leaf_looked_at_ = std::chrono::steady_clock::now();
+  Result<std::string> leaf = options_.handlers.issue_leaf(link_key_pem_);
+  if (!leaf.ok()) return std::move(leaf).error().context("the link's certificate");
+  if (auto issued = crypto::Certificate::from_pem(*leaf); issued.ok()) leaf_ = *std::move(issued);
+  const Configure configure{.site = options_.identity.site,
+                            .name = options_.identity.name,
+                            .leaf_pem = *leaf,
+                            .ca_pem = options_.identity.ca_pem};
+  return wire->send_text(LinkType::kConfigure, 0, sys::encode_json_text(configure));
+}
+
+// A clock that was wrong when it was issued has been set, or it has grown old. Nobody refuses it
+// for that, so a vault that does not answer is asked again next time.
+void LinkClientImpl::renew_leaf(const WirePtr& wire) {
+  const SteadyTime now = std::chrono::steady_clock::now();
+  if (now - leaf_looked_at_ < options_.look_at_leaf_again || current() != wire) return;
+  leaf_looked_at_ = now;
+  if (leaf_ && leaf_->valid_at(wall_time())) return;
+  static_cast<void>(configure_link(wire));
 }
 
 Status LinkClientImpl::take_configured(const WirePtr& wire, ByteSpan body) {

@@ -80,7 +80,17 @@ struct PeerState {
   Reach reach = Reach::kUnknown;
   std::optional<Micros> last_seen;  // wall time; while connected: now, by at most 15 s
   std::optional<Error> error;       // why it is not connected
+  // By how much its clock was ahead of ours when it last told its time; negative: behind.
+  std::optional<int64_t> clock_ahead_us = {};
 };
+
+// No trust rests on clocks, but a token, a report and a log that are read at another site do.
+inline constexpr int64_t kClockOffUs = 60'000'000;
+constexpr bool clock_is_off(int64_t ahead_us) {
+  return ahead_us >= kClockOffUs || ahead_us <= -kClockOffUs;
+}
+// "the clock of site south is 1 day 2 h ahead of this one's", or that it is not.
+std::string clock_words(std::string_view site, int64_t ahead_us);
 
 using StreamId = StrongNumber<struct StreamIdTag, uint64_t>;  // never used again by a client
 
@@ -165,6 +175,7 @@ struct LinkClientOptions {
   // Numeric addresses of a HOST:PORT. May block. Absent: the system's resolver.
   std::function<Result<std::vector<std::string>>(const std::string& address)> resolve = {};
   Millis look_up_again{30'000};
+  Millis look_at_leaf_again{60'000};  // whether the link's certificate is still one for this time
 };
 
 // How far a question comes, for who has to know what a call that failed leaves behind.

@@ -101,6 +101,8 @@ class LinkClientImpl final : public LinkClient {
   void serve(const WirePtr& wire);
   Status take(const WirePtr& wire, const LinkMessage& message);
   Status configure(const WirePtr& wire, ByteSpan body);
+  Status configure_link(const WirePtr& wire);
+  void renew_leaf(const WirePtr& wire);
   Status take_configured(const WirePtr& wire, ByteSpan body);
   void fail_all(const Error& error);
   WirePtr current();
@@ -155,6 +157,11 @@ class LinkClientImpl final : public LinkClient {
   std::map<uint64_t, std::shared_ptr<PairChannel>> pairings_;
   size_t pairings_running_ = 0;
   std::map<SiteId, Peer> peers_;
+
+  // Of the reader: the link's key, and its certificate if it has one.
+  std::string link_key_pem_;
+  std::optional<crypto::Certificate> leaf_;
+  SteadyTime leaf_looked_at_;
 
   std::mutex peers_sending_;  // taken before mutex_: peers go to the link in order
 

@@ -2,12 +2,21 @@
 #include <algorithm>
 
 #include "base/host_port.h"
+#include "base/text.h"
 #include "peer/address.h"
 #include "peer/link_client_impl.h"
 
 namespace hf::peer {
 
 using namespace std::chrono_literals;
+
+std::string clock_words(std::string_view site, int64_t ahead_us) {
+  std::string words = "the clock of site " + std::string(site);
+  if (!clock_is_off(ahead_us)) return words + " shows the same time as this one's";
+  const auto off = static_cast<uint64_t>(ahead_us < 0 ? -ahead_us : ahead_us);
+  return words + " is " + duration_words(off) + (ahead_us < 0 ? " behind" : " ahead of") +
+         " this one's";
+}
 
 Status LinkClientImpl::send_peer(const WirePtr& wire, const Peer& peer) {
   const PeerRecord record{.site = peer.settings.site,
@@ -123,13 +132,15 @@ Status LinkClientImpl::take_peer_state(ByteSpan body) {
   PeerState state{.site = record.site,
                   .reach = record.reach,
                   .last_seen = record.last_seen,
-                  .error = record.error};
+                  .error = record.error,
+                  .clock_ahead_us = record.clock_ahead_us};
   {
     const std::lock_guard lock(mutex_);
     const auto at = peers_.find(record.site);
     if (at == peers_.end()) return {};  // it was just removed
     // A link that was started anew has seen nobody yet.
     if (!state.last_seen) state.last_seen = at->second.state.last_seen;
+    if (!state.clock_ahead_us) state.clock_ahead_us = at->second.state.clock_ahead_us;
     at->second.state = state;
   }
   // It may have moved; who answers at its old address is then another.

@@ -8,6 +8,7 @@
 //   link:       identity                        first, with a key made at its start
 //   holdfastd:  configure, peer…, peers end     who is not named any more is a stranger
 //   link:       configured                      from here on it accepts and connects
+//   holdfastd:  configure                       later, alone: a new certificate
 //
 // A link serves one holdfastd: the newest to connect.
 #pragma once
@@ -129,12 +130,15 @@ struct PeerStateRecord {
   Reach reach = Reach::kUnknown;
   std::optional<Micros> last_seen;
   std::optional<Error> error;
+  std::optional<int64_t> clock_ahead_us;
 };
 constexpr auto json_members(sys::JsonOf<PeerStateRecord>) {
   return std::tuple(sys::json_member("site", &PeerStateRecord::site),
                     sys::json_member("reach", &PeerStateRecord::reach),
                     sys::json_member("last_seen_us", &PeerStateRecord::last_seen),
-                    sys::json_member("error", &PeerStateRecord::error));
+                    sys::json_member("error", &PeerStateRecord::error),
+                    sys::json_member("clock_ahead_us", &PeerStateRecord::clock_ahead_us,
+                                     {.min = -static_cast<int64_t>(sys::kJsonNumberMax)}));
 }
 
 struct PairDial {

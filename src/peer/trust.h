@@ -19,8 +19,8 @@ inline constexpr size_t kChainMax = 8;  // certificates of a peer that are looke
 // "holdfast:site:<hex>", as the vault writes it into each leaf; nullopt: no such name in it.
 std::optional<SiteId> site_of(const crypto::Certificate& leaf);
 
-// The chain's leaf is signed by `ca`, valid now, for TLS, and names `site`. kWrongKey says what is
-// not so. The chain is not empty.
+// The chain's leaf is signed by `ca`, for TLS, and names `site`; when it was signed and until when
+// does not matter. kWrongKey says what is not so. The chain is not empty.
 Status verify_peer(const std::vector<crypto::Certificate>& chain, const crypto::Certificate& ca,
                    SiteId site);
 

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "control/api/api.h"
 #include "control/core/log.h"
@@ -20,10 +22,31 @@
 namespace hf::control {
 namespace {
 
-Result<std::string> state_argument(int argc, char** argv) {
-  if (argc == 3 && std::string_view(argv[1]) == "--state") return std::string(argv[2]);
+struct Arguments {
+  std::string state;
+  std::vector<gid_t> operators;  // groups of the host
+};
+
+Result<Arguments> parse_arguments(int argc, char** argv) {
+  Arguments arguments;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string_view flag = argv[i];
+    const std::string_view value = argv[i + 1];
+    gid_t group = 0;
+    const auto parsed = std::from_chars(value.begin(), value.end(), group);
+    if (flag == "--state") {
+      arguments.state = value;
+    } else if (flag == "--operators-gid" && parsed.ec == std::errc() && parsed.ptr == value.end() &&
+               group != 0) {
+      arguments.operators.push_back(group);
+    } else {
+      arguments.state.clear();
+      break;
+    }
+  }
+  if (argc % 2 == 1 && !arguments.state.empty()) return arguments;
   return Error{.code = ErrorCode::kInvalidArgument,
-               .cause = "holdfastd takes --state DIR and nothing else",
+               .cause = "holdfastd takes --state DIR and --operators-gid GROUP, and nothing else",
                .effect = "holdfastd does not start",
                .mend = "start the site with: holdfast site start"};
 }
@@ -77,7 +100,8 @@ void block_signals() {
 }
 
 Status run(int argc, char** argv) {
-  Paths paths{.state = TRY(state_argument(argc, argv))};
+  const Arguments arguments = TRY(parse_arguments(argc, argv));
+  Paths paths{.state = arguments.state};
   TRY(sys::harden_process());
   block_signals();
   raise_descriptor_limit();
@@ -90,6 +114,7 @@ Status run(int argc, char** argv) {
   Router router = make_router(services);
   HttpServer server(std::move(api), router,
                     {.owner_uids = {0, ::geteuid()},
+                     .owner_gids = arguments.operators,
                      .on_stranger = [&services](const By& by, const Error& error) {
                        services.limited_events->tell(Often::kStranger,
                                                      {.severity = Severity::kWarning,

@@ -121,6 +121,7 @@ Status serve(const Arguments& arguments, int ready_fd) {
   sys::UniqueFd log = TRY(tree.open_log("launcher", size_t{1} << 20));
   Supervisor supervisor(std::move(tree),
                         {.programs = std::move(programs),
+                         .operators = operators_group(),
                          .stop_kind = [fd = stop_fd.get()] { return read_stop_kind(fd); }},
                         stop_fd.get());
   supervisor.set_on_ready([&] {

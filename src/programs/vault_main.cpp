@@ -36,7 +36,8 @@ using hf::Status;
 constexpr std::string_view kUsage =
     "usage: holdfast-vault --init --dir DIR --name SITE [--secret-file FILE]\n"
     "       holdfast-vault --dir DIR [--secret-file FILE] [--admin-uid UID] [--launcher-uid UID]\n"
-    "                      [--operator-uid UID] [--keeper-uids FIRST-LAST]\n"
+    "                      [--operator-uid UID] [--operators-gid GID]\n"
+    "                      [--keeper-uids FIRST-LAST]\n"
     "       holdfast-vault --check --dir DIR [--secret-file FILE]\n";
 
 struct Arguments {
@@ -49,6 +50,7 @@ struct Arguments {
   uint32_t admin_uid = ::geteuid();
   uint32_t launcher_uid = ::geteuid();
   uint32_t operator_uid = ::geteuid();  // besides root
+  std::optional<uint32_t> operators_gid;
   std::optional<hf::vault::UidRange> keeper_uids;
 };
 
@@ -118,6 +120,8 @@ Result<Arguments> parse_arguments(int argc, char** argv) {
       out.launcher_uid = TRY(parse_uid(flag, argv[++i]));
     } else if (flag == "--operator-uid") {
       out.operator_uid = TRY(parse_uid(flag, argv[++i]));
+    } else if (flag == "--operators-gid") {
+      out.operators_gid = TRY(parse_uid(flag, argv[++i]));
     } else if (flag == "--keeper-uids") {
       out.keeper_uids = TRY(parse_uids(flag, argv[++i]));
     } else {
@@ -209,7 +213,8 @@ Status serve(const Arguments& arguments, hf::Clock& clock, hf::Rng& rng) {
   hf::vault_server::Server server(*vault, clock, std::move(listeners), std::move(stop),
                                   {.admin = arguments.admin_uid,
                                    .launcher = arguments.launcher_uid,
-                                   .operators = arguments.operator_uid});
+                                   .operators = arguments.operator_uid,
+                                   .operators_group = arguments.operators_gid});
   return server.run();
 }
 

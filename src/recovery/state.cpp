@@ -125,21 +125,22 @@ Error source_may_run(SourceAnswer source) {
           "nothing was changed here; the source may have stopped the VM, and then does not start "
           "it again";
       error.mend =
-          "repeat the command: a source that has stopped says so; if it is dead, with "
-          "--source-is-dead";
+          "repeat the command: a source that has stopped says so; if it is off, with "
+          "--source-is-off";
       break;
     case SourceAnswer::kRefused:
       error.cause = "the source site answers and did not stop the VM";
       error.effect = "the VM may still run there; nothing was changed here";
       error.mend =
           "see to what it says there, then repeat the command; or stop that site, then repeat it "
-          "with --source-is-dead";
+          "with --source-is-off";
       break;
     case SourceAnswer::kNoAnswer:
     case SourceAnswer::kStopped:
       error.cause = "the source site does not answer";
       error.effect = "the VM might still run there; nothing was changed";
-      error.mend = "make sure it is dead, then repeat with --source-is-dead";
+      error.mend =
+          "make sure that it does not run the VM and stays off, then repeat with --source-is-off";
       break;
   }
   return error;
@@ -150,7 +151,7 @@ Error source_may_run(SourceAnswer source) {
 Result<RecoveryState> promote(const RecoveryState& state, const journal::LineEnd& held,
                               SourceAnswer source, OperatorWord word, const Faults& faults) {
   TRY(may_promote(state, held));
-  const bool vouched = word == OperatorWord::kSourceIsDead && source != SourceAnswer::kRefused;
+  const bool vouched = word == OperatorWord::kSourceIsOff && source != SourceAnswer::kRefused;
   if (source != SourceAnswer::kStopped && !vouched) return source_may_run(source);
   if (state.epoch.value >= kNumberMax) {
     return Error{.code = ErrorCode::kLimit,

@@ -94,8 +94,8 @@ enum class SourceAnswer : uint8_t {
   kSilent,    // it was asked and did not say what it did: it may have stopped for good
   kRefused,   // it answers and does not stop
 };
-// Of what is not known. A source that answers is not dead: no word makes up for its refusal.
-enum class OperatorWord : uint8_t { kNone, kSourceIsDead };
+// Of what is not known. A source that answers is not off: no word makes up for its refusal.
+enum class OperatorWord : uint8_t { kNone, kSourceIsOff };
 
 // Before the source is asked to stop, so that a failover that cannot succeed leaves it alone.
 // `held`: the end of what the replica has durably; sequence 0 is an empty one, which no VM ran from

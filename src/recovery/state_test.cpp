@@ -75,13 +75,13 @@ TEST(Promote, needs_the_operators_word_unless_the_source_stopped) {
     ASSERT_FALSE(refused.ok());
     expect_three_parts(refused.error());
     if (source == SourceAnswer::kRefused) continue;
-    EXPECT_TRUE(promote(replica, something(), source, OperatorWord::kSourceIsDead).ok());
+    EXPECT_TRUE(promote(replica, something(), source, OperatorWord::kSourceIsOff).ok());
   }
 }
 
-TEST(Promote, no_word_makes_a_source_dead_that_answers_and_refuses) {
+TEST(Promote, no_word_makes_a_source_off_that_answers_and_refuses) {
   const auto refused = promote(state_of(Role::kReplica, 4), something(), SourceAnswer::kRefused,
-                               OperatorWord::kSourceIsDead);
+                               OperatorWord::kSourceIsOff);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
   expect_three_parts(refused.error());
@@ -100,8 +100,8 @@ TEST(Promote, says_that_nothing_was_changed_only_of_a_source_that_was_not_asked)
 
 TEST(Promote, is_for_replicas_only) {
   for (const Role role : {Role::kPrimary, Role::kSuperseded}) {
-    const auto refused = promote(state_of(role, 4), something(), SourceAnswer::kStopped,
-                                 OperatorWord::kSourceIsDead);
+    const auto refused =
+        promote(state_of(role, 4), something(), SourceAnswer::kStopped, OperatorWord::kSourceIsOff);
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
     expect_three_parts(refused.error());
@@ -112,7 +112,7 @@ TEST(Promote, an_empty_replica_is_never_promoted_whatever_is_said_of_the_source)
   const RecoveryState replica = state_of(Role::kReplica, 1);
   for (const SourceAnswer source :
        {SourceAnswer::kStopped, SourceAnswer::kNoAnswer, SourceAnswer::kRefused}) {
-    const auto refused = promote(replica, {}, source, OperatorWord::kSourceIsDead);
+    const auto refused = promote(replica, {}, source, OperatorWord::kSourceIsOff);
     ASSERT_FALSE(refused.ok());
     EXPECT_EQ(refused.error().code, ErrorCode::kConflict);
     expect_three_parts(refused.error());

@@ -92,6 +92,11 @@ Status change_flag(int fd, int get, int set, int flag, bool on) {
 }
 }  // namespace
 
+bool is_exhausted(int error_number) {
+  return error_number == EMFILE || error_number == ENFILE || error_number == ENOMEM ||
+         error_number == ENOBUFS;
+}
+
 Status set_nonblocking(int fd, bool nonblocking) {
   return change_flag(fd, F_GETFL, F_SETFL, O_NONBLOCK, nonblocking);
 }

@@ -53,6 +53,10 @@ Status write_all(int fd, ByteSpan bytes);
 Status pread_exact(int fd, uint64_t offset, MutableByteSpan to);  // short: kCorrupt
 Status pwrite_all(int fd, uint64_t offset, ByteSpan from);
 
+// Whether accept() failed for want of descriptors or memory: the listener stays readable, so
+// whoever polls it has to pause.
+bool is_exhausted(int error_number);
+
 Status set_nonblocking(int fd, bool nonblocking);
 Status set_close_on_exec(int fd, bool close_on_exec);
 

@@ -6,6 +6,7 @@
 #include <sys/time.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace hf::sys {
@@ -96,6 +97,22 @@ Result<PeerCredentials> peer_credentials(int fd) {
     return errno_error(errno, "read the peer's credentials");
   }
   return PeerCredentials{.pid = credentials.pid, .uid = credentials.uid, .gid = credentials.gid};
+}
+
+Result<bool> peer_has_group(int fd, gid_t group) {
+  const PeerCredentials own = TRY(peer_credentials(fd));
+  if (own.gid == group) return true;
+  std::vector<gid_t> groups(64);
+  for (int tries = 0; tries < 3; ++tries) {
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    if (::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) == 0) {
+      groups.resize(size / sizeof(gid_t));
+      return std::ranges::find(groups, group) != groups.end();
+    }
+    if (errno != ERANGE) return errno_error(errno, "read the peer's groups");
+    groups.resize(size / sizeof(gid_t));  // as many as there are; the kernel allows 65,536
+  }
+  return Error{.code = ErrorCode::kIo, .cause = "the peer's groups cannot be read"};
 }
 
 Status send_with_fds(int fd, ByteSpan bytes, std::span<const int> fds) {

@@ -41,6 +41,8 @@ struct PeerCredentials {
   gid_t gid = 0;
 };
 Result<PeerCredentials> peer_credentials(int fd);
+// Whether the peer had that group when it connected, as its own or beside it.
+Result<bool> peer_has_group(int fd, gid_t group);
 
 inline constexpr size_t kPassedFdsMax = 64;
 

@@ -116,13 +116,21 @@ bool Chain::same_tenure(const Digest& since) const {
   while (at > start) {
     const Node& node = nodes_[static_cast<size_t>(at)];
     const Statement& s = node.statement->statement();
-    // A holder that takes over a rival goes on with its own line.
+    const auto holder_at = [&](int32_t of) {
+      return nodes_[static_cast<size_t>(of)].statement->statement().holder;
+    };
+    // A holder that takes over a rival goes on with its own line; and so does the one to which the
+    // other gives up.
+    if (s.kind == Kind::kGiveUp) {
+      if (node.beside < 0 || !follows_at(node.beside, start) || holder_at(node.beside) != s.holder)
+        return false;
+      at = node.beside;
+      continue;
+    }
     const bool own =
-        s.kind == Kind::kTake && node.follows >= 0 &&
-        nodes_[static_cast<size_t>(node.follows)].statement->statement().holder == s.holder;
+        s.kind == Kind::kTake && node.follows >= 0 && holder_at(node.follows) == s.holder;
     const bool decree = s.kind == Kind::kRewind || (s.kind == Kind::kTake && !own) ||
-                        s.kind == Kind::kGoOn || s.kind == Kind::kHandOver ||
-                        s.kind == Kind::kGiveUp || s.kind == Kind::kEnd;
+                        s.kind == Kind::kGoOn || s.kind == Kind::kHandOver || s.kind == Kind::kEnd;
     if (decree) return false;
     at = node.follows;
   }
@@ -195,13 +203,20 @@ std::optional<Cause> Chain::wrong_step(const Signed& statement, int32_t follows,
   return not_entitled(statement.statement(), before(follows, beside));
 }
 
-std::optional<Cause> Chain::over_bounds(const Statement& next, int32_t follows) const {
+std::optional<Cause> Chain::over_bounds(const Statement& next, int32_t follows,
+                                        int32_t beside) const {
   size_t bound = kDepthMax;
   if (follows >= 0) {
     const Statement& last = nodes_[static_cast<size_t>(follows)].statement->statement();
     if (last.issuer != next.issuer) bound += kDepthReserve;
   }
-  return nodes_.size() < bound ? std::nullopt : std::optional(Cause::kTooDeep);
+  std::vector<bool> before = ancestry(follows);
+  if (beside >= 0) {
+    const std::vector<bool> more = ancestry(beside);
+    for (size_t i = 0; i < before.size(); ++i) before[i] = before[i] || more[i];
+  }
+  const auto depth = static_cast<size_t>(std::ranges::count(before, true));
+  return depth < bound ? std::nullopt : std::optional(Cause::kTooDeep);
 }
 
 // Why a statement that does not follow the head is not kept as a rival.
@@ -271,7 +286,7 @@ Outcome Chain::learn_one(const SignedPtr& statement, const SiteId& from, const V
   const auto wrong =
       s.kind == Kind::kCreate ? wrong_create(*statement) : wrong_step(*statement, follows, beside);
   if (wrong) return refused(*wrong);
-  if (const auto over = over_bounds(s, follows)) return refused(*over);
+  if (const auto over = over_bounds(s, follows, beside)) return refused(*over);
   if (!verifier.knows(s.issuer)) return refused(Cause::kUnknownIssuer);
   if (!statement->verify(verifier)) return refused(Cause::kBadSignature);
   const int32_t at = insert(statement, follows, beside);
@@ -394,6 +409,19 @@ std::vector<SignedPtr> Chain::lacking(std::span<const Digest> known) const {
   for (size_t i = 0; i < nodes_.size() && out.size() < kBundleMax; ++i) {
     if (!has[i]) out.push_back(nodes_[i].statement);
   }
+  return out;
+}
+
+std::vector<Digest> Chain::ancestors() const {
+  std::vector<Digest> out;
+  int32_t at = head_;
+  for (size_t back = 1; back <= kDepthMax && at >= 0; back *= 2) {
+    for (size_t step = back == 1 ? 1 : back / 2; step > 0 && at >= 0; --step) {
+      at = nodes_[static_cast<size_t>(at)].follows;
+    }
+    if (at >= 0) out.push_back(nodes_[static_cast<size_t>(at)].statement->digest());
+  }
+  HF_ASSERT(out.size() <= kAncestorsMax);
   return out;
 }
 

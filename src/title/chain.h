@@ -8,8 +8,9 @@
 // freshness *before* anything else follows from a change.
 //
 // All of it may come from a hostile site. Bounds: kBundleMax statements at a time, kDepthMax in
-// all, kForkMax outside the head's own ancestry, kRivalsMax rivals, and what a sender may send in
-// vain (kVainBurst). A cycle can't be made, since a statement names what it follows by digest.
+// what any one of them follows, kForkMax beside what the head follows (so forks take no room from
+// the head's line), kRivalsMax rivals, and what a sender may send in vain (kVainBurst). A cycle
+// can't be made, since a statement names what it follows by digest.
 #pragma once
 
 #include <vector>
@@ -26,14 +27,16 @@ inline constexpr size_t kDepthMax = 4096;
 // Beyond it, for whoever follows another issuer's statement: so no issuer can fill the chain to
 // where nobody may take the VM from it any more.
 inline constexpr size_t kDepthReserve = 64;
-inline constexpr size_t kForkMax = 256;
+inline constexpr size_t kForkMax = 1024;
 inline constexpr size_t kRivalsMax = 16;
 inline constexpr size_t kWantedMax = 2 * kRivalsMax;
 inline constexpr uint32_t kVainBurst = 512;  // statements that are checked and come to nothing
 inline constexpr uint32_t kVainPerSecond = 8;
 inline constexpr size_t kSendersMax = 32;
+inline constexpr size_t kStatementsMax = kDepthMax + kDepthReserve + kForkMax;
 inline constexpr size_t kChainSizeMax =
-    128 + kRivalsMax * 32 + (kDepthMax + kDepthReserve) * (4 + kSignedSizeMax);
+    128 + kRivalsMax * 32 + kStatementsMax * (4 + kSignedSizeMax);
+inline constexpr size_t kAncestorsMax = 13;  // 1, 2, 4 … 4096 behind the head
 inline constexpr size_t kBundleSizeMax = 16 + kBundleMax * (4 + kSignedSizeMax);
 
 // Microseconds of a clock that never goes back and runs through suspension (CLOCK_BOOTTIME).
@@ -92,7 +95,9 @@ class Chain {
   bool expelled_by(const Digest& statement, const SiteId& site) const;
   // There is room for what this site would sign over the head: beyond kDepthMax nobody would learn
   // it, and this site's own vault would not load it.
-  bool has_room_for(const Statement& next) const { return !over_bounds(next, head_); }
+  bool has_room_for(const Statement& next) const {
+    return !over_bounds(next, head_, next.beside.is_zero() ? -1 : index(next.beside));
+  }
   // From `since` to the head nothing changed the holder or the line by decree: a guest that was
   // started under `since` runs under the head too.
   bool same_tenure(const Digest& since) const;
@@ -118,6 +123,9 @@ class Chain {
   // What a site that knows `known` lacks of head and rivals, oldest first, at most kBundleMax; so
   // asking again with what came leads to the whole.
   std::vector<SignedPtr> lacking(std::span<const Digest> known) const;
+  // Some of what the head follows, ever further back, at most kAncestorsMax: whoever does not know
+  // head and rivals finds in them where the two sites' chains part.
+  std::vector<Digest> ancestors() const;
   // Everything, oldest first.
   std::vector<SignedPtr> statements() const;
   // Checks each signature and each step anew, for showing. The first that is wrong.
@@ -157,7 +165,7 @@ class Chain {
                     Instant now, Micros wall, Learned& learned);
   std::optional<Cause> wrong_create(const Signed& statement) const;
   std::optional<Cause> wrong_step(const Signed& statement, int32_t follows, int32_t beside) const;
-  std::optional<Cause> over_bounds(const Statement& next, int32_t follows) const;
+  std::optional<Cause> over_bounds(const Statement& next, int32_t follows, int32_t beside) const;
   std::optional<Cause> no_rival(int32_t at) const;
   Outcome place(int32_t at, Micros wall, Learned& learned);
   void become_head(int32_t at, Micros wall, Learned& learned);

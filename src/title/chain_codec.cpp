@@ -16,7 +16,7 @@ constexpr size_t kChainFixedSize = 72;
 constexpr size_t kBundleFixedSize = 16;
 constexpr uint8_t kInDoubtFlag = 1;
 static_assert(kChainSizeMax >= kChainFixedSize + kRivalsMax * sizeof(Digest) +
-                                   (kDepthMax + kDepthReserve) * (4 + kSignedSizeMax));
+                                   kStatementsMax * (4 + kSignedSizeMax));
 static_assert(kBundleSizeMax == kBundleFixedSize + kBundleMax * (4 + kSignedSizeMax));
 
 Error corrupt(const char* what) { return {.code = ErrorCode::kCorrupt, .cause = what}; }
@@ -107,7 +107,7 @@ Result<Chain> Chain::decode(ByteSpan bytes, const SiteId& self, const Faults& fa
   if (!in.zeroes(4) || (flags & ~kInDoubtFlag) != 0) {
     return corrupt("a title with a reserved byte set");
   }
-  if (rival_count > kRivalsMax || count > kDepthMax + kDepthReserve ||
+  if (rival_count > kRivalsMax || count > kStatementsMax ||
       in.left() < rival_count * sizeof(Digest) || chain.ended_.value > kNumberMax) {
     return corrupt("a title of impossible size");
   }

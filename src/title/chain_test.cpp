@@ -317,6 +317,82 @@ TEST(Chain, an_issuer_that_goes_on_and_on_leaves_room_for_whoever_takes_it_back)
   EXPECT_TRUE(w.at(kB).chain.holder_is(kB));
 }
 
+// A site that was away for long comes back to a long line of the other's, and has signed since they
+// parted: that is a conflict like any other, and is settled like one.
+TEST(Chain, a_fork_of_many_statements_is_learned_and_settled) {
+  TestWorld w;
+  w.protect(kB);
+  w.take(kB, {kA});
+  w.add(kA, *w.judge(kA).may_set_policy(60, true));
+  for (uint32_t i = 0; i < 400; ++i) w.add(kB, *w.judge(kB).may_set_policy(1 + i % 2, true));
+  const auto learn_all = [&](const SiteId& from, const SiteId& to) {
+    for (int round = 0; round < 6; ++round) {
+      std::vector<Digest> known = w.at(to).chain.ancestors();
+      known.push_back(w.at(to).chain.digest());
+      for (const SignedPtr& rival : w.at(to).chain.rivals()) known.push_back(rival->digest());
+      const auto part = w.at(from).chain.lacking(known);
+      if (part.empty()) break;
+      w.tell(to, part, from);
+    }
+  };
+  learn_all(kB, kA);
+  learn_all(kA, kB);
+  ASSERT_EQ(w.at(kA).chain.rivals().size(), 1U);
+  EXPECT_EQ(w.at(kA).chain.rivals()[0]->digest(), w.at(kB).chain.digest());
+  ASSERT_EQ(w.at(kB).chain.rivals().size(), 1U);
+  w.ask(kA, kB, 5);
+  w.add(kA, *w.judge(kA).may_give_up(testing::kStill));
+  learn_all(kA, kB);
+  EXPECT_EQ(w.at(kB).chain.digest(), w.at(kA).chain.digest());
+  EXPECT_TRUE(w.at(kB).chain.holder_is(kB));
+  EXPECT_FALSE(w.at(kB).chain.has_rivals());
+}
+
+// Both have signed since they parted, and what they share alone is more than fits one message.
+TEST(Chain, two_that_parted_after_a_long_time_find_where) {
+  TestWorld w;
+  w.protect(kB);
+  for (uint32_t i = 0; i < 2 * kBundleMax; ++i) {
+    const auto next = w.add(kA, *w.judge(kA).may_set_policy(1 + i % 2, true));
+    w.tell(kB, {{next}}, kA);
+  }
+  w.take(kB, {kA});
+  w.add(kA, *w.judge(kA).may_set_policy(60, true));
+  std::vector<Digest> known = w.at(kA).chain.ancestors();
+  known.push_back(w.at(kA).chain.digest());
+  const auto part = w.at(kB).chain.lacking(known);
+  EXPECT_LE(part.size(), kAncestorsMax);
+  EXPECT_EQ(w.tell(kA, part, kB).last, Outcome::kRival);
+  EXPECT_LE(w.at(kA).chain.ancestors().size(), kAncestorsMax);
+}
+
+// What a member signs beside the holder's line takes no room from that.
+TEST(Chain, forks_leave_the_holders_line_its_room) {
+  TestWorld w;
+  w.protect(kB);
+  w.take(kB, {kA});
+  w.add(kA, *w.judge(kA).may_set_policy(60, true));
+  ASSERT_EQ(w.share(kB, kA).last, Outcome::kRival);
+  while (w.at(kA).chain.size() < kDepthMax) {
+    Statement s = after(w.at(kA).chain, kA, Kind::kPolicy);
+    s.start_after = 1 + static_cast<uint32_t>(w.at(kA).chain.size() % 2);
+    w.at(kA).chain.add_own(by(s), Micros(1));
+  }
+  const size_t size = w.at(kA).chain.size();
+  for (uint32_t i = 1; i < 2 * kForkMax; ++i) {
+    Statement s = after(w.at(kB).chain, kB, Kind::kPolicy);
+    s.start_after = 1 + i % 2;
+    const auto next = by(s);
+    w.at(kB).chain.add_own(next, Micros(1));
+    if (w.tell(kA, {{next}}, kB).last == Outcome::kRefused) break;
+  }
+  EXPECT_EQ(w.at(kA).chain.size(), size + kForkMax - 1);
+  EXPECT_TRUE(Chain::decode(w.at(kA).chain.encode(), kA).ok());
+  Statement s = after(w.at(kA).chain, kA, Kind::kPolicy);
+  s.start_after = 90;
+  EXPECT_TRUE(w.at(kA).chain.has_room_for(s));
+}
+
 // A fork that is longer than anyone makes it is not kept, nor what it would cost.
 TEST(Chain, a_rival_of_many_statements_is_bounded) {
   TestWorld w;
@@ -327,10 +403,21 @@ TEST(Chain, a_rival_of_many_statements_is_bounded) {
     w.add(kB, *w.judge(kB).may_set_policy(1 + i % 2, true));
   }
   const auto all = w.at(kB).chain.statements();
-  EXPECT_EQ(w.tell(kA, std::span(all).first(kBundleMax), kB).last, Outcome::kRival);
-  EXPECT_EQ(cause_of(w.tell(kA, std::span(all).subspan(kBundleMax), kB)), Cause::kTooManyRivals);
+  for (size_t at = 0; at + kBundleMax <= kForkMax; at += kBundleMax) {
+    EXPECT_EQ(w.tell(kA, std::span(all).subspan(at, kBundleMax), kB).last, Outcome::kRival);
+  }
+  EXPECT_EQ(cause_of(w.tell(kA, std::span(all).subspan(kForkMax), kB)), Cause::kTooManyRivals);
   EXPECT_LE(w.at(kA).chain.size(), kForkMax + 8);
   EXPECT_TRUE(w.at(kA).chain.holder_is(kA));
+  // Nor is that the end: who signs so much is distrusted, and what is not known of it counts no
+  // more.
+  const Word distrusted = w.word(kA, Act::kDistrust, WordKind::kDistrusted, {kB});
+  w.add(kA, *w.judge(kA).may_expel(kB, &distrusted));
+  EXPECT_FALSE(w.at(kA).chain.has_rivals());
+  const auto next = std::ranges::find_if(
+      all, [&](const SignedPtr& one) { return !w.at(kA).chain.find(one->digest()); });
+  ASSERT_NE(next, all.end());
+  EXPECT_EQ(cause_of(w.tell(kA, {{*next}}, kB)), Cause::kExpelled);
 }
 
 TEST(Chain, what_is_lacking_comes_in_bounded_parts_and_leads_to_the_whole) {

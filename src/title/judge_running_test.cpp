@@ -69,6 +69,29 @@ TEST(Return, a_holder_that_takes_over_a_rival_keeps_its_guest) {
   EXPECT_TRUE(w.at(kA).asking.run_permitted(w.at(kA).chain.digest(), w.now));
 }
 
+// Nor does it when the other one gives up; who gave up has none to return to.
+TEST(Return, the_one_to_which_the_other_gives_up_keeps_its_guest) {
+  TestWorld w;
+  w.protect(kB);
+  w.take(kB, {kA});
+  const Returning same{.same_guest = true, .started_under = w.at(kB).chain.digest()};
+  w.at(kB).asking.opened(w.at(kB).chain.digest());
+  const Returning others{.same_guest = true, .started_under = w.at(kA).chain.digest()};
+  w.add(kA, *w.judge(kA).may_set_policy(60, true));
+  w.share(kB, kA);
+  w.share(kA, kB);
+  ASSERT_TRUE(w.at(kB).chain.has_rivals());
+  EXPECT_EQ(name_of(w.judge(kB).may_return(same)), "allowed");
+  w.ask(kA, kB, 5);
+  w.add(kA, *w.judge(kA).may_give_up(kStill));
+  w.share(kA, kB);
+  w.at(kB).asking.head_changed(w.at(kB).chain);
+  ASSERT_TRUE(w.at(kB).chain.holder_is(kB) && !w.at(kB).chain.has_rivals());
+  EXPECT_EQ(name_of(w.judge(kB).may_return(same)), "allowed");
+  EXPECT_TRUE(w.at(kB).asking.run_permitted(w.at(kB).chain.digest(), w.now));
+  EXPECT_EQ(name_of(w.judge(kA).may_return(others)), "not holder");
+}
+
 // ---- doubt ----
 
 TEST(Doubt, ends_when_every_member_has_answered_and_what_they_know_is_known_here) {

@@ -34,6 +34,7 @@ constexpr int kAllowedCalls[] = {
     SCMP_SYS(fsync),
     SCMP_SYS(fdatasync),
     SCMP_SYS(ftruncate),
+    SCMP_SYS(fallocate),
     SCMP_SYS(unlinkat),
     SCMP_SYS(renameat),
     SCMP_SYS(renameat2),

@@ -27,6 +27,7 @@ struct Server::Connection {
   sys::UniqueFd fd;
   Listener listener = Listener::kKeys;
   Caller caller;
+  Peer peer;
   Micros deadline;  // monotonic: for the request that is awaited, or the reply that is under way
   Bytes request;    // header, then header and body; never more than one frame
   size_t request_filled = 0;
@@ -46,7 +47,8 @@ Server::Server(vault::Vault& vault, Clock& clock, Listeners listeners, sys::Uniq
 
 Server::~Server() = default;
 
-bool Server::may_speak(Listener listener, uint32_t uid) const {
+bool Server::may_speak(Listener listener, const Peer& peer) const {
+  const uint32_t uid = peer.uid;
   switch (listener) {
     case Listener::kAdmin:
       return uid == users_.admin;
@@ -55,7 +57,8 @@ bool Server::may_speak(Listener listener, uint32_t uid) const {
     case Listener::kLauncher:
       return uid == users_.launcher;
     case Listener::kOperators:
-      return uid == 0 || uid == users_.operators;
+      if (uid == 0 || uid == users_.operators) return true;
+      return peer.in_operators_group && uid != users_.admin && !vault_.may_be_keeper(uid);
   }
   return false;
 }
@@ -97,18 +100,25 @@ Status Server::accept_all(Listener listener, int fd) {
     sys::UniqueFd peer(::accept4(fd, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (!peer.valid()) {
       if (errno == EINTR || errno == ECONNABORTED) continue;
-      const bool passing = errno == EAGAIN || errno == EMFILE || errno == ENFILE || errno == ENOMEM;
-      return passing ? Status() : errno_error(errno, "accept");
+      if (errno == EAGAIN) return {};
+      if (!sys::is_exhausted(errno)) return errno_error(errno, "accept");
+      // Whoever waits there stays readable: polled on, it would be a loop without a pause.
+      accepts_from_ = Micros(clock_.monotonic().value + limits_.accept_pause.value);
+      return {};
     }
     const Result<sys::PeerCredentials> credentials = sys::peer_credentials(peer.get());
-    // Who may not speak, or has no place, is closed at once.
-    if (!credentials.ok() || !may_speak(listener, credentials->uid) ||
-        !make_room(listener, credentials->uid)) {
-      continue;
+    if (!credentials.ok()) continue;
+    Peer who{.uid = credentials->uid};
+    if (listener == Listener::kOperators && users_.operators_group) {
+      const Result<bool> member = sys::peer_has_group(peer.get(), *users_.operators_group);
+      who.in_operators_group = member.ok() && *member;
     }
+    // Who may not speak, or has no place, is closed at once.
+    if (!may_speak(listener, who) || !make_room(listener, who.uid)) continue;
     auto connection = std::make_unique<Connection>();
     connection->fd = std::move(peer);
     connection->listener = listener;
+    connection->peer = who;
     connection->caller = {.uid = credentials->uid, .pid = credentials->pid};
     await_request(*connection);
     connections_.push_back(std::move(connection));
@@ -176,15 +186,16 @@ bool Server::serve(Connection& connection) {
 void Server::drop_late() {
   const Micros now = clock_.monotonic();
   std::erase_if(connections_, [&](const auto& connection) {
-    return now >= connection->deadline || !may_speak(connection->listener, connection->caller.uid);
+    return now >= connection->deadline || !may_speak(connection->listener, connection->peer);
   });
 }
 
 int Server::timeout_ms() const {
-  if (connections_.empty()) return -1;
-  Micros due = connections_.front()->deadline;
-  for (const auto& connection : connections_) due = std::min(due, connection->deadline);
   const uint64_t now = clock_.monotonic().value;
+  const bool pauses = now < accepts_from_.value;
+  if (connections_.empty() && !pauses) return -1;
+  Micros due = pauses ? accepts_from_ : connections_.front()->deadline;
+  for (const auto& connection : connections_) due = std::min(due, connection->deadline);
   if (due.value <= now) return 0;
   return static_cast<int>(std::min<uint64_t>((due.value - now) / 1000 + 1, 60'000));
 }
@@ -199,8 +210,9 @@ Status Server::run() {
   std::vector<pollfd> entries;
   for (;;) {
     entries.assign(1, {.fd = stop_.get(), .events = POLLIN, .revents = 0});
+    const bool accepts = clock_.monotonic() >= accepts_from_;
     for (const auto& [listener, fd] : listeners) {
-      entries.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+      entries.push_back({.fd = accepts ? fd : -1, .events = POLLIN, .revents = 0});
     }
     for (const auto& connection : connections_) {
       const short events = connection->reply.empty() ? POLLIN : POLLOUT;

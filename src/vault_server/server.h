@@ -27,6 +27,7 @@ struct ServerLimits {
   size_t keys_per_uid_max = 32;
   Micros request_max{5'000'000};  // from the connection, or the reply before, to a whole request
   Micros reply_max{5'000'000};    // to take a whole reply
+  Micros accept_pause{100'000};   // without descriptors or memory left
 };
 
 class Server {
@@ -41,6 +42,8 @@ class Server {
     uint32_t admin = 0;
     uint32_t launcher = 0;
     uint32_t operators = 0;  // besides root
+    // And who is in it, but the daemon and keepers, who have other offices.
+    std::optional<uint32_t> operators_group = {};
   };
 
   // `stop` becomes readable when the process is to end (a signalfd, or a pipe in tests).
@@ -54,10 +57,14 @@ class Server {
   Status run();
 
  private:
+  struct Peer {
+    uint32_t uid = 0;
+    bool in_operators_group = false;
+  };
   struct Connection;
 
   Status accept_all(vault::Listener listener, int fd);
-  bool may_speak(vault::Listener listener, uint32_t uid) const;
+  bool may_speak(vault::Listener listener, const Peer& peer) const;
   bool make_room(vault::Listener listener, uint32_t uid);
   bool make_room_for_keeper(uint32_t uid);
   // False when the connection is over.
@@ -77,6 +84,7 @@ class Server {
   Users users_;
   ServerLimits limits_;
   std::vector<std::unique_ptr<Connection>> connections_;  // oldest first
+  Micros accepts_from_;                                   // the listeners are left alone until then
 };
 
 }  // namespace hf::vault_server

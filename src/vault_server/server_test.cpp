@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +13,7 @@
 #include "crypto/session_statement.h"
 #include "launcher/vault_binding.h"
 #include "sys/system_clock.h"
+#include "sys/testing.h"
 #include "sys/unix_socket.h"
 #include "vault/core/testing.h"
 #include "vault/core/wrap.h"
@@ -194,6 +196,24 @@ TEST_F(Served, another_uid_gets_no_word_on_the_daemons_and_the_launchers_socket)
   start({}, {.admin = ::getuid() + 1, .launcher = ::getuid() + 1});
   EXPECT_EQ(admin().site_identity().error().code, ErrorCode::kUnavailable);
   EXPECT_EQ(launcher_.tell({}).error().code, ErrorCode::kUnavailable);
+}
+
+TEST_F(Served, without_descriptors_left_it_does_not_burn_the_processor) {
+  start();
+  sys::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  std::chrono::milliseconds spent{0};
+  {
+    const sys::testing::NoDescriptorsLeft none;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    admin_path().copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    const auto before = sys::testing::processor_time();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1000));
+    spent = sys::testing::processor_time() - before;
+  }
+  EXPECT_LT(spent, std::chrono::milliseconds(200));
+  EXPECT_TRUE(admin().site_identity().ok()) << "it only paused";
 }
 
 TEST_F(Served, who_is_no_operator_gets_no_word_on_the_operators_socket) {
@@ -440,6 +460,28 @@ TEST(Client, is_bounded_in_time_whatever_the_vault_does) {
   EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(2));
   EXPECT_EQ(AdminClient({.socket_path = std::string(200, 'x')}).site_identity().error().code,
             ErrorCode::kInvalidArgument);
+}
+
+TEST_F(ServedApart, who_is_in_the_operators_group_is_an_operator_unless_he_has_another_office) {
+  constexpr uint32_t kGroup = 64'123;
+  constexpr uint32_t kDaemonUid = 71'000;
+  constexpr uint32_t kSomeone = 72'000;
+  start({}, {.admin = kDaemonUid, .launcher = 0, .operators = 0, .operators_group = kGroup});
+  const auto offers = [&](uint32_t uid, uint32_t group) {
+    bool done = false;
+    // The system calls themselves are a thread's alone.
+    std::thread([&] {
+      HF_ASSERT(::syscall(SYS_setgroups, 1, &group) == 0);
+      const AsUser other(uid);
+      done = operators().offer_pairing(60).ok();
+    }).join();
+    return done;
+  };
+  EXPECT_TRUE(offers(kSomeone, kGroup));
+  EXPECT_FALSE(offers(kSomeone, kGroup + 1));
+  EXPECT_FALSE(offers(kDaemonUid, kGroup)) << "it would have the operators' word";
+  EXPECT_FALSE(offers(uid_of(1), kGroup)) << "one day a keeper";
+  EXPECT_TRUE(offers(0, kGroup + 1));
 }
 
 }  // namespace

@@ -21,6 +21,7 @@ constexpr milliseconds kPaddingWait{50};
 constexpr milliseconds kFrameLimit{5'000};   // from a frame's first byte to its last; of a long
                                              // HASH_DATA, from one piece to the next
 constexpr unsigned kAnswerLimitMs = 10'000;  // for a client to take an answer
+constexpr milliseconds kAcceptPause{100};    // without descriptors or memory left
 constexpr size_t kReadChunk = 64 * 1024;
 
 Status send_answer(int fd, ByteSpan bytes) {
@@ -109,6 +110,10 @@ void ControlServer::control_loop() {
         {.fd = options_.tcti_control_listener.get(), .events = POLLIN, .revents = 0}};
     const size_t first_connection = fds.size();
     std::optional<SteadyClock::time_point> wake;
+    if (SteadyClock::now() < accepts_from_) {
+      wake = accepts_from_;
+      fds[1].fd = fds[2].fd = -1;
+    }
     for (const auto& connection : connections_) {
       fds.push_back({.fd = connection->fd.get(), .events = POLLIN, .revents = 0});
       for (const auto& deadline : {connection->padding_until, connection->whole_until}) {
@@ -148,13 +153,20 @@ void ControlServer::tcti_loop() {
     }
     if (fds[0].revents != 0) return;
     const sys::UniqueFd peer(::accept4(fds[1].fd, nullptr, nullptr, SOCK_CLOEXEC));
+    if (!peer.valid() && sys::is_exhausted(errno)) {
+      pollfd stop{.fd = stop_.fd(), .events = POLLIN, .revents = 0};
+      static_cast<void>(::poll(&stop, 1, static_cast<int>(kAcceptPause.count())));
+    }
     if (peer.valid() && serve_data(engine_, peer.get(), stop_) == DataEnd::kStopped) return;
   }
 }
 
 void ControlServer::accept_from(int listener) {
   sys::UniqueFd fd(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC));
-  if (!fd.valid()) return;  // gone again
+  if (!fd.valid()) {  // gone again, or it waits there and is readable all the while
+    if (sys::is_exhausted(errno)) accepts_from_ = SteadyClock::now() + kAcceptPause;
+    return;
+  }
   const bool one_qemu_is_here =
       listener == options_.listener.get() &&
       std::ranges::any_of(connections_, [](const auto& other) { return other->owns_data; });

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <thread>
@@ -97,6 +98,7 @@ class ControlServer {
 
   // The control thread's.
   std::vector<std::unique_ptr<Connection>> connections_;
+  std::chrono::steady_clock::time_point accepts_from_;  // listeners are left alone until then
   std::unique_ptr<StopSignal> data_stop_;
   std::atomic<bool> data_ended_ = false;
   std::thread data_thread_;

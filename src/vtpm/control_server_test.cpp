@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <mutex>
 
+#include "sys/testing.h"
 #include "sys/unix_socket.h"
 #include "vtpm/tpm_test_support.h"
 
@@ -408,6 +409,25 @@ TEST_F(ControlServerTest, withholds_the_answer_of_a_command_that_was_not_stored)
   EXPECT_EQ(server_->state(), ControlState::kFailed);
   EXPECT_EQ(control.ask("0000000200000000", 4), "0000001f");
   store_.fail = false;
+}
+
+TEST_F(ControlServerTest, without_descriptors_left_it_does_not_burn_the_processor) {
+  start(nullptr);
+  sys::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  milliseconds spent{0};
+  {
+    const sys::testing::NoDescriptorsLeft none;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path().copy(address.sun_path, sizeof address.sun_path - 1);
+    ASSERT_EQ(::connect(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    const milliseconds before = sys::testing::processor_time();
+    std::this_thread::sleep_for(milliseconds(1000));
+    spent = sys::testing::processor_time() - before;
+  }
+  EXPECT_LT(spent, milliseconds(200));
+  Client control(std::move(socket));
+  EXPECT_EQ(control.ask("0000000200000000", 4), "00000000") << "it was only kept waiting";
 }
 
 TEST_F(ControlServerTest, stops_with_clients_connected) {

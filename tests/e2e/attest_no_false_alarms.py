@@ -141,7 +141,7 @@ def test(directory):
             north.kill_whole()
             count, work = work.count, Run(south, directory)
             work.count = count
-            south.cli("failover", "unplanned", VM, "--source-is-dead", "--yes")
+            south.cli("failover", "unplanned", VM, "--source-is-off", "--yes")
             work.healthy("after a failover")
             check(not work.boots.unhealthy_so_far(), f"{BOOTS} boots: none was Unhealthy")
         finally:

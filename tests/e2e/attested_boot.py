@@ -138,7 +138,7 @@ def test(directory):
             probe.wait_round(console, max(probe.rounds(console), default=0) + 4, 60)
             before = north.json("attest", "show", "probe")
             north.kill_whole()
-            done = south.json("failover", "unplanned", "probe", "--source-is-dead", "--yes", "--attestation", "require",
+            done = south.json("failover", "unplanned", "probe", "--source-is-off", "--yes", "--attestation", "require",
                               timeout=200)
             check(done["verdict"] == "Healthy", "the boot after the failover is Healthy, as was required")
             after = south.json("attest", "show", "probe")

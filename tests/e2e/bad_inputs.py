@@ -377,10 +377,10 @@ def damaged_replica(processes, directory):
                 ("a replica's MANIFEST cut short", replica / "MANIFEST", manifest[:200])):
             whole = path.read_bytes()
             path.write_bytes(damaged)
-            check_refused(away, what, "failover", "unplanned", "web", "--source-is-dead", "--yes", code="corrupt",
+            check_refused(away, what, "failover", "unplanned", "web", "--source-is-off", "--yes", code="corrupt",
                           says=[path.name, str(replica)], mend=["copy"])
             path.write_bytes(whole)
-        away.cli("failover", "unplanned", "web", "--source-is-dead", "--yes")
+        away.cli("failover", "unplanned", "web", "--source-is-off", "--yes")
         check(away.json("vm", "show", "web")["state"] == "running", "restored, the replica is taken over")
     finally:
         home.end()

@@ -192,7 +192,7 @@ def test(directory):
             found = search_everywhere(sites, wires, directory, shown["id"], wanted)
             check(not found, f"nor after the VM was stopped and its guest state was written to a file {found or ''}")
             north.stop()
-            south.cli("failover", "unplanned", "probe", "--source-is-dead", "--yes")
+            south.cli("failover", "unplanned", "probe", "--source-is-off", "--yes")
             check_holds_key(key, south.keeper_pid("probe"), "the keeper at south, after a failover")
             found = search_everywhere((south,), wires, directory, shown["id"], wanted)
             check(not found, f"nor at south while the VM runs there {found or ''}")

@@ -197,7 +197,7 @@ class Demo:
     def fail_over(self):
         self.story.title("6. Failover at south")
         start = time.monotonic()
-        self.south.cli("failover", "unplanned", "probe", "--source-is-dead", "--yes")
+        self.south.cli("failover", "unplanned", "probe", "--source-is-off", "--yes")
         self.result["failover_ms"] = round((time.monotonic() - start) * 1000)
         console = self.south.vm_console("probe", self.directory / "south.console")
         self.story.proof(self.result["failover_ms"] < FAILOVER_MS_MAX,

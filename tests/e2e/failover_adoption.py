@@ -32,7 +32,7 @@ def catalog(site, query):
 def failover_cut_off(site):
     """The VM is the site's, durably; then the keeper without the key ends and the one with it takes a while to open the journal."""
     (daemon,) = site.pids_of("holdfastd")
-    job = subprocess.Popen([str(word) for word in site.argv("failover", "unplanned", VM, "--source-is-dead", "--yes")],
+    job = subprocess.Popen([str(word) for word in site.argv("failover", "unplanned", VM, "--source-is-off", "--yes")],
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     pending = "SELECT adopt_pending FROM vms"
     end = time.monotonic() + 30

@@ -54,7 +54,7 @@ def test(directory):
             wait_protected(north, VM)
             north.kill_whole()
             try:
-                south.cli("failover", "unplanned", VM, "--source-is-dead", "--yes", "--attestation", "require", timeout=250)
+                south.cli("failover", "unplanned", VM, "--source-is-off", "--yes", "--attestation", "require", timeout=250)
                 raise Failure("a failover that required a Healthy boot went through without one")
             except CliError as error:
                 parts = error.parts()

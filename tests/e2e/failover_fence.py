@@ -133,7 +133,7 @@ def taken_over_unseen(north, south, name):
     (link,) = north.pids_of("holdfast-link")
     os.kill(link, signal.SIGSTOP)
     try:
-        south.cli("failover", "unplanned", name, "--source-is-dead", "--yes", timeout=60)
+        south.cli("failover", "unplanned", name, "--source-is-off", "--yes", timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(link, signal.SIGCONT)

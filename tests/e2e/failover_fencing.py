@@ -40,7 +40,7 @@ def test(directory):
 
             south.start()
             refused(south, "failover", "unplanned", "web", "--yes")  # the source does not answer, and nobody says it is dead
-            south.cli("failover", "unplanned", "web", "--source-is-dead", "--yes")
+            south.cli("failover", "unplanned", "web", "--source-is-off", "--yes")
             check(runs(south, "web"), "south runs it")
             after = south.json("vm", "show", "web")["epoch"]
             check(after > before, f"under a higher epoch: {before}, then {after}")

@@ -20,7 +20,7 @@ def empty_replica(north, south):
     away = journal.with_name("away")
     journal.rename(away)
     north.cli("protection", "enable", "web", "--to", "south")
-    for words in ((), ("--source-is-dead",)):
+    for words in ((), ("--source-is-off",)):
         parts = refused(south, "failover", "unplanned", "web", "--yes", *words)
         check("empty" in parts["cause"] and "not asked to stop" in parts["effect"], parts["effect"])
     shown = north.json("vm", "show", "web")
@@ -53,7 +53,7 @@ def left_overs(north, south):
     wait_until(lambda: south.json("vm", "show", "web")["state"] == "standby", 10, "south stands by")
     wait_protected(north, "web")
     north.stop()
-    south.cli("failover", "unplanned", "web", "--yes", "--source-is-dead", timeout=60)
+    south.cli("failover", "unplanned", "web", "--yes", "--source-is-off", timeout=60)
     south.stop()
     north.start()
     wait_until(lambda: not north.json("vm", "show", "web")["qemu_pid"], 20, "north runs nothing by itself")
@@ -77,7 +77,7 @@ def left_overs(north, south):
 
 
 def source_without_the_vm(north, south):
-    """south holds a replica of a VM that north does not have any more: it does not run there, and that is an answer."""
+    """south holds a replica of a VM of which north expelled it, on a word, before it deleted the VM."""
     north.cli("vm", "create", "gone", "--blank", "16M", "--memory", "256M")
     north.cli("vm", "start", "gone")
     north.cli("protection", "enable", "gone", "--to", "south")
@@ -91,18 +91,21 @@ def source_without_the_vm(north, south):
     north.cli("vm", "delete", "gone", "--yes")
     south.start()
     parts = refused(south, "failover", "unplanned", "gone", "--yes")
-    check("--source-is-dead" in parts["mend"], f"its source has nothing of it: {parts['cause']}; {parts['mend']}")
-    south.cli("failover", "unplanned", "gone", "--yes", "--source-is-dead", timeout=60)
-    check(south.json("vm", "show", "gone")["state"] == "running", "a VM that its source has deleted runs from the replica")
+    check("--source-is-off" in parts["mend"], f"its source has nothing of it: {parts['cause']}; {parts['mend']}")
+    parts = refused(south, "failover", "unplanned", "gone", "--yes", "--source-is-off")
+    check("no part in VM gone" in parts["cause"] and "replica evict gone" in parts["mend"],
+          f"it was let go before that: {parts['cause']}; {parts['mend']}")
+    south.cli("replica", "evict", "gone", "--yes")
+    check(all(vm["name"] != "gone" for vm in south.json("vm", "list")), "what was here of it is gone")
 
 
 def source_that_refuses(north, south):
-    """north has the VM for itself again, and answers so: no word makes it dead."""
+    """north has the VM for itself again, and answers so: no word makes it off."""
     north.cli("vm", "create", "mine", "--blank", "16M", "--memory", "256M")
     north.cli("vm", "start", "mine")
     north.cli("protection", "enable", "mine", "--to", "south")
     wait_protected(north, "mine")
-    asked = refused(south, "failover", "unplanned", "mine", "--source-is-dead")
+    asked = refused(south, "failover", "unplanned", "mine", "--source-is-off")
     check("--yes" in asked["mend"] and "was written" in asked["cause"] and "Site north answers" in asked["cause"] and
           "its power is cut" in asked["cause"], f"what is asked first: {asked['cause']}")
     south.stop()
@@ -112,7 +115,7 @@ def source_that_refuses(north, south):
     south.start()
     wait_until(lambda: all(site.json("site", "peers")[0]["state"] == "reachable" for site in (north, south)), 20,
                "the sites reach each other")
-    for words in ((), ("--source-is-dead",)):
+    for words in ((), ("--source-is-off",)):
         parts = refused(south, "failover", "unplanned", "mine", "--yes", *words)
         check("site north answers and did not hand the VM over" in parts["cause"] and "at site north" in parts["mend"],
               f"its mend: {parts['mend']}")

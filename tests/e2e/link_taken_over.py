@@ -1,34 +1,42 @@
 #!/usr/bin/env python3
-# timeout: 300
-# needs: disk-time
+# timeout: 400
+# needs: qemu disk-time
 # programs: holdfast holdfastd holdfast-launcher holdfast-vault holdfast-keeper holdfast-link
 """A link that was taken over has what the network has, and no more.
 
 The process: a program of the attacker's in holdfast-link's place, started by the launcher as the link's user with the link's
 descriptors, and without the filters that the real one puts on itself. It reaches no vault, no keeper, no file, no process.
 
+The questions: the taken-over links of both sites carry what the daemons ask each other as they like. They hold answers, replay
+old ones, keep statements back, double and turn round what passes, and ask in a paired site's name. No copy starts on any of it;
+nothing stands still that would run where the links are merely cut; and all goes on once they carry again.
+
 The bytes: somebody else carries between two keepers, who can compute whatever needs no key. He alters, reflects and replays;
 then home dies, and the replica has every write that home believed was there.
 """
 
+import atexit
 import json
 import os
+import pathlib
 import random
 import shutil
 import socket
 import stat
 import struct
+import tempfile
 import threading
 import time
 
 from lib import nbd
+from lib.carried import Between, held, honest, with_answer
 from lib.keeper import Keeper
 from lib.meddler import ACK, ANSWER, BEGIN, HOME, RECORDS, REPLICA, Meddler, frame, records_of, rewritten
 from lib.process import Failure, Processes, run, wait_until
 from lib.probe import REPOSITORY
 from lib.report import check, main, step
 from lib.ship import Replica, promote, two_vaults, wait_level
-from lib.site import Site, bin_dir, pair
+from lib.site import CliError, Site, bin_dir, pair, wait_protected
 
 FETCH_KEY = 0x0201
 DISK = 64 << 20
@@ -161,13 +169,26 @@ def invents(hands, directory):
     check((before["role"], before["epoch"]) == (after["role"], after["epoch"]), "and the VM is as it was")
 
 
+def real_programs():
+    """Those that are tested, of which each part of this test has a copy."""
+    if not REAL:
+        REAL.append(directory_of_programs := pathlib.Path(tempfile.mkdtemp(prefix="hf-real-")))
+        atexit.register(shutil.rmtree, directory_of_programs, ignore_errors=True)
+        for program in bin_dir().glob("holdfast*"):
+            shutil.copy(program, directory_of_programs)
+    return REAL[0]
+
+
+REAL = []
+
+
 def the_process(directory):
     if os.geteuid() != 0:
         step("skipped: only root can give a site users of its own")
         return
     directory.chmod(0o711)
     programs, place = directory / "bin", directory / "hands"
-    shutil.copytree(bin_dir(), programs, ignore=lambda _, names: [name for name in names if not name.startswith("holdfast")])
+    shutil.copytree(real_programs(), programs)
     programs.chmod(0o755)
     place.mkdir()
     place.chmod(0o777)
@@ -211,6 +232,177 @@ def put_back(real, programs, sites):
         wait_until(lambda site=site: all(peer["state"] == "reachable" for peer in site.json("site", "peers")), 30,
                    f"{site.name}: the real link connects again")
     step("ok: the real one put back, the sites reach each other")
+
+
+# -- The questions
+
+def states(north, south):
+    shown = [site.json("vm", "show", "web") for site in (north, south)]
+    return tuple(one["state"] for one in shown), [one["qemu_pid"] for one in shown]
+
+
+def stops(north):
+    north.cli("vm", "stop", "web", "--force")
+    north.wait_idle("web")
+
+
+def not_started(north, between, act, what, says):
+    """With the links doing so, north's stopped VM does not start: its vault has no answer that counts."""
+    between.act = act
+    try:
+        north.cli("vm", "start", "web", timeout=60)
+    except CliError as error:
+        between.act = honest
+        parts = error.parts()
+        check(any(one in parts["cause"] for one in says) and parts["mend"], f"{what}: web does not start: {parts['cause']}")
+        check(not any(site.json("vm", "show", "web")["qemu_pid"] for site in (north,)), "and no copy of it runs")
+        north.wait_idle("web")
+        return
+    raise Failure(f"{what}: web was started")
+
+
+class Recorder:
+    """Carries, and keeps the answers about titles."""
+
+    def __init__(self):
+        self.answers = []
+
+    def __call__(self, question, carry):
+        got = carry(question)
+        if question["op"] == "title" and not got[0]:
+            self.answers.append(got)
+        return got
+
+    def replays(self, question, carry):
+        return self.answers[0] if question["op"] == "title" else carry(question)
+
+
+def twice(question, carry):
+    carry(question)
+    return carry(question)
+
+
+class TurnedRound:
+    """Of two questions that come within a moment, the second goes first."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._last = 0
+        self.turned = 0
+
+    def __call__(self, question, carry):
+        with self._lock:
+            self._last += 1
+            mine = self._last
+        time.sleep(0.3 if mine % 2 else 0)
+        self.turned += mine % 2
+        return carry(question)
+
+
+def keeps_statements_back(question, carry):
+    if question["op"] != "title":
+        return carry(question)
+    got = carry({**question, "bundle": ""})
+    return got if got[0] else with_answer(got, bundle="")
+
+
+def says_other_heads(question, carry):
+    """As if the other site knew what nobody does."""
+    got = carry(question)
+    return got if question["op"] != "title" or got[0] else with_answer(got, known=["ab" * 32])
+
+
+SILENT = ["does not answer", "has not answered", "did not come to know", "was not heard"]
+
+
+def the_questions(directory):
+    if os.geteuid() != 0:
+        return step("skipped: only root can give a site users of its own")
+    directory.chmod(0o711)
+    programs, place = directory / "bin", directory / "hands"
+    shutil.copytree(real_programs(), programs)
+    programs.chmod(0o755)
+    place.mkdir()
+    place.chmod(0o777)
+    os.environ["HOLDFAST_BIN"] = str(programs)
+    bin_dir.cache_clear()
+    programs = bin_dir()
+    with Processes(directory) as processes:
+        north, south = Site(processes, directory, "north", 430000), Site(processes, directory, "south", 480000)
+        try:
+            for site in (north, south):
+                site.init()
+                site.start()
+            pair(north, south)
+            north.vm_create("web", [], "--blank", "16M", "--memory", "256M")
+            north.cli("protection", "enable", "web", "--to", "south")
+            north.cli("vm", "start", "web")
+            wait_protected(north, "web")
+            stops(north)
+            wait_until(lambda: north.json("protection", "show", "web").get("caught_up"), 20, "south has all of it")
+            real = (programs / "holdfast-link").read_bytes()
+            key = directory / "key.pem"
+            run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", key])
+            hands = take_over((north, south), programs, place)
+            between = Between(hands, run(["openssl", "pkey", "-in", key, "-pubout"]).stdout)
+            starts_and_answers(north, south, between)
+            invented_orders(north, south, between)
+            put_back(real, programs, (north, south))
+            north.cli("vm", "stop", "web", "--force")
+            south.cli("failover", "unplanned", "web", "--yes", timeout=90)
+            check(states(north, south)[0][1] == "running", "with the real links web is handed over, as ever")
+        finally:
+            north.end()
+            south.end()
+
+
+def starts_and_answers(north, south, between):
+    recorder = Recorder()
+    between.act = recorder
+    north.cli("vm", "start", "web", timeout=60)
+    check(len(recorder.answers) > 0, f"carried by other hands, web starts when south has answered ({len(recorder.answers)} answers)")
+    stops(north)
+    not_started(north, between, recorder.replays, "with an answer of before", SILENT)
+    not_started(north, between, held(4), "with answers held for 4 s", SILENT)
+    not_started(north, between, lambda question, carry: None, "with no answer at all (a cut link does the same)", SILENT)
+    not_started(north, between, says_other_heads, "with a head that nobody knows", SILENT)
+    kept = []
+
+    def keeps(question, carry):
+        kept.append(carry(question))
+
+    not_started(north, between, keeps, "with answers that are kept", SILENT)
+    not_started(north, between, lambda question, carry: kept[-1], "with those, the next time", SILENT)
+    for act, what in ((twice, "every question twice"), (TurnedRound(), "every other one late"), (keeps_statements_back, "no statements")):
+        between.act = act
+        north.cli("vm", "start", "web", timeout=60)
+        between.act = honest
+        check(states(north, south)[0][0] == "running", f"with {what}, web starts: both know the same head")
+        stops(north)
+    between.act = honest
+    north.cli("vm", "start", "web", timeout=60)
+
+
+def invented_orders(north, south, between):
+    """The daemon believes that south asks; its vault does not."""
+    at_north, at_south = between.daemons
+    vm = north.vm_id("web")
+    title = north.cli("vm", "title", "web").stdout
+    for what, question, says in (
+            ("a hand-over while nothing is shipped", {"op": "hand_over", "vm": vm}, ["not all of the VM reached"]),
+            ("a withdrawal by the standby", {"op": "withdraw", "vm": vm, "title": ""}, ["runs it", "has taken", "is here"]),
+            ("an epoch from the future", {"op": "epoch", "vm": vm, "epoch": 1 << 60}, ["primary"])):
+        flags, answer = at_north.ask(at_south.site, json.dumps(question).encode(), 60)
+        check(any(one in answer.decode() for one in says), f"{what}, in south's name: {answer.decode()[:200]}")
+    wait_until(lambda: states(north, south)[0][0] == "running", 30, "web runs at north again, by itself")
+    check(north.cli("vm", "title", "web").stdout == title and states(north, south)[0][1] != "running",
+          "nothing was signed, and no copy runs at south")
+    # South's vault has to sign that it has everything: a link that answers in its place has nothing to show.
+    between.act = lambda question, carry: None
+    flags, answer = at_north.ask(at_south.site, json.dumps({"op": "hand_over", "vm": vm}).encode(), 60)
+    between.act = honest
+    check("did not answer" in answer.decode(), f"while south's vault says nothing: {answer.decode()[:160]}")
+    check(states(north, south)[0][0] == "running", "and web has not been stopped for it")
 
 
 # -- The bytes
@@ -390,7 +582,7 @@ def home_dies(processes, directory, home, replica, away, writer, old):
 
 
 def test(directory):
-    for name, part in (("bytes", the_bytes), ("process", the_process)):
+    for name, part in (("bytes", the_bytes), ("process", the_process), ("questions", the_questions)):
         place = directory / name
         place.mkdir()
         directory.chmod(0o711)

@@ -84,7 +84,7 @@ def test(directory):
                 if failing_over:
                     floor = max((n for n, when in seen.items() if when < at - RPO_MS_MAX / 1000), default=0)
                     site = south
-                    site.cli("failover", "unplanned", "probe", "--source-is-dead", "--yes")
+                    site.cli("failover", "unplanned", "probe", "--source-is-off", "--yes")
                     continue
                 if how == "site":
                     site.start()

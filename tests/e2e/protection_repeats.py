@@ -185,7 +185,7 @@ def away_and_taken_over(north, south):
     north.cli("protection", "disable", "away")
     north.stop()
     south.start()
-    south.cli("failover", "unplanned", "away", "--source-is-dead", "--yes")
+    south.cli("failover", "unplanned", "away", "--source-is-off", "--yes")
     north.start()
     wait_until(lambda: north.json("vm", "show", "away")["role"] == "superseded", 30, "north learns of it by itself")
     north.wait_idle("away")

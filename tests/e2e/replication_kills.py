@@ -11,46 +11,17 @@ HOLDFAST_KILLS=n (environment) sets how often each is killed; 4 by default.
 
 import os
 import signal
-import threading
 import time
 
-from lib import nbd, sequence_load
 from lib.outcome import has_all_writes
 from lib.process import Failure, Processes, wait_until
 from lib.report import check, main, step
+from lib.sequence_load import Writer
 from lib.site import Site, pair, wait_protected
 
 KILLS = int(os.environ.get("HOLDFAST_KILLS", "4"))
 TRIES_MAX = 10  # in 3 s: the pause between them grows from 0.1 to 10 s
 RESUME_MAX = 10  # seconds; the link's first pauses are 100 ms
-
-
-class Writer(threading.Thread):
-    """Writes and flushes on and on until it is stopped."""
-
-    def __init__(self, path, number=0):
-        super().__init__(daemon=True)
-        self._disk = nbd.Nbd(path, "disk1")
-        self._stopping = threading.Event()
-        self.number = number
-        self.failure = None
-        self.start()
-
-    def run(self):
-        load = sequence_load.Load(self._disk, self.number)
-        try:
-            while not self._stopping.is_set():
-                self.number = load.run_batch()
-                time.sleep(0.01)
-        except (OSError, Failure) as failure:
-            self.failure = failure
-
-    def stop(self):
-        self._stopping.set()
-        self.join(30)
-        self._disk.close()
-        if self.failure:
-            raise Failure(f"the load met an error: {self.failure}")
 
 
 def acknowledged(north, vm):

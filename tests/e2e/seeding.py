@@ -75,7 +75,7 @@ def test(directory):
             wait_protected(north, "web")
 
             north.kill_whole()
-            south.cli("failover", "unplanned", "web", "--source-is-dead", "--yes")
+            south.cli("failover", "unplanned", "web", "--source-is-off", "--yes")
             copy = south.export_disk("web", "disk2", directory / "disk2.raw").read_bytes()
             check(copy == disk.content, "the disk at south is what was written at north, byte for byte")
         finally:

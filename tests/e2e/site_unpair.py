@@ -11,7 +11,7 @@ import json
 from lib.process import Failure, Processes, wait_until
 from lib.refusal import check_refused
 from lib.report import check, main, step
-from lib.site import CliError, Site, pair
+from lib.site import CliError, Site, pair, wait_protected
 
 
 def names(site):
@@ -89,6 +89,26 @@ def evicted(north, south):
     check(names(south) == ["mail", "web"], "and it can be protected anew")
 
 
+def expelled(north, south):
+    """Both live: after unpair the VM's title names south no more, and nobody waits for it."""
+    wait_protected(north, "web")
+    north.cli("vm", "stop", "web", "--force")
+    north.cli("site", "unpair", "south", "--yes", "--evict", "web", "--evict", "mail")
+    title = north.json("vm", "title", "web")["title"]
+    told = {event["kind"]: event for event in north.json("event", "list")}
+    check("protection.disabled" in told and "south" in told["peer.unpaired"]["text"] and "uid" in told["peer.unpaired"]["actor"],
+          f"events tell of it, and by whom: {told.get('peer.unpaired')}")
+    check(title["kind"] == "expel" and title["standbys"] == title["being_seeded"] == [], f"south is expelled from web's title: {title}")
+    north.cli("vm", "start", "web")
+    check(north.json("vm", "show", "web")["state"] == "running", "web starts on nobody's word")
+    south.cli("site", "unpair", "north", "--yes", "--evict", "web")
+    check(names(south) == ["mail"], "south gives up what it had")
+    pair(north, south)
+    north.cli("protection", "enable", "web", "--to", "south")
+    wait_protected(north, "web")
+    check(names(south) == ["mail", "web"], "paired again, south becomes its standby again")
+
+
 def consent(north, south):
     """south is asked before it takes a replica; then has no room for one; then takes none."""
     north.cli("protection", "disable", "web", timeout=60)
@@ -133,6 +153,7 @@ def test(directory):
             named_by_the_operator(north, south, third)
             unpaired(north, south)
             evicted(north, south)
+            expelled(north, south)
             consent(north, south)
         finally:
             for site in (north, south, third):

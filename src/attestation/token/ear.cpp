@@ -4,6 +4,7 @@
 
 #include "attestation/tpm/quote.h"
 #include "base/base64.h"
+#include "base/text.h"
 #include "crypto/crypto.h"
 
 namespace hf::attestation {
@@ -190,7 +191,11 @@ Result<EarVm> parse_vm(const sys::JsonObject& object) {
 Status check_time(const sys::JsonObject& payload, const Ear& ear, const EarExpectation& expected) {
   const uint64_t now = seconds(expected.now);
   const uint64_t issued = seconds(ear.issued_at);
-  if (issued > now + expected.clock_skew_s) return conflict("the token was issued in the future");
+  const auto words = [](uint64_t seconds) { return duration_words(seconds * 1'000'000); };
+  if (issued > now + expected.clock_skew_s) {
+    return conflict("the token was issued in the future: " + words(issued - now) +
+                    " from now by this clock, so this clock or its site's is wrong (timedatectl)");
+  }
   if (sys::has_member(payload, "nbf") &&
       seconds(TRY(get_time(payload, "nbf"))) > now + expected.clock_skew_s) {
     return conflict("the token is not valid yet");
@@ -200,7 +205,8 @@ Status check_time(const sys::JsonObject& payload, const Ear& ear, const EarExpec
                     std::to_string(expected.age_max_s) + " s are taken");
   }
   if (ear.expires_at && seconds(*ear.expires_at) + expected.clock_skew_s <= now) {
-    return conflict("the token has expired");
+    return conflict("the token has expired, " + words(now - seconds(*ear.expires_at)) +
+                    " ago by this clock");
   }
   return {};
 }

@@ -5,7 +5,10 @@
 #include <openssl/x509.h>
 
 #include <ctime>
+#include <memory>
 #include <optional>
+
+#include "base/text.h"
 
 namespace hf::attestation {
 namespace {
@@ -14,13 +17,32 @@ Error refuse(ErrorCode code, std::string cause) {
   return Error{.code = code, .cause = "the attestation key's certificate " + std::move(cause)};
 }
 
+// How far `time` and this clock are apart; "" where the certificate has no date there.
+std::string distance(const ASN1_TIME* time, time_t now) {
+  const std::unique_ptr<ASN1_TIME, decltype(&ASN1_TIME_free)> present(ASN1_TIME_set(nullptr, now),
+                                                                      &ASN1_TIME_free);
+  int days = 0;
+  int rest = 0;
+  if (present == nullptr || ASN1_TIME_diff(&days, &rest, present.get(), time) != 1) return "";
+  const int64_t seconds = int64_t{days} * 86'400 + rest;
+  return duration_words(static_cast<uint64_t>(seconds < 0 ? -seconds : seconds) * 1'000'000);
+}
+
 Status check_validity(const crypto::Certificate& certificate, Micros now) {
   time_t at = static_cast<time_t>(now.value / 1'000'000);
-  if (X509_cmp_time(X509_get0_notBefore(certificate.handle()), &at) >= 0) {
-    return refuse(ErrorCode::kInvalidArgument, "is not valid yet");
+  const ASN1_TIME* from = X509_get0_notBefore(certificate.handle());
+  const ASN1_TIME* to = X509_get0_notAfter(certificate.handle());
+  if (X509_cmp_time(from, &at) >= 0) {
+    return refuse(ErrorCode::kInvalidArgument,
+                  "is not valid yet: it begins " + distance(from, at) +
+                      " from now by this clock, so this clock or its site's is wrong")
+        .with_mend("compare the clocks: timedatectl here and at that site");
   }
-  if (X509_cmp_time(X509_get0_notAfter(certificate.handle()), &at) <= 0) {
-    return refuse(ErrorCode::kInvalidArgument, "has expired");
+  if (X509_cmp_time(to, &at) <= 0) {
+    return refuse(ErrorCode::kInvalidArgument,
+                  "has expired, " + distance(to, at) + " ago by this clock")
+        .with_mend(
+            "see whether this clock is right: timedatectl; else have the key certified anew");
   }
   return {};
 }

@@ -159,6 +159,12 @@ TEST(AkCertificate, of_another_site_key_time_or_no_vm_is_refused) {
   const Micros early{kNow.value - 2ULL * 3600 * 1'000'000};
   EXPECT_EQ(code(site.issue(subject, {kUri}), late), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code(site.issue(subject, {kUri}), early), ErrorCode::kInvalidArgument);
+  // When it is the clock, it is said to be, and by how much.
+  const Error by_clock =
+      check_ak_certificate(site.issue(subject, {kUri}), key, site.trusted(), early).error();
+  EXPECT_NE(by_clock.cause.find("begins 1 h from now by this clock"), std::string::npos)
+      << by_clock.cause;
+  EXPECT_NE(by_clock.mend.find("timedatectl"), std::string::npos);
   EXPECT_EQ(code(site.certificate.to_pem()), ErrorCode::kInvalidArgument);
   EXPECT_FALSE(check_ak_certificate("x", key, site.trusted(), kNow).ok());
   EXPECT_FALSE(

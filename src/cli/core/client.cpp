@@ -2,6 +2,7 @@
 
 #include <curl/curl.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <pwd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,9 +13,13 @@
 
 #include "cli/core/launcher.h"
 #include "cli/core/mends.h"
+#include "launcher/tree/host_users.h"
 #include "sys/unix_socket.h"
 
 namespace hf::cli {
+
+using launcher::kOperatorsGroup;
+
 namespace {
 
 constexpr size_t kReplyBytesMax = size_t{16} << 20;
@@ -86,17 +91,35 @@ std::optional<uid_t> user_of_daemon(const std::string& state, const std::string&
   return std::nullopt;
 }
 
+}  // namespace
+
 Error not_permitted(const std::string& state, const std::string& socket) {
+  // What holdfastd's socket lets in, the vault's for operators does too. Where it is its user's
+  // alone, the site has one user for all, and no group is let in; so is none where it is not seen.
+  struct stat info{};
+  const bool takes_groups =
+      ::stat((state + "/run/api.sock").c_str(), &info) == 0 && (info.st_mode & 0060) != 0;
+  const group* named = takes_groups ? ::getgrgid(info.st_gid) : nullptr;
+  const bool has_group = named != nullptr && named->gr_name == std::string_view(kOperatorsGroup);
   const std::optional<uid_t> owner = user_of_daemon(state, socket);
   std::string who = "root";
   if (owner && *owner != 0) who += " and " + user_words(*owner) + ", as whom holdfastd runs,";
+  if (has_group) who += " and who is in the group " + std::string(kOperatorsGroup);
+  std::string mend = "run the command as root: sudo holdfast --state " + state + " ...";
+  if (takes_groups) {
+    const passwd* self = ::getpwuid(::geteuid());
+    const std::string name = self == nullptr ? "USER" : self->pw_name;
+    mend += "; or, to let " + name + " in for good, as root: ";
+    if (!has_group) mend += "groupadd --force --system " + std::string(kOperatorsGroup) + "; ";
+    mend += "usermod -aG " + std::string(kOperatorsGroup) + " " + name;
+    if (!has_group) mend += "; holdfast --state " + state + " site restart";
+    mend += "; then log in again";
+  }
   return {.code = ErrorCode::kPermission,
           .cause = user_words(::geteuid()) + " may not use " + socket + ": only " + who + " may",
           .effect = "nothing was done",
-          .mend = "run the command as root: sudo holdfast --state " + state + " ..."};
+          .mend = std::move(mend)};
 }
-
-}  // namespace
 
 Error Client::unreachable(std::string_view why) const {
   // The client library tells of both with one number.

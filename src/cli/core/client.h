@@ -53,6 +53,9 @@ class Client {
   std::string state_;
 };
 
+// This user may not connect to the socket: who may, and how he becomes one of them.
+Error not_permitted(const std::string& state, const std::string& socket);
+
 std::string url_escape(std::string_view text);
 
 }  // namespace hf::cli

@@ -22,6 +22,11 @@ using Answer = Result<Response>;
 // ---- Site, host ----
 
 Answer show_site(Services& services, const Request&) {
+  sys::JsonArray stalled;
+  for (const VmRow& row : TRY(services.catalog->vms())) {
+    if (const std::optional<Error> why = stall_of(services, row.id))
+      stalled.push_back(sys::JsonObject{{"vm", row.name}, {"reason", sys::error_to_json(*why)}});
+  }
   return Response::json(sys::JsonObject{{"name", services.site.name},
                                         {"site_id", services.site.site_id.hex()},
                                         {"listen", services.site.listen},
@@ -29,6 +34,7 @@ Answer show_site(Services& services, const Request&) {
                                         {"uid_base", services.site.uid_base},
                                         {"state", services.paths.state},
                                         {"ca_fingerprint", services.peers->fingerprint()},
+                                        {"stalled", std::move(stalled)},
                                         {"version", HOLDFAST_VERSION}});
 }
 
@@ -231,6 +237,7 @@ Answer put_peer(Services& services, const Request& request) {
       request.actor, "site peer set", peer.name,
       "accept " + std::string(to_string(accept)) + ", quota " + std::to_string(quota)));
   TRY(services.catalog->set_peer_policy(peer.site, accept, quota));
+  services.protections->room().look();
   sys::JsonObject done{
       {"peer", peer.name}, {"peer_site_id", peer.site.hex()}, {"accept", to_string(accept)}};
   if (quota != 0) done["quota_bytes"] = quota;
@@ -305,15 +312,43 @@ Answer show_failover(Services& services, const Request& request) {
       TRY(preview_failover(services, TRY(services.catalog->vm_named(request.captures.at(0))))));
 }
 
+Answer post_distrust(Services& services, const Request& request, const VmRow& row,
+                     const sys::JsonObject& body) {
+  const PeerRow site = TRY(services.catalog->peer_named(TRY(sys::get_string(body, "distrust"))));
+  Protections::DisableOptions said{.word = TRY(sys::get_string_or(body, "word", "")),
+                                   .actor = request.actor};
+  return start_job(services, request, "failover-settle", row.name,
+                   [&services, vm = row.id, site, said](Progress& progress) {
+                     return services.protections->take_back_from(vm, site, said, progress);
+                   });
+}
+
+// `keep`: this site's name, or that of another one.
+Answer post_settle(Services& services, const Request& request, const VmRow& row,
+                   const sys::JsonObject& body) {
+  const std::string keep = TRY(sys::get_string(body, "keep"));
+  SiteId site = services.site.site_id;
+  if (keep != services.site.name && keep != site.hex())
+    site = TRY(services.catalog->peer_named(keep)).site;
+  return start_job(services, request, "failover-settle", row.name,
+                   [&services, vm = row.id, site, actor = request.actor](Progress& progress) {
+                     return services.protections->settlements().settle(vm, site, actor, progress);
+                   });
+}
+
 Answer post_failover(Services& services, const Request& request) {
   VmRow row = TRY(services.catalog->vm_named(request.captures.at(0)));
   sys::JsonObject body = TRY(request.json());
   std::string kind = TRY(sys::get_string(body, "kind"));
+  if (kind == "settle") {
+    return body.contains("distrust") ? post_distrust(services, request, row, body)
+                                     : post_settle(services, request, row, body);
+  }
   if (kind != "unplanned") {
     return Error{.code = ErrorCode::kUnsupported,
                  .cause = "a failover of kind \"" + kind + "\" is not known",
                  .effect = "nothing was done",
-                 .mend = "use \"unplanned\""};
+                 .mend = "use \"unplanned\" or \"settle\""};
   }
   std::string need = TRY(sys::get_string_or(body, "attestation", "none"));
   if (need != "none" && need != "wait" && need != "require") {
@@ -322,8 +357,16 @@ Answer post_failover(Services& services, const Request& request) {
                  .effect = "nothing was done",
                  .mend = "use none, wait or require"};
   }
-  FailoverRequest failover{.source_is_dead = TRY(sys::get_bool_or(body, "source_is_dead", false)),
+  const uint64_t tail_s = TRY(sys::get_u64_or(body, "wait_for_tail_seconds", 10));
+  if (tail_s < 1 || tail_s > kTailMsMax / 1000) {
+    return Error{.code = ErrorCode::kInvalidArgument,
+                 .cause = "a source cannot be given " + std::to_string(tail_s) + " s for its tail",
+                 .effect = "nothing was done",
+                 .mend = "use 1 to " + std::to_string(kTailMsMax / 1000) + " s"};
+  }
+  FailoverRequest failover{.source_is_off = TRY(sys::get_bool_or(body, "source_is_off", false)),
                            .word = TRY(sys::get_string_or(body, "word", "")),
+                           .wait_for_tail = std::chrono::seconds(tail_s),
                            .attestation = need == "wait"      ? AttestationNeed::kWait
                                           : need == "require" ? AttestationNeed::kRequire
                                                               : AttestationNeed::kNone,

@@ -5,8 +5,6 @@
 
 #include <string>
 
-#include "base/log_limiter.h"
-#include "base/mutex.h"
 #include "base/text.h"
 #include "sys/system_clock.h"
 
@@ -28,15 +26,27 @@ void log_info(std::string_view text) { spdlog::info("{}", text); }
 void log_warning(std::string_view text) { spdlog::warn("{}", text); }
 void log_error(std::string_view text) { spdlog::error("{}", text); }
 
-void log_peer(PeerLog kind, std::string_view text) {
-  static Mutex mutex;
-  static LogLimiter<PeerLog, kPeerLogs> limiter;
-  sys::SystemClock clock;
-  LogLimiter<PeerLog, kPeerLogs>::Verdict verdict;
+void PeerLog::line(PeerDoes kind, std::string_view text) {
+  const Micros now = sys::SystemClock().monotonic();
+  Limiter::Verdict verdict;
   {
-    MutexLock lock(mutex);
-    verdict = limiter.look(kind, clock.monotonic());
+    MutexLock lock(mutex_);
+    verdict = limiter_.look(kind, now);
   }
+  write(verdict, text);
+}
+
+void PeerLog::line(PeerDoes kind, SiteId site, std::string_view text) {
+  const Micros now = sys::SystemClock().monotonic();
+  Limiter::Verdict verdict;
+  {
+    MutexLock lock(mutex_);
+    verdict = limiter_.look(kind, site, now);
+  }
+  write(verdict, text);
+}
+
+void PeerLog::write(Limiter::Verdict verdict, std::string_view text) {
   if (!verdict.passes) return;
   std::string line = clean_text(text, kPeerLineMax);
   if (verdict.left_out != 0)

@@ -68,6 +68,8 @@ Status Units::refresh() {
     first_bar_ = std::max(first_bar_, all.first_bar);
     // They only rise: one that rose meanwhile stays.
     for (const auto& [vm, bar] : all.bars) bars_[vm] = std::max(bars_[vm], bar);
+    // The launcher's own bars are above its first: it has given those up.
+    std::erase_if(bars_, [&](const auto& item) { return item.second <= first_bar_; });
     found = take_status(all.units, asked);
     changed_.notify_all();
   }
@@ -154,7 +156,10 @@ Result<int64_t> Units::start(launcher::StartRequest request, const std::vector<i
     std::lock_guard lock(mutex_);
     known_.erase(request.unit);
   }
-  int64_t pid = TRY(settled(client_->start(request, fds, call_limit_)));
+  Result<int64_t> started = settled(client_->start(request, fds, call_limit_));
+  // It may have been the bar, which the next start has to know. This one was decided before.
+  if (!started.ok() && started.error().code == ErrorCode::kConflict) static_cast<void>(refresh());
+  int64_t pid = TRY(std::move(started));
   std::lock_guard lock(mutex_);
   Known& unit = known_[request.unit];
   unit.heard = ++clock_;
@@ -176,6 +181,10 @@ Status Units::stop(const std::string& unit, int signal, std::chrono::millisecond
   known_[unit].heard = ++clock_;
   changed_.notify_all();
   return {};
+}
+
+Status Units::set_aside(VmId vm, const std::string& name) {
+  return client_->stop({.unit = keeper_unit(vm), .set_aside_vm = vm, .aside = name}, kRemoveLimit);
 }
 
 Status Units::remove_vm(VmId vm) {

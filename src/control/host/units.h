@@ -61,6 +61,8 @@ class Units {
   Status stop(const std::string& unit, int signal, std::chrono::milliseconds timeout);
   // Removes the VM's directories; none of its units may run.
   Status remove_vm(VmId vm);
+  // Its journal, of which nothing runs, is kept as STATE/aside/NAME; done before: nothing is done.
+  Status set_aside(VmId vm, const std::string& name);
 
   // What this host lacks of what keeps processes apart, a sentence each.
   launcher::Weaknesses weaknesses();

@@ -45,7 +45,14 @@ namespace {
 
 using Inner = HttpServer::Inner;
 
-// Secondary groups of the caller do not travel with SO_PEERCRED: only its primary group counts.
+Result<bool> is_owner(const HttpServerOptions& options, int fd, uid_t uid) {
+  if (std::ranges::find(options.owner_uids, uid) != options.owner_uids.end()) return true;
+  for (const gid_t group : options.owner_gids) {
+    if (TRY(sys::peer_has_group(fd, group))) return true;
+  }
+  return false;
+}
+
 // A user's name as this machine's own file has it: no directory service is asked, on the thread
 // that serves all.
 std::string words_of(uid_t uid) {
@@ -67,12 +74,15 @@ Result<Caller> caller_of(const HttpServerOptions& options, int fd) {
   sys::PeerCredentials who = TRY(sys::peer_credentials(fd));
   Caller caller{.by = {.actor = words_of(who.uid), .origin = "api, pid " + std::to_string(who.pid)},
                 .refused = std::nullopt};
-  if (std::ranges::find(options.owner_uids, who.uid) == options.owner_uids.end() &&
-      std::ranges::find(options.owner_gids, who.gid) == options.owner_gids.end()) {
-    caller.refused = Error{.code = ErrorCode::kPermission,
-                           .cause = "user " + std::to_string(who.uid) + " has no role at this site",
-                           .effect = "nothing was done",
-                           .mend = "run the command as root or as the user that runs holdfastd"};
+  if (!TRY(is_owner(options, fd, who.uid))) {
+    caller.refused =
+        Error{.code = ErrorCode::kPermission,
+              .cause = "user " + std::to_string(who.uid) + " has no role at this site",
+              .effect = "nothing was done",
+              .mend = options.owner_gids.empty()
+                          ? "run the command as root or as the user that runs holdfastd"
+                          : "run the command as root, as the user that runs holdfastd, or as a "
+                            "member of the group holdfast-operators"};
   }
   return caller;
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -99,6 +100,30 @@ TEST_F(HttpServerTest, another_user_is_refused_with_a_reason) {
   std::string answer = talk("GET /count HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_NE(answer.find("403"), std::string::npos) << answer;
   EXPECT_NE(answer.find("\"mend\""), std::string::npos) << answer;
+}
+
+TEST_F(HttpServerTest, who_is_in_the_group_is_let_in_whatever_his_own_group_is) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to have groups";
+  constexpr gid_t kOperators = 64'123;
+  start({.owner_uids = {::getuid() + 1}, .owner_gids = {kOperators}});
+  // The system call itself is a thread's alone.
+  const auto talk_in_groups = [&](std::vector<gid_t> groups) {
+    std::string answer;
+    std::thread([&] {
+      HF_ASSERT(::syscall(SYS_setgroups, groups.size(), groups.data()) == 0);
+      answer = talk("GET /count HTTP/1.1\r\nHost: x\r\n\r\n");
+    }).join();
+    return answer;
+  };
+  const std::string other = talk_in_groups({kOperators + 1});
+  EXPECT_NE(other.find("403"), std::string::npos) << other;
+  EXPECT_NE(other.find("holdfast-operators"), std::string::npos) << other;
+  std::vector<gid_t> many(500, kOperators + 1);
+  many.push_back(kOperators);
+  for (const auto& groups : {std::vector<gid_t>{kOperators}, many}) {
+    const std::string answer = talk_in_groups(groups);
+    EXPECT_NE(answer.find("200 OK"), std::string::npos) << answer;
+  }
 }
 
 TEST_F(HttpServerTest, a_body_or_header_beyond_the_limit_is_refused) {

@@ -161,7 +161,7 @@ void PeerService::serve_pairing(peer::PairingSession& session) {
   if (!done.ok()) {
     const std::string failed =
         "pairing with " + session.peer_address() + " failed: " + done.error().describe();
-    log_peer(PeerLog::kPairing, failed);
+    services_.peer_log.line(PeerDoes::kPairing, failed);
     services_.limited_events->tell(
         Often::kPairing, {.severity = Severity::kWarning,
                           .kind = "peer.refused",

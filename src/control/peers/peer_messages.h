@@ -28,7 +28,7 @@ struct Offer {
   std::string name;
   std::string definition;  // JSON (vm/definition.h)
   Epoch epoch;
-  Bytes title;        // all of it that the asker knows
+  Bytes title;        // of what the asker knows as much as there is room for, the oldest first
   Bytes wrap;         // the VM's key, wrapped for the asked site
   Bytes certificate;  // of the VM's journal key, by the asker's vault
 };
@@ -36,8 +36,8 @@ struct Taken {
   bool taken = true;
 };
 
-// "Remove the replica that you hold for me." With all that the asker knows of the title: a site
-// that knows nothing any more can resign all the same.
+// "Remove the replica that you hold for me." With the title, as an offer's: a site that knows
+// nothing any more can resign all the same.
 struct Withdrawal {
   static constexpr std::string_view kOp = "withdraw";
   VmId vm;
@@ -52,12 +52,14 @@ struct Removed {
 struct TitleQuestion {
   static constexpr std::string_view kOp = "title";
   VmId vm;
-  std::vector<Digest> known;  // head and rivals
-  Bytes bundle;               // statements that the asked one was known to lack
-  Bytes question;             // vault/protocol/titles.h
+  std::vector<Digest> known;      // head and rivals
+  std::vector<Digest> ancestors;  // some of what the head follows, ever further back
+  Bytes bundle;                   // statements that the asked one was known to lack
+  Bytes question;                 // vault/protocol/titles.h
 };
 struct TitleAnswer {
   std::vector<Digest> known;
+  std::vector<Digest> ancestors;
   Bytes bundle;  // what the asker lacks
   Bytes answer;  // title/answer.h, signed
 };
@@ -78,6 +80,8 @@ struct EpochAnswer {
 struct HandOverOrder {
   static constexpr std::string_view kOp = "hand_over";
   VmId vm;
+  // How long its home waits until all of it is at the asker; else it stays where it is.
+  uint64_t tail_ms = 10'000;
 };
 // Handed over: it runs there no more, the asker has all of it, and `title` says so. Else it is the
 // asked site's as before, and `why`.
@@ -87,17 +91,26 @@ struct HandOverOutcome {
   Bytes title;
 };
 
-using PeerQuestion = std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder>;
+// "We are rivals for this VM: give it up to me, now." Answered as a hand-over is.
+struct SettleOrder {
+  static constexpr std::string_view kOp = "settle";
+  VmId vm;
+};
+
+using PeerQuestion =
+    std::variant<Offer, Withdrawal, TitleQuestion, EpochQuestion, HandOverOrder, SettleOrder>;
 
 // Beside the error's texts, where a replica's daemon refuses a stream.
 struct StreamRefusalDetail {
   Epoch epoch;  // that it knows the VM under; 0: it knows no such VM
 };
 
+inline constexpr uint64_t kTailMsMax = 240'000;
 inline constexpr size_t kOfferedDefinitionMax = size_t{64} << 10;
 inline constexpr size_t kOfferedBytesMax = size_t{16} << 10;
 inline constexpr size_t kTitleBytesMax = size_t{64} << 10;
 inline constexpr size_t kKnownMax = 17;  // a head and its rivals
+inline constexpr size_t kAncestorsMax = 13;
 
 constexpr auto json_members(sys::JsonOf<Offer>) {
   return std::tuple(
@@ -134,17 +147,24 @@ constexpr auto json_members(sys::JsonOf<TitleQuestion>) {
   using Q = TitleQuestion;
   return std::tuple(sys::json_member("vm", &Q::vm),
                     sys::json_member("known", &Q::known, {.items_max = kKnownMax}),
+                    sys::json_member("ancestors", &Q::ancestors, {.items_max = kAncestorsMax}),
                     sys::json_member("bundle", &Q::bundle, {.length_max = kTitleBytesMax}),
                     sys::json_member("question", &Q::question, {.length_max = 256}));
 }
 constexpr auto json_members(sys::JsonOf<TitleAnswer>) {
   using A = TitleAnswer;
   return std::tuple(sys::json_member("known", &A::known, {.items_max = kKnownMax}),
+                    sys::json_member("ancestors", &A::ancestors, {.items_max = kAncestorsMax}),
                     sys::json_member("bundle", &A::bundle, {.length_max = kTitleBytesMax}),
                     sys::json_member("answer", &A::answer, {.length_max = 1024}));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOrder>) {
-  return std::tuple(sys::json_member("vm", &HandOverOrder::vm));
+  return std::tuple(
+      sys::json_member("vm", &HandOverOrder::vm),
+      sys::json_member_or_default("tail_ms", &HandOverOrder::tail_ms, {.max = kTailMsMax}));
+}
+constexpr auto json_members(sys::JsonOf<SettleOrder>) {
+  return std::tuple(sys::json_member("vm", &SettleOrder::vm));
 }
 constexpr auto json_members(sys::JsonOf<HandOverOutcome>) {
   using O = HandOverOutcome;

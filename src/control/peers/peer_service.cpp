@@ -17,16 +17,19 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr Millis kLinkLimit = 10s;
-constexpr size_t kShortMax = 1024;  // bytes
+constexpr size_t kShortMax = 4096;  // bytes: of a question about a title without statements
 
 peer::Lane lane_of(ByteSpan request) {
   if (request.size() > kShortMax) return peer::Lane::kLong;
   Result<sys::JsonObject> json = sys::parse_json_object(as_text(request), {.bytes_max = kShortMax});
   if (!json.ok()) return peer::Lane::kLong;
   auto question =
-      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder>>(*json);
+      sys::decode_operation<std::variant<TitleQuestion, EpochQuestion, HandOverOrder, SettleOrder>>(
+          *json);
   if (!question.ok()) return peer::Lane::kLong;
-  return std::holds_alternative<HandOverOrder>(*question) ? peer::Lane::kOrder : peer::Lane::kShort;
+  const bool order = std::holds_alternative<HandOverOrder>(*question) ||
+                     std::holds_alternative<SettleOrder>(*question);
+  return order ? peer::Lane::kOrder : peer::Lane::kShort;
 }
 
 }  // namespace
@@ -118,11 +121,11 @@ std::optional<Micros> PeerService::last_seen(SiteId site) {
   return state == states.end() ? std::nullopt : state->last_seen;
 }
 
-PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach,
-                                                 Millis limit) {
+PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit,
+                                                 Millis tail) {
   peer::Delivery delivery{.within = reach};
-  Result<HandOverOutcome> outcome =
-      ask<HandOverOutcome>(source, HandOverOrder{.vm = vm}, limit, &delivery);
+  const HandOverOrder order{.vm = vm, .tail_ms = static_cast<uint64_t>(tail.count())};
+  Result<HandOverOutcome> outcome = ask<HandOverOutcome>(source, order, limit, &delivery);
   if (!outcome.ok() && delivery.unheard) {
     log_info("the source was not reached: " + outcome.error().describe());
     return {};
@@ -133,14 +136,24 @@ PeerService::HandOver PeerService::ask_hand_over(VmId vm, SiteId source, Millis 
     // It has nothing of the VM: that is no answer about it.
     if (code == ErrorCode::kNotFound) return {.why = outcome.error().cause};
     if (code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout)
-      return {.answer = recovery::SourceAnswer::kSilent};
+      return {.answer = lifecycle::SourceAnswer::kSilent};
     // It has said why not: it is alive, whatever anybody says.
-    return {.answer = recovery::SourceAnswer::kRefused, .why = outcome.error().cause};
+    return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome.error().cause};
   }
   if (outcome->handed_over)
-    return {.answer = recovery::SourceAnswer::kStopped, .title = std::move(outcome->title)};
+    return {.answer = lifecycle::SourceAnswer::kHandedOver, .title = std::move(outcome->title)};
   log_warning("the source did not hand the VM over: " + outcome->why);
-  return {.answer = recovery::SourceAnswer::kRefused, .why = outcome->why};
+  return {.answer = lifecycle::SourceAnswer::kRefused, .why = outcome->why};
+}
+
+Error PeerService::clock_warning(const std::string& site, int64_t ahead_us) const {
+  return {.code = ErrorCode::kConflict,
+          .cause = peer::clock_words(site, ahead_us),
+          .effect =
+              "the sites trust each other and ship nevertheless; a pairing token, an "
+              "attestation result or a time in a log reads wrong at one of them",
+          .mend = "set the clock that is wrong: timedatectl at " + services_.site.name +
+                  " and at " + site};
 }
 
 sys::JsonArray PeerService::show_peers() {
@@ -159,6 +172,11 @@ sys::JsonArray PeerService::show_peers() {
     if (Result<uint64_t> bytes = replica_bytes(*services_.catalog, row.site); bytes.ok())
       view["replica_bytes"] = *bytes;
     if (state != states.end() && state->last_seen) view["last_seen_us"] = state->last_seen->value;
+    if (state != states.end() && state->clock_ahead_us) {
+      view["clock_ahead_ms"] = *state->clock_ahead_us / 1000;
+      if (peer::clock_is_off(*state->clock_ahead_us))
+        view["clock"] = sys::error_to_json(clock_warning(row.name, *state->clock_ahead_us));
+    }
     if (state != states.end() && state->error) view["error"] = sys::error_to_json(*state->error);
     list.push_back(std::move(view));
   }

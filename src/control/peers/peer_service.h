@@ -9,6 +9,7 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/services.h"
+#include "lifecycle/machine.h"
 #include "peer/link_client.h"
 #include "recovery/state.h"
 
@@ -80,17 +81,18 @@ class PeerService {
   Result<recovery::PeerAnswer> ask_epoch(VmId vm, const recovery::RecoveryState& state,
                                          Millis limit);
   struct HandOver {
-    recovery::SourceAnswer answer = recovery::SourceAnswer::kNoAnswer;
+    lifecycle::SourceAnswer answer = lifecycle::SourceAnswer::kNoAnswer;
     std::string why;  // kRefused: in its own words
-    Bytes title;      // kStopped: what says so
+    Bytes title;      // kHandedOver: what says so
   };
   // Asks the VM's holder to hand it over to this site. Not on its way within `reach`, the order is
   // taken back: then nothing was asked (kNoAnswer).
-  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit);
+  HandOver ask_hand_over(VmId vm, SiteId source, Millis reach, Millis limit, Millis tail);
   bool connected(SiteId site);  // to its link
   std::optional<Micros> last_seen(SiteId site);
 
   sys::JsonArray show_peers();
+  Error clock_warning(const std::string& site, int64_t ahead_us) const;
 
   // What the link hands over: a question of a paired site; a first contact.
   Result<Bytes> answer(SiteId site, ByteSpan request);
@@ -102,7 +104,7 @@ class PeerService {
   Result<EpochAnswer> answer_epoch(const EpochQuestion& question, const PeerRow& peer);
   Result<sys::JsonObject> answer_pairing(peer::PairingSession& session);
   Status pin(const Introduction& introduction, const std::string& name);
-  Status part(const ProtectionRow& protection, const std::string& actor);
+  Status part(const ProtectionRow& protection, const std::string& actor, const By& by);
 
   Services& services_;
   vault::SiteIdentity identity_;

@@ -47,13 +47,15 @@ Result<Bytes> PeerService::answer(SiteId site, ByteSpan request) {
     return answer_question(TRY(sys::decode_operation<PeerQuestion>(json)), peer);
   }();
   if (!reply.ok()) {
-    log_peer(PeerLog::kRequest,
-             "a request of site " + peer.name + " failed: " + reply.error().describe());
-    services_.limited_events->tell(Often::kPeer, {.severity = Severity::kWarning,
-                                                  .kind = "peer.request-refused",
-                                                  .subject = kTheSite,
-                                                  .text = "refused: " + reply.error().describe(),
-                                                  .by = by_of(peer)});
+    services_.peer_log.line(
+        PeerDoes::kRequest, site,
+        "a request of site " + peer.name + " failed: " + reply.error().describe());
+    services_.limited_events->tell(Often::kPeer, site,
+                                   {.severity = Severity::kWarning,
+                                    .kind = "peer.request-refused",
+                                    .subject = kTheSite,
+                                    .text = "refused: " + reply.error().describe(),
+                                    .by = by_of(peer)});
     return at_site(services_.site.name, std::move(reply).error());
   }
   std::string text = sys::to_text(*reply);
@@ -69,7 +71,10 @@ Result<sys::JsonObject> PeerService::answer_question(const PeerQuestion& questio
   if (const auto* title = std::get_if<TitleQuestion>(&question))
     return sys::encode_json(TRY(services_.titles->serve(*title, peer)));
   if (const auto* order = std::get_if<HandOverOrder>(&question))
-    return sys::encode_json(TRY(services_.protections->hand_over(order->vm, peer)));
+    return sys::encode_json(TRY(services_.protections->hand_over(
+        order->vm, peer, std::chrono::milliseconds(order->tail_ms))));
+  if (const auto* order = std::get_if<SettleOrder>(&question))
+    return sys::encode_json(TRY(services_.protections->settlements().give_up(order->vm, peer)));
   return sys::encode_json(TRY(answer_epoch(std::get<EpochQuestion>(question), peer)));
 }
 

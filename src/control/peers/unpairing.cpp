@@ -57,7 +57,7 @@ Status check_named(Catalog& catalog, const PeerRow& peer, const std::vector<Prot
 }  // namespace
 
 // As a job for the VM, so that no other works on it meanwhile.
-Status PeerService::part(const ProtectionRow& protection, const std::string& actor) {
+Status PeerService::part(const ProtectionRow& protection, const std::string& actor, const By& by) {
   const VmId vm = protection.vm;
   const bool replica = protection.direction == Direction::kIn;
   const std::string name = TRY(services_.catalog->vm(vm)).name;
@@ -67,7 +67,8 @@ Status PeerService::part(const ProtectionRow& protection, const std::string& act
         Protections& protections = *services_.protections;
         return replica ? protections.evict_replica(vm, actor, progress)
                        : protections.end_without_peer(vm, actor, progress);
-      }));
+      },
+      {.by = by}));
   const auto end = std::chrono::steady_clock::now() + kJobLimit;
   for (;;) {
     JobLook job = TRY(services_.jobs->look(id));
@@ -92,10 +93,13 @@ Result<sys::JsonObject> PeerService::unpair(const PeerRow& peer, const std::vect
   link_->remove_peer(peer.site);
   for (const ProtectionRow& row : rows) {
     progress.step("end what there is of VM " + TRY(services_.catalog->vm(row.vm)).name);
-    TRY(part(row, actor));
+    TRY(part(row, actor, progress.by()));
   }
   TRY(services_.catalog->remove_peer(peer.site));
   log_info("site " + peer.name + " (" + peer.site.hex() + ") was unpaired by " + actor);
+  services_.happened("peer.unpaired", kTheSite,
+                     "the trust in site " + peer.name + " (" + peer.site.hex() + ") has ended",
+                     progress.by());
   return sys::JsonObject{{"peer", peer.name}, {"peer_site_id", peer.site.hex()}, {"paired", false}};
 }
 

@@ -98,6 +98,25 @@ Status check_consent(Catalog& catalog, const SiteId& from, const Wish& wish,
   return waits(here, wish);
 }
 
+bool OfferPace::admit(const SiteId& from, Micros now) {
+  const auto [at, is_new] = accounts_.try_emplace(from, Account{.at = now});
+  Account& account = at->second;
+  const uint64_t gained = now > account.at ? (now.value - account.at.value) / kEvery.value : 0;
+  account.left = std::min(kBurst, account.left + std::min(gained, kBurst));
+  account.at = account.left == kBurst ? now : Micros(account.at.value + gained * kEvery.value);
+  if (account.left == 0) return false;
+  --account.left;
+  return true;
+}
+
+Error too_fast(const std::string& here, const PeerRow& from) {
+  return {.code = ErrorCode::kLimit,
+          .cause = fmt::format("site {} has placed {} replicas at site {} in a short time",
+                               from.name, OfferPace::kBurst, here),
+          .effect = std::string(kNotProtected),
+          .mend = "try again in some minutes: one more is taken every 10 s"};
+}
+
 Result<OfferRow> offer_named(Catalog& catalog, std::string_view vm, std::string_view of) {
   std::vector<OfferRow> found = TRY(catalog.offers());
   const Result<VmId> id = VmId::parse_hex(vm);

@@ -2,6 +2,7 @@
 // and how much. Ids decide; names are for texts.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "base/result.h"
@@ -26,6 +27,24 @@ struct Wish {
 // agreed yet: the offer waits then, if there is room for it. kLimit: the quota, or too many wait.
 Status check_consent(Catalog& catalog, const SiteId& from, const Wish& wish,
                      const std::string& here, Micros now);
+
+// How fast a site may place replicas that are new here: kBurst at once, then one each kEvery. What
+// is placed and withdrawn again leaves lines in the vault's log for ever, and costs a keeper's
+// start. One thread at a time. Of paired sites only, which are few.
+class OfferPace {
+ public:
+  static constexpr uint64_t kBurst = 1024;
+  static constexpr Micros kEvery{10'000'000};
+  bool admit(const SiteId& from, Micros now);  // monotonic
+
+ private:
+  struct Account {
+    uint64_t left = kBurst;
+    Micros at;
+  };
+  std::map<SiteId, Account> accounts_;
+};
+Error too_fast(const std::string& here, const PeerRow& from);
 
 // By VM's name or id, and if `of` is not empty of that site, by its name or id. kConflict: more
 // than one, which are named.

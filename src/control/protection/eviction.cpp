@@ -51,6 +51,9 @@ Result<sys::JsonObject> Protections::end_without_peer(VmId vm, const std::string
     static_cast<void>(keeper.ask(keeper_protocol::Unprotect{}, 2s));
   }
   log_info("the protection of VM " + row.name + " was ended by " + actor);
+  services_.happened("protection.disabled", row.name,
+                     "is not protected any more: the trust in the other site has ended",
+                     progress.by());
   return sys::JsonObject{{"vm", row.name}, {"vm_id", vm.hex()}, {"protected", false}};
 }
 

@@ -4,6 +4,7 @@
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
+#include "control/protection/replica_rules.h"
 #include "control/store/catalog_inner.h"
 #include "control/title/titles.h"
 #include "control/vm/reconciler.h"
@@ -19,6 +20,8 @@ constexpr Millis kPeerLimit = 30s;  // it starts a keeper, or ends one
 constexpr Millis kReachLimit = 3s;
 constexpr Millis kAskLimit = 3s;
 constexpr Millis kSilenceLimit = 8s;
+// A hand-over that is under way ends first.
+constexpr Millis kTurnLimit = 20s;
 
 // Nobody knows what became of an offer that left and was not answered.
 Error unanswered(Error error, const VmRow& row, const PeerRow& peer, bool stands) {
@@ -59,8 +62,20 @@ Error was_taken_over(const VmRow& row, const std::string& peer) {
 }  // namespace
 
 std::string Protections::peer_name(SiteId site) {
+  if (site == services_.site.site_id) return services_.site.name;
   const Result<PeerRow> peer = services_.catalog->peer(site);
   return peer.ok() ? peer->name : site.hex();
+}
+
+// Handed over, it becomes the standby in a moment; taken over, what is left of it here is nobody's.
+Error Protections::not_its_any_more(const VmRow& row, const std::string& peer) {
+  const Result<vault::TitleView> view = services_.vault.title(row.id);
+  Error error = was_taken_over(row, peer);
+  if (!view.ok() || !view->head->statement().is_standby(services_.site.site_id)) return error;
+  error.cause = "VM \"" + row.name + "\" was handed over to site " + peer +
+                ", and this site stands by for it";
+  error.mend = "at site " + peer + ": holdfast protection disable " + row.name;
+  return error;
 }
 
 Error Protections::protected_elsewhere(const VmRow& row, const ProtectionRow& protection) {
@@ -72,6 +87,11 @@ Error Protections::protected_elsewhere(const VmRow& row, const ProtectionRow& pr
 }
 
 Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progress& progress) {
+  const std::optional<Turns::Turn> turn = turns_.take(vm, kTurnLimit);
+  if (!turn) {
+    return at_work(TRY(services_.catalog->vm(vm)).name, services_.site.name,
+                   "its protection is as before");
+  }
   const VmRow row = TRY(services_.catalog->vm(vm));
   const Result<ProtectionRow> before = services_.catalog->protection(vm);
   if (!before.ok() && before.error().code != ErrorCode::kNotFound) return Error(before.error());
@@ -85,6 +105,7 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
                 ": holdfast vm show " + row.name};
   }
   if (before.ok() && before->peer != peer.site) return protected_elsewhere(row, *before);
+  TRY(settlements_.none(row, "its protection is as before"));
   // From now on nothing is merged away that the replica has not.
   keeper_protocol::Client keeper(services_.paths.run_file(vm, "control.sock"));
   const bool runs = services_.units->running(keeper_unit(vm));
@@ -152,7 +173,9 @@ Status Protections::make_member(const VmRow& row, const PeerRow& peer) {
 
 Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& options,
                                              Progress& progress) {
+  std::optional<Turns::Turn> turn = turns_.take(vm, kTurnLimit);
   const VmRow row = TRY(services_.catalog->vm(vm));
+  if (!turn) return at_work(row.name, services_.site.name, "its protection is as before");
   Result<ProtectionRow> known = services_.catalog->protection(vm);
   if (!known.ok() && known.error().code == ErrorCode::kNotFound) {
     if (options.without_peer) TRY(expel_others(row, options));
@@ -160,15 +183,18 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   }
   ProtectionRow protection = TRY(std::move(known));
   if (protection.direction == Direction::kIn) {
-    if (row.role == VmRole::kStandby)
+    if (row.role == VmRole::kStandby) {
+      turn.reset();  // it takes its own
       return give_up_replica(row, protection, options, progress.by());
+    }
     // Of before it was taken over: it means nothing any more.
     TRY(services_.catalog->remove_protection(vm));
     return sys::JsonObject{{"vm", row.name}, {"protected", false}};
   }
   const std::string peer = peer_name(protection.peer);
+  TRY(settlements_.none(row, "its protection is as before"));
   // What the other site holds is the VM now, or may become it: it is not this site's to remove.
-  if (row.role == VmRole::kSuperseded) return was_taken_over(row, peer);
+  if (row.role == VmRole::kSuperseded) return not_its_any_more(row, peer);
   progress.step("end replication");
   Caretakers::Hold off(caretakers_, vm);
   end_stream(vm);
@@ -185,8 +211,12 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   Result<Removed> removed = services_.peers->ask<Removed>(
       protection.peer, Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm))}, kPeerLimit,
       &delivery);
-  if (removed.ok() && !removed->title.empty())
-    TRY(services_.titles->learn(vm, protection.peer, removed->title));
+  if (removed.ok() && !removed->title.empty()) {
+    const auto resigned = [&](const vault::TitleView& view) {
+      return !view.head->statement().is_standby(protection.peer);
+    };
+    TRY(services_.titles->learn_all(vm, protection.peer, removed->title, resigned, kAskLimit));
+  }
   if (!removed.ok()) {
     log_warning("the replica of " + row.name + " stays at site " + peer + ": " +
                 removed.error().describe());
@@ -195,12 +225,16 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
         services_.titles->exchange(vm, protection.peer, kAskLimit);
     if (answer.ok()) {
       const VmRow now = TRY(services_.catalog->vm(vm));
-      if (now.role == VmRole::kSuperseded) return was_taken_over(now, peer);
+      if (now.role == VmRole::kSuperseded) return not_its_any_more(now, peer);
     }
     if (answer.ok() || !options.without_peer) {
       streams_.add_withdrawal(vm, protection.peer);
-      const Error error = stays_there(std::move(removed).error(), row, peer);
-      if (answer.ok()) return error;  // it is there, and has its reasons
+      Error error = stays_there(std::move(removed).error(), row, peer);
+      if (answer.ok()) {  // it is there, and has its reasons
+        error.mend = "holdfast protection show " + row.name +
+                     " says how it stands; it is asked again by itself";
+        return error;
+      }
       services_.happened("protection.disabled", row.name,
                          "its replication has ended; " + error.effect, progress.by(),
                          Severity::kWarning);

@@ -23,9 +23,9 @@ using namespace std::chrono_literals;
 namespace {
 
 // A doubled offer waits for the first one, which starts a keeper; a withdrawal waits for nobody
-// for long.
+// for long: a failover, if it is one, waits for its asker.
 constexpr Millis kOfferTurn = 20s;
-constexpr Millis kWithdrawalTurn = 5s;
+constexpr Millis kWithdrawalTurn = 1s;
 constexpr Millis kSourceLimit = 3s;
 
 // Before anything is believed of it or done.
@@ -153,6 +153,11 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   if (!read.ok()) return refused(offer, std::move(read).error());
   Offered& offered = *read;
   const VmId vm = offer.vm;
+  // Of a VM that is not the asker's business nobody has to wait for it.
+  if (is_none_of(vm, from.site)) {
+    TRY(judge_offer(asked(offered, from, services_), services_.catalog->vm(vm),
+                    services_.catalog->protection(vm)));
+  }
   std::optional<Turns::Turn> turn = turns_.take(vm, kOfferTurn);
   if (!turn) {
     return at_work(offered.row.name, services_.site.name, "whether it is a replica is not known");
@@ -174,13 +179,19 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
     TRY(check_consent(*services_.catalog, from.site,
                       {.vm = vm, .name = offered.row.name, .bytes = disk_bytes(offered.definition)},
                       services_.site.name, catalog_now()));
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+    if (!pace_.admit(from.site, Micros(static_cast<uint64_t>(us))))
+      return too_fast(services_.site.name, from);
   }
   // The title begins with the VM's create, and says that the source holds it.
   Undo forget;
   forget.add([&] {
     if (is == OfferIs::kNew) static_cast<void>(services_.vault.delete_key(vm));
   });
-  const vault::TitleView title = TRY(services_.titles->learn(vm, from.site, offer.title, true));
+  const auto theirs = [&](const vault::TitleView& view) { return holds(view, from.site); };
+  const vault::TitleView title =
+      TRY(services_.titles->learn_all(vm, from.site, offer.title, theirs, kSourceLimit, true));
   if (!holds(title, from.site)) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "site " + from.name + " offers VM \"" + offered.row.name +
@@ -220,6 +231,7 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
   }
   if (one_at_a_time.owns_lock()) one_at_a_time.unlock();
   TRY(replicas_.create(*known, protection));
+  room_.look();
   if (is == OfferIs::kSameLater)
     TRY(services_.catalog->change_role(*known, VmRole::kStandby, offer.epoch, known->note));
   undo.dismiss();
@@ -234,17 +246,15 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
 // Asked again, because the answer was lost, the answer is the same.
 Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& from) {
   const VmId vm = asked.vm;
+  // Nor is said whether it is one.
+  if (is_none_of(vm, from.site)) return gone_for(vm, from, asked.title);
   std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
   const Result<VmRow> row = services_.catalog->vm(vm);
-  if (!turn) {
-    const bool may_know = row.ok() && may_ask(*row, services_.catalog->protection(vm), from.site);
-    return at_work(may_know ? row->name : vm.hex(), services_.site.name, "nothing was removed");
-  }
+  if (!turn)
+    return at_work(row.ok() ? row->name : vm.hex(), services_.site.name, "nothing was removed");
   if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
                            services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
-    // The answer may have been lost that said so.
-    if (!services_.vault.title(vm).ok()) return Removed{};
-    return Removed{.title = TRY(resign(vm, from, asked.title))};
+    return gone_for(vm, from, asked.title);
   }
   TRY(check_still_wanted(*row, from));
   Bytes resigned = TRY(resign(vm, from, asked.title));
@@ -252,11 +262,28 @@ Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& fr
   return Removed{.title = std::move(resigned)};
 }
 
+// There is a VM of that id, and it is none of that site's business.
+bool Protections::is_none_of(VmId vm, SiteId site) {
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  return row.ok() && !may_ask(*row, services_.catalog->protection(vm), site);
+}
+
+// No replica of that site's is here. The answer may have been lost that said so; to whom the VM
+// never had to do with, it is what is said of one that does not exist.
+Result<Removed> Protections::gone_for(VmId vm, const PeerRow& from, ByteSpan title) {
+  const Result<vault::TitleView> known = services_.vault.title(vm);
+  if (!known.ok() || !ever_named(services_, vm, *known, from.site)) return Removed{};
+  return Removed{.title = TRY(resign(vm, from, title))};
+}
+
 // This site stands by no longer: what says so.
 Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) {
-  const vault::TitleView view = TRY(services_.titles->learn(vm, from.site, title));
+  const auto theirs = [&](const vault::TitleView& known) { return holds(known, from.site); };
+  const vault::TitleView view =
+      TRY(services_.titles->learn_all(vm, from.site, title, theirs, kSourceLimit));
   const title::Member* self = view.head->statement().members.find(services_.site.site_id);
-  if (self == nullptr || self->standing == title::Standing::kMember)
+  // It is the holder that may want this site to stand by no longer.
+  if (self == nullptr || self->standing == title::Standing::kMember || !holds(view, from.site))
     return services_.titles->all(vm);
   const Result<VmRow> row = services_.catalog->vm(vm);
   TRY(services_.titles->sign(row.ok() ? *row : VmRow{.id = vm, .name = vm.hex()},

@@ -32,7 +32,9 @@ sys::JsonObject replica_view(const keeper_protocol::ReplicaStatus& status) {
                        {"durable_incarnation", status.durable.incarnation.hex()},
                        {"durable_time_us", status.durable_time_us.value},
                        {"home_durable", home},
+                       {"stored_bytes", status.stored_bytes},
                        {"lag_records", nullptr}};
+  if (status.stored_bytes_max) show["stored_bytes_max"] = *status.stored_bytes_max;
   if (status.connected) show["lag_records"] = home > durable ? home - durable : 0;
   if (status.error) show["error"] = sys::error_to_json(*status.error);
   return show;

@@ -14,18 +14,26 @@ using namespace std::chrono_literals;
 Protections::Protections(Services& services)
     : services_(services),
       replicas_(services, turns_),
+      room_(services, replicas_),
       caretakers_(services, [&services](SiteId site) { return services.peers->connected(site); }),
+      settlements_(services),
       streams_(services, caretakers_, [this](VmId vm) { withdraw_again(vm); }) {}
 Protections::~Protections() { stop(); }
 
 void Protections::start() {
   replicas_.start_all();
+  room_.start();
   streams_.start();
 }
 
-void Protections::stop() { streams_.stop(); }
+void Protections::stop() {
+  room_.stop();
+  streams_.stop();
+}
 
 void Protections::on_event(const launcher::Event& event) {
+  if (vm_of_unit(event.unit, "replica-") && event.kind == launcher::Event::Kind::kStarted)
+    room_.look();
   if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-")) streams_.look(*vm);
   if (std::optional<VmId> vm = vm_of_unit(event.unit, "caretaker-")) {
     caretakers_.on_unit(*vm, event);
@@ -48,6 +56,14 @@ Error falls_behind(const Error& error) {
 }
 
 }  // namespace
+
+std::optional<uint64_t> Protections::lacks(VmId vm) {
+  const Result<VmRow> row = services_.catalog->vm(vm);
+  if (!row.ok()) return std::nullopt;
+  const Result<std::optional<keeper_protocol::Shipping>> now = shipping(*row);
+  if (!now.ok() || !*now || !(*now)->acknowledged) return std::nullopt;
+  return (*now)->lag_records;
+}
 
 // As the keeper that ships says it; nothing: none runs.
 Result<std::optional<keeper_protocol::Shipping>> Protections::shipping(const VmRow& row) {

@@ -6,7 +6,10 @@
 
 #include "control/peers/peer_messages.h"
 #include "control/protection/caretakers.h"
+#include "control/protection/consent.h"
+#include "control/protection/replica_room.h"
 #include "control/protection/replicas.h"
+#include "control/protection/settlements.h"
 #include "control/protection/streams.h"
 #include "control/protection/turns.h"
 #include "control/services.h"
@@ -33,10 +36,15 @@ class Protections {
   void end_stream(VmId vm);
 
   // At the holder, asked by the site that stands by.
-  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to);
+  Result<HandOverOutcome> hand_over(VmId vm, const PeerRow& to, std::chrono::milliseconds tail);
+  // Records that the other site has not acknowledged; nothing: it is not known.
+  std::optional<uint64_t> lacks(VmId vm);
 
-  // This site has taken the VM over from `peer`, which stands by: its line goes there from now on.
+  // Its line goes to `peer` from now on. No change if it does.
   void turned(VmId vm, SiteId peer) { streams_.add(vm, peer); }
+  bool ships(VmId vm) { return streams_.has(vm); }
+  // A start of a VM that was stopped to be handed over is queued.
+  void start_again(VmId vm);
 
   // At the replica, asked by the source.
   Result<Taken> take_offer(const Offer& offer, const PeerRow& from);
@@ -46,9 +54,15 @@ class Protections {
   // ends, and what the other site holds stays there.
   Result<sys::JsonObject> evict_replica(VmId vm, const std::string& actor, Progress& progress);
   Result<sys::JsonObject> end_without_peer(VmId vm, const std::string& actor, Progress& progress);
+  // A site that stood by is not to be believed any more (distrust.cpp): it has no part in the VM
+  // from now on, and if it has taken it, it is taken back and run here, from what is here.
+  Result<sys::JsonObject> take_back_from(VmId vm, const PeerRow& site, const DisableOptions& said,
+                                         Progress& progress);
   Replicas& replicas() { return replicas_; }
+  ReplicaRoom& room() { return room_; }
   Caretakers& caretakers() { return caretakers_; }
-  Turns& turns() { return turns_; }  // of who works on a replica
+  Settlements& settlements() { return settlements_; }
+  Turns& turns() { return turns_; }  // of who works on a protection, at either end
 
   // The launcher tells that a unit began again or ended. Does not block.
   void on_event(const launcher::Event& event);
@@ -65,15 +79,17 @@ class Protections {
   Result<sys::JsonArray> show_replicas();  // and the offers that wait
 
  private:
+  Status take_from(const VmRow& row, SiteId site, const DisableOptions& said, Progress& progress);
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
-  Result<bool> give(const VmRow& row, const PeerRow& to);
-  void take_back(VmId vm);
+  bool is_none_of(VmId vm, SiteId site);
+  Result<Removed> gone_for(VmId vm, const PeerRow& from, ByteSpan title);
   Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
                                           const DisableOptions& options, const By& by);
   void withdraw_again(VmId vm);
   Error protected_elsewhere(const VmRow& row, const ProtectionRow& protection);
+  Error not_its_any_more(const VmRow& row, const std::string& peer);
   // Of a replica here, with its turn.
   Status check_still_wanted(const VmRow& row, const PeerRow& from);
   Status not_held_here(const VmRow& row);
@@ -85,9 +101,12 @@ class Protections {
 
   Services& services_;
   std::mutex consent_mutex_;  // from a check of consent and quota until the replica is written down
+  OfferPace pace_;            // with it
   Turns turns_;
   Replicas replicas_;
+  ReplicaRoom room_;
   Caretakers caretakers_;
+  Settlements settlements_;
   Streams streams_;
 };
 
@@ -99,8 +118,9 @@ enum class AttestationNeed {
   kRequire,  // a VM that is not Healthy is stopped again
 };
 struct FailoverRequest {
-  bool source_is_dead = false;
+  bool source_is_off = false;
   std::string word;  // of an operator, for that
+  std::chrono::milliseconds wait_for_tail{10'000};
   AttestationNeed attestation = AttestationNeed::kNone;
   std::string actor;
 };

@@ -1,11 +1,13 @@
 #include "control/protection/replicas.h"
 
+#include <algorithm>
 #include <thread>
 
 #include "control/core/log.h"
 #include "control/host/keeper_units.h"
 #include "control/peers/peer_messages.h"
 #include "control/protection/recovery_rules.h"
+#include "control/title/title_view.h"
 #include "keeper_protocol/client.h"
 #include "keeper_protocol/config.h"
 #include "sys/bounded_io.h"
@@ -117,15 +119,20 @@ Error Replicas::why_gone(VmId vm) {
 }
 
 Status Replicas::launch(const VmRow& row, const ProtectionRow& protection, bool create) {
+  const Result<PeerRow> peer = services_.catalog->peer(protection.peer);
+  // A settled conflict gives the title a new epoch, and the guest that was kept runs on under its
+  // own; whose stream is taken, the title says (take_stream).
+  const Result<Epoch> tenure = tenure_epoch(services_, row.id);
   keeper_protocol::ReplicaConfig config{
       .vm = row.id,
       .site = services_.site.site_id,
-      .epoch = row.epoch,
+      .epoch = tenure.ok() ? std::min(row.epoch, *tenure) : row.epoch,
       .journal_dir = services_.paths.journal(row.id),
       .vault_socket = services_.paths.vault_keys(),
       .peer_site = protection.peer,
       .public_key = TRY(journal_key_of(protection.journal_public_key)),
-      .create = create};
+      .create = create,
+      .limited = peer.ok() && peer->quota_bytes != 0};
   TRY(services_.units->start(
       keyless_keeper_request(row, replica_unit(row.id), keeper_protocol::encode_config(config)),
       {}));
@@ -150,6 +157,11 @@ Result<keeper_protocol::ReplicaStatus> Replicas::status(VmId vm) {
       TRY(client(services_, vm).ask(keeper_protocol::GetStatus{}, kAskLimit));
   if (auto* replica = std::get_if<keeper_protocol::ReplicaStatus>(&status)) return *replica;
   return no_replica_keeper(vm);
+}
+
+Result<keeper_protocol::StoreUse> Replicas::limit(VmId vm, std::optional<uint64_t> bytes_max) {
+  if (!services_.units->running(replica_unit(vm))) return why_gone(vm);
+  return client(services_, vm).ask(keeper_protocol::LimitStore{.bytes_max = bytes_max}, kAskLimit);
 }
 
 Result<journal::LineEnd> Replicas::held(const VmRow& row, const ProtectionRow& protection) {
@@ -215,8 +227,16 @@ peer::StreamReply Replicas::take_stream(const peer::StreamAsk& ask) {
                       std::to_string(row->epoch.value) + " as " + std::string(to_string(row->role)),
                   row->epoch);
   }
+  // Data follow the title: it is the holder's line that is kept here.
+  const Result<vault::TitleView> title = services_.vault.title(ask.vm);
+  if (!title.ok()) return refuse(ErrorCode::kUnavailable, title.error().cause, row->epoch);
+  if (title->head->statement().holder != ask.site) {
+    return refuse(ErrorCode::kConflict, "the source does not hold the VM, by its title here",
+                  row->epoch);
+  }
   if (Status started = start_for_stream(*row, *protection); !started.ok()) {
-    log_peer(PeerLog::kReplica, "replica of " + row->name + ": " + started.error().describe());
+    services_.peer_log.line(PeerDoes::kReplica, ask.site,
+                            "replica of " + row->name + ": " + started.error().describe());
     return refuse(ErrorCode::kUnavailable, started.error().cause, row->epoch);
   }
   unseal_if_left(ask.vm);

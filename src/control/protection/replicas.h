@@ -43,6 +43,8 @@ class Replicas {
   Status stop(VmId vm);
   // An error: it does not run just now, and why.
   Result<keeper_protocol::ReplicaStatus> status(VmId vm);
+  // From now on it takes no more than that; with what it holds.
+  Result<keeper_protocol::StoreUse> limit(VmId vm, std::optional<uint64_t> bytes_max);
   // The end of what it has durably; sequence 0: it is empty. Starts the keeper if need be; an error
   // says why it cannot be opened.
   Result<journal::LineEnd> held(const VmRow& row, const ProtectionRow& protection);

@@ -103,6 +103,11 @@ void Streams::remove(VmId vm) {
   if (id) services_.peers->link().close_stream(*id);
 }
 
+bool Streams::has(VmId vm) {
+  std::lock_guard lock(mutex_);
+  return streams_.contains(vm);
+}
+
 void Streams::look(VmId vm) {
   {
     std::lock_guard lock(mutex_);

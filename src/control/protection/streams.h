@@ -40,6 +40,7 @@ class Streams {
 
   void add(VmId vm, SiteId peer);  // one that is there goes on
   void remove(VmId vm);            // and ends its stream
+  bool has(VmId vm);
   // The peer still has to remove its replica of the VM: `withdraw_again` is called when it is
   // connected again, and now and then while it is, until remove().
   void add_withdrawal(VmId vm, SiteId peer);

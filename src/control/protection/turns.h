@@ -1,5 +1,6 @@
-// Who works on a VM's replica now: taking its offer, giving it up, taking the VM over. One at a
-// time, whatever asked for it: a job of this site's, or a question of another one's.
+// Who works on a VM's protection now, at either end: beginning or ending it, taking its offer,
+// giving the replica up, taking the VM over, handing it over. One at a time, whatever asked for it:
+// a job of this site's, or a question of another one's.
 //
 // Thread-safe. Holds no memory of a VM that nobody works on.
 #pragma once

@@ -38,7 +38,7 @@ Error nothing_changed(Error error, std::string mend) {
 
 // A VM that is stopped and cannot be started again is worse off than one with old keys.
 Status Rollover::can_start_again() {
-  Status may = check_may_start(services_, row_, {});
+  Status may = check_may_start(services_, row_);
   if (may.ok()) {
     Result<vault::SiteIdentity> vault = services_.vault.site_identity();
     if (!vault.ok()) may = std::move(vault).error();

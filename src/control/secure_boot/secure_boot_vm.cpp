@@ -2,6 +2,7 @@
 
 #include "control/core/log.h"
 #include "control/host/boot_files.h"
+#include "control/protection/protections.h"
 #include "control/vm/vm_operations.h"
 #include "secure_boot/change/variables_json.h"
 #include "secure_boot/preflight/vbs_readiness.h"
@@ -30,11 +31,14 @@ Status require_stopped(Services& services, const VmRow& row) {
 class LoneKeeper {
  public:
   static Result<LoneKeeper> start(Services& services, const VmRow& row, Progress& progress) {
-    TRY(check_may_start(services, row, {}));
+    // It has the key: a hand-over that begins meanwhile waits until it is gone.
+    std::optional<Turns::Turn> turn = services.protections->turns().take(row.id, kStartTurn);
+    if (!turn) return worked_on(row);
+    TRY(check_may_start(services, row));
     // One that outlived its QEMU: what follows must not meet its state.
     if (services.units->running(keeper_unit(row.id))) TRY(finish_vm(services, row));
     progress.step("start the VM's keeper");
-    LoneKeeper keeper(services, row);
+    LoneKeeper keeper(services, row, std::move(turn));
     TRY(start_keeper_alone(services, row));
     return keeper;
   }
@@ -44,13 +48,17 @@ class LoneKeeper {
     if (!finished.ok()) log_error(finished.error().describe());
   }
   LoneKeeper(LoneKeeper&& other) noexcept
-      : services_(std::exchange(other.services_, nullptr)), row_(std::move(other.row_)) {}
+      : services_(std::exchange(other.services_, nullptr)),
+        row_(std::move(other.row_)),
+        turn_(std::move(other.turn_)) {}
   LoneKeeper& operator=(LoneKeeper&&) = delete;
 
  private:
-  LoneKeeper(Services& services, VmRow row) : services_(&services), row_(std::move(row)) {}
+  LoneKeeper(Services& services, VmRow row, std::optional<Turns::Turn> turn)
+      : services_(&services), row_(std::move(row)), turn_(std::move(turn)) {}
   Services* services_;
   VmRow row_;
+  std::optional<Turns::Turn> turn_;  // given back when the keeper is gone
 };
 
 }  // namespace

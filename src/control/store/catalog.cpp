@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <chrono>
+#include <filesystem>
 
 #include "control/store/catalog_inner.h"
 #include "control/store/catalog_schema.h"
@@ -52,7 +53,34 @@ Result<std::unique_ptr<Catalog>> Catalog::open(const std::string& path) {
         .with_mend("check the owner and the file " + path);
   }
   TRY(migrate(*opened));
-  return std::unique_ptr<Catalog>(new Catalog(std::make_unique<Inner>(std::move(opened).value())));
+  return std::unique_ptr<Catalog>(
+      new Catalog(std::make_unique<Inner>(path, std::move(opened).value())));
+}
+
+// In the file: free pages, which SQLite uses before it grows; in its log: length, which it keeps
+// and writes over from the beginning once all is in the file. More pages than that, and it brings
+// them over by itself (wal_autocheckpoint), so that neither grows.
+Status Catalog::keep_room() {
+  constexpr int64_t kPage = 4096;
+  constexpr int64_t kPages = 1152;
+  MutexLock lock(inner_->mutex);
+  Database& database = inner_->database;
+  int64_t free_pages = 0;
+  {
+    Statement count = TRY(database.prepare("PRAGMA freelist_count"));
+    if (TRY(count.step())) free_pages = count.integer(0);
+  }
+  std::error_code none;
+  const auto log = std::filesystem::file_size(inner_->path + "-wal", none);
+  if (free_pages >= kPages && !none && log >= kPages * kPage) return {};
+  // Two transactions: pages that are free again when one ends are not written.
+  Transaction transaction = TRY(Transaction::begin(database));
+  TRY(
+      database.execute("DROP TABLE IF EXISTS room; CREATE TABLE room (bytes BLOB);"
+                       "INSERT INTO room VALUES (zeroblob(" +
+                       std::to_string(kPages * kPage) + "));"));
+  TRY(transaction.commit());
+  return database.execute("DROP TABLE room; PRAGMA wal_checkpoint(PASSIVE);");
 }
 
 Result<uint64_t> Catalog::add_job(std::string_view kind, std::string_view subject, Micros now,

@@ -159,6 +159,10 @@ class Catalog {
   // Applies the migrations that are missing. kUnsupported: written by a newer holdfastd.
   static Result<std::unique_ptr<Catalog>> open(const std::string& path);
   ~Catalog();
+  // Takes the disk space that some thousand more rows need, and keeps it: what is stopped and
+  // deleted to free space is written down on a full disk too. Each start does so again; where there
+  // is no space it is no harm yet.
+  Status keep_room();
 
   // VMs. A row's `number` is chosen here. kExists: the name or id is taken. kLimit: no number is
   // free. One that is refused has spent none.
@@ -178,8 +182,8 @@ class Catalog {
   // whoever decided on `from` must decide anew if it has not. kConflict then, or if the epoch would
   // go back.
   Status change_role(const VmRow& from, VmRole role, Epoch epoch, std::string_view note);
-  // The same, to kActive, with `adopt_pending` and where it came from; the replica's protection
-  // ends with it: a crash cannot part them.
+  // The same, to kActive, with `adopt_pending` and where it came from; it is wanted, and the
+  // replica's protection ends: a crash cannot part them.
   // `next`: the protection that it has from now on.
   Status take_over(const VmRow& from, Epoch epoch, SiteId source, std::string_view note,
                    const std::optional<ProtectionRow>& next = std::nullopt);

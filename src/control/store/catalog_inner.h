@@ -8,7 +8,8 @@
 namespace hf::control {
 
 struct Catalog::Inner {
-  explicit Inner(Database opened) : database(std::move(opened)) {}
+  Inner(std::string where, Database opened) : path(std::move(where)), database(std::move(opened)) {}
+  const std::string path;
   Mutex mutex;
   Database database HF_GUARDED_BY(mutex);
   const std::shared_ptr<Notice> events_changed = std::make_shared<Notice>();

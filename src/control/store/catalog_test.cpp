@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include <filesystem>
+#include <map>
 
 #include "control/store/catalog_schema.h"
 #include "control/store/sqlite.h"
@@ -52,6 +53,37 @@ TEST_F(CatalogTest, keeps_what_it_was_told_over_a_restart) {
   EXPECT_EQ(row->number, 1U);
   EXPECT_EQ(row->id, vm(1, "").id);
   EXPECT_EQ(again->vm(row->id)->name, "one");
+}
+
+// On a full disk no file grows.
+TEST_F(CatalogTest, writes_down_what_is_stopped_and_deleted_in_the_room_that_it_keeps) {
+  auto catalog = open();
+  const VmRow row = *catalog->add_vm(vm(1, "one"));
+  ASSERT_TRUE(catalog->keep_room().ok());
+  const auto sizes = [&] {
+    std::map<std::string, uintmax_t> found;
+    for (const auto& file : std::filesystem::directory_iterator(dir_))
+      found[file.path().filename()] = file.file_size();
+    return found;
+  };
+  const auto before = sizes();
+  for (int i = 0; i < 1000; ++i) {
+    const uint64_t job = *catalog->add_job("vm-stop", "one", Micros(1));
+    ASSERT_TRUE(catalog->set_wanted(row.id, i % 2 == 0).ok());
+    ASSERT_TRUE(catalog->audit("uid 0", "vm stop", "one", std::string(200, 'x')).ok());
+    ASSERT_TRUE(catalog
+                    ->finish_job({.id = job,
+                                  .kind = "vm-stop",
+                                  .subject = "one",
+                                  .state = "done",
+                                  .detail = std::string(500, 'y')})
+                    .ok());
+  }
+  EXPECT_EQ(sizes(), before);
+  catalog.reset();
+  // Neither is it taken again and again.
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(open()->keep_room().ok());
+  EXPECT_LT(std::filesystem::file_size(path_), before.at("catalog.sqlite") * 2);
 }
 
 TEST_F(CatalogTest, is_readable_by_its_owner_only) {

@@ -245,6 +245,9 @@ Status Catalog::take_over(const VmRow& from, Epoch epoch, SiteId source, std::st
   Statement ended = TRY(inner_->database.prepare("DELETE FROM protections WHERE vm = ?1"));
   TRY(ended.with(from.id.hex()).run());
   if (next) TRY(write_protection(inner_->database, *next));
+  Statement wanted =
+      TRY(inner_->database.prepare("UPDATE vms SET wanted = 'running' WHERE id = ?1"));
+  TRY(wanted.with(from.id.hex()).run());
   return transaction.commit();
 }
 

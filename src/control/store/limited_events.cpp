@@ -5,12 +5,26 @@
 namespace hf::control {
 
 void LimitedEvents::tell(Often kind, EventRow event) {
-  sys::SystemClock clock;
-  LogLimiter<Often, kOftenKinds>::Verdict verdict;
+  const Micros now = sys::SystemClock().monotonic();
+  Limiter::Verdict verdict;
   {
     MutexLock lock(mutex_);
-    verdict = limiter_.look(kind, clock.monotonic());
+    verdict = limiter_.look(kind, now);
   }
+  tell(verdict, std::move(event));
+}
+
+void LimitedEvents::tell(Often kind, SiteId site, EventRow event) {
+  const Micros now = sys::SystemClock().monotonic();
+  Limiter::Verdict verdict;
+  {
+    MutexLock lock(mutex_);
+    verdict = limiter_.look(kind, site, now);
+  }
+  tell(verdict, std::move(event));
+}
+
+void LimitedEvents::tell(Limiter::Verdict verdict, EventRow event) {
   if (!verdict.passes) return;
   if (verdict.left_out != 0)
     event.text += " (and " + std::to_string(verdict.left_out) + " of this kind before it)";

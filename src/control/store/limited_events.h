@@ -14,20 +14,24 @@ enum class Often {
   kStranger,  // refused to one who may not
   kPairing,   // a first contact that failed
   kPeer,      // what a paired site asks again and again
-  kKeeper,    // a keeper that gives up, and is started again
 };
-inline constexpr size_t kOftenKinds = 5;
+inline constexpr size_t kOftenKinds = 4;
 
 // Thread-safe.
 class LimitedEvents {
  public:
   explicit LimitedEvents(Catalog& catalog) : catalog_(catalog) {}
   void tell(Often kind, EventRow event);
+  // Caused by a paired site: counted by itself.
+  void tell(Often kind, SiteId site, EventRow event);
 
  private:
+  using Limiter = LogLimiter<Often, kOftenKinds>;
+  void tell(Limiter::Verdict verdict, EventRow event);
+
   Catalog& catalog_;
   Mutex mutex_;
-  LogLimiter<Often, kOftenKinds> limiter_ HF_GUARDED_BY(mutex_);
+  Limiter limiter_ HF_GUARDED_BY(mutex_);
 };
 
 }  // namespace hf::control

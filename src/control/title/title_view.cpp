@@ -1,6 +1,8 @@
 // A title as the API shows it.
 #include "control/title/title_view.h"
 
+#include <algorithm>
+
 #include "control/protection/protections.h"
 #include "control/title/titles.h"
 
@@ -56,17 +58,31 @@ Result<sys::JsonObject> title_view(Services& services, const VmRow& row) {
 
 Result<sys::JsonArray> title_chain(Services& services, const VmRow& row) {
   sys::JsonArray chain;
-  std::vector<Digest> known;
-  // A vault gives as many as fit an answer, oldest first.
-  for (size_t left = title::kDepthMax + title::kDepthReserve; left > 0;) {
-    const Bytes bundle = TRY(services.vault.title_lacking(row.id, known));
-    const std::vector<title::SignedPtr> more = TRY(title::decode_bundle(bundle));
-    if (more.empty()) break;
-    for (const title::SignedPtr& one : more) chain.push_back(statement_view(services, *one));
-    known = {more.back()->digest()};
-    left -= std::min(left, more.size());
-  }
+  for (const title::SignedPtr& one : TRY(whole_chain(services, row.id)))
+    chain.push_back(statement_view(services, *one));
   return chain;
+}
+
+Result<Epoch> tenure_epoch(Services& services, VmId vm) {
+  const vault::TitleView view = TRY(services.vault.title(vm));
+  const std::vector<title::SignedPtr> chain = TRY(whole_chain(services, vm));
+  const auto find = [&](const Digest& digest) {
+    const auto at = std::ranges::find(chain, digest, &title::Signed::digest);
+    return at == chain.end() ? nullptr : *at;
+  };
+  title::SignedPtr at = view.head;
+  for (size_t steps = chain.size(); steps > 0; --steps) {
+    const title::Statement& said = at->statement();
+    const title::SignedPtr before = find(said.follows);
+    const title::SignedPtr beside = find(said.beside);
+    const auto held = [&](const title::SignedPtr& one) {
+      return one != nullptr && one->statement().holder == said.holder;
+    };
+    // A give-up is the other's tenure going on.
+    if (!held(before) && !held(beside)) break;
+    at = held(before) ? before : beside;
+  }
+  return at->statement().epoch;
 }
 
 }  // namespace hf::control

@@ -10,4 +10,8 @@ Result<sys::JsonObject> title_view(Services& services, const VmRow& row);
 // All of them, oldest first. Each was checked by this site's vault as it learned it.
 Result<sys::JsonArray> title_chain(Services& services, const VmRow& row);
 
+// Of the statement by which its holder became that: what it runs is under that epoch or a later
+// one.
+Result<Epoch> tenure_epoch(Services& services, VmId vm);
+
 }  // namespace hf::control

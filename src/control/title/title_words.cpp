@@ -79,7 +79,7 @@ std::string mend_of(const title::Refused& refused, const std::string& vm, const 
       return "holdfast protection show " + vm + " says how far it is; then try again";
     case Action::kTake:
       return "if site " + site + " is off and stays off: holdfast failover unplanned " + vm +
-             " --source-is-dead";
+             " --source-is-off";
     case Action::kGoOn:
       return "bring site " + site + " back; if it does not run the VM and stays off: holdfast vm " +
              "start " + vm + " --without-peer";
@@ -87,6 +87,12 @@ std::string mend_of(const title::Refused& refused, const std::string& vm, const 
       return "holdfast failover unplanned " + vm + ", which has it stopped there first";
     case Action::kUseOtherSite:
       return "at site " + site + ": holdfast vm show " + vm;
+    case Action::kSettle:
+      return "holdfast failover settle " + vm + " --keep SITE, which of the two is to have it";
+    case Action::kNewVm:
+      return "use it at the site that holds it; what is here of it is removed by: holdfast replica "
+             "evict " +
+             vm;
     case Action::kGiveWord:
       return "give the command again";
     default:

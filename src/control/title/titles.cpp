@@ -3,12 +3,9 @@
 #include <algorithm>
 
 #include "control/core/log.h"
+#include "control/lifecycle/act.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
-#include "control/protection/recovery_rules.h"
-#include "control/store/catalog_inner.h"
-#include "control/vm/reconciler.h"
-#include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
 namespace hf::control {
@@ -18,9 +15,10 @@ using Clock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kRounds = 6;  // of an exchange: a site that always knows something new is no use
+// Of an exchange: a site that always knows something new is no use. A bundle has room for some 180
+// statements; so many rounds carry the longest chain, and some more.
+constexpr int kRounds = 48;
 constexpr auto kShowLimit = 2s;
-constexpr auto kPeerLimit = 3s;
 
 std::vector<Digest> known_of(const vault::TitleView& view) {
   std::vector<Digest> known;
@@ -29,9 +27,21 @@ std::vector<Digest> known_of(const vault::TitleView& view) {
   return known;
 }
 
+// What a site that has said this of itself has, as far as can be told here.
+std::vector<Digest> with_ancestors(std::vector<Digest> known,
+                                   const std::vector<Digest>& ancestors) {
+  known.insert(known.end(), ancestors.begin(), ancestors.end());
+  return known;
+}
+
 bool knows_all(const std::vector<Digest>& theirs, const std::vector<Digest>& mine) {
   return std::ranges::all_of(
       mine, [&](const Digest& one) { return std::ranges::find(theirs, one) != theirs.end(); });
+}
+
+bool offered_to(Services& services, VmId vm, const SiteId& site) {
+  const Result<ProtectionRow> protection = services.catalog->protection(vm);
+  return protection.ok() && protection->peer == site;
 }
 
 Error unknown_to(const PeerRow& peer) {
@@ -49,12 +59,29 @@ bool holds(const vault::TitleView& view, const SiteId& site) {
 
 bool ever_named(Services& services, VmId vm, const vault::TitleView& view, const SiteId& site) {
   if (view.head->statement().names(site)) return true;
-  const Result<Bytes> all = services.vault.title_lacking(vm, {});
-  if (!all.ok()) return false;
-  const auto chain = title::decode_bundle(*all);
+  const Result<std::vector<title::SignedPtr>> chain = whole_chain(services, vm);
   return chain.ok() && std::ranges::any_of(*chain, [&](const title::SignedPtr& one) {
            return one->statement().names(site);
          });
+}
+
+Result<std::vector<title::SignedPtr>> whole_chain(Services& services, VmId vm) {
+  std::vector<title::SignedPtr> chain;
+  std::vector<Digest> ends;  // of what came, what nothing that came follows
+  // A vault gives as many as fit an answer, oldest first.
+  while (chain.size() < title::kStatementsMax) {
+    const Bytes bundle = TRY(services.vault.title_lacking(vm, ends));
+    const std::vector<title::SignedPtr> more = TRY(title::decode_bundle(bundle));
+    if (more.empty()) break;
+    for (const title::SignedPtr& one : more) {
+      std::erase_if(ends, [&](const Digest& end) {
+        return end == one->statement().follows || end == one->statement().beside;
+      });
+      ends.push_back(one->digest());
+    }
+    chain.insert(chain.end(), more.begin(), more.end());
+  }
+  return chain;
 }
 
 void TitleKeeper::start() {
@@ -78,10 +105,12 @@ void TitleKeeper::stop() {
 Result<vault::TitleView> TitleKeeper::learn(VmId vm, SiteId site, ByteSpan bundle, bool begin) {
   vault::TitleLearned learned = TRY(services_.vault.title_learn(vm, site, bundle, begin));
   for (const title::RefusedStatement& refused : learned.refused) {
-    log_peer(PeerLog::kRequest, "VM " + vm.hex() + ": a statement of site " + site.hex() +
-                                    " is refused: " + std::string(to_string(refused.cause)));
+    services_.peer_log.line(PeerDoes::kRequest, site,
+                            "VM " + vm.hex() + ": a statement of site " + site.hex() +
+                                " is refused: " + std::string(to_string(refused.cause)));
   }
-  if (learned.head_changed || learned.fence) TRY(settle(vm, learned.view));
+  if (learned.head_changed || learned.fence) TRY(settle(vm));
+  if (!learned.view.rivals.empty()) look(vm);
   return std::move(learned.view);
 }
 
@@ -101,6 +130,7 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
         site,
         TitleQuestion{.vm = vm,
                       .known = mine,
+                      .ancestors = view.ancestors,
                       .bundle = bundle,
                       .question = vault::encode_question(question)},
         left, delivery));
@@ -112,7 +142,9 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
       return Exchanged{.view = std::move(view),
                        .answer = TRY(title::SignedAnswer::decode(answer.answer)).answer};
     }
-    bundle = both_know ? Bytes() : TRY(services_.vault.title_lacking(vm, answer.known));
+    bundle = both_know ? Bytes()
+                       : TRY(services_.vault.title_lacking(
+                             vm, with_ancestors(answer.known, answer.ancestors)));
   }
   return Error{.code = ErrorCode::kUnavailable,
                .cause = "the sites did not come to know the same of the VM",
@@ -148,6 +180,18 @@ static void show_line(Services& services, const VmRow& row) {
   if (!shown.ok()) log_warning("VM " + row.name + ": " + shown.error().describe());
 }
 
+Result<vault::TitleView> TitleKeeper::learn_all(VmId vm, SiteId site, ByteSpan first,
+                                                const TitleLooks& enough, Millis limit,
+                                                bool begin) {
+  vault::TitleView view = TRY(learn(vm, site, first, begin));
+  if (enough(view)) return view;
+  Result<Exchanged> rest = exchange(vm, site, limit);
+  if (rest.ok()) return std::move(rest->view);
+  // What it said is what there is to go by; the caller finds it wanting, in its own words.
+  log_info("VM " + vm.hex() + ": the rest of its title: " + rest.error().describe());
+  return services_.vault.title(vm);
+}
+
 Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const PeerRow& peer) {
   const VmId vm = question.vm;
   Result<VmRow> row = services_.catalog->vm(vm);
@@ -158,14 +202,18 @@ Result<TitleAnswer> TitleKeeper::serve(const TitleQuestion& question, const Peer
   const title::Question asked = TRY(vault::decode_question(question.question));
   if (asked.vm != vm || asked.from != peer.site) return unknown_to(peer);
   // Whoever never was a member may be the one who took it: its statements say so, or nothing does.
-  const bool member = ever_named(services_, vm, *view, peer.site);
+  // So may one that the VM is being offered to, which fetches what the offer had no room for.
+  const bool member =
+      ever_named(services_, vm, *view, peer.site) || offered_to(services_, vm, peer.site);
   if (!question.bundle.empty()) view = TRY(learn(vm, peer.site, question.bundle));
   if (!member && !view->head->statement().names(peer.site)) return unknown_to(peer);
   row = services_.catalog->vm(vm);
   if (row.ok()) show_line(services_, *row);
-  TitleAnswer answer{.known = known_of(*view)};
-  if (!knows_all(question.known, answer.known))
-    answer.bundle = TRY(services_.vault.title_lacking(vm, question.known));
+  TitleAnswer answer{.known = known_of(*view), .ancestors = view->ancestors};
+  if (!knows_all(question.known, answer.known)) {
+    answer.bundle =
+        TRY(services_.vault.title_lacking(vm, with_ancestors(question.known, question.ancestors)));
+  }
   const bool replica = row.ok() && row->role == VmRole::kStandby;
   answer.answer =
       TRY(services_.vault.title_answer(asked, {.accepts = replica, .prepared = replica}));
@@ -183,7 +231,7 @@ Result<vault::TitleView> TitleKeeper::sign(const VmRow& row, const Act& act) {
   if (!outcome) return refused_by_title(services_, row, outcome.error(), "nothing was signed");
   log_info("VM " + row.name + ": signed \"" +
            std::string(to_string(outcome->head->statement().kind)) + "\"");
-  TRY(settle(row.id, *outcome));
+  TRY(settle(row.id));
   return *std::move(outcome);
 }
 
@@ -200,39 +248,10 @@ Result<vault::TitleView> TitleKeeper::sign_within(const VmRow& row, const Act& a
 
 // ---- What follows -------------------------------------------------------------------------------
 
-Status TitleKeeper::settle(VmId vm, const vault::TitleView& view) {
-  constexpr int kTries = 5;  // another thread may settle it, too
-  const title::Statement& title = view.head->statement();
-  for (int i = 0;; ++i) {
-    Result<VmRow> row = services_.catalog->vm(vm);
-    if (!row.ok()) return {};  // it is being made, or was deleted
-    const bool here = title.holder == services_.site.site_id;
-    VmRole role = row->role;
-    if (role == VmRole::kActive && !here) role = VmRole::kSuperseded;
-    const Epoch epoch = std::max(row->epoch, title.epoch);
-    if (role == row->role && epoch == row->epoch) break;
-    std::string note = row->note;
-    if (role != row->role) {
-      note = std::string(title.kind == title::Kind::kHandOver ? "handed over to site "
-                                                              : "taken over by site ") +
-             services_.protections->peer_name(title.holder);
-    }
-    Status stored = services_.catalog->change_role(*row, role, epoch, note);
-    if (!stored.ok() && stored.error().code == ErrorCode::kConflict && i < kTries) continue;
-    TRY(std::move(stored));
-    if (role != row->role) {
-      log_warning("VM " + row->name + " is not this site's any more: " + note);
-      Status fenced = services_.reconciler->fence(vm);
-      // A hand-over is told by who signed it, and knows for whom.
-      if (title.issuer != services_.site.site_id)
-        services_.happened("vm.superseded", row->name, "is not this site's any more: " + note, {},
-                           Severity::kWarning);
-      TRY(std::move(fenced));
-    }
-    break;
-  }
+Status TitleKeeper::settle(VmId vm) {
+  Status fenced = fence_by_title(services_, vm);
   look(vm);
-  return {};
+  return fenced;
 }
 
 void TitleKeeper::look(VmId vm) {
@@ -281,87 +300,16 @@ void TitleKeeper::run() {
 
 // True: nothing is left to do until something changes.
 bool TitleKeeper::step(VmId vm) {
-  Result<VmRow> row = services_.catalog->vm(vm);
-  Result<vault::TitleView> view = services_.vault.title(vm);
-  if (!row.ok() || row->role == VmRole::kCreating) return true;
-  if (!view.ok()) return view.error().code == ErrorCode::kNotFound;
-  const SiteId self = services_.site.site_id;
-  if (holds(*view, self)) return make_standby(*row, *view);
-  if (view->head->statement().is_standby(self)) return become_standby(*row, *view);
-  return true;
-}
-
-// The site that this VM is protected by has all of it: from now on its silence counts, and it may
-// take the VM.
-bool TitleKeeper::make_standby(const VmRow& row, const vault::TitleView& view) {
-  const Result<ProtectionRow> protection = services_.catalog->protection(row.id);
-  if (row.role != VmRole::kActive || !protection.ok() || protection->direction != Direction::kOut ||
-      protection->state != ProtectionState::kStands) {
-    return true;
-  }
-  const SiteId peer = protection->peer;
-  if (view.head->statement().is_standby(peer)) return true;
-  if (!services_.peers->connected(peer)) return true;  // its coming is told
-  const Result<Exchanged> asked = exchange(row.id, peer, kPeerLimit);
-  if (!asked.ok() || !asked->answer.whole) return false;
-  // What that site's keeper has shown there has to lie on the line here. Of a VM that does not run
-  // the last keeper has shown it.
-  if (services_.units->running(keeper_unit(row.id))) {
-    const title::Line& line = asked->answer.line;
-    const keeper_protocol::End theirs{.incarnation = line.position.incarnation,
-                                      .sequence = line.position.sequence,
-                                      .chain = line.chain};
-    keeper_protocol::Client keeper(services_.paths.run_file(row.id, "control.sock"));
-    const Result<keeper_protocol::Shown> shown =
-        keeper.ask(keeper_protocol::ShowLine{.holds = theirs}, kShowLimit);
-    if (!shown.ok() || !shown->holds) return false;
-  }
-  const Result<vault::TitleView> signed_it =
-      sign(row, {.kind = title::Kind::kStandBy, .subject = peer});
-  if (!signed_it.ok()) return false;
-  services_.happened(
-      "protection.stands-by", row.name,
-      "site " + services_.protections->peer_name(peer) + " has all of it, and stands by", {});
-  return exchange(row.id, peer, kPeerLimit).ok();
-}
-
-// This site has given the VM away, and stands by for whoever has it: its directory goes on as the
-// replica of that site's line, which it is the beginning of.
-bool TitleKeeper::become_standby(const VmRow& row, const vault::TitleView& view) {
-  if (row.role != VmRole::kSuperseded) return true;
-  const VmId vm = row.id;
-  if (services_.units->running(qemu_unit(vm)) || services_.units->running(keeper_unit(vm)) ||
-      services_.units->in_doubt()) {
-    return false;  // it is being ended
-  }
-  services_.protections->end_stream(vm);
-  const Result<vault::KeyInfo> key = services_.vault.key_info(vm);
-  if (!key.ok()) {
-    log_error(key.error().describe());
-    return false;
-  }
-  const ProtectionRow protection{.vm = vm,
-                                 .peer = view.head->statement().holder,
-                                 .direction = Direction::kIn,
-                                 .journal_public_key = to_hex(key->journal_public_key),
-                                 .minted_at = key->minted_at,
-                                 .created = catalog_now()};
-  Status stored = services_.catalog->stand_by(row, protection);
-  if (!stored.ok()) {
-    log_error(stored.error().describe());
-    return false;
-  }
-  log_info("this site stands by for VM " + row.name + " of site " +
-           services_.protections->peer_name(protection.peer));
-  services_.happened("protection.stands-by", row.name,
-                     "this site stands by for it, which site " +
-                         services_.protections->peer_name(protection.peer) + " holds",
-                     {});
-  const Result<VmRow> now = services_.catalog->vm(vm);
-  if (!now.ok()) return false;
-  if (Status started = services_.protections->replicas().start(*now, protection); !started.ok())
-    log_error("replica of " + row.name + ": " + started.error().describe());
-  return true;
+  using Follow = Settlements::Follow;
+  const Follow settled = services_.protections->settlements().follow(vm);
+  if (settled != Follow::kNothing) return settled == Follow::kDone;
+  // Whoever works on it now ends first; but a VM that is another's runs nothing here meanwhile.
+  std::optional<Turns::Turn> turn = services_.protections->turns().take(vm, 0ms);
+  if (!turn) return fence_by_title(services_, vm).ok() && false;
+  const Result<ActOutcome> done = ActRunner(services_, vm, {.act = lifecycle::Act::kFollow}).run();
+  if (!done.ok()) return done.error().code == ErrorCode::kNotFound;
+  if (done->failed) log_info("VM " + vm.hex() + ": " + done->failed->describe());
+  return done->did(lifecycle::Done::kNothingLeft);
 }
 
 }  // namespace hf::control

@@ -1,6 +1,7 @@
 // Who may run which VM, as holdfastd deals with it: it carries statements, questions and answers
 // between this site's vault and the others', proposes what is to be signed, and makes the catalog's
-// row follow what the title says. Nothing is decided here: the vaults judge (src/title).
+// row follow what the title says. Nothing is decided here: the vaults judge (src/title), and what
+// follows is decided in src/lifecycle.
 //
 // By level: a VM that was looked at is brought as far as its title lets it, again and again until
 // nothing is left to do: a seeded site is made a standby, who gave a VM away becomes the standby of
@@ -11,6 +12,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -51,7 +53,12 @@ class TitleKeeper {
 
   // Learns what `site` sent along. `begin`: of a VM that nothing is known of, too.
   Result<vault::TitleView> learn(VmId vm, SiteId site, ByteSpan bundle, bool begin = false);
-  // All that is known of it, for a site that may know nothing.
+  // The same of a message that has room for the oldest statements only: unless what it leads to is
+  // enough, the rest is fetched from `site`.
+  using TitleLooks = std::function<bool(const vault::TitleView&)>;
+  Result<vault::TitleView> learn_all(VmId vm, SiteId site, ByteSpan first, const TitleLooks& enough,
+                                     Millis limit, bool begin = false);
+  // All that is known of it, or the beginning of that, for a site that may know nothing.
   Result<Bytes> all(VmId vm) { return services_.vault.title_lacking(vm, {}); }
   // Signed under the newest head that is known here, or the refusal in words.
   struct Act {
@@ -63,8 +70,8 @@ class TitleKeeper {
   // Likewise, as long as only time stands in the way: silence, answers that are on their way.
   Result<vault::TitleView> sign_within(const VmRow& row, const Act& act, Millis limit);
 
-  // The row follows the title: who is the holder no more is fenced, at once.
-  Status settle(VmId vm, const vault::TitleView& view);
+  // Who is the holder no more is fenced, at once; the rest follows soon.
+  Status settle(VmId vm);
   // Something may have to be done about the VM. Does not block.
   void look(VmId vm);
   // That site is there (again).
@@ -78,8 +85,6 @@ class TitleKeeper {
   };
   void run();
   bool step(VmId vm);  // false: something is left to do
-  bool make_standby(const VmRow& row, const vault::TitleView& view);
-  bool become_standby(const VmRow& row, const vault::TitleView& view);
 
   Services& services_;
   std::mutex mutex_;
@@ -90,6 +95,8 @@ class TitleKeeper {
 };
 
 bool holds(const vault::TitleView& view, const SiteId& site);
+// All that is known of it here, oldest first.
+Result<std::vector<title::SignedPtr>> whole_chain(Services& services, VmId vm);
 // That site is a member, or was one: it may learn what became of the VM, and that it was expelled.
 bool ever_named(Services& services, VmId vm, const vault::TitleView& view, const SiteId& site);
 // Why the title does not allow it, for people. `effect` as Error's.

@@ -7,6 +7,7 @@
 #include "control/core/log.h"
 #include "control/host/accelerator.h"
 #include "control/host/console.h"
+#include "control/lifecycle/launching.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
 #include "control/title/titles.h"
@@ -105,14 +106,6 @@ Status wait_keeper(Services& services, const VmRow& row, const GoOn& go_on) {
       .cause = "the VM's keeper did not serve within a minute: " + last.cause,
       .effect = "the VM was not started",
       .mend = "look at " + services.paths.state + "/run/log/" + keeper_unit(row.id) + ".log"};
-}
-
-// Before anything runs: what is wrong with the machine or its firmware shows here. The launcher
-// makes the same of it.
-Status check_machine(const VmRow& row, const launcher::Machine& machine) {
-  TRY(hypervisor::qemu_arguments(TRY(hypervisor::machine_of(
-      machine.definition, {.vm = row.id, .accelerator = machine.accelerator}))));
-  return {};
 }
 
 Status wait_qemu(Services& services, const VmRow& row, const GoOn& go_on) {
@@ -224,47 +217,52 @@ Status start_keeper_alone(Services& services, const VmRow& row) {
   return {};
 }
 
-Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
-                           Progress& progress) {
-  vm::Definition definition = TRY(vm::parse_definition(row.definition));
-  hypervisor::Accelerator chosen = accelerator();
-  launcher::StartRequest qemu{
-      .unit = qemu_unit(row.id),
-      .kind = launcher::UnitKind::kQemu,
-      .vm = row.id,
-      .vm_number = row.number,
-      .bar = options.bar,
-      .machine = launcher::Machine{.definition = definition, .accelerator = chosen}};
-  TRY(check_machine(row, *qemu.machine));
-  const GoOn go_on = [&, ours = while_ours(services, row)]() -> Status {
-    if (progress.preempted()) return ended_by_a_stop(row);
-    if (progress.cancelled()) return cancelled(row);
-    return ours();
-  };
-  // The keeper that received, if this site took the VM over: the directory has one owner at a time.
-  TRY(services.protections->replicas().stop(row.id));
-  Undo undo;
-  undo.add([&] { ignore_but_log(finish_vm(services, row)); });
-  progress.step("start the keeper and release the VM's key to it");
-  Launched launched;
-  launched.keeper_pid = TRY(start_keeper(services, row, definition, options, go_on));
-  if (row.adopt_pending) TRY(services.attestation->adopt_from_journal(row));
+// The launcher makes the same of it.
+Status check_can_launch(const VmRow& row) {
+  const vm::Definition definition = TRY(vm::parse_definition(row.definition));
+  TRY(hypervisor::qemu_arguments(
+      TRY(hypervisor::machine_of(definition, {.vm = row.id, .accelerator = accelerator()}))));
+  return {};
+}
 
-  progress.step("start QEMU");
-  undo.add([&] { ignore_but_log(services.units->stop(qemu_unit(row.id), 9, 5s)); });
+Status Launching::goes_on() {
+  if (progress_.preempted()) return ended_by_a_stop(row_);
+  if (progress_.cancelled()) return cancelled(row_);
+  return still_ours(row_, TRY(services_.catalog->vm(row_.id)));
+}
+
+Status Launching::keeper(const VmRow& row) {
+  row_ = row;
+  definition_ = TRY(vm::parse_definition(row.definition));
+  launched_.keeper_pid =
+      TRY(start_keeper(services_, row_, definition_, options_, [this] { return goes_on(); }));
+  return {};
+}
+
+Status Launching::adopt() { return services_.attestation->adopt_from_journal(row_); }
+
+Status Launching::guest() {
+  const hypervisor::Accelerator chosen = accelerator();
+  const launcher::StartRequest qemu{
+      .unit = qemu_unit(row_.id),
+      .kind = launcher::UnitKind::kQemu,
+      .vm = row_.id,
+      .vm_number = row_.number,
+      .bar = options_.bar,
+      .machine = launcher::Machine{.definition = definition_, .accelerator = chosen}};
   {
-    Reconciler::Pass pass = TRY(services.reconciler->pass(row));
-    launched.qemu_pid = TRY(services.units->start(qemu, {}));
+    Reconciler::Pass pass = TRY(services_.reconciler->pass(row_));
+    launched_.qemu_pid = TRY(services_.units->start(qemu, {}));
   }
-  services.consoles->attach(row.id, services.paths.run_file(row.id, "console.sock"),
-                            ConsoleStart::kFresh);
-  services.attestation->vm_started(row);
-  TRY(wait_qemu(services, row, go_on));
+  services_.consoles->attach(row_.id, services_.paths.run_file(row_.id, "console.sock"),
+                             ConsoleStart::kFresh);
+  services_.attestation->vm_started(row_);
+  const GoOn go_on = [this] { return goes_on(); };
+  TRY(wait_qemu(services_, row_, go_on));
   TRY(go_on());
-  progress.step("vCPUs run");
-  undo.dismiss();
-  launched.accelerator = chosen == hypervisor::Accelerator::kKvm ? "kvm" : "tcg";
-  return launched;
+  progress_.step("vCPUs run");
+  launched_.accelerator = chosen == hypervisor::Accelerator::kKvm ? "kvm" : "tcg";
+  return {};
 }
 
 Status finish_vm(Services& services, const VmRow& row) {

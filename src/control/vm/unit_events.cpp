@@ -5,12 +5,15 @@
 #include "control/protection/protections.h"
 #include "control/vm/reconciler.h"
 #include "control/vm/vm_operations.h"
+#include "sys/json.h"
 
 namespace hf::control {
 
 using Clock = std::chrono::steady_clock;
 
 namespace {
+// On a disk that is full still, the first write ends it within milliseconds.
+constexpr std::chrono::seconds kStandsAfter{3};
 
 std::string words_of_end(const launcher::Event& event) {
   return event.signal != 0 ? "was killed by signal " + std::to_string(event.signal)
@@ -33,6 +36,7 @@ void UnitEvents::take(const launcher::Event& event) {
   if (event.kind == launcher::Event::Kind::kStarted) {
     // Its keepers could not come back after a death.
     if (event.unit == "vault") services_.reconciler->release_running();
+    if (std::optional<VmId> vm = vm_of_unit(event.unit, "keeper-")) runs_again_if_it_stands(*vm);
     return;
   }
   if (event.exit_status != 0 || event.signal != 0) {
@@ -46,6 +50,7 @@ void UnitEvents::take(const launcher::Event& event) {
 
 void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
   revivals_.forget(vm);
+  stalls_.ends(vm);
   // One that was asked to, because the site is stopped, is wanted when it is started again.
   const bool by_itself = event.exit_status == 0 && event.signal == 0 && !services_.closing.now();
   services_.reconciler->add(
@@ -80,20 +85,64 @@ void UnitEvents::on_qemu_ended(VmId vm, const launcher::Event& event) {
 }
 
 void UnitEvents::on_keeper_ended(VmId vm, const launcher::Event& event) {
-  if (event.will_restart || !services_.units->running(qemu_unit(vm))) return;
+  if (!services_.units->running(qemu_unit(vm))) return;
+  const std::optional<Error> said = sys::find_start_failure(event.stderr_tail);
+  // Killed, say: it is back in a moment.
+  if (event.will_restart && !said) return;
   Result<VmRow> row = services_.catalog->vm(vm);
   if (!row.ok()) return;
-  const std::string gave_up = "gave up under the running guest, which waits for it: " +
-                              error_of_end("it", {.exit_status = event.exit_status,
-                                                  .signal = event.signal,
-                                                  .stderr_tail = event.stderr_tail})
-                                  .cause;
-  log_error("the keeper of VM " + row->name + " " + gave_up);
-  services_.limited_events->tell(Often::kKeeper, {.severity = Severity::kAlert,
-                                                  .kind = "vm.keeper-gave-up",
-                                                  .subject = row->name,
-                                                  .text = "its keeper " + gave_up});
+  if (event.will_restart) {
+    // The launcher does that, ever more slowly.
+    const bool again = stalls_.ended_before(vm);
+    if (again || said->code == ErrorCode::kNoSpace) stalled(*row, *said);
+    return;
+  }
+  Error why = error_of_end(
+      "the keeper",
+      {.exit_status = event.exit_status, .signal = event.signal, .stderr_tail = event.stderr_tail});
+  log_error("the keeper of VM " + row->name + " gave up under the running guest: " + why.cause);
+  stalled(*row, std::move(why));
   revive(vm);
+}
+
+// One that the launcher is about to start again counts as running there. Why it ended shows when it
+// is tried.
+void UnitEvents::take_up(VmId vm) {
+  if (services_.units->running(qemu_unit(vm)) && !services_.units->running(keeper_unit(vm)))
+    revive(vm);
+}
+
+// Its guest waits for its disks: it sees no error, and does nothing.
+void UnitEvents::stalled(const VmRow& row, Error why) {
+  if (why.effect.empty()) why.effect = "the guest stands still until its keeper serves again";
+  if (why.mend.empty()) {
+    why.mend = "look at " + services_.paths.state + "/run/log/" + keeper_unit(row.id) +
+               ".log; the keeper is started again by itself";
+  }
+  if (!stalls_.begins(row.id, why)) return;
+  services_.happened("vm.stalled", row.name, "stands still: " + why.cause + "; mend: " + why.mend,
+                     {}, Severity::kAlert);
+}
+
+void UnitEvents::runs_again_if_it_stands(VmId vm) {
+  if (!stalls_.doubtful(vm)) return;
+  services_.reconciler->add({.kind = "keeper-stands",
+                             .vm = vm,
+                             .needed =
+                                 [this, vm] {
+                                   return stalls_.doubtful(vm) &&
+                                          services_.units->running(keeper_unit(vm)) &&
+                                          services_.units->running(qemu_unit(vm));
+                                 },
+                             .work = [this, vm](Progress&) -> Result<sys::JsonObject> {
+                               VmRow row = TRY(services_.catalog->vm(vm));
+                               if (!stalls_.ends(vm)) return sys::JsonObject{};
+                               log_info("VM " + row.name + " runs on");
+                               services_.happened("vm.runs-on", row.name, "runs on", {});
+                               return sys::JsonObject{};
+                             },
+                             .not_before = Clock::now() + kStandsAfter,
+                             .record = JobRecord::kNone});
 }
 
 // When it is due; without a row in the catalog, because it may be tried for as long as the guest
@@ -116,13 +165,14 @@ void UnitEvents::revive(VmId vm) {
          if (revived.ok()) {
            revivals_.stands(vm, Clock::now());
            log_info("the keeper of VM " + ended.name + " runs again");
-           services_.limited_events->tell(
-               Often::kKeeper,
-               {.kind = "vm.keeper-back", .subject = ended.name, .text = "its keeper runs again"});
+           runs_again_if_it_stands(vm);
            return sys::JsonObject{{"vm", ended.name}};
          }
          // One that was not even begun has no end that would be told.
-         if (needed()) revive(vm);
+         if (needed()) {
+           stalled(ended, revived.error());
+           revive(vm);
+         }
          return std::move(revived).error();
        },
        .not_before = revivals_.due(vm, Clock::now()),

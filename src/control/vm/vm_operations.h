@@ -57,8 +57,7 @@ struct DeleteOptions {
 Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress);
 
-// Keeper and QEMU of a VM that may run here: releases the key, starts both, waits until vCPUs run.
-// On an error nothing of it runs any more.
+// How keeper and QEMU are started (lifecycle/launching.h).
 struct LaunchOptions {
   bool give_up_bad_tail = false;
   // The one that the decision to start was made under; none: that of the moment (Units::start).
@@ -70,8 +69,6 @@ struct Launched {
   int64_t qemu_pid = 0;
   std::string accelerator;
 };
-Result<Launched> launch_vm(Services& services, const VmRow& row, const LaunchOptions& options,
-                           Progress& progress);
 
 // The keeper without a guest, for work on what it owns; finish_vm() ends it. The key is released.
 Status start_keeper_alone(Services& services, const VmRow& row);
@@ -82,12 +79,20 @@ Status revive_keeper(Services& services, const VmRow& row);
 // for another thread that does so.
 Status finish_vm(Services& services, const VmRow& row);
 Status finish_vm_in_turn(Services& services, const VmRow& row);  // by who has the VM's turn
-// Before any start from cold: asks the peer for its epoch, learns what it says, refuses where the
-// rules of recovery/state.h do.
-Status check_may_start(Services& services, const VmRow& row, const StartOptions& options);
+// Before any start from cold of the keeper alone: asks the members, learns what they say, refuses
+// as a start would.
+Status check_may_start(Services& services, const VmRow& row);
 
-// "running", "stopped", "stopped (was running)", "standby", "superseded".
+// Who starts something of the VM with its key waits so long for whoever hands it over, and is
+// refused then.
+inline constexpr std::chrono::seconds kStartTurn{20};
+Error worked_on(const VmRow& row);
+
+// "running", "stalled" (QEMU runs, and the guest stands still), "stopped", "stopped (was running)",
+// "standby", "superseded".
 std::string vm_state(Services& services, const VmRow& row);
+// Why a running VM's guest stands still, if it does.
+std::optional<Error> stall_of(const Services& services, VmId vm);
 Result<sys::JsonObject> vm_summary(Services& services, const VmRow& row);
 Result<sys::JsonObject> vm_detail(Services& services, const VmRow& row);
 

@@ -1,6 +1,8 @@
 // VMs as the API shows them.
 #include "control/attest/attestation.h"
+#include "control/protection/protections.h"
 #include "control/title/title_view.h"
+#include "control/vm/unit_events.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 
@@ -8,8 +10,14 @@ namespace hf::control {
 
 using namespace std::chrono_literals;
 
+std::optional<Error> stall_of(const Services& services, VmId vm) {
+  if (!services.unit_events) return std::nullopt;
+  return services.unit_events->stall(vm);
+}
+
 std::string vm_state(Services& services, const VmRow& row) {
-  if (services.units->running(qemu_unit(row.id))) return "running";
+  if (services.units->running(qemu_unit(row.id)))
+    return stall_of(services, row.id) ? "stalled" : "running";
   if (row.role == VmRole::kCreating)
     return services.units->running(import_unit(row.id)) ? "importing" : "creating";
   if (row.role == VmRole::kStandby) return "standby";
@@ -37,7 +45,15 @@ Result<sys::JsonObject> vm_summary(Services& services, const VmRow& given) {
   if (std::optional<attestation::Verdict> verdict = TRY(services.attestation->verdict_now(row))) {
     view["boot"] = attestation::name_of(*verdict);
   }
+  if (view.at("state") == "stalled") {
+    if (const std::optional<Error> why = stall_of(services, row.id))
+      view["reason"] = sys::error_to_json(*why);
+  }
   if (!row.note.empty()) view["note"] = row.note;
+  if (const std::string other = services.protections->settlements().conflict(row.id);
+      !other.empty()) {
+    view["conflict"] = other;
+  }
   return view;
 }
 

@@ -45,9 +45,22 @@ Error with_advice(Error error) {
                       : "look at the replica's site: holdfast protection show there");
 }
 
+Error holds_enough(uint64_t stored, uint64_t stored_max, const SiteId& source) {
+  return {.code = ErrorCode::kLimit,
+          .cause = "the quota of the VM's site is used up at the replica's: the replica holds " +
+                   std::to_string(stored) + " bytes of the " + std::to_string(stored_max) +
+                   " that it may",
+          .effect = "the replica takes nothing and falls behind",
+          .mend = "at the replica's site: holdfast site peer set " + source.hex() +
+                  " --quota SIZE, or holdfast replica evict VM of one that is not needed; it then "
+                  "goes on by itself"};
+}
+
 }  // namespace
 
-ReplicaKeeper::ReplicaKeeper(const keeper_protocol::ReplicaConfig& config) : config_(config) {}
+ReplicaKeeper::ReplicaKeeper(const keeper_protocol::ReplicaConfig& config) : config_(config) {
+  if (config.limited) stored_max_ = 0;  // nothing, until it is told
+}
 ReplicaKeeper::~ReplicaKeeper() {
   if (reactor_ == nullptr) return;
   reactor_->end_turns(turn_);
@@ -92,6 +105,27 @@ Status ReplicaKeeper::open_journal() {
       *journal_, rng_);
   ++receiver_number_;
   return {};
+}
+
+Status ReplicaKeeper::make_room() {
+  if (!stored_max_ || !told_ || stored_bytes() < *stored_max_) return {};
+  if (journal_->stored().cut_at_opening == 0 || !seals_.empty()) return {};
+  TRY(settle_journal());
+  return reopen_if_gone();
+}
+
+Status ReplicaKeeper::room_for(size_t bytes) {
+  if (config_.limited && !told_) {
+    return Error{.code = ErrorCode::kUnavailable,
+                 .cause = "the replica was not told yet how much it may hold",
+                 .effect = "it takes nothing yet",
+                 .mend = "it is told by itself within seconds"};
+  }
+  if (!stored_max_) return {};
+  // With what has come and waits to be written.
+  bytes += receiver_->waiting_bytes();
+  if (stored_bytes() + bytes <= *stored_max_) return {};
+  return holds_enough(stored_bytes(), *stored_max_, config_.peer_site);
 }
 
 Status ReplicaKeeper::run_until_stopped() {
@@ -200,12 +234,28 @@ void ReplicaKeeper::on_ship_open() {
   if (Status open = reopen_if_gone(); !open.ok()) {
     return refuse(replication::Refusal::kStorage, Error(open.error()));
   }
+  if (Status made = make_room(); !made.ok()) {
+    return refuse(replication::Refusal::kStorage, Error(made.error()));
+  }
+  if (Status room = room_for(1); !room.ok()) {
+    error_ = room.error();
+    return refuse(replication::Refusal::kStorage, Error(room.error()));
+  }
   receiver_->connected(reactor_->now());
   apply_effects();
 }
 
 void ReplicaKeeper::on_ship_frame(const replication::Frame& frame) {
   if (receiver_ == nullptr) return ship_->end();
+  if (frame.type == replication::FrameType::kRecords ||
+      frame.type == replication::FrameType::kSeedBytes) {
+    if (Status room = room_for(frame.body.size()); !room.ok()) {
+      error_ = room.error();
+      log_line(error_->describe());
+      refuse(replication::Refusal::kStorage, Error(room.error()));
+      return end_stream();
+    }
+  }
   receiver_->received(frame, reactor_->now());
   apply_effects();
 }
@@ -298,6 +348,11 @@ void ReplicaKeeper::handle(keeper_protocol::Question question, ControlReply repl
     answer_seals(Error{.code = ErrorCode::kConflict, .cause = "the replica was unsealed"});
     return reply(sys::JsonObject{});
   }
+  if (const auto* limit = std::get_if<keeper_protocol::LimitStore>(&question)) {
+    stored_max_ = limit->bytes_max;
+    told_ = true;
+    return reply(encode_reply(keeper_protocol::StoreUse{.stored_bytes = stored_bytes()}));
+  }
   if (std::holds_alternative<keeper_protocol::Stop>(question)) {
     stop_requested_ = true;
     return reply(sys::JsonObject{});
@@ -382,6 +437,8 @@ keeper_protocol::ReplicaStatus ReplicaKeeper::status() const {
           .home_durable = open ? receiver_->home_durable() : Sequence(),
           .seed_bytes_done = open ? journal_->seed_taken() : 0,
           .seed_bytes_total = open ? journal_->seed_total() : 0,
+          .stored_bytes = stored_bytes(),
+          .stored_bytes_max = stored_max_,
           .error = error_};
 }
 

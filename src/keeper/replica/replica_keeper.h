@@ -13,6 +13,11 @@
 //   sealed       refused ("busy")              unseal → open
 //   no journal   refused ("storage"), tried    as open
 //                again with the next
+//   full         refused ("storage") until     limit_store → open
+//                its bound is raised
+//
+// Full is one that would hold more than it may (limit_store): what the source's site may place here
+// is this site's to say, and a source that sends without end fills no more of the disk than that.
 #pragma once
 
 #include <memory>
@@ -61,6 +66,11 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   void on_ship_closed(Error reason) override;
 
   Result<std::unique_ptr<journal::ReplicaJournal>> open_or_create();
+  uint64_t stored_bytes() const { return journal_ == nullptr ? 0 : journal_->stored().bytes; }
+  // Gives back what is only cut when a journal is opened, if that is what it lacks.
+  Status make_room();
+  // It may hold so many bytes more.
+  Status room_for(size_t bytes);
   Status open_journal();
   Status settle_journal();
   Status reopen_if_gone();
@@ -102,6 +112,8 @@ class ReplicaKeeper final : private ControlHandler, private ShipHandler, private
   journal::LineEnd durable_;  // last known, for when there is no journal
   Micros durable_time_;
   std::optional<Error> error_;
+  std::optional<uint64_t> stored_max_;
+  bool told_ = false;  // how much that is, if it is limited at all
   bool sealed_ = false;
   bool seal_flushing_ = false;
   SealFlushed seal_flushed_{*this};

@@ -55,6 +55,13 @@ Status json_check(const StartRequest& request) {
 Status json_check(const StopRequest& request) {
   TRY(check_unit(request.unit));
   if (request.signal != 15 && request.signal != 9) return bad("the signal is 15 or 9");
+  if (request.set_aside_vm.has_value() == request.aside.empty())
+    return bad("what is set aside has a name");
+  if (request.set_aside_vm && request.remove_vm) return bad("it is removed or set aside");
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-';
+  };
+  if (!std::ranges::all_of(request.aside, allowed)) return bad("a name of [a-z0-9-]");
   return {};
 }
 

@@ -125,20 +125,28 @@ Status json_check(const StartRequest& request);
 // The number the descriptor has in the started process.
 constexpr int fd_number(size_t index) { return 3 + static_cast<int>(index); }
 
+inline constexpr size_t kAsideNameMax = 64;
+
 struct StopRequest {
   std::string unit;
   int signal = 15;              // 15 or 9
   uint64_t timeout_ms = 10000;  // then SIGKILL; at most 600 s
   // Also removes vms/<vm> and run/vms/<vm> afterwards: the VM is deleted. No unit of the VM may
   // run then. The unit itself need not exist.
-  std::optional<VmId> remove_vm;
+  std::optional<VmId> remove_vm = std::nullopt;
+  // Instead of it: moves vms/<vm>/journal to aside/<aside>, where it outlives the VM. Nothing runs
+  // of the VM then. Once it was done, the same again does nothing.
+  std::optional<VmId> set_aside_vm = std::nullopt;
+  std::string aside = {};
 };
 constexpr auto json_members(sys::JsonOf<StopRequest>) {
   return std::tuple(
       sys::json_member("unit", &StopRequest::unit, {.length_min = 1, .length_max = kUnitNameMax}),
       sys::json_member_or_default("signal", &StopRequest::signal, {.max = 15}),
       sys::json_member_or_default("timeout_ms", &StopRequest::timeout_ms, {.max = 600'000}),
-      sys::json_member("remove_vm", &StopRequest::remove_vm));
+      sys::json_member("remove_vm", &StopRequest::remove_vm),
+      sys::json_member("set_aside_vm", &StopRequest::set_aside_vm),
+      sys::json_member_or_default("aside", &StopRequest::aside, {.length_max = kAsideNameMax}));
 }
 Status json_check(const StopRequest& request);
 

@@ -221,6 +221,13 @@ Status check_user_range(uint32_t uid_base, const std::vector<TakenIds>& taken,
                .mend = mend};
 }
 
+std::optional<gid_t> operators_group() {
+  const group* found = ::getgrnam(kOperatorsGroup);
+  // Root's would be everything's that runs as it.
+  if (found == nullptr || found->gr_gid == 0) return std::nullopt;
+  return found->gr_gid;
+}
+
 std::optional<gid_t> device_group(const std::string& device, std::string_view name) {
   struct stat status{};
   if (::stat(device.c_str(), &status) != 0 || status.st_gid == 0) return std::nullopt;

@@ -48,6 +48,11 @@ Result<uint32_t> choose_uid_base(const std::vector<TakenIds>& taken,
 Status check_user_range(uint32_t uid_base, const std::vector<TakenIds>& taken,
                         const std::vector<TakenIds>& reserved);
 
+// Who is in this group of the host may use the sockets of operators, of sites that have users of
+// their own. A host need not have it.
+inline constexpr const char* kOperatorsGroup = "holdfast-operators";
+std::optional<gid_t> operators_group();
+
 // The device's group, if it is the one of that name and not root's: a host whose /dev/kvm is
 // root:root, or anybody else's, lends no other rights with it.
 std::optional<gid_t> device_group(const std::string& device, std::string_view name);

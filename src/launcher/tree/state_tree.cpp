@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <ranges>
 
 #include "launcher/tree/tree_walk.h"
 #include "sys/process.h"
@@ -19,6 +21,9 @@ namespace hf::launcher {
 namespace {
 
 constexpr size_t kPidFileMax = 256;
+constexpr off_t kRoom = off_t{1} << 20;
+constexpr off_t kRoomShare = kRoom / 16;
+constexpr std::string_view kCatalog = "daemon/catalog.sqlite";  // control/core/paths.h
 
 // Refused before anything is changed or started.
 Error refused(ErrorCode code, std::string cause, std::string mend) {
@@ -239,7 +244,52 @@ Status StateTree::prepare() {
   TRY(ensure_directory(run.get(), "pids", {users_.self, group, 0700}));
   TRY(ensure_directory(run.get(), "vms", {users_.self, group, shared}));
   TRY(ensure_directory(root_.get(), "vms", {users_.self, group, shared}));
+  keep_room();
   return {};
+}
+
+// A file that takes the space of what has to be written to free space: where its disk is full, a
+// part of it is given up for that. Best effort, now and when something is removed.
+void StateTree::keep_room() const {
+  auto room = open_beneath(root_.get(), "run/room", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
+  if (room.ok()) static_cast<void>(::posix_fallocate(room->get(), 0, kRoom));
+}
+
+bool StateTree::spend_room() const {
+  auto room = open_beneath(root_.get(), "run/room", O_RDWR | O_NOFOLLOW);
+  struct stat status{};
+  return room.ok() && ::fstat(room->get(), &status) == 0 && status.st_size >= kRoomShare &&
+         ::ftruncate(room->get(), status.st_size - kRoomShare) == 0;
+}
+
+// holdfastd makes the catalog at its first start, when there is no VM yet.
+Status StateTree::check_catalog() const {
+  constexpr size_t kNamed = 8;
+  struct stat status{};
+  const bool is_there =
+      ::fstatat(root_.get(), std::string(kCatalog).c_str(), &status, AT_SYMLINK_NOFOLLOW) == 0;
+  if (is_there && status.st_size > 0) return {};
+  if (!is_there && errno != ENOENT) return errno_error(errno, "look at " + std::string(kCatalog));
+  auto vms = TRY(open_dir("vms"));
+  std::vector<std::string> names = TRY(list_directory(vms.get()));
+  std::erase_if(names, [](const std::string& name) { return !VmId::parse_hex(name).ok(); });
+  if (names.empty()) return {};
+  std::string list;
+  for (const std::string& name : names | std::views::take(kNamed)) {
+    list += (list.empty() ? "" : ", ") + name;
+  }
+  if (names.size() > kNamed) list += " and " + std::to_string(names.size() - kNamed) + " more";
+  return Error{
+      .code = ErrorCode::kCorrupt,
+      .cause = path_ + "/" + std::string(kCatalog) + ", where the site's VMs are listed, is " +
+               (is_there ? "empty" : "not there") + ", but " + path_ + "/vms has " +
+               (names.size() == 1 ? "a VM" : std::to_string(names.size()) + " VMs") + ": " + list,
+      .effect =
+          "holdfastd is not started: it would take the site for a new one, forget "
+          "these VMs and give their users to others; nothing was changed",
+      .mend = "bring " + path_ + "/daemon back from a backup; or, to give these VMs up: mv " +
+              path_ + "/vms " + path_ + "/vms.given-up; then: holdfast --state " + path_ +
+              " site start"};
 }
 
 Status StateTree::refuse_shared_user(uid_t keeper, VmId vm) const {
@@ -336,11 +386,11 @@ void StateTree::unlink_socket(VmId vm, const SocketSpec& socket, FileId file) {
 }
 
 Result<sys::UniqueFd> StateTree::listen_core(const std::string& name, uid_t owner, mode_t mode,
-                                             int type) {
+                                             int type, std::optional<gid_t> group) {
   auto run = TRY(open_dir("run"));
   if (users_.uid_base == 0)
     return TRY(make_socket(run.get(), name, owner, ::getegid(), mode & 0600, type)).fd;
-  return TRY(make_socket(run.get(), name, owner, owner, mode, type)).fd;
+  return TRY(make_socket(run.get(), name, owner, group.value_or(owner), mode, type)).fd;
 }
 
 Status StateTree::remove_vm(VmId vm, const std::atomic<bool>& stop) const {
@@ -350,10 +400,38 @@ Status StateTree::remove_vm(VmId vm, const std::atomic<bool>& stop) const {
   TRY_CONTEXT(remove_tree(runs.get(), vm.hex(), &stop), "remove the VM's sockets");
   // Whoever hears of it gives the VM's users to another one.
   if (::fsync(vms.get()) != 0) return errno_error(errno, "sync vms/ after removing a VM");
+  keep_room();
+  return {};
+}
+
+Status StateTree::set_aside(VmId vm, const std::string& name) const {
+  auto directory = open_dir("vms/" + vm.hex());
+  if (!directory.ok() && directory.error().code == ErrorCode::kNotFound) return {};
+  const sys::UniqueFd source = TRY(std::move(directory));
+  auto asides =
+      TRY(ensure_directory(root_.get(), "aside", {users_.self, ::getegid(), shared_mode()}));
+  const int moved =
+      ::renameat2(source.get(), "journal", asides.get(), name.c_str(), RENAME_NOREPLACE);
+  if (moved != 0 && errno == ENOENT) return {};
+  if (moved != 0 && errno != EEXIST)
+    return errno_error(errno, "move vms/" + vm.hex() + "/journal to aside/" + name);
+  // Whoever has the VM's user one day is none of its.
+  auto kept = TRY(open_beneath(asides.get(), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  if (::fchown(kept.get(), users_.self, ::getegid()) != 0 || ::fchmod(kept.get(), 0700) != 0)
+    return errno_error(errno, "take aside/" + name + " over");
+  if (::fsync(kept.get()) != 0 || ::fsync(asides.get()) != 0 || ::fsync(source.get()) != 0)
+    return errno_error(errno, "sync aside/" + name);
   return {};
 }
 
 Status StateTree::write_pid_file(const std::string& unit, std::string_view text) {
+  Status written = try_pid_file(unit, text);
+  while (!written.ok() && written.error().code == ErrorCode::kNoSpace && spend_room())
+    written = try_pid_file(unit, text);
+  return written;
+}
+
+Status StateTree::try_pid_file(const std::string& unit, std::string_view text) {
   // Whole or not there: a launcher that dies here must not lose a process from sight.
   auto pids = TRY(open_dir("run/pids"));
   auto workshop = TRY(open_dir("run/new"));

@@ -36,8 +36,12 @@ class StateTree {
 
   // STATE/run/lock. kConflict names the holder's pid. Held until the descriptor is closed.
   Result<sys::UniqueFd> lock();
-  // Makes run/, run/log, run/pids, run/new, run/vms, vms; removes what a dead launcher left.
+  // Keeps some room back for a full disk. Makes run/, run/log, run/pids, run/new, run/vms, vms;
+  // removes what a dead launcher left.
   Status prepare();
+  // kCorrupt: holdfastd's catalog is lost, so that it would take the site for a new one, and there
+  // are VMs.
+  Status check_catalog() const;
 
   // vms/<vm> and vms/<vm>/journal for the keeper's user; run/vms/<vm>, in which only the launcher
   // makes anything. Their names are durable: what a keeper stores there is found again.
@@ -61,14 +65,20 @@ class StateTree {
   // If its path still leads to that file, and not to one that was made in its place. Before the
   // listener is closed.
   void unlink_socket(VmId vm, const SocketSpec& socket, FileId file);
-  // api.sock, vault-admin.sock and the vault's others: STATE/run/<name>.
+  // api.sock, vault-admin.sock and the vault's others: STATE/run/<name>. Where all is one user's,
+  // that user's alone.
   Result<sys::UniqueFd> listen_core(const std::string& name, uid_t owner, mode_t mode,
-                                    int type = SOCK_STREAM);
+                                    int type = SOCK_STREAM, std::optional<gid_t> group = {});
 
   // Once `stop` is set: kUnavailable, and what is left stays.
   Status remove_vm(VmId vm, const std::atomic<bool>& stop) const;
 
-  // run/pids/<unit>, so that the next launcher finds what still runs.
+  // Moves vms/<vm>/journal to aside/<name>, which is the launcher's alone from then on. There
+  // already, or no journal: nothing is done. Durable when it returns.
+  Status set_aside(VmId vm, const std::string& name) const;
+
+  // run/pids/<unit>, so that the next launcher finds what still runs. On a full disk: in the room
+  // that was kept back.
   Status write_pid_file(const std::string& unit, std::string_view text);
   void remove_pid_file(const std::string& unit);
   Result<std::vector<std::pair<std::string, std::string>>> read_pid_files();  // name, text
@@ -78,6 +88,9 @@ class StateTree {
  private:
   StateTree() = default;
   Status check() const;
+  void keep_room() const;
+  bool spend_room() const;  // false: there is none left
+  Status try_pid_file(const std::string& unit, std::string_view text);
   Status check_vm(VmId vm, uid_t keeper) const;
   Result<sys::UniqueFd> open_dir(const std::string& relative) const;
   Result<Listener> make_socket(int target_dir, const std::string& file, uid_t owner, gid_t group,

@@ -1,5 +1,7 @@
 #include "launcher/tree/state_tree.h"
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "launcher/process/unit.h"
@@ -92,6 +94,40 @@ TEST(StateTree, refuses_a_broken_site_file) {
   expect_refusal(site, ErrorCode::kUnsupported, "version 9", "newer build");
 }
 
+TEST(StateTree, sets_a_journal_aside_once_where_it_outlives_its_vm) {
+  TestSite site;
+  auto tree = StateTree::open(site.path());
+  ASSERT_TRUE(tree.ok() && tree->prepare().ok());
+  const std::string journal = site.file("vms/" + test_vm(1).hex() + "/journal");
+  EXPECT_TRUE(tree->set_aside(test_vm(1), "one").ok()) << "of a VM that is not there: nothing";
+  ASSERT_TRUE(tree->prepare_vm(test_vm(1), 1).ok());
+  std::ofstream(journal + "/MANIFEST") << "first";
+  ASSERT_TRUE(tree->set_aside(test_vm(1), "one").ok());
+  std::string kept;
+  std::ifstream(site.file("aside/one/MANIFEST")) >> kept;
+  EXPECT_EQ(kept, "first");
+  EXPECT_NE(::access(journal.c_str(), F_OK), 0);
+  // Its answer was lost, and what comes next has begun.
+  ASSERT_TRUE(tree->prepare_vm(test_vm(1), 1).ok());
+  std::ofstream(journal + "/MANIFEST") << "second";
+  ASSERT_TRUE(tree->set_aside(test_vm(1), "one").ok());
+  EXPECT_EQ(::access((journal + "/MANIFEST").c_str(), F_OK), 0);
+  std::ifstream(site.file("aside/one/MANIFEST")) >> kept;
+  EXPECT_EQ(kept, "first");
+  const std::atomic<bool> stop = false;
+  ASSERT_TRUE(tree->remove_vm(test_vm(1), stop).ok());
+  EXPECT_EQ(::access(site.file("aside/one/MANIFEST").c_str(), F_OK), 0);
+  // A link in its place is moved, and not followed.
+  ASSERT_TRUE(tree->prepare_vm(test_vm(2), 2).ok());
+  const std::string other = site.file("vms/" + test_vm(2).hex() + "/journal");
+  ::rmdir(other.c_str());
+  ASSERT_EQ(::symlink(site.file("vault").c_str(), other.c_str()), 0);
+  EXPECT_FALSE(tree->set_aside(test_vm(2), "two").ok());
+  struct stat vault{};
+  ASSERT_EQ(::stat(site.file("vault").c_str(), &vault), 0);
+  EXPECT_EQ(vault.st_mode & 0777, 0700U);
+}
+
 TEST(StateTree, a_missing_vault_is_named) {
   TestSite site;
   ::rmdir(site.file("vault").c_str());
@@ -115,6 +151,59 @@ TEST(StateTree, a_second_launcher_on_one_state_directory_is_refused_with_the_fir
       << second.error().mend;
   lock->reset();
   EXPECT_TRUE(tree->lock().ok());
+}
+
+TEST(StateTree, a_lost_catalog_is_no_new_site) {
+  TestSite site;
+  auto tree = StateTree::open(site.path());
+  ASSERT_TRUE(tree.ok());
+  ASSERT_TRUE(tree->prepare().ok());
+  EXPECT_TRUE(tree->check_catalog().ok()) << "a site before its first start";
+  ASSERT_TRUE(tree->prepare_vm(test_vm(1), 1).ok());
+  const auto check_named = [&](const std::string& how) {
+    const Status lost = tree->check_catalog();
+    ASSERT_FALSE(lost.ok());
+    EXPECT_EQ(lost.error().code, ErrorCode::kCorrupt);
+    for (const std::string& word : {test_vm(1).hex(), how, std::string("catalog.sqlite")})
+      EXPECT_NE(lost.error().cause.find(word), std::string::npos) << lost.error().cause;
+    EXPECT_NE(lost.error().mend.find("site start"), std::string::npos);
+  };
+  check_named("not there");
+  site.write("daemon/catalog.sqlite", "");
+  check_named("empty");
+  site.write("daemon/catalog.sqlite", "SQLite format 3");
+  EXPECT_TRUE(tree->check_catalog().ok());
+}
+
+// A small file system in a mount namespace of its own.
+TEST(StateTree, writes_down_what_runs_on_a_full_disk_in_the_room_that_it_keeps) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  TestSite site;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const auto must = [](bool done) {
+      if (!done) ::_exit(2);
+    };
+    if (::unshare(CLONE_NEWNS) != 0) ::_exit(77);
+    must(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+    must(::mkdir(site.file("run").c_str(), 0755) == 0);
+    must(::mount("none", site.file("run").c_str(), "tmpfs", 0, "size=4M,mode=0755") == 0);
+    auto tree = StateTree::open(site.path());
+    must(tree.ok() && tree->prepare().ok());
+    sys::UniqueFd ballast(::open(site.file("run/ballast").c_str(), O_WRONLY | O_CREAT, 0600));
+    const Bytes page(4096);
+    while (::write(ballast.get(), page.data(), page.size()) > 0) {
+    }
+    for (int i = 0; i < 100; ++i) {
+      if (!tree->write_pid_file("unit-" + std::to_string(i), "1 2 3").ok()) ::_exit(1);
+    }
+    ::_exit(tree->read_pid_files()->size() == 100 ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "no mount namespace is to be had";
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(StateTree, wants_the_vault_to_be_the_vault_users) {

@@ -38,12 +38,12 @@ class KeeperTable {
   const std::map<VmId, uint32_t>& all() const { return bound_; }
   const std::set<VmId>& guests() const { return guests_; }
   bool guest_runs(const VmId& vm) const { return guests_.contains(vm); }
-
- private:
+  // Now or one day.
   bool may_be_keeper(uint32_t uid) const {
     return reserved_ ? reserved_->holds(uid) : uid == own_uid_;
   }
 
+ private:
   std::optional<UidRange> reserved_;
   uint32_t own_uid_;
   uint64_t generation_ = 0;

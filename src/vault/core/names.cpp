@@ -6,6 +6,15 @@ namespace hf::vault {
 
 std::string key_file_name(const VmId& vm) { return "key-" + vm.hex() + ".hfv"; }
 std::string title_file_name(const VmId& vm) { return "title-" + vm.hex() + ".hfv"; }
+std::optional<VmId> vm_of_title_file(std::string_view name) {
+  constexpr std::string_view kPrefix = "title-";
+  constexpr std::string_view kSuffix = ".hfv";
+  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix)) return std::nullopt;
+  name.remove_prefix(kPrefix.size());
+  name.remove_suffix(kSuffix.size());
+  const Result<VmId> vm = VmId::parse_hex(name);
+  return vm.ok() ? std::optional(*vm) : std::nullopt;
+}
 std::string freshness_file_name(const VmId& vm) { return "freshness-" + vm.hex() + ".hfv"; }
 std::string attestation_file_name(const VmId& vm) { return "attestation-" + vm.hex() + ".hfv"; }
 std::string recipient_file_name(const SiteId& site) { return "recipient-" + site.hex() + ".hfv"; }

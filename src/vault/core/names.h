@@ -1,7 +1,9 @@
 // Inside hf_vault: file names, and the errors that more than one file reports.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/ids.h"
 #include "base/result.h"
@@ -17,8 +19,9 @@ inline constexpr uint32_t kLeafValidDays = 5 * 365;
 
 inline constexpr std::string_view kAttestationKeyFileName = "attestation-key.hfv";
 
-std::string key_file_name(const VmId& vm);              // key-HEX.hfv
-std::string title_file_name(const VmId& vm);            // title-HEX.hfv
+std::string key_file_name(const VmId& vm);    // key-HEX.hfv
+std::string title_file_name(const VmId& vm);  // title-HEX.hfv
+std::optional<VmId> vm_of_title_file(std::string_view name);
 std::string freshness_file_name(const VmId& vm);        // freshness-HEX.hfv
 std::string attestation_file_name(const VmId& vm);      // attestation-HEX.hfv
 std::string recipient_file_name(const SiteId& site);    // recipient-HEX.hfv

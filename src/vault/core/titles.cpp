@@ -1,6 +1,7 @@
 #include "vault/core/titles.h"
 
 #include <algorithm>
+#include <array>
 
 #include "crypto/crypto.h"
 #include "vault/core/names.h"
@@ -50,19 +51,24 @@ title::WordKind kind_of(title::Act act) {
   return title::WordKind::kNone;
 }
 
-// The act that a word of an operator is for, if this statement can be on one.
-std::optional<title::Act> act_of(title::Kind kind) {
+// The acts that a word of an operator may be for, on which this statement can stand.
+std::span<const title::Act> acts_of(title::Kind kind) {
+  static constexpr std::array kTake{title::Act::kTake, title::Act::kDistrust,
+                                    title::Act::kTakeOver};
+  static constexpr std::array kGoOn{title::Act::kGoOn};
+  static constexpr std::array kExpel{title::Act::kExpel, title::Act::kDistrust};
+  static constexpr std::array kHandOver{title::Act::kHandOver};
   switch (kind) {
     case title::Kind::kTake:
-      return title::Act::kTake;
+      return kTake;
     case title::Kind::kGoOn:
-      return title::Act::kGoOn;
+      return kGoOn;
     case title::Kind::kExpel:
-      return title::Act::kExpel;
+      return kExpel;
     case title::Kind::kHandOver:
-      return title::Act::kHandOver;
+      return kHandOver;
     default:
-      return std::nullopt;
+      return {};
   }
 }
 
@@ -80,7 +86,7 @@ Result<Titles::Entry> Titles::load(const VmId& vm) const {
   }
   const std::string path = directory_.path() + "/" + name;
   const ParsedFile file = TRY(parse_file(FileKind::kTitle, *bytes, path));
-  TRY(open_file(file, site_.kek, path));
+  TRY(open_file(file, owner_.kek, path));
   Reader reader(file.clear);
   const VmId named = reader.id<VmId>();
   if (!reader.failed() && named != vm) return other_vm(path, named);
@@ -91,8 +97,8 @@ Result<Titles::Entry> Titles::load(const VmId& vm) const {
   const ByteSpan chain = reader.blob(title::kChainSizeMax);
   TRY(reader.finish(path));
   Entry entry{
-      .chain = TRY_CONTEXT(title::Chain::decode(chain, site_.identity.site), "read " + path),
-      .asking = title::Asking(site_.identity.site, now()),
+      .chain = TRY_CONTEXT(title::Chain::decode(chain, owner_.site, owner_.faults), "read " + path),
+      .asking = title::Asking(owner_.site, now(), owner_.faults),
       .generation = generation};
   if (settled) entry.settled = freshness;
   if (!under.is_zero()) entry.opened_under = under;
@@ -113,7 +119,7 @@ Result<std::optional<Titles::StoredFreshness>> Titles::load_freshness(const VmId
   if (!bytes.ok()) return std::move(bytes).error();
   const std::string path = directory_.path() + "/" + name;
   const ParsedFile file = TRY(parse_file(FileKind::kFreshness, *bytes, path));
-  TRY(open_file(file, site_.kek, path));
+  TRY(open_file(file, owner_.kek, path));
   Reader reader(file.clear);
   const VmId named = reader.id<VmId>();
   StoredFreshness stored;
@@ -147,7 +153,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   const bool same_line = !entry.chain.empty() && next.same_tenure(entry.chain.digest());
   std::optional<Freshness> settled = entry.reported ? entry.reported : entry.settled;
   const title::Line& line = next.title().line;
-  if (!same_line && next.holder_is(site_.identity.site) && !line.empty()) {
+  if (!same_line && next.holder_is(owner_.site) && !line.empty()) {
     settled = Freshness{.position = line.position, .chain = line.chain, .time = clock_.wall_time()};
   }
   Writer clear;
@@ -158,7 +164,7 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   if (settled) encode(clear, *settled);
   clear.blob(next.encode(), title::kChainSizeMax);
   TRY(directory_.replace(title_file_name(vm),
-                         seal_file(FileKind::kTitle, site_.kek, clear.bytes(), {}, rng_)));
+                         seal_file(FileKind::kTitle, owner_.kek, clear.bytes(), {}, rng_)));
   ++entry.generation;
   entry.settled = settled;
   entry.reported.reset();
@@ -174,13 +180,12 @@ Result<VmId> Titles::create(uint32_t start_after) {
   }
   Digest origin;
   rng_.fill(origin.bytes);
-  const title::Ed25519Signer signer(site_.identity.site, site_.signing);
   const title::SignedPtr made = title::Signed::sign(
-      title::make_create(site_.identity.site, origin, start_after, clock_.wall_time()), signer);
+      title::make_create(owner_.site, origin, start_after, clock_.wall_time()), owner_.signer);
   const VmId vm = made->vm();
   HF_ASSERT(!exists(vm));  // of 256 fresh random bits
-  Entry entry{.chain = title::Chain(vm, site_.identity.site),
-              .asking = title::Asking(site_.identity.site, now())};
+  Entry entry{.chain = title::Chain(vm, owner_.site, owner_.faults),
+              .asking = title::Asking(owner_.site, now(), owner_.faults)};
   title::Chain chain = entry.chain;
   chain.add_own(made, clock_.wall_time());
   TRY(store(vm, entry, std::move(chain)));
@@ -192,22 +197,60 @@ bool Titles::exists(const VmId& vm) const { return directory_.exists(title_file_
 
 Status Titles::remove(const VmId& vm) {
   const Result<Entry*> known = entry(vm);
-  const SiteId self = site_.identity.site;
+  const SiteId self = owner_.site;
   const auto signed_here = [&](const title::SignedPtr& one) {
     return one->statement().issuer == self;
   };
-  const bool stays = known.ok() && !(*known)->chain.holder_is(self) &&
-                     std::ranges::any_of((*known)->chain.statements(), signed_here);
-  shown_.erase(vm);
-  if (stays) {
-    (*known)->opened_under.reset();
-    (*known)->reported.reset();
-  } else {
-    entries_.erase(vm);
+  const auto names_another = [&](const title::SignedPtr& one) {
+    const auto members = one->statement().members.all();
+    return std::ranges::any_of(members, [&](const title::Member& m) { return m.site != self; });
+  };
+  const bool held = known.ok() && (*known)->chain.holder_is(self);
+  bool stays = false;
+  if (known.ok()) {
+    const std::vector<title::SignedPtr> all = (*known)->chain.statements();
+    stays =
+        std::ranges::any_of(all, names_another) && (held || std::ranges::any_of(all, signed_here));
   }
-  if (directory_.exists(freshness_file_name(vm))) TRY(directory_.remove(freshness_file_name(vm)));
+  shown_.erase(vm);
+  // In memory is what is needed now.
+  entries_.erase(vm);
+  if (!(stays && held) && directory_.exists(freshness_file_name(vm)))
+    TRY(directory_.remove(freshness_file_name(vm)));
   if (!stays && exists(vm)) TRY(directory_.remove(title_file_name(vm)));
   return {};
+}
+
+Result<std::vector<VmId>> Titles::forget_oldest(const VmId& but) {
+  struct Remembered {
+    uint64_t written_us = 0;
+    VmId vm;
+    uint64_t bytes = 0;
+    auto operator<=>(const Remembered&) const = default;
+  };
+  std::vector<Remembered> all;
+  uint64_t bytes = 0;
+  for (const std::string& name : TRY(directory_.list())) {
+    const std::optional<VmId> vm = vm_of_title_file(name);
+    if (!vm || directory_.exists(key_file_name(*vm))) continue;
+    const FileStore::Size size = TRY(directory_.size(name));
+    all.push_back({.written_us = size.written_us, .vm = *vm, .bytes = size.bytes});
+    bytes += size.bytes;
+  }
+  std::ranges::sort(all);
+  std::vector<VmId> gone;
+  for (const Remembered& one : all) {
+    if (all.size() - gone.size() <= kRememberedMax && bytes <= kRememberedBytesMax) break;
+    if (one.vm == but) continue;
+    if (directory_.exists(freshness_file_name(one.vm)))
+      TRY(directory_.remove(freshness_file_name(one.vm)));
+    TRY(directory_.remove(title_file_name(one.vm)));
+    entries_.erase(one.vm);
+    shown_.erase(one.vm);
+    bytes -= one.bytes;
+    gone.push_back(one.vm);
+  }
+  return gone;
 }
 
 // ---- Statements ---------------------------------------------------------------------------------
@@ -216,7 +259,8 @@ TitleView Titles::view_of(const Entry& entry) const {
   return {.head = entry.chain.head(),
           .rivals = entry.chain.rivals(),
           .in_doubt = entry.chain.in_doubt(),
-          .depth = entry.chain.size()};
+          .depth = entry.chain.size(),
+          .ancestors = entry.chain.ancestors()};
 }
 
 Result<TitleView> Titles::view(const VmId& vm) { return view_of(*TRY(entry(vm))); }
@@ -235,10 +279,31 @@ Result<Bytes> Titles::lacking(const VmId& vm, std::span<const Digest> known) {
   std::vector<title::SignedPtr> bundle = TRY(entry(vm))->chain.lacking(known);
   Bytes bytes = title::encode_bundle(bundle);
   while (bytes.size() > kMaxBundle) {
-    bundle.resize(bundle.size() / 2);
+    bundle.resize(bundle.size() - bundle.size() / 8 - 1);
     bytes = title::encode_bundle(bundle);
   }
   return bytes;
+}
+
+title::Chain Titles::let_go(title::Chain chain, const SiteId& from,
+                            const title::Verifier& verifier) {
+  const SiteId self = owner_.site;
+  if (chain.empty()) return chain;
+  const title::Statement& last = chain.title();
+  if (last.kind != title::Kind::kResign || last.issuer != self) return chain;
+  const std::vector<title::SignedPtr> rivals = chain.rivals();
+  const auto line = std::ranges::find_if(rivals, [&](const title::SignedPtr& rival) {
+    return rival->statement().holder == last.holder && chain.expelled_by(rival->digest(), self);
+  });
+  if (line == rivals.end()) return chain;
+  title::Chain anew(chain.vm(), self, owner_.faults);
+  for (const title::SignedPtr& one : chain.statements()) {
+    if (chain.follows((*line)->digest(), one->digest()))
+      anew.learn(std::span(&one, 1), from, verifier, now(), clock_.wall_time());
+  }
+  // All that this site has signed there it has just had.
+  if (!chain.in_doubt()) anew.clear_doubt();
+  return !anew.empty() && anew.digest() == (*line)->digest() ? anew : chain;
 }
 
 Result<TitleLearned> Titles::learn(const VmId& vm, const SiteId& from, ByteSpan bundle, bool begin,
@@ -250,17 +315,20 @@ Result<TitleLearned> Titles::learn(const VmId& vm, const SiteId& from, ByteSpan 
   }
   std::optional<Entry> fresh;
   if (!known.ok()) {
-    fresh.emplace(Entry{.chain = title::Chain(vm, site_.identity.site),
-                        .asking = title::Asking(site_.identity.site, now())});
+    fresh.emplace(Entry{.chain = title::Chain(vm, owner_.site, owner_.faults),
+                        .asking = title::Asking(owner_.site, now(), owner_.faults)});
   }
   Entry& entry = fresh ? *fresh : **known;
   title::Chain next = entry.chain;
   const title::Learned learned = next.learn(statements, from, verifier, now(), clock_.wall_time());
-  TitleLearned out{.head_changed = learned.head_changed,
+  const Digest heard = next.empty() ? Digest{} : next.digest();
+  if (begin && next.has_rivals()) next = let_go(std::move(next), from, verifier);
+  const bool lets_go = !next.empty() && next.digest() != heard;
+  TitleLearned out{.head_changed = learned.head_changed || lets_go,
                    .fence = learned.fence,
                    .wanted = learned.wanted,
                    .refused = learned.refused};
-  if (learned.changed()) {
+  if (learned.changed() || lets_go) {
     TRY(store(vm, entry, std::move(next)));
     words_.heard(from, vm);
   } else {
@@ -289,12 +357,12 @@ Result<title::Question> Titles::ask(const VmId& vm, const SiteId& to) {
 }
 
 Result<Bytes> Titles::answer(const title::Question& question, const OwnWord& word) {
-  if (question.to != site_.identity.site) {
+  if (question.to != owner_.site) {
     return Error{.code = ErrorCode::kInvalidArgument, .cause = "a question to another site"};
   }
   Result<Entry*> found = entry(question.vm);
   if (!found.ok() && found.error().code != ErrorCode::kNotFound) return std::move(found).error();
-  const title::Chain nothing(question.vm, site_.identity.site);
+  const title::Chain nothing(question.vm, owner_.site);
   title::Answer answer = title::answer_from(found.ok() ? (*found)->chain : nothing, question);
   answer.accepts = word.accepts;
   if (found.ok()) {
@@ -304,8 +372,7 @@ Result<Bytes> Titles::answer(const title::Question& question, const OwnWord& wor
     answer.prepared = word.prepared && answer.whole;
     (*found)->asking.answered(question.from, now());
   }
-  const title::Ed25519Signer signer(site_.identity.site, site_.signing);
-  return title::SignedAnswer::sign(answer, signer).encode();
+  return title::SignedAnswer::sign(answer, owner_.signer).encode();
 }
 
 Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
@@ -328,7 +395,7 @@ Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
 // ---- What follows -------------------------------------------------------------------------------
 
 title::OwnLine Titles::own_line(const VmId& vm, const Entry& entry) const {
-  const bool holder = entry.chain.holder_is(site_.identity.site);
+  const bool holder = entry.chain.holder_is(owner_.site);
   title::OwnLine own;
   const std::optional<Freshness>& fresh = entry.reported ? entry.reported : entry.settled;
   if (holder && fresh) {
@@ -357,8 +424,10 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
   const Micros wall = clock_.wall_time();
   const title::OwnLine own = own_line(vm, entry);
   const title::Word* word = nullptr;
-  std::optional<title::Act> act = act_of(proposal.kind);
-  if (act && !proposal.token.is_zero()) word = words_.find(proposal.token, vm, *act, now);
+  for (const title::Act act : acts_of(proposal.kind)) {
+    if (word == nullptr && !proposal.token.is_zero())
+      word = words_.find(proposal.token, vm, act, now);
+  }
   const title::Judge judge(entry.chain, entry.asking, proposal.about, now, wall);
   const auto judged = [&]() -> title::Judged<title::Statement> {
     switch (proposal.kind) {
@@ -375,7 +444,10 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
       case title::Kind::kExpel:
         return judge.may_expel(proposal.subject, word);
       case title::Kind::kTake:
-        return judge.may_take(own, word, kTombstone);
+        // A word for a take is none for a conflict.
+        return entry.chain.has_rivals() && word != nullptr && word->act != title::Act::kTake
+                   ? judge.may_take_over(own, word)
+                   : judge.may_take(own, word, kTombstone);
       case title::Kind::kGoOn:
         return judge.may_go_on(own, word);
       case title::Kind::kGiveUp:
@@ -393,13 +465,12 @@ Result<TitleSigned> Titles::propose(const TitleProposal& proposal, const Process
     return title::refuse(title::Cause::kNotYet, title::Action::kNothing);
   }();
   if (!judged) return TitleSigned(std::unexpected(judged.error()));
-  const title::Ed25519Signer signer(site_.identity.site, site_.signing);
   title::Chain next = entry.chain;
-  next.add_own(title::Signed::sign(*judged, signer), wall);
+  next.add_own(title::Signed::sign(*judged, owner_.signer), wall);
   const std::optional<title::Word> used = word != nullptr ? std::optional(*word) : std::nullopt;
   TRY(store(vm, entry, std::move(next)));
   if (used) {
-    words_.spend(proposal.token, vm, *act);
+    words_.spend(proposal.token, vm, used->act);
     entry.asking.excuse(*used, entry.chain.digest(), now);
   }
   return TitleSigned(view_of(entry));
@@ -410,11 +481,37 @@ Result<GivenWord> Titles::give_word(const VmId& vm, title::Act act) {
   GivenWord given{
       .word = {.vm = vm, .head = entry.chain.digest(), .act = act, .kind = kind_of(act)}};
   for (const title::Member& member : entry.chain.title().members.all()) {
-    if (member.site != site_.identity.site) given.word.silent.push_back(member.site);
+    if (member.site != owner_.site) given.word.silent.push_back(member.site);
   }
   rng_.fill(given.token.bytes);
   TRY(words_.give(given.token, {given.word}, false, now()));
   return given;
+}
+
+Result<std::vector<VmId>> Titles::expel(const SiteId& site) {
+  std::vector<VmId> expelled;
+  for (const std::string& name : TRY(directory_.list())) {
+    const std::optional<VmId> vm = vm_of_title_file(name);
+    if (!vm) continue;
+    // A file that cannot be read lets nothing be signed either.
+    const Result<Entry*> found = entry(*vm);
+    if (!found.ok()) continue;
+    Entry& entry = **found;
+    const title::Word word{.vm = *vm,
+                           .head = entry.chain.digest(),
+                           .act = title::Act::kDistrust,
+                           .kind = title::WordKind::kDistrusted,
+                           .silent = {site}};
+    const Micros wall = clock_.wall_time();
+    const title::Judge judge(entry.chain, entry.asking, entry.chain.digest(), now(), wall);
+    const title::Judged<title::Statement> judged = judge.may_expel(site, &word);
+    if (!judged) continue;
+    title::Chain next = entry.chain;
+    next.add_own(title::Signed::sign(*judged, owner_.signer), wall);
+    TRY(store(*vm, entry, std::move(next)));
+    expelled.push_back(*vm);
+  }
+  return expelled;
 }
 
 Result<title::Judged<void>> Titles::may_release(const VmId& vm, bool returning) {
@@ -461,7 +558,7 @@ void Titles::show_line(const VmId& vm, ShownLine line) { shown_[vm] = std::move(
 
 void Titles::keeper_gone(const VmId& vm) {
   const auto known = entries_.find(vm);
-  if (known == entries_.end() || !known->second.chain.holder_is(site_.identity.site)) {
+  if (known == entries_.end() || !known->second.chain.holder_is(owner_.site)) {
     shown_.erase(vm);
   }
 }
@@ -486,7 +583,7 @@ Status Titles::put_freshness(const VmId& vm, const Freshness& freshness) {
   clear.id(entry.opened_under.value_or(Digest{}));
   encode(clear, freshness);
   TRY(directory_.replace(freshness_file_name(vm),
-                         seal_file(FileKind::kFreshness, site_.kek, clear.bytes(), {}, rng_)));
+                         seal_file(FileKind::kFreshness, owner_.kek, clear.bytes(), {}, rng_)));
   entry.reported = freshness;
   return {};
 }

@@ -15,25 +15,40 @@
 #include <set>
 
 #include "base/clock.h"
+#include "crypto/secret.h"
 #include "title/judge.h"
 #include "vault/protocol/titles.h"
-#include "vault/store/directory.h"
-#include "vault/store/site_file.h"
+#include "vault/store/file_store.h"
 
 namespace hf::vault {
 
+// Titles of VMs whose key is not here.
+inline constexpr size_t kRememberedMax = 1024;
+inline constexpr uint64_t kRememberedBytesMax = uint64_t{64} << 20;
+
 class Titles {
  public:
-  // All outlive it.
-  Titles(Directory& directory, const SiteKeys& site, Clock& clock, Rng& rng)
-      : directory_(directory), site_(site), clock_(clock), rng_(rng) {}
+  // Whose they are. All outlive it.
+  struct Owner {
+    SiteId site;
+    const crypto::Secret& kek;    // seals the files
+    const title::Signer& signer;  // of that site
+    title::Faults faults = {};    // planted by the simulator only
+  };
+  Titles(FileStore& directory, const Owner& owner, Clock& clock, Rng& rng)
+      : directory_(directory), owner_(owner), clock_(clock), rng_(rng) {}
 
   // A new VM of this site: its id is the digest of its create.
   Result<VmId> create(uint32_t start_after);
-  // The VM is gone from this site. The holder's title goes with it. Another's stays, without its
-  // freshness record, if this site has signed in it: it must know that again when it is given the
-  // VM anew.
+  // The VM is gone from this site. What no other site has heard of goes with it, as does what this
+  // site has no part in. Else the title stays: whoever gives this site the VM anew, and is
+  // holdfastd alone it may be, gives it neither an older title nor, if this site holds it, an older
+  // position.
   Status remove(const VmId& vm);
+  // What stayed is bounded, whatever others make this site take and give up. The oldest of it goes,
+  // but not `but`. It is missed only by a site that is given such a VM anew, which then is in doubt
+  // where it has signed in its title, and asks before it starts in any case.
+  Result<std::vector<VmId>> forget_oldest(const VmId& but);
   bool exists(const VmId& vm) const;
 
   Result<TitleView> view(const VmId& vm);  // kNotFound
@@ -58,6 +73,11 @@ class Titles {
   // An operator's word for `act`, about the head that there is. Names every other member.
   Result<GivenWord> give_word(const VmId& vm, title::Act act);
 
+  // The operators trust that site no more: the titles that this site holds name it no longer,
+  // whatever it answers. Which VMs' they were. One that cannot be signed for now (a third site's
+  // rival, doubt) still names it; what that site signs is not believed either way.
+  Result<std::vector<VmId>> expel(const SiteId& site);
+
   // Whether the key may go to this site's keeper at all. `returning` as for open_gate().
   Result<title::Judged<void>> may_release(const VmId& vm, bool returning);
   // Whether the VM may be opened for writing now. `returning`: a guest runs that this VM was opened
@@ -81,6 +101,10 @@ class Titles {
   Status check_freshness(const VmId& vm) const;
 
  private:
+  // This site gave up standing by, and was put out of the VM by a line that does not know it: what
+  // `chain` is without its last word, which changes nothing. `chain`, where that is not so.
+  title::Chain let_go(title::Chain chain, const SiteId& from, const title::Verifier& verifier);
+
   struct Entry {
     title::Chain chain;
     title::Asking asking;
@@ -104,8 +128,8 @@ class Titles {
   TitleView view_of(const Entry& entry) const;
   title::OwnLine own_line(const VmId& vm, const Entry& entry) const;
 
-  Directory& directory_;
-  const SiteKeys& site_;
+  FileStore& directory_;
+  const Owner owner_;
   Clock& clock_;
   Rng& rng_;
   std::map<VmId, Entry> entries_;

@@ -55,7 +55,9 @@ Vault::Vault(const Options& options, Directory directory, SiteKeys site, AuditLo
       clock_(clock),
       rng_(rng),
       keepers_(options.keepers, ::geteuid()),
-      titles_(directory_, site_, clock_, rng_) {}
+      signer_(site_.identity.site, site_.signing),
+      titles_(directory_, {.site = site_.identity.site, .kek = site_.kek, .signer = signer_},
+              clock_, rng_) {}
 
 Result<SiteIdentity> Vault::init(const Options& options, const std::string& name, Clock& clock,
                                  Rng& rng) {
@@ -171,7 +173,7 @@ Status Vault::delete_key(const VmId& vm, const Caller& caller) {
   }
   if (directory_.exists(members_file_name(vm))) TRY(directory_.remove(members_file_name(vm)));
   if (has_key) TRY(directory_.remove(key_file_name(vm)));
-  return {};
+  return forget_oldest_titles(vm, caller);
 }
 
 Status Vault::store_key(const VmId& vm, const StoredKey& stored) {

@@ -134,6 +134,8 @@ class Vault {
   // released any more.
   Status bind_keepers(const KeeperBindings& bindings, const Caller& caller);
   bool is_keeper(uint32_t uid) const { return keepers_.is_keeper(uid); }
+  // Now or one day.
+  bool may_be_keeper(uint32_t uid) const { return keepers_.may_be_keeper(uid); }
 
   // For keepers: kPermission unless the caller's uid is bound to `vm`; all but show_line() and the
   // sessions' kUnavailable while it is not released.
@@ -209,6 +211,7 @@ class Vault {
   Result<std::string> name_for(const SiteIdentity& peer, const std::string& wanted,
                                std::string_view mend) const;
   Result<std::vector<Digest>> load_members(const VmId& vm) const;  // empty if there are none
+  Result<bool> is_member(const VmId& vm, const SiteId& site) const;
   Status store_members(const VmId& vm, const std::vector<Digest>& members);
   Status store_offer(const PairingTokenId& id, const StoredOffer& offer);
   Result<StoredOffer> load_offer(const PairingTokenId& id) const;
@@ -226,6 +229,7 @@ class Vault {
                                        std::string_view event);
   Result<const title::Ed25519Verifier*> verifier();
   void take_back(const VmId& vm, const Caller& caller);
+  Status forget_oldest_titles(const VmId& but, const Caller& caller);
   void audit_refusal(const VmId& vm, const Caller& caller, std::string_view event);
 
   Result<AttestationRecord> load_attestation(const VmId& vm) const;  // empty if there is none
@@ -248,6 +252,7 @@ class Vault {
   std::map<VmId, StoredKey> released_;  // cached: a keeper restarts without disk or passphrase
   // Whose keeper has had the key, or may have, and is not known to be dead.
   std::set<VmId> handed_out_;
+  title::Ed25519Signer signer_;
   Titles titles_;
   std::optional<title::Ed25519Verifier> verifier_;  // of the recipients that there are
   std::map<ChallengeId, Challenge> challenges_;

@@ -99,11 +99,18 @@ void Vault::forget_member(const SiteIdentity& peer) {
   }
 }
 
+Result<bool> Vault::is_member(const VmId& vm, const SiteId& site) const {
+  const Result<SiteIdentity> peer = load_recipient(site);
+  if (!peer.ok() && peer.error().code == ErrorCode::kNotFound) return false;
+  if (!peer.ok()) return Error(peer.error());
+  const std::vector<Digest> members = TRY(load_members(vm));
+  return std::ranges::find(members, identity_digest(*peer)) != members.end();
+}
+
 Result<Bytes> Vault::wrap_for(const VmId& vm, const SiteId& recipient, const Caller& caller) {
   const SiteIdentity peer = TRY(load_recipient(recipient));
   const StoredKey stored = TRY(load_key(vm));
-  const std::vector<Digest> members = TRY(load_members(vm));
-  if (std::ranges::find(members, identity_digest(peer)) == members.end()) {
+  if (!TRY(is_member(vm, recipient))) {
     audit_refusal(vm, caller, "wrap_for");
     return Error{.code = ErrorCode::kPermission,
                  .cause = "no operator has said that site " + peer.name +

@@ -242,7 +242,13 @@ Result<Vault::StoredOffer> Vault::usable_offer(const PairingTokenId& id) const {
                       "the pairing token was used before, by " + offer.used_by);
   }
   if (offer.expires <= clock_.wall_time()) {
-    return not_paired(ErrorCode::kConflict, "the pairing token has expired");
+    const uint64_t since = clock_.wall_time().value - offer.expires.value;
+    return not_paired(ErrorCode::kConflict, "the pairing token has expired, " +
+                                                duration_words(since) +
+                                                " ago by the clock of the site that made it")
+        .with_mend(
+            "if that clock is right: holdfast site pair --new-token there; else set it "
+            "first: timedatectl");
   }
   return offer;
 }

@@ -122,6 +122,15 @@ Status Vault::remove_recipient(const SiteId& site, const Caller& caller) {
   }
   TRY(audit_.append(
       {.event = "remove_recipient", .site = site, .uid = caller.uid, .pid = caller.pid}));
+  // Before it is forgotten, so that the same command does what a death in between has left.
+  for (const VmId& vm : TRY(titles_.expel(site))) {
+    audit_.append_or_keep({.event = "title_signed",
+                           .vm = vm,
+                           .site = site,
+                           .uid = caller.uid,
+                           .pid = caller.pid,
+                           .outcome = title::to_string(title::Kind::kExpel)});
+  }
   verifier_.reset();
   if (const Result<SiteIdentity> peer = load_recipient(site); peer.ok()) forget_member(*peer);
   TRY(drop_offers(DropOffers::kAll));

@@ -28,6 +28,7 @@ Result<TitleLearned> Vault::title_learn(const VmId& vm, const SiteId& from, Byte
                                         bool begin, const Caller& caller) {
   TitleLearned learned = TRY(titles_.learn(vm, from, bundle, begin, *TRY(verifier())));
   if (learned.fence) take_back(vm, caller);
+  if (!directory_.exists(key_file_name(vm))) TRY(forget_oldest_titles(vm, caller));
   if (learned.head_changed) {
     audit_.append_or_keep({.event = "title_learned",
                            .vm = vm,
@@ -37,6 +38,15 @@ Result<TitleLearned> Vault::title_learn(const VmId& vm, const SiteId& from, Byte
                            .outcome = title::to_string(learned.view.head->statement().kind)});
   }
   return learned;
+}
+
+// Of VMs that are not here any more.
+Status Vault::forget_oldest_titles(const VmId& but, const Caller& caller) {
+  for (const VmId& gone : TRY(titles_.forget_oldest(but))) {
+    audit_.append_or_keep(
+        {.event = "title_forgotten", .vm = gone, .uid = caller.uid, .pid = caller.pid});
+  }
+  return {};
 }
 
 Result<Bytes> Vault::title_answer(const title::Question& question, const OwnWord& word) {
@@ -52,6 +62,13 @@ Result<title::Judged<void>> Vault::title_take_answer(const VmId& vm, ByteSpan an
 
 Result<TitleSigned> Vault::title_propose(const TitleProposal& proposal, const Caller& caller) {
   const VmId& vm = proposal.vm;
+  // Its silence would count one day, and it might take the VM: an operator chooses it, not who
+  // asks.
+  if (proposal.kind == title::Kind::kProtect && !TRY(is_member(vm, proposal.subject))) {
+    audit_refusal(vm, caller, "title_signed");
+    return TitleSigned(
+        title::refuse(title::Cause::kWordNeeded, title::Action::kProtect, proposal.subject));
+  }
   const Titles::Processes processes{
       .still = {.keepers_dead = !released_.contains(vm) && !handed_out_.contains(vm),
                 .qemu_reaped = !keepers_.guest_runs(vm)}};

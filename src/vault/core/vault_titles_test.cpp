@@ -30,6 +30,7 @@ class TwoVaults : public ::testing::Test {
     ASSERT_TRUE(home_->add_recipient(away_->identity(), "", kDaemon).ok());
     ASSERT_TRUE(away_->add_recipient(home_->identity(), "", kDaemon).ok());
     vm_ = home_.make(1).vm;
+    ASSERT_TRUE(home_->add_member(vm_, away(), kOperator).ok());
     ASSERT_TRUE(home_->release(vm_, kDaemon).ok());
     ASSERT_TRUE(home_->put_freshness(vm_, fresh_at(5), kKeeper).ok());
   }
@@ -55,6 +56,14 @@ class TwoVaults : public ::testing::Test {
     show_home_holds(sequence);
     const TitleSigned stands = home_.propose(vm_, Kind::kStandBy, away());
     ASSERT_TRUE(stands.has_value()) << to_string(stands.error().cause);
+    away_.learn_from(home_, vm_);
+  }
+  void protect_again() {
+    away_.learn_from(home_, vm_);
+    show_away(5);
+    home_.ask(away_, vm_);
+    show_home_holds(5);
+    ASSERT_TRUE(home_.propose(vm_, Kind::kStandBy, away()).has_value());
     away_.learn_from(home_, vm_);
   }
   void show_away(uint64_t sequence) {
@@ -104,6 +113,46 @@ TEST_F(TwoVaults, a_vms_id_is_the_digest_of_its_create) {
   EXPECT_FALSE(home_->title(vm_of(9)).ok());
 }
 
+TEST_F(TwoVaults, a_site_that_is_trusted_no_more_is_waited_for_no_more) {
+  protect();
+  home_stops();
+  ASSERT_TRUE(home_->release(vm_, kDaemon).ok());
+  EXPECT_FALSE(home_->open_gate(vm_, kKeeper).ok()) << "nobody asked the standby";
+  // Though it lives and answers.
+  ASSERT_TRUE(home_->remove_recipient(away(), kOperator).ok());
+  EXPECT_FALSE(home_->title(vm_)->head->statement().names(away()));
+  EXPECT_EQ(home_->title(vm_)->head->statement().kind, Kind::kExpel);
+  EXPECT_EQ(holder(home_), home());
+  EXPECT_TRUE(home_->open_gate(vm_, kKeeper).ok());
+  home_.reopen();
+  EXPECT_FALSE(home_->title(vm_)->head->statement().names(away())) << "durably";
+  // What the other site holds is not for this one to say.
+  const Digest before = head(away_);
+  ASSERT_TRUE(away_->remove_recipient(home(), kOperator).ok());
+  EXPECT_EQ(head(away_), before);
+}
+
+// Trust ended at both sites at once: neither heard of what the other signed then.
+TEST_F(TwoVaults, who_resigned_and_was_expelled_meanwhile_is_protected_at_anew) {
+  protect();
+  ASSERT_TRUE(away_.propose(vm_, Kind::kResign, {}).has_value());
+  ASSERT_TRUE(away_->delete_key(vm_, kDaemon).ok());
+  ASSERT_TRUE(home_->remove_recipient(away(), kOperator).ok());
+  ASSERT_TRUE(home_->add_recipient(away_->identity(), "", kDaemon).ok());
+  const Bytes all = *home_->title_lacking(vm_, {});
+  // Hearing of it changes nothing by itself.
+  ASSERT_TRUE(away_->title_learn(vm_, home(), all, false, kDaemon).ok());
+  EXPECT_NE(head(away_), head(home_));
+  EXPECT_EQ(away_->title(vm_)->rivals.size(), 1U);
+  // Being given the VM anew does.
+  ASSERT_TRUE(away_->title_learn(vm_, home(), all, true, kDaemon).ok());
+  EXPECT_EQ(head(away_), head(home_));
+  EXPECT_TRUE(away_->title(vm_)->rivals.empty());
+  EXPECT_FALSE(away_->title(vm_)->in_doubt);
+  away_.reopen();
+  EXPECT_EQ(head(away_), head(home_));
+}
+
 TEST_F(TwoVaults, what_is_not_begun_is_not_learned) {
   const Bytes all = *home_->title_lacking(vm_, {});
   EXPECT_EQ(away_->title_learn(vm_, home(), all, false, kDaemon).error().code,
@@ -135,6 +184,18 @@ TEST_F(TwoVaults, a_member_wants_its_sites_acceptance_and_a_standby_its_whole_li
   EXPECT_EQ(home_.propose(vm_, Kind::kStandBy, away()).error().cause, Cause::kNotOnOurLine);
   show_home_holds(4);
   EXPECT_TRUE(home_.propose(vm_, Kind::kStandBy, away()).has_value());
+}
+
+TEST_F(TwoVaults, a_member_wants_an_operators_word_for_that_vm_and_site) {
+  ASSERT_TRUE(home_->remove_member(vm_, away(), kOperator).ok());
+  away_.learn_from(home_, vm_);
+  home_.ask(away_, vm_);  // it accepts, whoever says so there
+  const TitleSigned refused = home_.propose(vm_, Kind::kProtect, away());
+  ASSERT_FALSE(refused.has_value());
+  EXPECT_EQ(refused.error(), (title::Refused{Cause::kWordNeeded, Action::kProtect, away()}));
+  ASSERT_TRUE(home_->add_member(vm_, away(), kOperator).ok());
+  home_.ask(away_, vm_);
+  EXPECT_TRUE(home_.propose(vm_, Kind::kProtect, away()).has_value());
 }
 
 TEST_F(TwoVaults, the_key_goes_to_the_holders_keeper_only) {
@@ -230,6 +291,30 @@ TEST_F(TwoVaults, a_take_wants_silence_and_a_word_and_an_answer_ends_both) {
   EXPECT_EQ(home_->release(vm_, kDaemon).error().code, ErrorCode::kConflict);
 }
 
+// Standing by is the authority to take; whoever misuses it loses the VM again, whatever it answers.
+TEST_F(TwoVaults, a_holder_that_is_distrusted_is_taken_from_though_it_answers) {
+  protect();
+  goes_silent(away_, home());
+  ASSERT_TRUE(away_.propose(vm_, Kind::kTake, {}, word(away_, title::Act::kTake)).has_value());
+  home_.learn_from(away_, vm_);
+  ASSERT_EQ(holder(home_), away());
+  ASSERT_TRUE(home_->show_line(vm_, {.end = line_at(5), .whole = true}, kKeeper).ok());
+  home_.ask(away_, vm_);
+  EXPECT_EQ(home_.propose(vm_, Kind::kTake, {}, word(home_, title::Act::kTake)).error().cause,
+            Cause::kHolderAnswers);
+  const title::Token token = word(home_, title::Act::kDistrust);
+  home_.ask(away_, vm_);
+  const TitleSigned taken = home_.propose(vm_, Kind::kTake, {}, token);
+  ASSERT_TRUE(taken.has_value()) << to_string(taken.error().cause);
+  EXPECT_EQ(holder(home_), home());
+  EXPECT_FALSE(taken->head->statement().names(away()));
+  EXPECT_TRUE(home_->release(vm_, kDaemon).ok());
+  // It counts once; and what the other signs from then on counts no more.
+  EXPECT_EQ(home_.propose(vm_, Kind::kTake, {}, token).error().cause, Cause::kIsHolder);
+  away_.learn_from(home_, vm_);
+  EXPECT_EQ(holder(away_), home());
+}
+
 TEST_F(TwoVaults, a_word_is_for_one_minute) {
   protect();
   pass(away_, 6);
@@ -281,6 +366,87 @@ TEST_F(TwoVaults, a_site_that_resigned_and_forgot_the_vm_is_no_stranger_to_its_o
   protect();  // again
   EXPECT_FALSE(away_->title(vm_)->in_doubt);
   EXPECT_TRUE(home_->title(vm_)->head->statement().is_standby(away()));
+}
+
+// holdfastd, taken over, has kept what it carried: of before the hand-over, and of the key.
+TEST_F(TwoVaults, a_holder_whose_vm_was_removed_is_not_given_an_older_position) {
+  away_.learn_from(home_, vm_);
+  home_.ask(away_, vm_);
+  ASSERT_TRUE(home_.propose(vm_, Kind::kProtect, away()).has_value());
+  const Bytes wrap = *home_->wrap_for(vm_, away(), kDaemon);
+  ASSERT_TRUE(away_->import_wrap(vm_, wrap, kDaemon).ok());
+  protect_again();
+  ASSERT_TRUE(home_->open_gate(vm_, kKeeper).ok() || true);
+  home_.ask(away_, vm_);
+  ASSERT_TRUE(home_->open_gate(vm_, kKeeper).ok());
+  home_stops();
+  home_.ask(away_, vm_);
+  ASSERT_TRUE(home_.propose(vm_, Kind::kHandOver, away()).has_value());
+  away_.learn_from(home_, vm_);
+  const Bytes kept = *away_->title_lacking(vm_, {});
+  ASSERT_TRUE(away_->release(vm_, kDaemon).ok());
+  away_.ask(home_, vm_);
+  ASSERT_TRUE(away_->open_gate(vm_, kKeeper).ok());
+  ASSERT_TRUE(away_->put_freshness(vm_, fresh_at(9), kKeeper).ok());
+  // The VM is removed here, and learned anew with its old key.
+  ASSERT_TRUE(away_->revoke(vm_, kDaemon).ok());
+  away_.bind(false);
+  away_.bind();
+  ASSERT_TRUE(away_->delete_key(vm_, kDaemon).ok());
+  for (const bool restarted : {false, true}) {
+    if (restarted) away_.reopen();
+    ASSERT_TRUE(away_->title_learn(vm_, home(), kept, true, kDaemon).ok());
+    ASSERT_TRUE(away_->import_wrap(vm_, wrap, kDaemon).ok());
+    EXPECT_EQ(away_->read_freshness(vm_)->position, fresh_at(9).position);
+    ASSERT_TRUE(away_->delete_key(vm_, kDaemon).ok());
+  }
+}
+
+TEST_F(TwoVaults, of_a_vm_that_nobody_else_has_heard_of_nothing_stays) {
+  ASSERT_TRUE(home_->revoke(vm_, kDaemon).ok());
+  ASSERT_TRUE(home_->delete_key(vm_, kDaemon).ok());
+  EXPECT_FALSE(home_->title(vm_).ok());
+  // Nor of one in which this site had no part.
+  const VmId other = away_.make(2).vm;
+  home_.learn_from(away_, other);
+  ASSERT_TRUE(home_->delete_key(other, kDaemon).ok());
+  EXPECT_FALSE(home_->title(other).ok());
+}
+
+// A paired site makes this one take VMs and give them up without end.
+TEST_F(TwoVaults, what_is_remembered_of_vms_that_are_gone_is_bounded_and_the_oldest_goes) {
+  std::vector<VmId> given_up;
+  const auto take_and_give_up = [&] {
+    const VmId vm = away_->create_vm(kDaemon)->vm;
+    ASSERT_TRUE(away_->add_member(vm, home(), kOperator).ok());
+    home_.learn_from(away_, vm);
+    away_.ask(home_, vm);
+    ASSERT_TRUE(away_.propose(vm, Kind::kProtect, home()).has_value());
+    home_.learn_from(away_, vm);
+    ASSERT_TRUE(home_.propose(vm, Kind::kResign).has_value());
+    ASSERT_TRUE(home_->delete_key(vm, kDaemon).ok());
+    given_up.push_back(vm);
+  };
+  take_and_give_up();
+  // Of the first, as many as there may be, all a little newer.
+  const std::string first = home_.directory + "/title-" + given_up[0].hex() + ".hfv";
+  const Bytes file = read_file(first);
+  for (size_t i = 1; i < kRememberedMax; ++i) {
+    VmId vm;
+    vm.bytes.fill(std::byte{0xEE});
+    store_le(vm.bytes.data(), static_cast<uint32_t>(i));
+    write_file(home_.directory + "/title-" + vm.hex() + ".hfv", file);
+  }
+  EXPECT_TRUE(home_->title(given_up[0]).ok());
+  take_and_give_up();
+  EXPECT_FALSE(home_->title(given_up[0]).ok()) << "the oldest";
+  EXPECT_TRUE(home_->title(given_up[1]).ok());
+  EXPECT_TRUE(home_->title(vm_).ok()) << "of what is here nothing goes";
+  const Bytes log = read_file(home_.directory + "/audit.log");
+  EXPECT_NE(as_text(log).find("title_forgotten"), std::string::npos);
+  // It is no dead end: given the VM anew, this site asks before it signs.
+  home_.learn_from(away_, given_up[0]);
+  EXPECT_FALSE(home_->title(given_up[0])->in_doubt) << "the other site has not learned of it";
 }
 
 TEST_F(TwoVaults, a_vault_of_yesterday_signs_nothing_until_the_others_have_answered) {
@@ -336,6 +502,7 @@ TEST_F(TwoVaults, statement_and_position_are_one_file) {
   ASSERT_TRUE(away_->release(vm_, kDaemon).ok());
   ASSERT_TRUE(away_->put_freshness(vm_, fresh_at(12), kKeeper).ok());
   pass(away_, 6);
+  ASSERT_TRUE(away_->add_member(vm_, home(), kOperator).ok());
   ASSERT_TRUE(away_->title_ask(vm_, home()).ok());
   ASSERT_FALSE(away_.propose(vm_, Kind::kProtect, home()).has_value());
   away_.ask(home_, vm_);  // it lags behind: known, no rival

@@ -79,6 +79,9 @@ void encode(Writer& to, const TitleView& view) {
   for (const title::SignedPtr& rival : view.rivals) put_statement(to, rival);
   to.u8(view.in_doubt ? 1 : 0);
   to.u64(view.depth);
+  HF_ASSERT(view.ancestors.size() <= title::kAncestorsMax);
+  to.u32(static_cast<uint32_t>(view.ancestors.size()));
+  for (const Digest& one : view.ancestors) to.id(one);
 }
 
 TitleView decode_title_view(Reader& reader) {
@@ -91,6 +94,11 @@ TitleView decode_title_view(Reader& reader) {
   }
   view.in_doubt = reader.u8() != 0;
   view.depth = reader.u64();
+  const uint32_t ancestors = reader.u32();
+  if (ancestors > title::kAncestorsMax) reader.fail();
+  for (uint32_t i = 0; i < ancestors && !reader.failed(); ++i) {
+    view.ancestors.push_back(reader.id<Digest>());
+  }
   return view;
 }
 

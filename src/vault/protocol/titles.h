@@ -15,7 +15,7 @@ namespace hf::vault {
 
 // A frame holds this many bytes of statements; who asks again with what came gets the rest.
 inline constexpr size_t kMaxBundle = 64 * 1024;
-inline constexpr size_t kMaxKnown = 1 + title::kRivalsMax;
+inline constexpr size_t kMaxKnown = 1 + title::kRivalsMax + title::kAncestorsMax;
 inline constexpr size_t kMaxShownHolds = 4;
 
 // What a site knows of a VM's title. `head` is null where it knows nothing.
@@ -23,7 +23,8 @@ struct TitleView {
   title::SignedPtr head;
   std::vector<title::SignedPtr> rivals;  // ascending by digest
   bool in_doubt = false;
-  uint64_t depth = 0;  // statements in all
+  uint64_t depth = 0;             // statements in all
+  std::vector<Digest> ancestors;  // some of what the head follows: title::Chain::ancestors()
 };
 
 // What another site's statements came to.

@@ -1,5 +1,6 @@
 #include "vault/store/audit.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,8 @@
 namespace hf::vault {
 namespace {
 
+constexpr uint64_t kRoom = uint64_t{1} << 20;  // some 3,000 lines
+constexpr uint64_t kRoomLow = kRoom / 2;
 constexpr size_t kLineMax = 1024;
 constexpr size_t kPendingMax = 1024;
 constexpr std::string_view kHashKey = ",\"hash\":\"";
@@ -95,6 +98,7 @@ Result<AuditLog> AuditLog::open(Directory& directory, Clock& clock) {
   struct stat status{};
   if (::fstat(log.file_.get(), &status) != 0) return errno_error(errno, "stat the audit log");
   const auto size = static_cast<uint64_t>(status.st_size);
+  log.keep_room(size);
   if (size == 0) return log;
   // Enough for a whole line and a torn one after it.
   const uint64_t window = std::min<uint64_t>(size, 4 * kLineMax);
@@ -130,12 +134,21 @@ std::string AuditLog::body_of(const AuditEvent& event) const {
   return body;
 }
 
+// Space behind its end: what is deleted to make space is recorded on a full disk too. Where there
+// is none to be had, or the file system cannot keep it, it is asked for again with the next line.
+void AuditLog::keep_room(uint64_t size) {
+  if (size + kRoomLow <= room_end_) return;
+  if (::fallocate(file_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size), kRoom) == 0)
+    room_end_ = size + kRoom;
+}
+
 Status AuditLog::write_line(const std::string& body) {
   std::string line = fmt::format("{{\"n\":{},{}{}{}\"", lines_ + 1, body, kPrevKey, head_.hex());
   const Digest hash = crypto::sha256(as_bytes(line));
   line += fmt::format("{}{}\"}}\n", kHashKey, hash.hex());
   HF_ASSERT(line.size() <= kLineMax);
   const off_t before = ::lseek(file_.get(), 0, SEEK_END);
+  if (before >= 0) keep_room(static_cast<uint64_t>(before));
   Status written = sys::write_all(file_.get(), as_bytes(line));
   if (written.ok() && ::fdatasync(file_.get()) != 0) {
     written = errno_error(errno, "fdatasync the audit log");
@@ -143,6 +156,7 @@ Status AuditLog::write_line(const std::string& body) {
   if (!written.ok()) {
     // Take back what a full disk cut short; if even that fails, the next line says so.
     torn_ = before < 0 || ::ftruncate(file_.get(), before) != 0;
+    room_end_ = 0;  // cut off with it
     return std::move(written)
         .error()
         .context("audit log")

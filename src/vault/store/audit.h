@@ -60,12 +60,14 @@ class AuditLog {
   std::string body_of(const AuditEvent& event) const;
   Status write_line(const std::string& body);
   Status write_pending();
+  void keep_room(uint64_t size);
 
   sys::UniqueFd file_;
   Clock* clock_;
   uint64_t lines_ = 0;
   Digest head_;
   bool torn_ = false;
+  uint64_t room_end_ = 0;  // so far the disk has space for it
   std::deque<std::string> pending_;
 };
 

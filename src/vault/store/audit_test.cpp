@@ -54,6 +54,20 @@ TEST_F(AuditChain, any_changed_removed_or_swapped_line_breaks_the_chain) {
   }
 }
 
+// What is deleted to make space on a full disk is recorded first.
+TEST_F(AuditChain, has_its_space_before_it_needs_it) {
+  const auto room = [&] {
+    struct stat status{};
+    HF_ASSERT(::stat(path().c_str(), &status) == 0);
+    return status.st_blocks * 512 - status.st_size;
+  };
+  AuditLog log = std::move(AuditLog::open(*directory_, clock_)).value();
+  for (int i = 0; i < 5000; ++i) {
+    ASSERT_GE(room(), off_t{256} << 10) << i;
+    ASSERT_TRUE(log.append({.event = "test", .vm = vm_of(1), .uid = 1, .pid = 2}).ok());
+  }
+}
+
 TEST_F(AuditChain, recovers_after_a_torn_line) {
   append(2);
   const std::string whole = text();

@@ -203,6 +203,17 @@ Result<std::vector<std::string>> Directory::list() const {
   return names;
 }
 
+Result<FileStore::Size> Directory::size(const std::string& name) const {
+  struct stat status{};
+  if (::fstatat(fd_.get(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+    return errno_error(errno, "stat " + path_ + "/" + name);
+  }
+  const auto seconds = static_cast<uint64_t>(status.st_mtim.tv_sec);
+  return Size{
+      .bytes = static_cast<uint64_t>(status.st_size),
+      .written_us = seconds * 1'000'000 + static_cast<uint64_t>(status.st_mtim.tv_nsec) / 1'000};
+}
+
 Result<sys::UniqueFd> Directory::open_append(const std::string& name) {
   const int fd =
       ::openat(fd_.get(), name.c_str(), O_RDWR | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);

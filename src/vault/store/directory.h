@@ -13,10 +13,11 @@
 #include "base/result.h"
 #include "crypto/secret.h"
 #include "sys/fd.h"
+#include "vault/store/file_store.h"
 
 namespace hf::vault {
 
-class Directory {
+class Directory final : public FileStore {
  public:
   // The directory must exist, belong to this process's user and be closed to all others
   // (kPermission if not). Changes nothing.
@@ -27,20 +28,22 @@ class Directory {
   Status lock();
 
   // kNotFound; kPermission: owner, mode or type; kCorrupt: longer than `size_max`.
-  Result<Bytes> read(const std::string& name, size_t size_max) const;
+  Result<Bytes> read(const std::string& name, size_t size_max) const override;
   // The same, into locked memory.
   Result<crypto::Secret> read_secret(const std::string& name, size_t size_max) const;
-  bool exists(const std::string& name) const;
+  bool exists(const std::string& name) const override;
 
-  Status replace(const std::string& name, ByteSpan bytes);
+  Status replace(const std::string& name, ByteSpan bytes) override;
   Status create(const std::string& name, ByteSpan bytes);  // kExists, and nothing replaced
-  Status remove(const std::string& name);                  // durable; kNotFound
-  Result<std::vector<std::string>> list() const;           // sorted, without "." and ".."
+  Status remove(const std::string& name) override;         // durable; kNotFound
+  // Without "." and "..".
+  Result<std::vector<std::string>> list() const override;
+  Result<Size> size(const std::string& name) const override;
 
   // For the audit log: opened for appending, created if missing.
   Result<sys::UniqueFd> open_append(const std::string& name);
 
-  const std::string& path() const { return path_; }
+  const std::string& path() const override { return path_; }
 
  private:
   Directory(std::string path, sys::UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}

@@ -187,10 +187,10 @@ class Vault:
         site = other.site()
         other.learn(vm, self)
         self.ask_about(vm, other)
+        self.call(vault_words.ADD_MEMBER, vm + site, path=self.operators)
         self.propose(vm, _PROTECT, site)
         self._others[vm], other._others[vm] = [other], [self]
         other.learn(vm, self)
-        self.call(vault_words.ADD_MEMBER, vm + site, path=self.operators)
         other.call(_IMPORT_WRAP, vm + self.call(_WRAP_FOR, vm + site))
 
     def ca_pem(self):

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import struct
+import threading
 
 HANDS = "@HANDS@"
 LIMIT = 5
@@ -152,6 +153,35 @@ def speak(identity, messages):
     return heard
 
 
+def carry(test, identity):
+    """From here on the test is the link of the next holdfastd that connects: each message either way, after its length."""
+    listener = socket.socket(fileno=os.dup(3))
+    listener.settimeout(30)
+    daemon, _ = listener.accept()
+    listener.close()
+    daemon.settimeout(None)
+    test.settimeout(None)
+    daemon.send(struct.pack("<BBHIQ", 50, 0, 0, len(identity), 0) + identity.encode())
+
+    def from_daemon():
+        try:
+            while True:
+                message, descriptors, _, _ = socket.recv_fds(daemon, 1 << 17, 8)
+                for one in descriptors:
+                    os.close(one)
+                if not message:
+                    break
+                test.sendall(struct.pack("<I", len(message)) + message)
+        except OSError:
+            pass
+        test.close()
+
+    threading.Thread(target=from_daemon, daemon=True).start()
+    with test.makefile("rb") as messages:
+        while head := messages.read(4):
+            daemon.send(messages.read(struct.unpack("<I", head)[0]))
+
+
 ATTEMPTS = {act.__name__: act for act in (connect, say, read, write, enter, create, rename, mode, trace, memory, descriptors,
                                           take_descriptor, signal, become, own, speak)}
 
@@ -175,6 +205,9 @@ def main():
         test, _ = server.accept()
         with test, test.makefile("rw", encoding="ascii") as lines:
             for line in lines:
+                if line.startswith('["carry"'):
+                    carry(test, json.loads(line)[1])
+                    break
                 lines.write(json.dumps([attempt(*one) for one in json.loads(line)]) + "\n")
                 lines.flush()
 

@@ -5,6 +5,8 @@ for each block what must be there at least, and whether all blocks together are 
 """
 
 import struct
+import threading
+import time
 
 from . import nbd
 from .process import Failure
@@ -73,3 +75,38 @@ class Load:
         _, error, _ = self.disk.receive()
         if error:
             raise OSError(error, "write failed")
+
+
+class Writer(threading.Thread):
+    """Writes and flushes on and on, on a thread, until it is stopped or its disk goes."""
+
+    def __init__(self, path, number=0, export="disk1"):
+        super().__init__(daemon=True)
+        self._disk = nbd.Nbd(path, export)
+        self._stopping = threading.Event()
+        self.number = number  # of the newest write that was flushed
+        self.failure = None
+        self.start()
+
+    def run(self):
+        load = Load(self._disk, self.number)
+        try:
+            while not self._stopping.is_set():
+                self.number = load.run_batch()
+                time.sleep(0.01)
+        except (OSError, Failure) as failure:
+            self.failure = failure
+
+    def end(self):
+        """Its disk may be gone by now; the number of the newest write that was flushed."""
+        self._stopping.set()
+        self.join(60)
+        if self.is_alive():
+            raise Failure("the load is stuck in a write")
+        self._disk.close()
+        return self.number
+
+    def stop(self):
+        self.end()
+        if self.failure:
+            raise Failure(f"the load met an error: {self.failure}")

@@ -60,6 +60,8 @@ class CliError(Failure):
 def message_parts(stderr):
     parts = {"cause": "", "effect": "", "mend": ""}
     for line in stderr.splitlines():
+        if line.startswith('{"error":'):  # of -o json
+            return parts | {name: text for name, text in json.loads(line)["error"].items() if name in parts}
         name, _, text = line.partition(":")
         name = "cause" if name == "error" else name
         if name in parts and not parts[name]:
