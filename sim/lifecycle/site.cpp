@@ -289,6 +289,7 @@ lifecycle::Observed Site::observe() {
     seen.replica = {.sealed = keeper.sealed,
                     .empty = data.synced() == 0 && world.fault != Fault::kEmptyReplicaTaken};
   if (protection) seen.peer_connected = world.connected(*this, world.site(protection->peer));
+  seen.peer_knows = seen.title.head != nullptr && told_ == seen.title.head->digest();
   seen.stream = stream_;
   return seen;
 }

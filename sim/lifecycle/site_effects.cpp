@@ -123,6 +123,7 @@ void Site::exchange(Site& with, Fate fate, uint64_t until, int rounds, Bytes bun
                    known == mine && std::ranges::all_of(known, [&](const Digest& one) {
                      return std::ranges::find(reply->known, one) != reply->known.end();
                    });
+               if (both && taken) told_ = vault.view()->head->digest();
                if (both && taken)
                  return then(Exchanged{title::SignedAnswer::decode(reply->answer)->answer});
                exchange(with, Fate::kNone, until, rounds - 1,
@@ -182,9 +183,6 @@ bool Site::store(const DoingPtr&, const Step& step) {
     case Effect::kStoreSuperseded:
       record.role = Role::kSuperseded;
       record.epoch = std::max(record.epoch, head.epoch);
-      return true;
-    case Effect::kStoreEpoch:
-      record.epoch = head.epoch;
       return true;
     case Effect::kStoreTaken: {
       record = {.role = Role::kActive, .epoch = head.epoch, .wanted = true, .adopt = true};

@@ -329,12 +329,13 @@ bool World::mend_by_command(Site& at) {
   }
   if (!at.runs()) return false;
   if (at.protection && at.protection->state == lifecycle::Protected::kStands) return false;
-  if (at.protection && at.protection->state == lifecycle::Protected::kWithdrawing)
-    return at.command({.act = Act::kWithdraw, .peer = peer.id});
+  // What the other site was left with after it was taken from is in the way there; vm delete, there.
   if (peer.has_vm && peer.record.role == Role::kSuperseded && peer.vault.up()) {
     peer.delete_copy();
     return true;
   }
+  if (at.protection && at.protection->state == lifecycle::Protected::kWithdrawing)
+    return at.command({.act = Act::kWithdraw, .peer = peer.id});
   return at.command({.act = Act::kProtect, .peer = peer.id});
 }
 

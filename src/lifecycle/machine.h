@@ -144,7 +144,7 @@ class Machine {
   std::optional<Effect> last_;    // that ended, well or badly
   std::optional<Effect> failed_;  // with Trouble::kRefused: the act ends, and undoes
   bool whole_ = false, prepared_ = false, holds_ = false;
-  bool exchanged_after_tail_ = false, exchanged_after_sign_ = false;
+  bool exchanged_after_tail_ = false;
   bool undone_ = false;  // of a start that failed nothing is left
   SourceAnswer source_ = SourceAnswer::kNoAnswer;
   std::vector<SiteId> silent_;

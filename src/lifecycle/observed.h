@@ -68,6 +68,7 @@ struct Observed {
   Units units;
   std::optional<Replica> replica;
   bool peer_connected = false;  // the protection's, as far as the link knows
+  bool peer_knows = false;      // it has told this process that its head is this one
   bool stream = false;          // shipping is asked for
 };
 
