@@ -103,6 +103,7 @@ class World {
   void forge();
   void take_on_word(Site& by);
   void start_at(Site& at);
+  bool knows_newest(Site& at);
   bool settle_down(uint64_t limit_us);
   void begin_protected();
 
@@ -125,7 +126,7 @@ class World {
   bool given_up_ = false;        // a statement on a word came after the last opening
   title::Line truth_;            // the end of what the guest was promised
   std::optional<SiteId> owner_;  // by whom
-  SiteId newest_holder_;         // as last signed, wherever
+  Digest newest_;                // statement, wherever
   uint64_t both_since_ = 0;      // that both run, and one should not
   bool ships_ = true;
   int fail_guests_ = 0;
