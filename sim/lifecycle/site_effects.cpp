@@ -289,7 +289,7 @@ void Site::begin_process(const DoingPtr& act, const Step& step, const Then& then
       vault.show_line(data.end(), std::nullopt);
       return later(1, 3, [then] { then({}); });
     case Effect::kFindLine: {
-      if (!runs() || !vault.up()) return then({.trouble = Trouble::kTime});
+      if (!keeper.opened || !vault.up()) return then({.trouble = Trouble::kTime});
       const bool holds = act->theirs && data.has(*act->theirs);
       vault.show_line(data.end(), holds ? act->theirs : std::nullopt);
       return later(1, 3, [then, holds] { then({.holds = holds}); });

@@ -309,7 +309,7 @@ void World::take_on_word(Site& by) {
   if (!by.daemon_up || !by.vault.up() || by.busy() || !by.has_vm) return;
   const auto known = by.title();
   if (!known || known->held_by(by.id) || !knows_newest(by)) return;
-  if (other(by).guest || other(by).job()) mistaken_ = true;
+  if (other(by).host_up) mistaken_ = true;  // it may run it yet
   by.command({.act = Act::kTakeOver, .source_is_off = true}, by.vault.give_word(title::Act::kTake));
 }
 
@@ -333,7 +333,9 @@ bool World::mend_by_command(Site& at) {
     return true;
   }
   if (!at.runs()) return false;
-  if (at.protection && at.protection->state == lifecycle::Protected::kStands) return false;
+  const bool stands = at.protection && at.protection->state == lifecycle::Protected::kStands;
+  if (stands && peer.has_vm) return false;
+  if (stands) return at.command({.act = Act::kWithdraw, .peer = peer.id});  // and protected anew
   // What the other site was left with after it was taken from is in the way there; vm delete,
   // there.
   if (peer.has_vm && peer.record.role == Role::kSuperseded && peer.vault.up()) {

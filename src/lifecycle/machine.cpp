@@ -152,6 +152,7 @@ std::optional<Step> Machine::follow_as_holder(const Observed& now) const {
   if (!whole_) return done(Done::kWaits);
   // What that site's keeper has shown there has to lie on the line here. Of a VM that does not run
   // the last keeper has shown it.
+  if (tried(Effect::kFindLine).badly > 0) return done(Done::kWaits);
   if (now.units.keeper && !did(Effect::kFindLine)) return effect(Effect::kFindLine, peer);
   if (now.units.keeper && !holds_) return done(Done::kWaits);
   if (tried(Effect::kSign).badly > 0) return done(Done::kWaits);

@@ -391,9 +391,8 @@ TEST(Follow, who_stands_by_is_told_until_it_knows) {
   a.seen.peer_knows = false;
   EXPECT_EQ(a.run(), done(Done::kNothingLeft));
   EXPECT_THAT(a.did, ElementsAre("exchange"));
-  Site silent{.seen = holder(),
-              .machine = Machine({.act = Act::kFollow}),
-              .late = {Effect::kExchange}};
+  Site silent{
+      .seen = holder(), .machine = Machine({.act = Act::kFollow}), .late = {Effect::kExchange}};
   silent.seen.peer_knows = false;
   EXPECT_EQ(silent.run(), done(Done::kWaits));
 }
@@ -405,6 +404,14 @@ TEST(Follow, no_standby_before_it_has_the_line) {
     EXPECT_EQ(a.run(), done(Done::kWaits));
     EXPECT_THAT(a.did, testing::Not(testing::Contains("sign")));
   }
+}
+
+TEST(Follow, a_keeper_that_does_not_answer_does_not_keep_the_turn) {
+  Site a{.seen = holder(titles().seeded),
+         .machine = Machine({.act = Act::kFollow}),
+         .late = {Effect::kFindLine}};
+  EXPECT_EQ(a.run(), done(Done::kWaits));
+  EXPECT_THAT(a.did, ElementsAre("exchange", "find-line"));
 }
 
 TEST(Follow, a_seal_that_a_take_left_is_broken) {
