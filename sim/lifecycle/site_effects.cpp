@@ -261,6 +261,8 @@ void Site::begin_process(const DoingPtr& act, const Step& step, const Then& then
         then({});
       });
     case Effect::kShipTail:
+      // Who ships has the directory, and syncs what it inherited.
+      if (keeper.kind == KeeperKind::kNone) data.sync();
       return ship_tail(act, now() + lifecycle::kTailLimit, then);
     case Effect::kStartReplica:
       return later(5, 40, [this, then, failed] {

@@ -153,10 +153,8 @@ void World::opened(Site& at) {
   event();
   note("{}: the gate is open at {} records", at.name, at.data.size());
   check_alone(at);
-  Site& peer = other(at);
-  // A copy that a mistaken word left: what it does counts no more.
-  const auto theirs = peer.title();
-  if (mistaken_ && owner_ == peer.id && (!theirs || theirs->held_by(peer.id))) return;
+  // A copy that a mistaken word left, and that has not heard of it: what it does counts no more.
+  if (mistaken_ && !knows_newest(at)) return;
   if (!given_up_ && !at.data.has(truth_)) {
     violated("{}: the guest was promised {} records, and goes on without them", at.name,
              truth_.position.sequence.value);
