@@ -10,21 +10,20 @@ namespace {
 using E = Effect;
 
 constexpr std::array kFenceEffects{E::kStoreSuperseded, E::kFence};
-constexpr std::array kFollowEffects{E::kStoreSuperseded, E::kStoreEpoch,  E::kFence,
-                                    E::kEndKeeper,       E::kEndStream,   E::kStoreStandby,
-                                    E::kStartReplica,    E::kStartStream, E::kExchange,
+constexpr std::array kFollowEffects{E::kStoreSuperseded, E::kFence,        E::kEndKeeper,
+                                    E::kEndStream,       E::kStoreStandby, E::kStartReplica,
+                                    E::kUnsealReplica,   E::kStartStream,  E::kExchange,
                                     E::kFindLine,        E::kSign};
-constexpr std::array kHandOverEffects{
-    E::kExchange, E::kStoreProtected, E::kKillGuest,       E::kEndKeeper, E::kShipTail,
-    E::kSign,     E::kStoreNotWanted, E::kStoreSuperseded, E::kFence,     E::kStartAgain};
+constexpr std::array kHandOverEffects{E::kExchange,       E::kStoreProtected, E::kKillGuest,
+                                      E::kEndKeeper,      E::kShipTail,       E::kSign,
+                                      E::kStoreNotWanted, E::kStartAgain};
 constexpr std::array kTakeOverEffects{
-    E::kStartReplica, E::kAskHandOver,   E::kReopenReplica, E::kSealReplica,
-    E::kShowLine,     E::kAskMembers,    E::kSign,          E::kStoreTaken,
-    E::kEndReplica,   E::kStartKeeper,   E::kAdopt,         E::kStartGuest,
-    E::kStartStream,  E::kUnsealReplica, E::kKillGuest,     E::kEndKeeper};
-constexpr std::array kStartEffects{E::kAskMembers,  E::kSign,       E::kEndKeeper,  E::kEndReplica,
-                                   E::kStartKeeper, E::kAdopt,      E::kStartGuest, E::kStoreWanted,
-                                   E::kKillGuest,   E::kStartStream};
+    E::kStartReplica, E::kAskHandOver, E::kReopenReplica, E::kSealReplica, E::kShowLine,
+    E::kAskMembers,   E::kSign,        E::kStoreTaken,    E::kEndReplica,  E::kStartKeeper,
+    E::kAdopt,        E::kStartGuest,  E::kUnsealReplica, E::kKillGuest,   E::kEndKeeper};
+constexpr std::array kStartEffects{E::kAskMembers, E::kSign,        E::kEndKeeper,
+                                   E::kEndReplica, E::kStartKeeper, E::kAdopt,
+                                   E::kStartGuest, E::kStoreWanted, E::kKillGuest};
 constexpr std::array kStopEffects{E::kStopGuest, E::kStoreNotWanted, E::kEndKeeper};
 constexpr std::array kProtectEffects{
     E::kStoreOffered,   E::kOffer,       E::kExchange,        E::kSign,
@@ -74,7 +73,6 @@ bool is_durable(Effect effect) {
   switch (effect) {
     case E::kSign:
     case E::kStoreSuperseded:
-    case E::kStoreEpoch:
     case E::kStoreTaken:
     case E::kStoreStandby:
     case E::kStoreWanted:
@@ -127,8 +125,6 @@ std::string_view to_string(Effect effect) {
       return "sign";
     case E::kStoreSuperseded:
       return "store-superseded";
-    case E::kStoreEpoch:
-      return "store-epoch";
     case E::kStoreTaken:
       return "store-taken";
     case E::kStoreStandby:

@@ -20,7 +20,6 @@ enum class Effect : uint8_t {
   kSign,
   // The VM's record here, durably: one edit each.
   kStoreSuperseded,  // another site is the holder
-  kStoreEpoch,       // the title's
   kStoreTaken,       // this site's to run, wanted, what attestation knows is to be adopted, and
                      // the giver protects it from now on
   kStoreStandby,     // the directory goes on as the replica of the holder's line

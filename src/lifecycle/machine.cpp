@@ -44,6 +44,11 @@ Step Machine::next(const Observed& now) const {
 
 void Machine::ended(const Step& step, const Ended& how, const Observed& now) {
   HF_ASSERT(step.what == Step::What::kEffect);
+  if (step.effect == Effect::kSign && step.kind == title::Kind::kJoin) {  // none of an act's own
+    join_failed_ = how.trouble != Trouble::kNone;
+    last_ = step.effect;
+    return;
+  }
   Tried& tried = tried_[static_cast<size_t>(step.effect)];
   if (tried.well + tried.badly == 0) tried.first = now.now;
   tried.trouble = how.trouble;
@@ -60,7 +65,6 @@ void Machine::ended(const Step& step, const Ended& how, const Observed& now) {
       whole_ = how.whole;
       prepared_ = how.prepared;
       exchanged_after_tail_ = did(Effect::kShipTail);
-      exchanged_after_sign_ = did(Effect::kSign);
       break;
     case Effect::kAskHandOver:
       source_ = how.source;
@@ -98,27 +102,39 @@ Step Machine::follow(const Observed& now) const {
   if (now.title.head == nullptr || now.record.role == Role::kCreating)
     return done(Done::kNothingLeft);
   if (failed_) return done(Done::kWaits);
+  if (now.record.role != Role::kActive && now.units.keeper) {
+    if (tried(Effect::kEndKeeper).badly > 0) return done(Done::kWaits);
+    return effect(Effect::kEndKeeper);
+  }
   // One that was handed the VM, and has not carried that on, does so by its operator's command.
   if (now.record.role == Role::kStandby && now.title.held_by(now.self))
     return done(Done::kNothingLeft);
   const title::Statement& title = now.title.head->statement();
-  if (title.epoch > now.record.epoch) return effect(Effect::kStoreEpoch);
   switch (now.record.role) {
     case Role::kActive:
       if (!now.title.held_by(now.self)) return done(Done::kWaits);
+      if (const std::optional<Step> first = join(now)) return *first;
+      if (!now.title.rivals.empty()) return done(Done::kNothingLeft);  // to be settled
       return follow_as_holder(now).value_or(done(Done::kNothingLeft));
     case Role::kSuperseded:
       // It stands by for whoever has the VM: its line is the beginning of that site's. Only once
       // nothing here can write to it.
       if (!title.is_standby(now.self)) return done(Done::kNothingLeft);
-      if (now.units.keeper && tried(Effect::kEndKeeper).badly == 0)
-        return effect(Effect::kEndKeeper);
       if (runs_something(now.units) || now.units.unsure) return done(Done::kWaits);
       if (!did(Effect::kEndStream)) return effect(Effect::kEndStream);
       return effect(Effect::kStoreStandby, title.holder);
     case Role::kStandby:
-      if (!protects(now, Way::kIn) || now.units.replica || now.units.unsure)
-        return done(Done::kNothingLeft);
+      if (!protects(now, Way::kIn) || now.units.unsure) return done(Done::kNothingLeft);
+      // Who sealed it has the VM's turn until it is taken over or open again. Nobody has: a take
+      // ended before it was signed, with its daemon, it may be, and the source is there to go on.
+      if (now.replica && now.replica->sealed && tried(Effect::kUnsealReplica).badly == 0)
+        return effect(Effect::kUnsealReplica);
+      if (now.units.replica) {
+        // A hand-over that was signed, and whose answer was lost, is for the taker to know.
+        if (now.peer_knows || !now.peer_connected) return done(Done::kNothingLeft);
+        return last_ == Effect::kExchange ? done(Done::kWaits)
+                                          : effect(Effect::kExchange, now.protection->peer);
+      }
       if (did(Effect::kStartReplica)) return done(Done::kNothingLeft);  // it has its own tries
       return effect(Effect::kStartReplica);
     case Role::kCreating:
@@ -132,21 +148,27 @@ std::optional<Step> Machine::follow_as_holder(const Observed& now) const {
   if (!protects(now, Way::kOut) || now.protection->state != Protected::kStands) return std::nullopt;
   const SiteId& peer = now.protection->peer;
   if (!now.stream && !did(Effect::kStartStream)) return effect(Effect::kStartStream, peer);
-  // That it learns of it is what the second exchange is for.
+  if (!now.peer_connected) return std::nullopt;  // its coming is told
+  // Who stands by has to know it, and under which head.
   if (now.title.stands_by(peer)) {
-    if (!did(Effect::kSign) || exchanged_after_sign_) return std::nullopt;
+    if (now.peer_knows) return std::nullopt;
     return last_ == Effect::kExchange ? done(Done::kWaits) : effect(Effect::kExchange, peer);
   }
-  if (!now.peer_connected) return std::nullopt;  // its coming is told
   if (tried(Effect::kExchange).badly > 0) return done(Done::kWaits);
   if (!did(Effect::kExchange)) return effect(Effect::kExchange, peer);
   if (!whole_) return done(Done::kWaits);
   // What that site's keeper has shown there has to lie on the line here. Of a VM that does not run
   // the last keeper has shown it.
+  if (tried(Effect::kFindLine).badly > 0) return done(Done::kWaits);
   if (now.units.keeper && !did(Effect::kFindLine)) return effect(Effect::kFindLine, peer);
   if (now.units.keeper && !holds_) return done(Done::kWaits);
   if (tried(Effect::kSign).badly > 0) return done(Done::kWaits);
   return sign(title::Kind::kStandBy, peer);
+}
+
+std::optional<Step> Machine::join(const Observed& now) const {
+  if (!now.title.to_be_joined_by(now.self) || join_failed_) return std::nullopt;
+  return sign(title::Kind::kJoin);
 }
 
 // ---- Hand-over, at the holder -------------------------------------------------------------------
@@ -154,14 +176,15 @@ std::optional<Step> Machine::follow_as_holder(const Observed& now) const {
 Step Machine::hand_over(const Observed& now) const {
   const SiteId& to = wish_.peer;
   if (now.title.held_by(to)) {
-    // Signed, now or before: the rest follows, and asked again the answer is the same.
-    if (now.record.role == Role::kActive && now.record.wanted && !failed(Effect::kStoreNotWanted))
+    // Signed, now or before: nothing of it can run here any more, and the rest follows by itself.
+    // Asked again, the answer is the same.
+    if (now.record.wanted && !failed(Effect::kStoreNotWanted))
       return effect(Effect::kStoreNotWanted);
-    const std::optional<Step> rest = fence(now);
-    return rest && rest->what == Step::What::kEffect ? *rest : done(Done::kHandedOver);
+    return done(Done::kHandedOver);
   }
   if (!now.title.held_by(now.self) || now.record.role != Role::kActive)
     return refuse(Refusal::kNotHolder);
+  if (const std::optional<Step> first = join(now)) return *first;
   if (!now.title.stands_by(to)) return give_back(now, Refusal::kNoStandby);
   if (!now.title.rivals.empty()) return give_back(now, Refusal::kRival);
   if (failed_) return give_back(now, Refusal::kFailed);
@@ -273,9 +296,6 @@ Step Machine::run(const Observed& now) const {
   if (now.record.adopt && !did(Effect::kAdopt)) return effect(Effect::kAdopt);
   if (!did(Effect::kStartGuest)) return effect(Effect::kStartGuest);
   if (!now.record.wanted) return effect(Effect::kStoreWanted);
-  if (protects(now, Way::kOut) && now.protection->state == Protected::kStands && !now.stream &&
-      !did(Effect::kStartStream))
-    return effect(Effect::kStartStream, now.protection->peer);
   return done(Done::kRuns);
 }
 
@@ -296,6 +316,7 @@ Step Machine::start(const Observed& now) const {
   if (!did(Effect::kAskMembers)) return effect(Effect::kAskMembers);
   if (now.record.role != Role::kActive || !now.title.held_by(now.self))
     return refuse(Refusal::kNotHolder);
+  if (const std::optional<Step> first = join(now)) return *first;
   if (!now.title.rivals.empty()) return refuse(Refusal::kRival);
   const bool held_up =
       std::ranges::any_of(silent_, [&](const SiteId& site) { return now.title.stands_by(site); });
@@ -305,7 +326,7 @@ Step Machine::start(const Observed& now) const {
     if (last_ != Effect::kAskMembers) return effect(Effect::kAskMembers);
     return sign(title::Kind::kGoOn);
   }
-  if (did(Effect::kSign) && last_ == Effect::kSign) return effect(Effect::kAskMembers);
+  if (last_ == Effect::kSign) return effect(Effect::kAskMembers);
   // A keeper that outlived its QEMU: the next guest must not meet its state.
   if (now.units.keeper && !did(Effect::kStartKeeper)) return effect(Effect::kEndKeeper);
   return run(now);

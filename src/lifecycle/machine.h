@@ -127,6 +127,7 @@ class Machine {
   std::optional<Step> fence(const Observed& now) const;
   Step follow(const Observed& now) const;
   std::optional<Step> follow_as_holder(const Observed& now) const;
+  std::optional<Step> join(const Observed& now) const;
   Step hand_over(const Observed& now) const;
   Step give_back(const Observed& now, Refusal why) const;
   Step take_over(const Observed& now) const;
@@ -144,7 +145,8 @@ class Machine {
   std::optional<Effect> last_;    // that ended, well or badly
   std::optional<Effect> failed_;  // with Trouble::kRefused: the act ends, and undoes
   bool whole_ = false, prepared_ = false, holds_ = false;
-  bool exchanged_after_tail_ = false, exchanged_after_sign_ = false;
+  bool exchanged_after_tail_ = false;
+  bool join_failed_ = false;
   bool undone_ = false;  // of a start that failed nothing is left
   SourceAnswer source_ = SourceAnswer::kNoAnswer;
   std::vector<SiteId> silent_;

@@ -22,10 +22,18 @@ struct Titles {
   title::testing::TestWorld world;
   title::SignedPtr created = world.at(kA).chain.head();
   title::SignedPtr seeded, stands_by, handed_over, taken;
+  title::SignedPtr resigned;  // beside stands_by: B's, of before it knew
+  title::SignedPtr joined;
   Titles() {
     world.ask(kA, kB);
     seeded = world.add(kA, *world.judge(kA).may_protect(kB));
     world.share(kA, kB);
+    title::testing::TestWorld crossing = world;
+    crossing.ask(kA, kB, 5);
+    crossing.add(kA, *crossing.judge(kA).may_stand_by(kB, title::testing::own(5)));
+    resigned = crossing.add(kB, *crossing.judge(kB).may_resign());
+    crossing.share(kA, kB);
+    joined = crossing.add(kA, *crossing.judge(kA).may_join(title::testing::own(5)));
     world.ask(kA, kB, 5);
     stands_by = world.add(kA, *world.judge(kA).may_stand_by(kB, title::testing::own(5)));
     world.share(kA, kB);
@@ -50,6 +58,7 @@ Observed holder(const title::SignedPtr& head = titles().stands_by) {
           .protection = Protection{.peer = kB},
           .units = {.guest = true, .keeper = true},
           .peer_connected = true,
+          .peer_knows = true,
           .stream = true};
 }
 Observed standby(const title::SignedPtr& head = titles().stands_by) {
@@ -106,15 +115,17 @@ struct Site {
     switch (effect) {
       case Effect::kSign:
         seen.title.head = signs;
+        seen.title.rivals.clear();
+        seen.peer_knows = false;
+        break;
+      case Effect::kExchange:
+        seen.peer_knows = true;
         break;
       case Effect::kAskHandOver:
         if (hand_over != nullptr) seen.title.head = hand_over;
         break;
       case Effect::kStoreSuperseded:
         seen.record.role = Role::kSuperseded;
-        seen.record.epoch = seen.title.head->statement().epoch;
-        break;
-      case Effect::kStoreEpoch:
         seen.record.epoch = seen.title.head->statement().epoch;
         break;
       case Effect::kStoreTaken:
@@ -196,7 +207,7 @@ TEST(HandOver, in_the_order_of_what_is_durable) {
          .signs = titles().handed_over};
   EXPECT_EQ(a.run(), done(Done::kHandedOver));
   EXPECT_THAT(a.did, ElementsAre("exchange", "kill-guest", "end-keeper", "ship-tail", "exchange",
-                                 "sign", "store-not-wanted", "store-superseded"));
+                                 "sign", "store-not-wanted"));
 }
 
 TEST(HandOver, asked_again_says_the_same_and_finishes_what_was_cut_off) {
@@ -204,7 +215,7 @@ TEST(HandOver, asked_again_says_the_same_and_finishes_what_was_cut_off) {
          .machine = Machine({.act = Act::kHandOver, .peer = kB})};
   a.seen.units = {};
   EXPECT_EQ(a.run(), done(Done::kHandedOver));
-  EXPECT_THAT(a.did, ElementsAre("store-not-wanted", "store-superseded"));
+  EXPECT_THAT(a.did, ElementsAre("store-not-wanted"));
 }
 
 TEST(HandOver, nothing_stops_for_a_taker_that_could_not) {
@@ -255,7 +266,7 @@ TEST(TakeOver, the_takers_half_of_a_hand_over) {
   EXPECT_EQ(b.run(), done(Done::kRuns));
   EXPECT_THAT(
       b.did, ElementsAre("ask-hand-over", "seal-replica", "show-line", "store-taken", "ask-members",
-                         "end-replica", "start-keeper", "adopt", "start-guest", "start-stream"));
+                         "end-replica", "start-keeper", "adopt", "start-guest"));
 }
 
 TEST(TakeOver, goes_forward_once_it_is_signed) {
@@ -340,10 +351,17 @@ TEST(Follow, who_gave_the_vm_away_stands_by) {
                                  "store-standby", "start-replica"));
 }
 
+TEST(Follow, who_gave_the_vm_away_tells_it_until_that_is_known) {
+  Site a{.seen = standby(), .machine = Machine({.act = Act::kFollow})};
+  a.seen.peer_knows = false;
+  EXPECT_EQ(a.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(a.did, ElementsAre("exchange"));
+}
+
 TEST(Follow, who_was_taken_from_waits) {
   Site a{.seen = holder(titles().taken), .machine = Machine({.act = Act::kFollow})};
   EXPECT_EQ(a.run(), done(Done::kNothingLeft));
-  EXPECT_THAT(a.did, ElementsAre("store-superseded", "fence"));
+  EXPECT_THAT(a.did, ElementsAre("store-superseded", "fence", "end-keeper"));
   EXPECT_EQ(a.seen.record.role, Role::kSuperseded);
 }
 
@@ -353,6 +371,14 @@ TEST(Follow, not_while_it_is_unknown_what_runs) {
   a.seen.units = {.unsure = true};
   EXPECT_EQ(a.run(), done(Done::kWaits));
   EXPECT_THAT(a.did, testing::Not(testing::Contains("store-standby")));
+}
+
+TEST(Follow, who_took_the_vm_over_ships_back) {
+  Site b{.seen = standby(titles().handed_over), .machine = Machine({.act = Act::kFollow})};
+  b.seen.record.role = Role::kActive;
+  b.seen.protection = Protection{.peer = kA};
+  EXPECT_EQ(b.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(b.did, ElementsAre("start-stream"));
 }
 
 TEST(Follow, a_seeded_site_is_made_a_standby) {
@@ -369,6 +395,17 @@ TEST(Follow, a_seeded_site_is_made_a_standby) {
   EXPECT_THAT(stopped.did, ElementsAre("exchange", "sign", "exchange"));
 }
 
+TEST(Follow, who_stands_by_is_told_until_it_knows) {
+  Site a{.seen = holder(), .machine = Machine({.act = Act::kFollow})};
+  a.seen.peer_knows = false;
+  EXPECT_EQ(a.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(a.did, ElementsAre("exchange"));
+  Site silent{
+      .seen = holder(), .machine = Machine({.act = Act::kFollow}), .late = {Effect::kExchange}};
+  silent.seen.peer_knows = false;
+  EXPECT_EQ(silent.run(), done(Done::kWaits));
+}
+
 TEST(Follow, no_standby_before_it_has_the_line) {
   for (const Ended& said : {Ended{.holds = true}, Ended{.whole = true}}) {
     Site a{.seen = holder(titles().seeded), .machine = Machine({.act = Act::kFollow})};
@@ -376,6 +413,69 @@ TEST(Follow, no_standby_before_it_has_the_line) {
     EXPECT_EQ(a.run(), done(Done::kWaits));
     EXPECT_THAT(a.did, testing::Not(testing::Contains("sign")));
   }
+}
+
+TEST(Follow, a_keeper_that_does_not_answer_does_not_keep_the_turn) {
+  Site a{.seen = holder(titles().seeded),
+         .machine = Machine({.act = Act::kFollow}),
+         .late = {Effect::kFindLine}};
+  EXPECT_EQ(a.run(), done(Done::kWaits));
+  EXPECT_THAT(a.did, ElementsAre("exchange", "find-line"));
+}
+
+// What the holder signed, and its standby's resignation, cross: both name one holder.
+TEST(Join, of_two_statements_that_name_one_holder_the_holder_makes_one) {
+  Site site{.seen = holder(), .machine = Machine({.act = Act::kFollow}), .signs = titles().joined};
+  site.seen.title.rivals = {titles().resigned};
+  EXPECT_EQ(site.run(), done(Done::kWaits));  // what was its standby is a stranger now
+  EXPECT_THAT(site.did, testing::Contains("sign"));
+  EXPECT_FALSE(titles().joined->statement().is_standby(kB));
+  EXPECT_TRUE(site.seen.title.rivals.empty());
+}
+
+TEST(Join, before_a_start_and_the_members_are_asked_again) {
+  Site site{.seen = holder(), .machine = Machine({.act = Act::kStart}), .signs = titles().joined};
+  site.seen.units = {};
+  site.seen.title.rivals = {titles().resigned};
+  EXPECT_EQ(site.run(), done(Done::kRuns));
+  ASSERT_GE(site.did.size(), 3U);
+  EXPECT_EQ(site.did[0], "ask-members");
+  EXPECT_EQ(site.did[1], "sign");
+  EXPECT_EQ(site.did[2], "ask-members");
+}
+
+TEST(Join, one_that_fails_is_no_start_on_a_conflict) {
+  Site site{.seen = holder(), .machine = Machine({.act = Act::kStart}), .fail = {Effect::kSign}};
+  site.seen.units = {};
+  site.seen.title.rivals = {titles().resigned};
+  EXPECT_EQ(site.run(), refused(Refusal::kRival));
+}
+
+TEST(Join, before_a_hand_over_which_then_finds_no_standby) {
+  Site site{.seen = holder(),
+            .machine = Machine({.act = Act::kHandOver, .peer = kB}),
+            .signs = titles().joined};
+  site.seen.title.rivals = {titles().resigned};
+  EXPECT_EQ(site.run(), refused(Refusal::kNoStandby));
+  EXPECT_TRUE(site.seen.units.guest);
+}
+
+TEST(Join, is_none_of_a_rival_that_names_another_holder) {
+  Site site{.seen = holder(), .machine = Machine({.act = Act::kFollow})};
+  site.seen.title.rivals = {titles().taken};
+  EXPECT_EQ(site.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(site.did, testing::Not(testing::Contains("sign")));
+}
+
+TEST(Follow, a_seal_that_a_take_left_is_broken) {
+  Site b{.seen = standby(), .machine = Machine({.act = Act::kFollow})};
+  b.seen.replica->sealed = true;
+  EXPECT_EQ(b.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(b.did, ElementsAre("unseal-replica"));
+  Site handed{.seen = standby(titles().handed_over), .machine = Machine({.act = Act::kFollow})};
+  handed.seen.replica->sealed = true;
+  EXPECT_EQ(handed.run(), done(Done::kNothingLeft));
+  EXPECT_TRUE(handed.seen.replica->sealed) << "nothing may come after what it was handed";
 }
 
 TEST(Follow, who_was_handed_the_vm_carries_it_on_by_command_only) {
@@ -515,6 +615,7 @@ class Walk : public testing::Test {
                              .wanted = yes(),
                              .adopt = yes()},
                   .peer_connected = yes(),
+                  .peer_knows = yes(),
                   .stream = yes()};
     if (seen.title.head != nullptr && rng() % 8 == 0) seen.title.rivals = {all.taken};
     if (yes()) {

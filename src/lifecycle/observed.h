@@ -20,6 +20,11 @@ struct Title {
   bool stands_by(const SiteId& site) const {
     return head != nullptr && head->statement().is_standby(site);
   }
+  // Its rival names the same holder: what that site signed while its standby resigned, for example.
+  // No conflict: the holder makes one of the two.
+  bool to_be_joined_by(const SiteId& site) const {
+    return held_by(site) && !rivals.empty() && rivals.front()->statement().holder == site;
+  }
 };
 
 // The VM's record at this site: what its catalog says, durably.
@@ -68,6 +73,7 @@ struct Observed {
   Units units;
   std::optional<Replica> replica;
   bool peer_connected = false;  // the protection's, as far as the link knows
+  bool peer_knows = false;      // it has told this process that its head is this one
   bool stream = false;          // shipping is asked for
 };
 

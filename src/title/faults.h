@@ -15,6 +15,7 @@ struct Faults {
   bool hearsay = false;            // a hand-over counts as the giver's answer, whoever passed it on
   bool hand_over_unasked = false;  // a VM that does not run is handed over without asking
   bool answer_used_late = false;   // an answer counts however long ago its question was sent
+  bool entitlement_not_checked = false;  // whatever a known site signs may follow
 };
 
 }  // namespace hf::title

@@ -151,6 +151,8 @@ Result<lifecycle::Observed> ActRunner::observe() {
                        .state = state_of(protection->state)};
     seen.peer_connected =
         services_.peers != nullptr && services_.peers->connected(protection->peer);
+    seen.peer_knows = head_ != nullptr && services_.titles != nullptr &&
+                      services_.titles->knows(vm_, protection->peer, head_->digest());
     seen.stream = services_.protections->ships(vm_);
   }
   Units& units = *services_.units;
@@ -158,7 +160,7 @@ Result<lifecycle::Observed> ActRunner::observe() {
                 .keeper = units.running(keeper_unit(vm_)),
                 .replica = units.running(replica_unit(vm_)),
                 .unsure = units.in_doubt()};
-  if (act == Act::kTakeOver && seen.units.replica) {
+  if ((act == Act::kTakeOver || act == Act::kFollow) && seen.units.replica) {
     const Result<keeper_protocol::ReplicaStatus> status =
         services_.protections->replicas().status(vm_);
     if (status.ok()) {
@@ -252,8 +254,6 @@ Status ActRunner::perform_store(const Step& step) {
   switch (step.effect) {
     case Effect::kStoreSuperseded:
       return store_superseded(step.site);
-    case Effect::kStoreEpoch:
-      return services_.catalog->change_role(row_, row_.role, head_->statement().epoch, row_.note);
     case Effect::kStoreTaken:
       return store_taken();
     case Effect::kStoreStandby:
@@ -309,6 +309,7 @@ Status ActRunner::store_taken() {
                                    "failed over to this site: " + how, next));
   outcome_.taken_ms = ms_since(begun_);
   if (context_.turn != nullptr) context_.turn->reset();
+  services_.titles->look(vm_);  // it is shipped to the giver from now on
   return {};
 }
 

@@ -42,6 +42,7 @@ struct Withdrawal {
   static constexpr std::string_view kOp = "withdraw";
   VmId vm;
   Bytes title;
+  Digest head;  // under which it is asked: what was signed since is not what it is about
 };
 struct Removed {
   bool removed = true;
@@ -128,7 +129,8 @@ constexpr auto json_members(sys::JsonOf<Taken>) {
 }
 constexpr auto json_members(sys::JsonOf<Withdrawal>) {
   return std::tuple(sys::json_member("vm", &Withdrawal::vm),
-                    sys::json_member("title", &Withdrawal::title, {.length_max = kTitleBytesMax}));
+                    sys::json_member("title", &Withdrawal::title, {.length_max = kTitleBytesMax}),
+                    sys::json_member("head", &Withdrawal::head));
 }
 constexpr auto json_members(sys::JsonOf<Removed>) {
   return std::tuple(sys::json_member("removed", &Removed::removed),

@@ -208,9 +208,11 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   }
   progress.step("ask site " + peer + " to remove its replica");
   peer::Delivery delivery{.within = kReachLimit};
+  const vault::TitleView title = TRY(services_.vault.title(vm));
   Result<Removed> removed = services_.peers->ask<Removed>(
-      protection.peer, Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm))}, kPeerLimit,
-      &delivery);
+      protection.peer,
+      Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm)), .head = title.head->digest()},
+      kPeerLimit, &delivery);
   if (removed.ok() && !removed->title.empty()) {
     const auto resigned = [&](const vault::TitleView& view) {
       return !view.head->statement().is_standby(protection.peer);

@@ -247,17 +247,17 @@ Result<Taken> Protections::take_offer(const Offer& offer, const PeerRow& from) {
 Result<Removed> Protections::withdraw(const Withdrawal& asked, const PeerRow& from) {
   const VmId vm = asked.vm;
   // Nor is said whether it is one.
-  if (is_none_of(vm, from.site)) return gone_for(vm, from, asked.title);
+  if (is_none_of(vm, from.site)) return gone_for(vm, from, asked);
   std::optional<Turns::Turn> turn = turns_.take(vm, kWithdrawalTurn);
   const Result<VmRow> row = services_.catalog->vm(vm);
   if (!turn)
     return at_work(row.ok() ? row->name : vm.hex(), services_.site.name, "nothing was removed");
   if (TRY(judge_withdrawal(vm, from, services_.site.name, row,
                            services_.catalog->protection(vm))) == WithdrawalIs::kDone) {
-    return gone_for(vm, from, asked.title);
+    return gone_for(vm, from, asked);
   }
   TRY(check_still_wanted(*row, from));
-  Bytes resigned = TRY(resign(vm, from, asked.title));
+  Bytes resigned = TRY(resign(vm, from, asked));
   TRY(remove_replica(*row, "site " + from.name, by_of(from)));
   return Removed{.title = std::move(resigned)};
 }
@@ -270,21 +270,30 @@ bool Protections::is_none_of(VmId vm, SiteId site) {
 
 // No replica of that site's is here. The answer may have been lost that said so; to whom the VM
 // never had to do with, it is what is said of one that does not exist.
-Result<Removed> Protections::gone_for(VmId vm, const PeerRow& from, ByteSpan title) {
+Result<Removed> Protections::gone_for(VmId vm, const PeerRow& from, const Withdrawal& asked) {
   const Result<vault::TitleView> known = services_.vault.title(vm);
   if (!known.ok() || !ever_named(services_, vm, *known, from.site)) return Removed{};
-  return Removed{.title = TRY(resign(vm, from, title))};
+  return Removed{.title = TRY(resign(vm, from, asked))};
 }
 
 // This site stands by no longer: what says so.
-Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, ByteSpan title) {
-  const auto theirs = [&](const vault::TitleView& known) { return holds(known, from.site); };
+Result<Bytes> Protections::resign(VmId vm, const PeerRow& from, const Withdrawal& asked) {
+  const auto as_asked = [&](const vault::TitleView& known) {
+    return known.head->digest() == asked.head;
+  };
   const vault::TitleView view =
-      TRY(services_.titles->learn_all(vm, from.site, title, theirs, kSourceLimit));
+      TRY(services_.titles->learn_all(vm, from.site, asked.title, as_asked, kSourceLimit));
   const title::Member* self = view.head->statement().members.find(services_.site.site_id);
   // It is the holder that may want this site to stand by no longer.
   if (self == nullptr || self->standing == title::Standing::kMember || !holds(view, from.site))
     return services_.titles->all(vm);
+  // One that was on its way for long, and comes after the VM was protected here anew.
+  if (view.head->digest() != asked.head) {
+    return Error{.code = ErrorCode::kUnavailable,
+                 .cause = "the title of the VM has gone on since this was asked",
+                 .effect = "nothing was removed",
+                 .mend = "it is asked again by itself: holdfast protection show at both sites"};
+  }
   const Result<VmRow> row = services_.catalog->vm(vm);
   TRY(services_.titles->sign(row.ok() ? *row : VmRow{.id = vm, .name = vm.hex()},
                              {.kind = title::Kind::kResign}));
@@ -304,7 +313,7 @@ Status Protections::check_still_wanted(const VmRow& row, const PeerRow& from) {
         .with_effect("nothing was removed")
         .with_mend("try again when the sites reach each other: holdfast site peers");
   }
-  if (source->role == recovery::Role::kPrimary && source->epoch == row.epoch) return {};
+  if (source->role == recovery::Role::kPrimary) return {};
   return Error{
       .code = ErrorCode::kConflict,
       .cause = "a failover of VM \"" + row.name + "\" to site " + services_.site.name +

@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 
 Protections::Protections(Services& services)
     : services_(services),
-      replicas_(services, turns_),
+      replicas_(services),
       room_(services, replicas_),
       caretakers_(services, [&services](SiteId site) { return services.peers->connected(site); }),
       settlements_(services),

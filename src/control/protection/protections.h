@@ -83,8 +83,8 @@ class Protections {
   Status expel_others(const VmRow& row, const DisableOptions& options);
   Status make_member(const VmRow& row, const PeerRow& peer);
   bool is_none_of(VmId vm, SiteId site);
-  Result<Removed> gone_for(VmId vm, const PeerRow& from, ByteSpan title);
-  Result<Bytes> resign(VmId vm, const PeerRow& from, ByteSpan title);
+  Result<Removed> gone_for(VmId vm, const PeerRow& from, const Withdrawal& asked);
+  Result<Bytes> resign(VmId vm, const PeerRow& from, const Withdrawal& asked);
   Result<sys::JsonObject> give_up_replica(const VmRow& row, const ProtectionRow& protection,
                                           const DisableOptions& options, const By& by);
   void withdraw_again(VmId vm);

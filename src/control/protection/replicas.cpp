@@ -8,6 +8,7 @@
 #include "control/peers/peer_messages.h"
 #include "control/protection/recovery_rules.h"
 #include "control/title/title_view.h"
+#include "control/title/titles.h"
 #include "keeper_protocol/client.h"
 #include "keeper_protocol/config.h"
 #include "sys/bounded_io.h"
@@ -188,20 +189,6 @@ void Replicas::unseal(VmId vm) {
   if (!done.ok()) log_warning("replica " + vm.hex() + ": " + done.error().describe());
 }
 
-// Who sealed it has the turn until it is taken over or open again. Nobody has: a failover ended
-// before it took the VM over, with its holdfastd, it may be, and its source is there to go on.
-void Replicas::unseal_if_left(VmId vm) {
-  const std::optional<Turns::Turn> turn = turns_.take(vm, 0ms);
-  if (!turn) return;
-  // As it is with the turn: it may have been taken over since the stream was asked for.
-  const Result<VmRow> row = services_.catalog->vm(vm);
-  if (!row.ok() || row->role != VmRole::kStandby) return;
-  const Result<keeper_protocol::ReplicaStatus> status = this->status(vm);
-  if (!status.ok() || !status->sealed) return;
-  log_info("replica " + vm.hex() + " was sealed for a failover that ended: it is open again");
-  unseal(vm);
-}
-
 Status Replicas::stop(VmId vm) {
   std::string unit = replica_unit(vm);
   if (!services_.units->running(unit)) return services_.units->stop(unit, 9, 5s);
@@ -239,7 +226,7 @@ peer::StreamReply Replicas::take_stream(const peer::StreamAsk& ask) {
                             "replica of " + row->name + ": " + started.error().describe());
     return refuse(ErrorCode::kUnavailable, started.error().cause, row->epoch);
   }
-  unseal_if_left(ask.vm);
+  services_.titles->look(ask.vm);  // a take that ended may have left it sealed
   Result<sys::UniqueFd> keeper =
       sys::connect_unix_within(services_.paths.run_file(ask.vm, "ship.sock"), kConnectLimit);
   if (!keeper.ok()) return refuse(ErrorCode::kUnavailable, keeper.error().cause, row->epoch);

@@ -13,7 +13,6 @@
 #include <mutex>
 #include <string>
 
-#include "control/protection/turns.h"
 #include "control/services.h"
 #include "journal/format/lineage.h"
 #include "keeper_protocol/control.h"
@@ -25,7 +24,7 @@ inline std::string replica_unit(VmId vm) { return "replica-" + vm.hex(); }
 
 class Replicas {
  public:
-  Replicas(Services& services, Turns& turns) : services_(services), turns_(turns) {}
+  explicit Replicas(Services& services) : services_(services) {}
 
   // Starts the keepers that should run and do not.
   void start_all();
@@ -56,12 +55,10 @@ class Replicas {
   Status launch(const VmRow& row, const ProtectionRow& protection, bool create);
   Status wait_serving(VmId vm);
   Status start_for_stream(const VmRow& row, const ProtectionRow& protection);
-  void unseal_if_left(VmId vm);
   Error why_gone(VmId vm);
 
   using Time = std::chrono::steady_clock::time_point;
   Services& services_;
-  Turns& turns_;
   std::mutex mutex_;
   std::map<VmId, Time> tried_;  // by start_for_stream()
 };

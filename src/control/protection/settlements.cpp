@@ -276,7 +276,8 @@ Result<HandOverOutcome> Settlements::give_up(VmId vm, const PeerRow& to) {
 // ---- What follows -------------------------------------------------------------------------------
 
 Status Settlements::none(const VmRow& row, std::string effect) {
-  const vault::TitleView view = TRY(services_.vault.title(row.id));
+  vault::TitleView view = TRY(services_.vault.title(row.id));
+  while (to_be_joined(view)) view = TRY(services_.titles->sign(row, {.kind = Kind::kJoin}));
   if (view.rivals.empty()) return {};
   const SiteId head = view.head->statement().holder;
   const SiteId rival = view.rivals.front()->statement().holder;
@@ -300,7 +301,8 @@ void Settlements::told(const VmRow& row, const vault::TitleView& view) {
   std::optional<SiteId> other;
   if (!view.rivals.empty()) {
     const SiteId head = view.head->statement().holder;
-    other = head == self ? view.rivals.front()->statement().holder : head;
+    const SiteId rival = view.rivals.front()->statement().holder;
+    if (head != rival) other = head == self ? rival : head;
   }
   bool news = false;
   {
@@ -332,7 +334,16 @@ Settlements::Follow Settlements::follow(VmId vm) {
   const VmRow& row = *known;
   const vault::TitleView& view = *title;
   told(row, view);
+  if (to_be_joined(view)) return Follow::kNothing;  // the machine's, which follows
   const SiteId self = services_.site.site_id;
+  // What a site gave up is under its own change of holder: the VM's record here follows.
+  if (row.role == VmRole::kActive && holds(view, self) &&
+      row.epoch < view.head->statement().epoch) {
+    const Status stored =
+        services_.catalog->change_role(row, row.role, view.head->statement().epoch, row.note);
+    if (!stored.ok()) log_error(stored.error().describe());
+    return Follow::kLater;
+  }
   if (gave_up_crosswise(view)) return give_up_again(row, view);
   if (!view.rivals.empty()) return Follow::kDone;
   const title::Statement& head = view.head->statement();
@@ -352,6 +363,14 @@ Settlements::Follow Settlements::follow(VmId vm) {
     return Follow::kLater;
   }
   return stand_by_anew(row, view, aside_name(row.id, **own));
+}
+
+// Two statements that name one holder, such as what it signed while its standby resigned: no
+// conflict, and the holder's to make one of.
+bool Settlements::to_be_joined(const vault::TitleView& view) const {
+  const SiteId self = services_.site.site_id;
+  return holds(view, self) && !view.rivals.empty() &&
+         view.rivals.front()->statement().holder == self;
 }
 
 // Both gave up to the other at once. The first by its id does so again; the other one waits.

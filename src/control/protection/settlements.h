@@ -51,6 +51,7 @@ class Settlements {
   Status may_give_up(const VmRow& row, const vault::TitleView& view);
   void run_again(VmId vm);
   void told(const VmRow& row, const vault::TitleView& view);
+  bool to_be_joined(const vault::TitleView& view) const;
   Follow give_up_again(const VmRow& row, const vault::TitleView& view);
   Follow stand_by_anew(const VmRow& row, const vault::TitleView& view, const std::string& aside);
   Follow protect_by(const VmRow& row, const vault::TitleView& view);

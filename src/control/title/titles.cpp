@@ -139,6 +139,10 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
     const title::Judged<void> taken = TRY(services_.vault.title_take_answer(vm, answer.answer));
     const bool both_know = knows_all(answer.known, known_of(view)) && known_of(view) == mine;
     if (both_know && taken) {
+      {
+        std::lock_guard lock(mutex_);
+        known_[vm][site] = view.head->digest();
+      }
       return Exchanged{.view = std::move(view),
                        .answer = TRY(title::SignedAnswer::decode(answer.answer)).answer};
     }
@@ -149,6 +153,14 @@ Result<TitleKeeper::Exchanged> TitleKeeper::exchange(VmId vm, SiteId site, Milli
   return Error{.code = ErrorCode::kUnavailable,
                .cause = "the sites did not come to know the same of the VM",
                .effect = "nothing was signed"};
+}
+
+bool TitleKeeper::knows(VmId vm, SiteId site, const Digest& head) {
+  std::lock_guard lock(mutex_);
+  const auto found = known_.find(vm);
+  if (found == known_.end()) return false;
+  const auto of_site = found->second.find(site);
+  return of_site != found->second.end() && of_site->second == head;
 }
 
 Result<std::vector<SiteId>> TitleKeeper::ask_members(VmId vm, Millis limit) {
@@ -307,7 +319,12 @@ bool TitleKeeper::step(VmId vm) {
   std::optional<Turns::Turn> turn = services_.protections->turns().take(vm, 0ms);
   if (!turn) return fence_by_title(services_, vm).ok() && false;
   const Result<ActOutcome> done = ActRunner(services_, vm, {.act = lifecycle::Act::kFollow}).run();
-  if (!done.ok()) return done.error().code == ErrorCode::kNotFound;
+  if (!done.ok() && done.error().code == ErrorCode::kNotFound) {
+    std::lock_guard lock(mutex_);
+    known_.erase(vm);
+    return true;
+  }
+  if (!done.ok()) return false;
   if (done->failed) log_info("VM " + vm.hex() + ": " + done->failed->describe());
   return done->did(lifecycle::Done::kNothingLeft);
 }

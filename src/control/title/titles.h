@@ -48,6 +48,8 @@ class TitleKeeper {
   // The same with every other member, each for `limit`. Those who did not answer: they stay asked,
   // and whether their silence stands in the way is the vault's to say.
   Result<std::vector<SiteId>> ask_members(VmId vm, Millis limit);
+  // That site has said, to this process, that its head is this one.
+  bool knows(VmId vm, SiteId site, const Digest& head);
   // Another site's question. kNotFound: it has no part in that VM.
   Result<TitleAnswer> serve(const TitleQuestion& question, const PeerRow& peer);
 
@@ -90,6 +92,7 @@ class TitleKeeper {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::map<VmId, Due> due_;
+  std::map<VmId, std::map<SiteId, Digest>> known_;  // of the others, as they last said
   bool stopping_ = false;
   std::thread thread_;
 };

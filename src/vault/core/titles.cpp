@@ -156,7 +156,8 @@ Status Titles::store(const VmId& vm, Entry& entry, title::Chain next) {
   // Of this site's own line a statement names only what is on it, durably: a keeper's report comes
   // later, or never.
   const bool newer = !settled || settled->position.sequence < line.position.sequence;
-  if (next.holder_is(owner_.site) && !line.empty() && (!same_line || newer)) {
+  if (next.holder_is(owner_.site) && !line.empty() && (!same_line || newer) &&
+      !owner_.freshness_apart) {
     settled = Freshness{.position = line.position, .chain = line.chain, .time = clock_.wall_time()};
   }
   Writer clear;

@@ -33,7 +33,10 @@ class Titles {
     SiteId site;
     const crypto::Secret& kek;    // seals the files
     const title::Signer& signer;  // of that site
-    title::Faults faults = {};    // planted by the simulator only
+    // Planted by the simulator only; the second: freshness is left where it was by a statement that
+    // sets it.
+    title::Faults faults = {};
+    bool freshness_apart = false;
   };
   Titles(FileStore& directory, const Owner& owner, Clock& clock, Rng& rng)
       : directory_(directory), owner_(owner), clock_(clock), rng_(rng) {}
