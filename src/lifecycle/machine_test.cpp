@@ -32,7 +32,7 @@ struct Titles {
     crossing.ask(kA, kB, 5);
     crossing.add(kA, *crossing.judge(kA).may_stand_by(kB, title::testing::own(5)));
     resigned = crossing.add(kB, *crossing.judge(kB).may_resign());
-    crossing.share(kA, kB);
+    crossing.share(kB, kA);
     joined = crossing.add(kA, *crossing.judge(kA).may_join(title::testing::own(5)));
     world.ask(kA, kB, 5);
     stands_by = world.add(kA, *world.judge(kA).may_stand_by(kB, title::testing::own(5)));
@@ -427,9 +427,8 @@ TEST(Follow, a_keeper_that_does_not_answer_does_not_keep_the_turn) {
 TEST(Join, of_two_statements_that_name_one_holder_the_holder_makes_one) {
   Site site{.seen = holder(), .machine = Machine({.act = Act::kFollow}), .signs = titles().joined};
   site.seen.title.rivals = {titles().resigned};
-  EXPECT_EQ(site.run(), done(Done::kWaits));  // what was its standby is a stranger now
-  EXPECT_THAT(site.did, testing::Contains("sign"));
-  EXPECT_FALSE(titles().joined->statement().is_standby(kB));
+  EXPECT_EQ(site.run(), done(Done::kNothingLeft));
+  EXPECT_THAT(site.did, testing::ElementsAre("sign", "exchange"));
   EXPECT_TRUE(site.seen.title.rivals.empty());
 }
 
@@ -451,12 +450,14 @@ TEST(Join, one_that_fails_is_no_start_on_a_conflict) {
   EXPECT_EQ(site.run(), refused(Refusal::kRival));
 }
 
-TEST(Join, before_a_hand_over_which_then_finds_no_standby) {
+TEST(Join, before_a_hand_over_which_stops_nothing_for_who_has_resigned) {
   Site site{.seen = holder(),
             .machine = Machine({.act = Act::kHandOver, .peer = kB}),
             .signs = titles().joined};
   site.seen.title.rivals = {titles().resigned};
-  EXPECT_EQ(site.run(), refused(Refusal::kNoStandby));
+  site.said.prepared = false;  // it has no replica any more
+  EXPECT_EQ(site.run(), refused(Refusal::kNotPrepared));
+  EXPECT_EQ(site.did.front(), "sign");
   EXPECT_TRUE(site.seen.units.guest);
 }
 
