@@ -93,7 +93,8 @@ class Machine:
 
     def holder(self):
         """(the site that holds it, the other), as both say."""
-        here = [site.json("vm", "show", self.name)["title"]["here"] for site in (self.home, self.other)]
+        has = [any(vm["name"] == self.name for vm in site.json("vm", "list")) for site in (self.home, self.other)]
+        here = [there and site.json("vm", "show", self.name)["title"]["here"] for site, there in zip((self.home, self.other), has)]
         if here.count(True) != 1:
             raise Failure(f"{self.name} is held by {here.count(True)} sites")
         return (self.home, self.other) if here[0] else (self.other, self.home)

@@ -4,11 +4,6 @@
 import os
 
 from .process import wait_until
-from .site import bin_dir
-
-
-def can_hold():
-    return (bin_dir() / "holdfast-effects").exists()
 
 
 class Hold:
@@ -29,7 +24,7 @@ class Hold:
     def reached(self):
         return self._reached.exists()
 
-    def wait(self, limit=30):
+    def wait(self, limit=45):
         wait_until(self.reached, limit, f"{self.site.name} comes to {self.moment}", interval=0.002)
 
     def release(self):

@@ -8,7 +8,6 @@ it broke. Of the stage: `home` holds the VM and runs it, `other` stands by.
 import contextlib
 import os
 import signal
-import time
 
 from .process import wait_until
 
@@ -91,25 +90,25 @@ def replica_does_not_answer(stage, arm):
     yield
 
 
-def guest_fails(stage, arm, site, act):
-    """It is told to stop while it is started, with its guest there already."""
-    hold = stage.hold(site, f"{act} start-guest before")
-    if act == "start":
-        stage.begin(site, "vm", "start", stage.vm)
-    else:
-        fail_over(stage)
+def taken_guest_fails(stage, arm, how):
+    """Its QEMU is struck as soon as it is there."""
+    hold = stage.hold(stage.other, "take-over start-guest before")
+    fail_over(stage)
     hold.wait()
-    stage.begin(site, "vm", "stop", stage.vm, "--force")
-    wait_until(lambda: any(job["kind"] == "vm-stop" and job["state"] in ("running", "queued") for job in site.json("job", "list")), 10,
-               "the stop is under way")
-    time.sleep(0.2)
-    arm(site)
+    arm(stage.other)
     hold.release()
+    pid, = wait_until(lambda: stage.other.pids_of("qemu-system-x86"), 10, "its QEMU is there", interval=0.001)
+    os.kill(pid, how)
     yield
 
 
-def taken_guest_fails(stage, arm):
-    yield from guest_fails(stage, arm, stage.other, "take-over")
+def taken_guest_stalls(stage, arm):
+    """Killed by its start, which waits half a minute for its vCPUs."""
+    return taken_guest_fails(stage, arm, signal.SIGSTOP)
+
+
+def taken_guest_dies(stage, arm):
+    return taken_guest_fails(stage, arm, signal.SIGKILL)
 
 
 # ---- With a source that is not heard ------------------------------------------------------------
@@ -183,8 +182,17 @@ def start_without_peer(stage, arm):
 
 
 def started_guest_fails(stage, arm):
+    """It is told to stop while it is started, with its guest there already."""
     stage.home.cli("vm", "stop", stage.vm, "--force")
-    yield from guest_fails(stage, arm, stage.home, "start")
+    hold = stage.hold(stage.home, "start start-guest before")
+    stage.begin(stage.home, "vm", "start", stage.vm)
+    hold.wait()
+    stage.begin(stage.home, "vm", "stop", stage.vm, "--force")
+    wait_until(lambda: any(job["kind"] == "vm-stop" and job["state"] in ("running", "queued")
+                           for job in stage.home.json("job", "list")), 10, "the stop is under way")
+    arm(stage.home)
+    hold.release()
+    yield
 
 
 def taken_not_run(stage, arm):
@@ -280,8 +288,8 @@ SCENES = {
     "take-over reopen-replica": source_off,
     "take-over sign": source_off,
     "take-over unseal-replica": source_comes_back,
-    "take-over kill-guest": taken_guest_fails,
-    "take-over end-keeper": taken_guest_fails,
+    "take-over kill-guest": taken_guest_stalls,
+    "take-over end-keeper": taken_guest_dies,
     "take-over": at_the_taker,
     "start sign": start_without_peer,
     "start end-keeper": started_guest_fails,
