@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "control/core/log.h"
 #include "control/host/console.h"
@@ -162,11 +163,21 @@ Error still_protected(Services& services, const VmRow& row, const ProtectionRow&
                   ": holdfast protection disable " + row.name};
 }
 
+// What is not this site's any more is being ended: nobody has to stop it.
+void wait_fenced(Services& services, VmId vm) {
+  const auto end = std::chrono::steady_clock::now() + 20s;
+  while (std::chrono::steady_clock::now() < end && !services.ending &&
+         (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm)))) {
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
 }  // namespace
 
 Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
+  if (row.role == VmRole::kSuperseded) wait_fenced(services, vm);
   if (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm))) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "VM \"" + row.name + "\" runs",
