@@ -14,9 +14,11 @@ HOLDFAST_LANES says how many pairs of sites work side by side.
 import collections
 import contextlib
 import os
+import pathlib
 import queue
 import random
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -75,6 +77,16 @@ class Stage:
             site.start()
         pair(*self.sites)
         self.make()
+
+    def cpu_seconds(self):
+        """Of all its processes, those that ended among them."""
+        ticks = 0
+        for site in self.sites:
+            for pid in site.pids() if site.launcher else ():
+                with contextlib.suppress(OSError):
+                    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                    ticks += sum(int(field) for field in fields[11:15])  # its own, and of those that it has reaped
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def close(self):
         for site in self.sites:
@@ -357,6 +369,9 @@ def test(directory):
     try:
         for lane in lanes:
             lane.join()
+        ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        spent = sum(lane.stage.cpu_seconds() for lane in lanes) + sum(one.ru_utime + one.ru_stime for one in ours)
+        step(f"{spent:.0f} s of one core")
     finally:
         for lane in lanes:
             lane.stage.close()
