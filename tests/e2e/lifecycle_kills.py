@@ -3,7 +3,7 @@
 # needs: qemu-2
 # programs: holdfast holdfastd holdfast-launcher holdfast-link holdfast-vault holdfast-keeper holdfast-effects
 """kill -9 of holdfastd, of the vault and of the VM's keeper right before and right after each effect of each act of a VM's
-life, between two living sites. Each ends, by itself or by the command that is named, with the VM running at one site, with
+life, between two living sites, with the link up or cut for a while. Each ends, by itself or by the command that is named, with the VM running at one site, with
 all that it had written, and protected by the other.
 
 The cases are computed from the machine's own tables (holdfast-effects). HOLDFAST_CASES=K/N (environment) runs every N-th,
@@ -30,30 +30,32 @@ from lib.held import Hold
 from lib.mends import follow_mend, steps_of
 from lib.process import Failure, Processes, run, wait_until
 from lib.report import check, main, step
-from lib.scenes import scene_of
+from lib.scenes import scene_of, silent
 from lib.site import CliError, Site, bin_dir, message_parts, pair, wait_protected
 
-PARTS = 5  # of them one, by default
+PARTS = 10  # of them one, by default
 LANES = int(os.environ.get("HOLDFAST_LANES", "3"))
 VICTIMS = ("daemon", "vault", "keeper")
 COMMAND_S_MAX = 90
 ENDS_S_MAX = 60
+CUT_S = 3
 BY_ITSELF_S = 15  # a pause of the follower's is 5 s at most, the caretaker's likewise
 MARK = 4 << 20
 COMMANDS_MAX = 4
 AGAIN = re.compile(r"^(repeat the command|try again|the same again)|[;:] (then )?try again$")
 
-Case = collections.namedtuple("Case", "number act effect moment victim")
+Case = collections.namedtuple("Case", "number act effect moment victim link")
 
 
 def all_cases():
     effects = [line.split() for line in run([bin_dir() / "holdfast-effects"]).stdout.splitlines()]
     return [Case(number, *which) for number, which in enumerate(
-        (act, effect, moment, victim) for act, effect in effects for moment in ("before", "after") for victim in VICTIMS)]
+        (act, effect, moment, victim, link) for link in ("up", "cut") for act, effect in effects for moment in ("before", "after")
+        for victim in VICTIMS)]
 
 
 def name_of(case):
-    return f"{case.number} {case.act} {case.effect}: {case.victim} killed {case.moment}"
+    return f"{case.number} {case.act} {case.effect}: {case.victim} killed {case.moment}, link {case.link}"
 
 
 class Stage:
@@ -190,8 +192,13 @@ class Stage:
         try:
             next(scene)
             where[-1].wait()
-            killed = self.kill(case, where[-1].site)
-            where[-1].drop()
+            with contextlib.ExitStack() as cut:
+                if case.link == "cut":
+                    for site in self.sites:
+                        cut.enter_context(silent(site))
+                killed = self.kill(case, where[-1].site)
+                where[-1].drop()
+                time.sleep(CUT_S if case.link == "cut" else 0)
             for _ in scene:
                 pass
         finally:
