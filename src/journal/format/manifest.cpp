@@ -202,8 +202,16 @@ Result<Snapshot> decode_snapshot(ByteSpan file) {
   if (file.size() < kFixedSize + kDigestSize) return corrupt("the file is cut short");
   FieldReader in(file);
   if (in.number<uint32_t>() != kManifestMagic) return corrupt("not a journal manifest");
-  if (in.number<uint16_t>() != kVersion) {
-    return Error{.code = ErrorCode::kUnsupported, .cause = "manifest of another version"};
+  if (const auto version = in.number<uint16_t>(); version != kVersion) {
+    return Error{
+        .code = ErrorCode::kUnsupported,
+        .cause = fmt::format("a journal of format {}, where this build reads format {} only{}",
+                             version, kVersion,
+                             version < kVersion ? ": it was made by a build from before records "
+                                                  "had units of 4 KiB"
+                                                : ""),
+        .effect = "Nothing of it was read or changed",
+        .mend = "start the VM with the build that made it"};
   }
   in.bytes(2);
   const auto size = in.number<uint64_t>();

@@ -6,7 +6,7 @@
 
 namespace hf::journal::manifest_wire {
 
-inline constexpr uint16_t kVersion = 2;  // of snapshots and edits alike
+inline constexpr uint16_t kVersion = 3;  // of snapshots and edits alike
 inline constexpr size_t kHorizonSize = 112;
 inline constexpr size_t kSegmentSize = 160;
 inline constexpr size_t kBaseSize = 64;
