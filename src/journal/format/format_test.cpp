@@ -206,6 +206,13 @@ TEST(ManifestFormat, gives_back_every_field_and_refuses_every_flipped_byte) {
   manifest.segments.push_back({.number = 4, .closed = {}});
   manifest.bases.push_back(
       {.number = 2, .table_offset = 4096, .table_entries = 1, .footer_digest = id_of<Digest>(8)});
+  manifest.kept.push_back({.number = 7,
+                           .kind = KeptKind::kDeaths,
+                           .a = 8,
+                           .b = 16,
+                           .length = 900,
+                           .digest = id_of<Digest>(10)});
+  manifest.points = {3, 9};
   manifest.last_store = id_of<Digest>(9);
   const auto [bytes, stored] = snapshot_of(manifest);
   manifest.generation = 10;
