@@ -1,5 +1,6 @@
 #include "control/host/units.h"
 
+#include "control/host/keeper_units.h"
 #include "control/test_services.h"
 
 namespace hf::control {
@@ -117,6 +118,27 @@ TEST(Units, an_event_that_came_meanwhile_is_newer_than_the_status) {
   ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
   ASSERT_TRUE(units.refresh().ok());
   EXPECT_FALSE(units.running(keeper_unit(vm(1))));
+}
+
+// It was told to end, and killed before it could: it is back in a moment, and holds what it held.
+TEST(Units, one_that_the_launcher_starts_again_is_not_gone) {
+  FakeLauncher launcher([](const Request& request) -> std::optional<Reply> {
+    if (request.verb == Verb::kStart) return Reply{.pid = 71};
+    return Reply{};
+  });
+  Units units(launcher.take_daemons_end(), nullptr, nullptr, kPrompt);
+  ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
+  Event end{.kind = Event::Kind::kExited, .unit = keeper_unit(vm(1)), .pid = 71};
+  end.signal = 9;
+  end.will_restart = true;
+  launcher.announce(end);
+  ASSERT_TRUE(units.wait_end(keeper_unit(vm(1)), kPrompt).ok());
+  EXPECT_FALSE(gone_within(units, keeper_unit(vm(1)), 0ms));
+  end.will_restart = false;
+  ASSERT_TRUE(units.start(keeper(vm(2)), {}).ok());
+  end.unit = keeper_unit(vm(2));
+  launcher.announce(end);
+  EXPECT_TRUE(gone_within(units, keeper_unit(vm(2)), kPrompt));
 }
 
 TEST(Units, forgets_what_a_removed_vm_had) {

@@ -135,7 +135,7 @@ void Caretakers::hold_off(VmId vm) {
   if (!services_.units->running(unit) && !comes_back) return;
   keeper_protocol::Client caretaker(services_.paths.run_file(vm, "control.sock"));
   Result<keeper_protocol::Nothing> told = caretaker.ask(keeper_protocol::Stop{}, kAskLimit);
-  if (told.ok() && services_.units->wait_end(unit, kStopLimit).ok()) return;
+  if (told.ok() && gone_within(*services_.units, unit, kStopLimit)) return;
   // It writes nothing that a kill could tear.
   Status killed = services_.units->stop(unit, 9, kStopLimit);
   if (!killed.ok()) log_error(killed.error().describe());

@@ -194,7 +194,7 @@ Status Replicas::stop(VmId vm) {
   if (!services_.units->running(unit)) return services_.units->stop(unit, 9, 5s);
   Result<keeper_protocol::Nothing> told =
       client(services_, vm).ask(keeper_protocol::Stop{}, kAskLimit);
-  if (told.ok() && services_.units->wait_end(unit, kStopLimit).ok()) return {};
+  if (told.ok() && gone_within(*services_.units, unit, kStopLimit)) return {};
   // What it has acknowledged is durable, however it ends.
   return services_.units->stop(unit, 9, 5s);
 }
