@@ -314,7 +314,9 @@ Task<Result<TablePtr>> Engine::write_locator(std::vector<Location> locations) {
     writer.add(location);
     if (writer.wants_flush()) CO_TRY(co_await writer.flush());
   }
-  co_return co_await writer.finish({}, nullptr);
+  TablePtr made = CO_TRY(co_await writer.finish({}, nullptr));
+  counted_.others_written += made->entry.length;
+  co_return made;
 }
 
 // The newest place of each record, of those whose files are there.
@@ -346,7 +348,9 @@ Task<Result<TablePtr>> Engine::merge_locators(std::vector<TablePtr> newest_first
     writer.add(*least);
     if (writer.wants_flush()) CO_TRY(co_await writer.flush());
   }
-  co_return co_await writer.finish({}, nullptr);
+  TablePtr made = CO_TRY(co_await writer.finish({}, nullptr));
+  counted_.others_written += made->entry.length;
+  co_return made;
 }
 
 }  // namespace hf::journal

@@ -50,6 +50,8 @@ struct EngineStatus {
   uint64_t table_bytes = 0;
   uint64_t batches = 0;
   uint64_t collected_segments = 0;
+  uint64_t maps_written = 0;      // bytes
+  uint64_t others_written = 0;    // of locators and death lists
   uint64_t copied_bytes = 0;      // by batches
   std::set<std::string> damaged;  // files with a unit that differs from its digest
 };

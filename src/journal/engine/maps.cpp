@@ -124,7 +124,9 @@ Task<Result<TablePtr>> Engine::write_map(SegmentRun run, ExtentSource* source) {
                                .run = run,
                                .begin = close_at(run.a),
                                .end = close_at(run.b)};
-  co_return co_await writer.finish(statement, options_.key);
+  TablePtr map = CO_TRY(co_await writer.finish(statement, options_.key));
+  counted_.maps_written += map->entry.length;
+  co_return map;
 }
 
 Task<Result<TablePtr>> Engine::write_merged(SegmentRun run, std::vector<Death>* hidden) {
@@ -208,7 +210,9 @@ Task<Result<TablePtr>> Engine::write_deaths(SegmentRun run, std::vector<Death> d
     writer.add(death);
     if (writer.wants_flush()) CO_TRY(co_await writer.flush());
   }
-  co_return co_await writer.finish({}, nullptr);
+  TablePtr made = CO_TRY(co_await writer.finish({}, nullptr));
+  counted_.others_written += made->entry.length;
+  co_return made;
 }
 
 // About how much of each file is dead: what chooses victims, no more. A death of what was dropped
