@@ -388,6 +388,21 @@ TEST(Engine, serves_no_altered_byte) {
   EXPECT_TRUE(rested.read().ok());
 }
 
+// Until they have the engine: Journal has no way to what was collected.
+TEST(Engine, leaves_nothing_that_a_journal_without_it_takes_for_its_own) {
+  Rested rested(4);
+  ASSERT_GT(rested.status.collected_segments, 0u);
+  TestSite& site = rested.site;
+  const auto before = site.snapshot();
+  const auto opened = site.open();
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code, ErrorCode::kUnsupported) << opened.error().describe();
+  EXPECT_EQ(ReplicaJournal::open(site.storage, site.clock, site.replica_options()).error().code,
+            ErrorCode::kUnsupported);
+  EXPECT_EQ(site.snapshot(), before);
+  EXPECT_TRUE(rested.read().ok());
+}
+
 TEST(Engine, takes_no_older_list_and_no_file_of_another_line) {
   Rested rested(5, 900, Rested::End::kKilled);
   ASSERT_TRUE(rested.read().ok());

@@ -313,6 +313,7 @@ void RecordLog::store_lists(const std::vector<uint64_t>& collected, Completion& 
 void RecordLog::release_collected(uint64_t number) {
   const auto segment = std::ranges::find(closed_, number, &Segment::number);
   HF_ASSERT(segment != closed_.end() && segment->collected && segment->readers == 0);
+  segment->marks = {};
   recycle({.number = segment->number, .file = segment->file, .closed = segment->closed});
 }
 
