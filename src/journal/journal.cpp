@@ -43,7 +43,7 @@ Result<Sequence> Journal::Impl::append(RecordHeader header, ByteSpan data, Compl
   if (!log->accepting()) {
     return Error{.code = ErrorCode::kLimit, .cause = "the journal's staging buffers are full"};
   }
-  const size_t stored = align_record(kRecordHeaderSize + sealed_size(data.size()));
+  const size_t stored = align_record(kRecordHeaderSize + sealed_size(header.offset, data.size()));
   if (log->must_close_before(stored)) TRY(append_close());
   const MutableByteSpan record = TRY(log->reserve(header.kind, stored));
   // The close took the number before; the place in the line is known only now.

@@ -18,7 +18,7 @@ Status KeyedRecovery::on_base(const BaseEntry& base, FileId file) {
     }
     // The table is signed, but by whoever had the key: nothing in it may lead out of the file.
     const uint64_t room = base.table_offset - kBaseHeaderSize;
-    if (entry.position > room || sealed_size(entry.length) > room - entry.position) {
+    if (entry.position > room || sealed_size(entry.offset, entry.length) > room - entry.position) {
       return corrupt("base table leads out of the file");
     }
     index_.insert(entry.volume, entry.offset, entry.length,

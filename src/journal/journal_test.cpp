@@ -279,6 +279,43 @@ TEST(Journal, neither_opens_nor_creates_where_the_manifest_was_lost_or_altered) 
   EXPECT_EQ(site.snapshot(), before);
 }
 
+TEST(Journal, reads_any_part_of_a_record_that_begins_and_ends_within_blocks) {
+  TestSite site(8);
+  auto journal = *site.create();
+  sim::SimRng rng(3);
+  Bytes model(2u << 20);
+  for (const size_t length : {size_t{1}, size_t{4097}, size_t{200'001}, kRecordDataMax}) {
+    const uint64_t offset = 4095 + rng.below(4096);
+    const Bytes data = TestSite::pattern(length, length);
+    ASSERT_TRUE(site.write(*journal, offset, data).ok());
+    std::ranges::copy(data, model.begin() + static_cast<ptrdiff_t>(offset));
+    for (int i = 0; i < 20; ++i) {
+      const size_t size = rng.between(1, 300'000);
+      const uint64_t from = rng.below(model.size() - size);
+      const auto part = ByteSpan(model).subspan(from, size);
+      EXPECT_EQ(*site.read(*journal, from, size), Bytes(part.begin(), part.end()));
+    }
+  }
+}
+
+// What an older build made is neither taken for a torn tail nor made over.
+TEST(Journal, says_that_a_journal_of_an_older_format_is_not_read_and_leaves_it_alone) {
+  TestSite site;
+  ASSERT_TRUE(site.write(**site.create(), 0, TestSite::pattern(512, 1)).ok());
+  site.storage.kill_process();
+  site.storage.reopen();
+  site.storage.tamper(kManifestName, 4, as_bytes(std::string_view("\2\0", 2)));
+  const auto before = site.snapshot();
+  const auto opened = site.open();
+  ASSERT_FALSE(opened.ok());
+  EXPECT_EQ(opened.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(opened.error().cause.find("format 2"), std::string::npos) << opened.error().cause;
+  EXPECT_EQ(site.create().error().code, ErrorCode::kUnsupported);
+  EXPECT_EQ(ReplicaJournal::open(site.storage, site.clock, site.replica_options()).error().code,
+            ErrorCode::kUnsupported);
+  EXPECT_EQ(site.snapshot(), before);
+}
+
 TEST(Journal, refuses_a_line_that_lacks_what_the_vault_saw_durable) {
   TestSite site;
   auto journal = *site.create();

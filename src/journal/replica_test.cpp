@@ -6,6 +6,7 @@
 #include "base/crc32c.h"
 #include "journal/seal/sealer.h"
 #include "journal/test_world.h"
+#include "journal/units/units.h"
 
 namespace hf::journal {
 namespace {
@@ -193,7 +194,8 @@ TEST(Replica, finds_a_forged_record_at_the_close) {
     const auto bytes = MutableByteSpan(stream).subspan(at);
     RecordHeader header = *decode_header(bytes);
     if (n == 2) bytes[kRecordHeaderSize + 5] ^= std::byte{1};
-    header.payload_digest = crypto::sha256(bytes.subspan(kRecordHeaderSize, header.payload_length));
+    header.payload_digest =
+        payload_digest(header, bytes.subspan(kRecordHeaderSize, header.payload_length));
     header.prev_chain = chain;
     encode_header(header, bytes.first<kRecordHeaderSize>());
     chain = next_chain(chain, header_digest(bytes.first<kRecordHeaderSize>()));

@@ -7,6 +7,7 @@
 #include "journal/log/scanner.h"
 #include "journal/ship/seed.h"
 #include "journal/test_world.h"
+#include "journal/units/units.h"
 
 namespace hf::journal {
 namespace {
@@ -234,7 +235,7 @@ TEST(SealedJournal, cannot_tell_a_tail_that_chains_from_one_that_the_key_sealed)
   const Bytes bytes = *site.storage.contents(name);
   const uint64_t last = places_of(bytes).back();
   const uint64_t at = last + parse_record(ByteSpan(bytes).subspan(last))->header.stored_size();
-  const Bytes payload(sealed_size(100), std::byte{0x5a});
+  const Bytes payload(sealed_size(0, 100), std::byte{0x5a});
   RecordHeader header;
   header.kind = RecordKind::kWrite;
   header.sequence = end.position.sequence.next();
@@ -245,7 +246,7 @@ TEST(SealedJournal, cannot_tell_a_tail_that_chains_from_one_that_the_key_sealed)
   header.length = 100;
   header.payload_length = static_cast<uint32_t>(payload.size());
   header.time = time;
-  header.payload_digest = crypto::sha256(payload);
+  header.payload_digest = payload_digest(header, payload);
   header.prev_chain = end.chain;
   Bytes forged(header.stored_size());
   encode_header(header, RecordHeaderBytes(forged.data(), kRecordHeaderSize));

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "journal/test_world.h"
+#include "journal/units/units.h"
 #include "replication/sender.h"
 #include "replication/test_session.h"
 
@@ -243,7 +244,7 @@ TEST(Receiver, appends_no_record_of_a_batch_that_was_altered_on_its_way) {
                   const auto payload =
                       record.subspan(journal::kRecordHeaderSize, header.payload_length);
                   if (!chain) payload[0] ^= std::byte{1};
-                  header.payload_digest = crypto::sha256(payload);
+                  header.payload_digest = journal::payload_digest(header, payload);
                   if (chain) header.prev_chain = *chain;
                   const auto raw = record.first<journal::kRecordHeaderSize>();
                   journal::encode_header(header, raw);

@@ -311,8 +311,8 @@ class HostileSource {
       h.volume = VolumeId(static_cast<uint32_t>(choices_.below(3)));
       h.offset = choices_.one_in(8) ? kNumberMax - h.length : choices_.below(1u << 20);
     }
-    Bytes record(
-        journal::align_record(journal::kRecordHeaderSize + journal::sealed_size(data.size())));
+    Bytes record(journal::align_record(journal::kRecordHeaderSize +
+                                       journal::sealed_size(h.offset, data.size())));
     sealer_.seal_record(h, data, record);
     return record;
   }

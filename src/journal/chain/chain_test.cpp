@@ -19,7 +19,7 @@ std::optional<std::string> differs_at(TestLine& line, size_t position, const Fau
   line.fill(front, line.ends[n], position);
   const auto runs = cover(0, n, line.there());
   if (!runs) return "no chain";
-  Chain chain{.front = &front, .maps = {}};
+  Chain chain{.fronts = {&front}, .maps = {}};
   for (const SegmentRun& run : *runs) chain.maps.push_back(line.maps.at(run));
   if (faults.merged_in_the_wrong_order && chain.maps.size() > 1) {
     std::swap(chain.maps[0], chain.maps[1]);

@@ -7,15 +7,15 @@ namespace hf::journal {
 Lookup::Lookup(const Chain& chain, PageCache& cache, VolumeId volume, const Range& range)
     : chain_(chain), cache_(cache), volume_(volume), open_{range} {
   HF_ASSERT(range.length > 0 && range.end() <= kNumberMax);
-  if (chain.front != nullptr) look_in_front();
+  for (const Present* front : chain.fronts) look_in(*front);
 }
 
-void Lookup::look_in_front() {
+void Lookup::look_in(const Present& front) {
   std::vector<Range> left;
   for (const Range& hole : open_) {
     uint64_t at = hole.offset;
     while (at < hole.end()) {
-      const std::optional<Extent> extent = chain_.front->find(volume_, at, hole.end());
+      const std::optional<Extent> extent = front.find(volume_, at, hole.end());
       const uint64_t begin = extent ? extent->offset : hole.end();
       if (begin > at) left.push_back({.offset = at, .length = begin - at});
       if (!extent) break;

@@ -18,9 +18,10 @@ struct Range {
   uint64_t end() const { return offset + length; }
 };
 
-// What a position shows: its own segment's table up to it, and the maps behind, the newest first.
+// What a position shows: its own segment's table up to it (and those of segments before it that
+// have no map yet), and the maps behind, the newest first.
 struct Chain {
-  const Present* front = nullptr;
+  std::vector<const Present*> fronts;
   std::vector<const Table*> maps;
 };
 
@@ -42,7 +43,7 @@ class Lookup {
   Result<Step> run_map(const Table& map);
   Status take_block(const Range& hole, const TableKey& first, std::vector<Range>& left);
   void take(const Extent& extent, const Range& hole, std::vector<Range>& left);
-  void look_in_front();
+  void look_in(const Present& front);
 
   const Chain& chain_;
   PageCache& cache_;

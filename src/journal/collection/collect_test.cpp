@@ -135,7 +135,7 @@ class CollectedLine final : private HiddenVisitor {
     header.volume = extent.volume;
     header.offset = extent.offset;
     header.length = extent.length;
-    header.payload_length = static_cast<uint32_t>(sealed_size(extent.length));
+    header.payload_length = static_cast<uint32_t>(sealed_size(extent.offset, extent.length));
     header.payload_digest = payload_root(layout, payload);
     encode_header(header, RecordHeaderBytes(record.data(), kRecordHeaderSize));
     leaves_[extent.sequence.value] = leaf_of(ByteSpan(record).first(kRecordHeaderSize));
@@ -204,11 +204,11 @@ class CollectedLine final : private HiddenVisitor {
     if (leaf_of(header) != leaves_.at(extent.sequence.value)) {
       return corrupt("another record than the map names");
     }
-    const auto [first, end] = layout->units_of(extent.skip, extent.length);
+    const UnitRange range = layout->covering(extent.skip, extent.length);
     size_t at = 0;
-    for (size_t i = 0; i < end; ++i) {
+    for (size_t i = 0; i < range.first + range.count; ++i) {
       const UnitPart part = layout->unit(i);
-      if (i >= first) {
+      if (i >= range.first) {
         if (!live[i]) return corrupt("a unit that a point shows is gone");
         const ByteSpan stored = ByteSpan(units).subspan(at, part.stored_length());
         const ByteSpan sealed = ByteSpan(payloads_.at(extent.sequence.value))

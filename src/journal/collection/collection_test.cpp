@@ -144,7 +144,7 @@ Survivor survivor_of(sim::SimRng& rng, uint64_t offset, uint64_t length) {
   header.volume = VolumeId(1);
   header.offset = offset;
   header.length = length;
-  header.payload_length = static_cast<uint32_t>(sealed_size(length));
+  header.payload_length = static_cast<uint32_t>(sealed_size(offset, length));
   header.payload_digest = payload_root(layout, payload);
   Survivor survivor{.segment = 7, .place = 640};
   encode_header(header, survivor.header);

@@ -52,9 +52,9 @@ LiveUnits live_units(const UnitLayout& layout, Sequence written, std::span<const
   std::vector<uint64_t> hidden(layout.count());
   for (const Death& death : deaths) {
     if (death.by > *first) continue;
-    const auto [begin, end] = layout.units_of(death.skip, death.length);
+    const UnitRange range = layout.covering(death.skip, death.length);
     const uint64_t from = layout.unit(0).offset + death.skip;
-    for (size_t i = begin; i < end; ++i) {
+    for (size_t i = range.first; i < range.first + range.count; ++i) {
       const UnitPart unit = layout.unit(i);
       hidden[i] += std::min(unit.offset + unit.length, from + death.length) -
                    std::max<uint64_t>(unit.offset, from);

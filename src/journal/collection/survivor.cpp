@@ -41,7 +41,7 @@ Bytes encode_survivor(const Survivor& survivor) {
   return bytes;
 }
 
-Result<Survivor> decode_survivor(ByteSpan from) {
+Result<SurvivorHead> decode_survivor_head(ByteSpan from) {
   if (from.size() < kSurvivorFixedSize) return corrupt("a survivor is cut short");
   FieldReader in(from);
   if (in.number<uint32_t>() != kMagic) return corrupt("not a survivor");
@@ -49,41 +49,52 @@ Result<Survivor> decode_survivor(ByteSpan from) {
     return Error{.code = ErrorCode::kUnsupported, .cause = "a survivor of another version"};
   }
   bool zero = in.zeroes(2);
-  Survivor survivor;
-  survivor.segment = in.counted();
-  survivor.place = in.counted();
+  SurvivorHead head;
+  head.segment = in.counted();
+  head.place = in.counted();
   const auto units = in.number<uint16_t>();
-  const auto hashes = in.number<uint16_t>();
+  head.hashes = in.number<uint16_t>();
   zero = in.zeroes(4) && zero;
-  std::ranges::copy(in.bytes(kRecordHeaderSize), survivor.header.begin());
-  const RecordHeader header = TRY(decode_header(survivor.header));
-  if (!zero || !in.in_range() || header.kind != RecordKind::kWrite || header.length == 0 ||
-      header.length > kRecordDataMax) {
+  std::ranges::copy(in.bytes(kRecordHeaderSize), head.header.begin());
+  head.record = TRY(decode_header(head.header));
+  if (!zero || !in.in_range() || head.record.kind != RecordKind::kWrite) {
     return corrupt("a survivor: a field is not one");
   }
-  const UnitLayout layout(header.offset, header.length);
-  if (units != layout.count() || hashes > units ||
-      in.left() < bitmap_size(units) + size_t{hashes} * kDigestSize) {
+  const UnitLayout layout(head.record.offset, head.record.length);
+  if (units != layout.count() || head.hashes > units || in.left() < bitmap_size(units)) {
     return corrupt("a survivor's counts do not fit its header");
   }
   const ByteSpan bits = in.bytes(bitmap_size(units));
+  size_t stored = 0;
   for (size_t i = 0; i < bits.size() * 8; ++i) {
     const bool live = (bits[i / 8] & (std::byte{1} << (i % 8))) != std::byte{0};
-    if (i < units) {
-      survivor.live.push_back(live);
-    } else if (live) {
-      return corrupt("a survivor: a field is not one");
-    }
+    if (i >= units && live) return corrupt("a survivor: a field is not one");
+    if (i >= units) continue;
+    head.live.push_back(live);
+    if (live) stored += layout.unit(i).stored_length();
   }
-  for (uint16_t i = 0; i < hashes; ++i) survivor.payload.hashes.push_back(in.id<Digest>());
+  head.units_at = in.at() + head.hashes * kDigestSize;
+  head.stored_size = align_record(head.units_at + stored);
+  return head;
+}
+
+Result<Survivor> decode_survivor(ByteSpan from) {
+  SurvivorHead head = TRY(decode_survivor_head(from));
+  if (from.size() < head.stored_size) return corrupt("a survivor is cut short");
+  const UnitLayout layout(head.record.offset, head.record.length);
+  Survivor survivor{.segment = head.segment, .place = head.place, .header = head.header};
+  survivor.live = std::move(head.live);
+  FieldReader in(from.first(head.stored_size));
+  in.bytes(head.units_at - head.hashes * kDigestSize);
+  for (size_t i = 0; i < head.hashes; ++i) survivor.payload.hashes.push_back(in.id<Digest>());
   size_t stored = 0;
-  for (size_t i = 0; i < units; ++i) {
+  for (size_t i = 0; i < layout.count(); ++i) {
     if (survivor.live[i]) stored += layout.unit(i).stored_length();
   }
-  if (in.left() < stored) return corrupt("a survivor is cut short");
-  const ByteSpan bytes = in.bytes(stored);
-  survivor.payload.units.assign(bytes.begin(), bytes.end());
-  TRY(check_pruned(layout, survivor.live, survivor.payload, header.payload_digest));
+  const ByteSpan units = in.bytes(stored);
+  survivor.payload.units.assign(units.begin(), units.end());
+  if (!in.zeroes_to(head.stored_size)) return corrupt("a survivor: a field is not one");
+  TRY(check_pruned(layout, survivor.live, survivor.payload, head.record.payload_digest));
   return survivor;
 }
 

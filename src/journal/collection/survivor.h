@@ -27,6 +27,21 @@ struct Survivor {
 };
 inline constexpr size_t kSurvivorFixedSize = 32 + kRecordHeaderSize;
 
+// What stands before its hashes: enough to find its units, and the next survivor.
+struct SurvivorHead {
+  uint64_t segment = 0;
+  uint64_t place = 0;
+  std::array<std::byte, kRecordHeaderSize> header{};
+  RecordHeader record;  // the same, decoded: a write
+  LiveUnits live;
+  size_t hashes = 0;
+  size_t units_at = 0;     // bytes from its first
+  size_t stored_size = 0;  // of the whole survivor
+};
+inline constexpr size_t kSurvivorHeadMax = kSurvivorFixedSize + (kUnitsMax + 63) / 64 * 8;
+// `from` may end where the head does. The units are not looked at.
+Result<SurvivorHead> decode_survivor_head(ByteSpan from);
+
 Bytes encode_survivor(const Survivor& survivor);
 // The survivor that begins here, checked against its own header. Where it ends: stored_size().
 Result<Survivor> decode_survivor(ByteSpan from);

@@ -30,7 +30,7 @@ const char* check_lengths(const RecordHeader& header) {
     case RecordKind::kHandover:
       if (header.length > kRecordDataMax) return "record is longer than the limit";
       if (header.kind == RecordKind::kWrite && header.length == 0) return "write record is empty";
-      if (header.payload_length != sealed_size(header.length)) {
+      if (header.payload_length != sealed_size(header.offset, header.length)) {
         return "record payload length does not fit its length";
       }
       return nullptr;

@@ -20,16 +20,16 @@
 namespace hf::journal {
 
 inline constexpr uint32_t kRecordMagic = 0x52464648;  // "HFFR"
-inline constexpr uint16_t kRecordVersion = 1;
+inline constexpr uint16_t kRecordVersion = 2;
 inline constexpr size_t kRecordHeaderSize = 192;
 inline constexpr size_t kRecordAadSize = 112;
 inline constexpr size_t kRecordAlignment = 64;
-inline constexpr size_t kUnitSize = 16 * 1024;         // plaintext bytes in a full unit
+inline constexpr size_t kUnitSize = 4096;              // plaintext bytes in a whole unit
 inline constexpr size_t kRecordDataMax = 1024 * 1024;  // plaintext bytes in a record
-inline constexpr size_t kUnitsMax = kRecordDataMax / kUnitSize;
+// Of a record that begins within a block of its volume.
+inline constexpr size_t kUnitsMax = kRecordDataMax / kUnitSize + 1;
 inline constexpr size_t kStoredPayloadMax = kRecordDataMax + kUnitsMax * crypto::kTagSize;
 inline constexpr uint64_t kSegmentBytesMax = 256ull << 20;  // of header, records and close
-inline constexpr size_t kSealedUnitSize = kUnitSize + crypto::kTagSize;
 
 enum class RecordKind : uint8_t {
   kWrite = 1,        // length bytes at (volume, offset), sealed
@@ -64,7 +64,7 @@ struct RecordHeaderLayout {
   uint8_t reserved0[3];
   uint8_t time_us[8];
   uint8_t reserved1[8];
-  uint8_t payload_digest[32];  // SHA-256 of the stored payload
+  uint8_t payload_digest[32];  // of the stored payload (units.h)
   uint8_t prev_chain[32];      // chain value after the record before this one
   uint8_t crc32c[4];           // of bytes 0..175
   uint8_t reserved2[12];
@@ -107,12 +107,15 @@ struct RecordHeader {
 constexpr size_t align_record(size_t bytes) {
   return (bytes + kRecordAlignment - 1) & ~(kRecordAlignment - 1);
 }
-constexpr size_t unit_count(size_t plaintext) {
-  return plaintext == 0 ? 1 : (plaintext + kUnitSize - 1) / kUnitSize;
+// Units are the aligned blocks of the volume that a payload covers; without plaintext one tag.
+constexpr size_t unit_count(uint64_t offset, size_t plaintext) {
+  return plaintext == 0
+             ? 1
+             : static_cast<size_t>((offset % kUnitSize + plaintext + kUnitSize - 1) / kUnitSize);
 }
-// A sealed payload's stored bytes for so many of plaintext: one tag a unit, one for none.
-constexpr size_t sealed_size(size_t plaintext) {
-  return plaintext + unit_count(plaintext) * crypto::kTagSize;
+// Stored bytes of a sealed payload with so much plaintext.
+constexpr size_t sealed_size(uint64_t offset, size_t plaintext) {
+  return plaintext + unit_count(offset, plaintext) * crypto::kTagSize;
 }
 inline constexpr size_t kRecordSizeMax = align_record(kRecordHeaderSize + kStoredPayloadMax);
 

@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/crc32c.h"
-#include "journal/format/golden_v1.h"
+#include "journal/format/golden_v2.h"
 #include "journal/format/manifest.h"
 #include "journal/log/line.h"
 #include "journal/map/base_format.h"
@@ -43,7 +43,7 @@ TEST(RecordFormat, gives_back_every_field) {
   header.volume = VolumeId(3);
   header.offset = 0x123456789000;
   header.length = 5000;
-  header.payload_length = static_cast<uint32_t>(sealed_size(5000));
+  header.payload_length = static_cast<uint32_t>(sealed_size(0, 5000));
   header.payload_digest = id_of<Digest>(0x44);
   std::array<std::byte, kRecordHeaderSize> bytes;
   encode_header(header, bytes);
@@ -70,7 +70,7 @@ TEST(RecordFormat, refuses_lengths_no_writer_gives_even_with_a_right_checksum) {
   const auto refused = [](size_t at, uint64_t value, size_t width) {
     RecordHeader header = golden_header(RecordKind::kWrite, 1);
     header.length = 100;
-    header.payload_length = static_cast<uint32_t>(sealed_size(100));
+    header.payload_length = static_cast<uint32_t>(sealed_size(0, 100));
     std::array<std::byte, kRecordHeaderSize> bytes;
     encode_header(header, bytes);
     std::memcpy(bytes.data() + at, &value, width);
@@ -84,23 +84,23 @@ TEST(RecordFormat, refuses_lengths_no_writer_gives_even_with_a_right_checksum) {
   EXPECT_TRUE(refused(6, 0, 1));            // kind
   EXPECT_TRUE(refused(6, 99, 1));
   EXPECT_TRUE(refused(92, 1, 1));              // compression
-  EXPECT_TRUE(refused(4, 2, 2));               // version
+  EXPECT_TRUE(refused(4, 1, 2));               // version
   EXPECT_TRUE(refused(8, kNumberMax + 1, 8));  // sequence
   EXPECT_TRUE(refused(8, UINT64_MAX, 8));
   EXPECT_TRUE(refused(96, kNumberMax + 1, 8));  // time
   EXPECT_FALSE(refused(8, kNumberMax, 8));      // any other sequence is possible
 }
 
-// The bytes of format version 1. If this fails the format has changed: that needs a new version.
+// The bytes of format version 2. If this fails the format has changed: that needs a new version.
 TEST(RecordFormat, golden_write_record) {
   Sealer sealer(golden_keys());
   RecordHeader header = golden_header(RecordKind::kWrite, 5);
   header.volume = VolumeId(1);
-  header.offset = 4096;
+  header.offset = 4090;
   header.length = 16;
-  Bytes record(align_record(kRecordHeaderSize + sealed_size(16)));
+  Bytes record(align_record(kRecordHeaderSize + sealed_size(4090, 16)));
   sealer.seal_record(header, as_bytes("sixteen bytes..."), record);
-  EXPECT_EQ(to_hex(record), kGoldenWriteV1);
+  EXPECT_EQ(to_hex(record), kGoldenWriteV2);
   EXPECT_TRUE(sealer
                   .check_record(header, record,
                                 ByteSpan(record).subspan(kRecordHeaderSize, header.payload_length))
@@ -121,7 +121,7 @@ TEST(RecordFormat, golden_close_record) {
                     .chain = header.prev_chain};
   Bytes record(align_record(kRecordHeaderSize + kClosePayloadSize));
   sealer.sign_close(header, summary.close_body(Epoch(1), end, id_of<Digest>(0x66)), record);
-  EXPECT_EQ(to_hex(record), kGoldenCloseV1);
+  EXPECT_EQ(to_hex(record), kGoldenCloseV2);
 }
 
 TEST(MerkleTree, has_the_shape_of_rfc_6962) {
@@ -206,6 +206,13 @@ TEST(ManifestFormat, gives_back_every_field_and_refuses_every_flipped_byte) {
   manifest.segments.push_back({.number = 4, .closed = {}});
   manifest.bases.push_back(
       {.number = 2, .table_offset = 4096, .table_entries = 1, .footer_digest = id_of<Digest>(8)});
+  manifest.kept.push_back({.number = 7,
+                           .kind = KeptKind::kDeaths,
+                           .a = 8,
+                           .b = 16,
+                           .length = 900,
+                           .digest = id_of<Digest>(10)});
+  manifest.points = {3, 9};
   manifest.last_store = id_of<Digest>(9);
   const auto [bytes, stored] = snapshot_of(manifest);
   manifest.generation = 10;

@@ -13,11 +13,18 @@ using namespace manifest_wire;
 namespace {
 
 constexpr uint32_t kManifestMagic = 0x4d464648;  // "HFFM"
-constexpr size_t kFixedSize = 240;
+constexpr size_t kFixedSize = 248;
 
-size_t encoded_size(size_t lineage, size_t segments, size_t bases) {
-  return kFixedSize + lineage * kLineageEntrySize + segments * kSegmentSize + bases * kBaseSize +
-         kDigestSize;
+struct Counts {
+  size_t lineage = 0;
+  size_t segments = 0;
+  size_t bases = 0;
+  size_t kept = 0;
+  size_t points = 0;
+};
+size_t encoded_size(const Counts& of) {
+  return kFixedSize + of.lineage * kLineageEntrySize + of.segments * kSegmentSize +
+         of.bases * kBaseSize + of.kept * kKeptSize + of.points * kNumberSize + kDigestSize;
 }
 
 // What Line::check() asks of an incarnation record, as far as the lineage shows it. `before`: none
@@ -81,7 +88,11 @@ Result<Lineage> decode_lineage_after(const Lineage& before, ByteSpan from) {
 
 ManifestStore snapshot_of(Manifest next) {
   ++next.generation;
-  const size_t size = encoded_size(next.lineage.size(), next.segments.size(), next.bases.size());
+  const size_t size = encoded_size({.lineage = next.lineage.size(),
+                                    .segments = next.segments.size(),
+                                    .bases = next.bases.size(),
+                                    .kept = next.kept.size(),
+                                    .points = next.points.size()});
   Bytes bytes(size);
   FieldWriter out(bytes);
   out.number(kManifestMagic);
@@ -97,10 +108,14 @@ ManifestStore snapshot_of(Manifest next) {
   out.number(static_cast<uint32_t>(next.lineage.size()));
   out.number(static_cast<uint32_t>(next.segments.size()));
   out.number(static_cast<uint32_t>(next.bases.size()));
+  out.number(static_cast<uint32_t>(next.kept.size()));
+  out.number(static_cast<uint32_t>(next.points.size()));
   out.zeroes_to(kFixedSize);
   out.bytes(encode_lineage(next.lineage, Sequence(kNumberMax)));
   for (const SegmentEntry& entry : next.segments) put_segment(out, entry);
   for (const BaseEntry& entry : next.bases) put_base(out, entry);
+  for (const KeptFile& file : next.kept) put_kept(out, file);
+  for (const uint64_t point : next.points) out.number(point);
   next.last_store = crypto::sha256(ByteSpan(bytes).first(out.at()));
   out.bytes(next.last_store.span());
   HF_ASSERT(out.at() == size && size % kAlignment == 0);
@@ -110,10 +125,18 @@ ManifestStore snapshot_of(Manifest next) {
 std::string segment_name(uint64_t number) { return fmt::format("segment-{:016x}", number); }
 std::string base_name(uint64_t number) { return fmt::format("base-{:016x}", number); }
 
+std::string kept_name(KeptKind kind, uint64_t number) {
+  constexpr std::array<std::string_view, 5> kNames{"", "map", "locator", "deaths", "units"};
+  return fmt::format("{}-{:016x}", kNames.at(static_cast<size_t>(kind)), number);
+}
+
 std::set<std::string> names_of(const Manifest& manifest) {
   std::set<std::string> names;
-  for (const SegmentEntry& entry : manifest.segments) names.insert(segment_name(entry.number));
+  for (const SegmentEntry& entry : manifest.segments) {
+    if (!entry.collected) names.insert(segment_name(entry.number));
+  }
   for (const BaseEntry& entry : manifest.bases) names.insert(base_name(entry.number));
+  for (const KeptFile& file : manifest.kept) names.insert(kept_name(file.kind, file.number));
   return names;
 }
 
@@ -140,7 +163,7 @@ Horizon get_horizon(FieldReader& in) {
 void put_segment(FieldWriter& out, const SegmentEntry& entry) {
   const ClosedSegment closed = entry.closed.value_or(ClosedSegment{});
   out.number(entry.number);
-  out.number(uint32_t{entry.closed ? 1u : 0u});
+  out.number((entry.closed ? kSegmentClosed : 0) | (entry.collected ? kSegmentCollected : 0));
   out.zeroes(4);
   out.number(closed.first.value);
   out.number(closed.last.value);
@@ -155,7 +178,7 @@ void put_segment(FieldWriter& out, const SegmentEntry& entry) {
 
 SegmentEntry get_segment(FieldReader& in) {
   SegmentEntry entry{.number = in.counted(), .closed = {}};
-  const bool is_closed = in.number<uint32_t>() != 0;
+  const auto flags = in.number<uint32_t>();
   in.bytes(4);
   ClosedSegment closed;
   closed.first = in.counted<Sequence>();
@@ -167,7 +190,8 @@ SegmentEntry get_segment(FieldReader& in) {
   closed.close_digest = in.id<Digest>();
   closed.chain = in.id<Digest>();
   in.bytes(8);
-  if (is_closed) entry.closed = closed;
+  if ((flags & kSegmentClosed) != 0) entry.closed = closed;
+  entry.collected = (flags & kSegmentCollected) != 0;
   return entry;
 }
 
@@ -189,7 +213,41 @@ BaseEntry get_base(FieldReader& in) {
   return entry;
 }
 
+void put_kept(FieldWriter& out, const KeptFile& file) {
+  out.number(file.number);
+  out.number(static_cast<uint32_t>(file.kind));
+  out.zeroes(4);
+  out.number(file.a);
+  out.number(file.b);
+  out.number(file.length);
+  out.bytes(file.digest.span());
+  out.zeroes(8);
+}
+
+KeptFile get_kept(FieldReader& in) {
+  KeptFile file{.number = in.counted(), .kind = static_cast<KeptKind>(in.number<uint32_t>())};
+  in.bytes(4);
+  file.a = in.counted();
+  file.b = in.counted();
+  file.length = in.counted();
+  file.digest = in.id<Digest>();
+  in.bytes(8);
+  return file;
+}
+
+Status check_kept(const std::vector<KeptFile>& files) {
+  for (const KeptFile& file : files) {
+    if (file.kind < KeptKind::kMap || file.kind > KeptKind::kUnits) {
+      return corrupt("a file of an unknown kind");
+    }
+  }
+  return {};
+}
+
 Status check_order(const std::vector<SegmentEntry>& segments) {
+  for (const SegmentEntry& entry : segments) {
+    if (entry.collected && !entry.closed) return corrupt("a segment was collected before its end");
+  }
   for (size_t i = 1; i < segments.size(); ++i) {
     if (!segments[i - 1].closed && segments[i].closed) {
       return corrupt("the segments are out of order");
@@ -202,8 +260,16 @@ Result<Snapshot> decode_snapshot(ByteSpan file) {
   if (file.size() < kFixedSize + kDigestSize) return corrupt("the file is cut short");
   FieldReader in(file);
   if (in.number<uint32_t>() != kManifestMagic) return corrupt("not a journal manifest");
-  if (in.number<uint16_t>() != kVersion) {
-    return Error{.code = ErrorCode::kUnsupported, .cause = "manifest of another version"};
+  if (const auto version = in.number<uint16_t>(); version != kVersion) {
+    return Error{
+        .code = ErrorCode::kUnsupported,
+        .cause = fmt::format("a journal of format {}, where this build reads format {} only{}",
+                             version, kVersion,
+                             version < kVersion ? ": it was made by a build from before records "
+                                                  "had units of 4 KiB"
+                                                : ""),
+        .effect = "Nothing of it was read or changed",
+        .mend = "start the VM with the build that made it"};
   }
   in.bytes(2);
   const auto size = in.number<uint64_t>();
@@ -226,12 +292,23 @@ Result<Snapshot> decode_snapshot(ByteSpan file) {
   const auto lineage = in.number<uint32_t>();
   const auto segments = in.number<uint32_t>();
   const auto bases = in.number<uint32_t>();
-  if (encoded_size(lineage, segments, bases) != size) return corrupt("the counts do not fit");
+  const auto kept = in.number<uint32_t>();
+  const auto points = in.number<uint32_t>();
+  if (encoded_size({.lineage = lineage,
+                    .segments = segments,
+                    .bases = bases,
+                    .kept = kept,
+                    .points = points}) != size) {
+    return corrupt("the counts do not fit");
+  }
   in.bytes(kFixedSize - in.at());
   manifest.lineage = TRY(decode_lineage(in.bytes(size_t{lineage} * kLineageEntrySize)));
   for (uint32_t i = 0; i < segments; ++i) manifest.segments.push_back(get_segment(in));
   TRY(check_order(manifest.segments));
   for (uint32_t i = 0; i < bases; ++i) manifest.bases.push_back(get_base(in));
+  for (uint32_t i = 0; i < kept; ++i) manifest.kept.push_back(get_kept(in));
+  TRY(check_kept(manifest.kept));
+  for (uint32_t i = 0; i < points; ++i) manifest.points.push_back(in.counted());
   if (!in.in_range()) return corrupt(kOutOfRange);
   return out;
 }

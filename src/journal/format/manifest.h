@@ -2,9 +2,9 @@
 //
 //   snapshot ‖ edit ‖ edit ‖ …       each a store: numbered, and naming by digest the store before
 //
-//   snapshot = header ‖ lineage ‖ segments ‖ bases ‖ SHA-256 of all before
+//   snapshot = header ‖ lineage ‖ segments ‖ bases ‖ kept files ‖ points ‖ SHA-256 of all before
 //   edit     = header ‖ horizon, if it moved ‖ lineage, segments, bases that are new
-//              ‖ SHA-256 of all before
+//              ‖ kept files and points that go, that are new ‖ SHA-256 of all before
 //
 // A snapshot replaces the file by an atomic rename; an edit is appended and synced before anything
 // relies on it. So a crash leaves one edit at most that is not whole, the last, and nothing relied
@@ -45,6 +45,9 @@ struct SegmentEntry {
   uint64_t number = 0;
   // Without it the segment is open, or ready to be the next; recovery scans.
   std::optional<ClosedSegment> closed;
+  // Its file is gone: what lives of it is in files of units. Where its records stand in the line,
+  // and its close's digest, are kept for ever.
+  bool collected = false;
   bool operator==(const SegmentEntry&) const = default;
 };
 
@@ -54,6 +57,18 @@ struct BaseEntry {
   uint64_t table_entries = 0;
   Digest footer_digest;
   bool operator==(const BaseEntry&) const = default;
+};
+
+// A file of the engine (engine.h).
+enum class KeptKind : uint32_t { kMap = 1, kLocator = 2, kDeaths = 3, kUnits = 4 };
+struct KeptFile {
+  uint64_t number = 0;
+  KeptKind kind = KeptKind::kMap;
+  uint64_t a = 0;  // of a map, deaths: the segments after the a-th up to the b-th
+  uint64_t b = 0;
+  uint64_t length = 0;
+  Digest digest;  // SHA-256 of a table's footer, of all bytes of a file of units
+  bool operator==(const KeptFile&) const = default;
 };
 
 // Where the segments begin: what came before was merged into bases.
@@ -75,6 +90,8 @@ struct Manifest {
   Lineage lineage;  // of what is durable and closed; younger incarnations are found by the scan
   std::vector<SegmentEntry> segments;  // in the order of their records: closed, open, next
   std::vector<BaseEntry> bases;        // oldest first
+  std::vector<KeptFile> kept;          // oldest first
+  std::vector<uint64_t> points;        // retained: ordinals of segments, at whose ends they lie
   bool operator==(const Manifest&) const = default;
 };
 
@@ -118,6 +135,7 @@ inline constexpr std::string_view kSeedNamePrefix = "seed-";
 
 std::string segment_name(uint64_t number);
 std::string base_name(uint64_t number);
+std::string kept_name(KeptKind kind, uint64_t number);
 std::set<std::string> names_of(const Manifest& manifest);  // the files that it lists
 
 }  // namespace hf::journal

@@ -3,11 +3,11 @@
 //   0      magic "HFFD", version, zero (2)
 //   8      length of the edit (4), flags (4): 1 the horizon moved
 //   16     generation (8), digest of the store before (32), next file number (8)
-//   64     segments that go, from the front; that are closed now; that are new     (4 each)
+//   64     segments that go, from the front; that are closed or collected now; that are new
 //   76     bases that go, from the front; that are new; incarnations that are new  (4 each)
-//   88     zero (8)
-//   96     horizon ‖ incarnations ‖ segments closed ‖ segments new ‖ bases new ‖ SHA-256 of all
-//   before
+//   88     kept files that go; that are new; points that go; that are new          (4 each)
+//   104    horizon ‖ incarnations ‖ segments closed ‖ segments new ‖ bases new ‖ numbers of kept
+//          files that go ‖ kept files new ‖ points that go ‖ points new ‖ SHA-256 of all before
 #include <algorithm>
 
 #include "journal/format/manifest_wire.h"
@@ -19,7 +19,7 @@ using namespace manifest_wire;
 namespace {
 
 constexpr uint32_t kEditMagic = 0x44464648;  // "HFFD"
-constexpr size_t kEditFixedSize = 96;
+constexpr size_t kEditFixedSize = 104;
 constexpr uint32_t kFlagHorizon = 1;
 constexpr size_t kManifestMax = 64u << 20;  // far beyond any journal; what a bad file can ask for
 constexpr std::string_view kWhere = "MANIFEST";
@@ -35,11 +35,16 @@ struct Edit {
   size_t bases_gone = 0;
   std::vector<BaseEntry> bases_new;
   Lineage lineage_new;
+  std::vector<uint64_t> kept_gone;
+  std::vector<KeptFile> kept_new;
+  std::vector<uint64_t> points_gone;
+  std::vector<uint64_t> points_new;
 
   size_t encoded_size() const {
     return kEditFixedSize + (horizon ? kHorizonSize : 0) + lineage_new.size() * kLineageEntrySize +
            (segments_closed.size() + segments_new.size()) * kSegmentSize +
-           bases_new.size() * kBaseSize + kDigestSize;
+           bases_new.size() * kBaseSize + kept_new.size() * kKeptSize +
+           (kept_gone.size() + points_gone.size() + points_new.size()) * kNumberSize + kDigestSize;
   }
 };
 
@@ -60,12 +65,20 @@ Bytes encode_edit(const Edit& edit) {
   out.number(static_cast<uint32_t>(edit.bases_gone));
   out.number(static_cast<uint32_t>(edit.bases_new.size()));
   out.number(static_cast<uint32_t>(edit.lineage_new.size()));
-  out.zeroes_to(kEditFixedSize);
+  out.number(static_cast<uint32_t>(edit.kept_gone.size()));
+  out.number(static_cast<uint32_t>(edit.kept_new.size()));
+  out.number(static_cast<uint32_t>(edit.points_gone.size()));
+  out.number(static_cast<uint32_t>(edit.points_new.size()));
+  HF_ASSERT(out.at() == kEditFixedSize);
   if (edit.horizon) put_horizon(out, *edit.horizon);
   out.bytes(encode_lineage(edit.lineage_new, Sequence(kNumberMax)));
   for (const SegmentEntry& entry : edit.segments_closed) put_segment(out, entry);
   for (const SegmentEntry& entry : edit.segments_new) put_segment(out, entry);
   for (const BaseEntry& entry : edit.bases_new) put_base(out, entry);
+  for (const uint64_t number : edit.kept_gone) out.number(number);
+  for (const KeptFile& file : edit.kept_new) put_kept(out, file);
+  for (const uint64_t point : edit.points_gone) out.number(point);
+  for (const uint64_t point : edit.points_new) out.number(point);
   out.bytes(crypto::sha256(ByteSpan(bytes).first(out.at())).span());
   HF_ASSERT(out.at() == bytes.size() && bytes.size() % kAlignment == 0);
   return bytes;
@@ -108,10 +121,15 @@ Result<Edit> decode_edit(ByteSpan whole, const Lineage& lineage) {
   edit.bases_gone = in.number<uint32_t>();
   const auto bases = in.number<uint32_t>();
   const auto incarnations = in.number<uint32_t>();
-  if (!in.zeroes_to(kEditFixedSize)) return corrupt("an edit's reserved bytes are not zero");
+  const auto kept_gone = in.number<uint32_t>();
+  const auto kept_new = in.number<uint32_t>();
+  const auto points_gone = in.number<uint32_t>();
+  const auto points_new = in.number<uint32_t>();
   const uint64_t expected = kEditFixedSize + ((flags & kFlagHorizon) != 0 ? kHorizonSize : 0) +
                             kDigestSize + uint64_t{incarnations} * kLineageEntrySize +
-                            (uint64_t{closed} + added) * kSegmentSize + uint64_t{bases} * kBaseSize;
+                            (uint64_t{closed} + added) * kSegmentSize +
+                            uint64_t{bases} * kBaseSize + uint64_t{kept_new} * kKeptSize +
+                            (uint64_t{kept_gone} + points_gone + points_new) * kNumberSize;
   if (expected != whole.size()) return corrupt("an edit's counts do not fit");
   if ((flags & kFlagHorizon) != 0) edit.horizon = get_horizon(in);
   const ByteSpan more = in.bytes(size_t{incarnations} * kLineageEntrySize);
@@ -119,6 +137,11 @@ Result<Edit> decode_edit(ByteSpan whole, const Lineage& lineage) {
   for (uint32_t i = 0; i < closed; ++i) edit.segments_closed.push_back(get_segment(in));
   for (uint32_t i = 0; i < added; ++i) edit.segments_new.push_back(get_segment(in));
   for (uint32_t i = 0; i < bases; ++i) edit.bases_new.push_back(get_base(in));
+  for (uint32_t i = 0; i < kept_gone; ++i) edit.kept_gone.push_back(in.counted());
+  for (uint32_t i = 0; i < kept_new; ++i) edit.kept_new.push_back(get_kept(in));
+  TRY(check_kept(edit.kept_new));
+  for (uint32_t i = 0; i < points_gone; ++i) edit.points_gone.push_back(in.counted());
+  for (uint32_t i = 0; i < points_new; ++i) edit.points_new.push_back(in.counted());
   if (!in.in_range()) return corrupt(kOutOfRange);
   return edit;
 }
@@ -132,6 +155,53 @@ void append(std::vector<Entry>& list, const std::vector<Entry>& more) {
   list.insert(list.end(), more.begin(), more.end());
 }
 
+// What an entry may become: closed, and from then on collected.
+bool follows(const SegmentEntry& before, const SegmentEntry& now) {
+  if (before.number != now.number || before == now) return false;
+  if (!before.closed) return now.closed.has_value() && !now.collected;
+  return before.closed == now.closed && now.collected;
+}
+
+template <typename Entry, typename Number>
+std::set<uint64_t> numbers_of(const std::vector<Entry>& list, const Number& number) {
+  std::set<uint64_t> numbers;
+  for (const Entry& entry : list) numbers.insert(number(entry));
+  return numbers;
+}
+
+// Takes `gone` out of `list`, and adds `more`. False: one is not there, or there already.
+template <typename Entry, typename Number>
+bool exchange(std::vector<Entry>& list, const std::vector<uint64_t>& gone,
+              const std::vector<Entry>& more, const Number& number) {
+  for (const uint64_t each : gone) {
+    if (std::erase_if(list, [&](const Entry& entry) { return number(entry) == each; }) != 1) {
+      return false;
+    }
+  }
+  for (const Entry& entry : more) {
+    const auto same = [&](const Entry& other) { return number(other) == number(entry); };
+    if (std::ranges::any_of(list, same)) return false;
+    list.push_back(entry);
+  }
+  return true;
+}
+uint64_t kept_number(const KeptFile& file) { return file.number; }
+uint64_t point_number(uint64_t point) { return point; }
+
+// What exchange() needs to come from `stored` to `next`.
+template <typename Entry, typename Number>
+void compare(const std::vector<Entry>& stored, const std::vector<Entry>& next,
+             std::vector<uint64_t>& gone, std::vector<Entry>& more, const Number& number) {
+  const std::set<uint64_t> before = numbers_of(stored, number);
+  const std::set<uint64_t> now = numbers_of(next, number);
+  for (const uint64_t each : before) {
+    if (!now.contains(each)) gone.push_back(each);
+  }
+  for (const Entry& entry : next) {
+    if (!before.contains(number(entry))) more.push_back(entry);
+  }
+}
+
 Status apply(Manifest& state, const Edit& edit) {
   if (edit.segments_gone > state.segments.size() || edit.bases_gone > state.bases.size()) {
     return corrupt("an edit takes away more than there is");
@@ -143,14 +213,18 @@ Status apply(Manifest& state, const Edit& edit) {
   drop_front(state.bases, edit.bases_gone);
   for (const SegmentEntry& entry : edit.segments_closed) {
     const auto found = std::ranges::find(state.segments, entry.number, &SegmentEntry::number);
-    if (found == state.segments.end() || found->closed || !entry.closed) {
-      return corrupt("an edit closes a segment that is not open");
+    if (found == state.segments.end() || !follows(*found, entry)) {
+      return corrupt("an edit closes a segment that is not open, or collects it twice");
     }
     *found = entry;
   }
   append(state.segments, edit.segments_new);
   append(state.bases, edit.bases_new);
   append(state.lineage, edit.lineage_new);
+  if (!exchange(state.kept, edit.kept_gone, edit.kept_new, kept_number) ||
+      !exchange(state.points, edit.points_gone, edit.points_new, point_number)) {
+    return corrupt("an edit takes away what is not there, or adds what is");
+  }
   state.next_file_number = edit.next_file_number;
   if (edit.horizon) state.horizon = *edit.horizon;
   return check_order(state.segments);
@@ -178,7 +252,7 @@ std::optional<Edit> difference(const Manifest& stored, const Manifest& next) {
     const SegmentEntry& before = stored.segments[i];
     const SegmentEntry& now = next.segments[at];
     if (before == now) continue;
-    if (before.number != now.number || before.closed || !now.closed) return std::nullopt;
+    if (!follows(before, now)) return std::nullopt;
     edit.segments_closed.push_back(now);
   }
   edit.segments_new.assign(next.segments.begin() + static_cast<ptrdiff_t>(at), next.segments.end());
@@ -189,6 +263,8 @@ std::optional<Edit> difference(const Manifest& stored, const Manifest& next) {
   if (stored.lineage.size() > next.lineage.size()) return std::nullopt;
   edit.lineage_new.assign(next.lineage.begin() + static_cast<ptrdiff_t>(stored.lineage.size()),
                           next.lineage.end());
+  compare(stored.kept, next.kept, edit.kept_gone, edit.kept_new, kept_number);
+  compare(stored.points, next.points, edit.points_gone, edit.points_new, point_number);
   return edit;
 }
 
@@ -230,7 +306,9 @@ bool lists_new_files(const Manifest& stored, const Manifest& next) {
   return std::ranges::any_of(next.segments,
                              [&](const auto& entry) { return is_new(stored.segments, entry); }) ||
          std::ranges::any_of(next.bases,
-                             [&](const auto& entry) { return is_new(stored.bases, entry); });
+                             [&](const auto& entry) { return is_new(stored.bases, entry); }) ||
+         std::ranges::any_of(next.kept,
+                             [&](const auto& entry) { return is_new(stored.kept, entry); });
 }
 
 Result<ManifestLog> decode_manifest_log(ByteSpan from) {

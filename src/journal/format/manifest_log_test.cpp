@@ -31,7 +31,7 @@ ClosedSegment random_close(sim::SimRng& rng) {
 // What a journal does to its file list, one thing at a time.
 void change(Manifest& state, sim::SimRng& rng) {
   const auto open = std::ranges::find_if(state.segments, [](auto& entry) { return !entry.closed; });
-  switch (rng.below(6)) {
+  switch (rng.below(10)) {
     case 0:
     case 1:
       state.segments.push_back({.number = state.next_file_number++, .closed = {}});
@@ -64,6 +64,30 @@ void change(Manifest& state, sim::SimRng& rng) {
         entry.time = Micros(before.time.value + rng.below(9));
       }
       state.lineage.push_back(entry);
+      return;
+    }
+    case 5: {  // closed ones are collected
+      for (auto entry = state.segments.begin(); entry != open; ++entry) {
+        if (rng.chance(1, 3)) entry->collected = true;
+      }
+      return;
+    }
+    case 6:
+    case 7: {
+      if (!state.kept.empty() && rng.chance(1, 2)) {
+        state.kept.erase(state.kept.begin() + static_cast<ptrdiff_t>(rng.below(state.kept.size())));
+      }
+      state.kept.push_back({.number = state.next_file_number++,
+                            .kind = static_cast<KeptKind>(1 + rng.below(4)),
+                            .a = rng.below(9),
+                            .b = rng.below(99),
+                            .length = rng.below(1u << 20),
+                            .digest = random_id<Digest>(rng)});
+      return;
+    }
+    case 8: {
+      const uint64_t point = rng.below(20);
+      if (std::erase(state.points, point) == 0) state.points.push_back(point);
       return;
     }
     default:

@@ -201,6 +201,8 @@ void RecordLog::fail(Error error) {
   if (quiesce_done_ != nullptr) complete_later(*std::exchange(quiesce_done_, nullptr), *failed_);
   if (retiring_) complete_later(*retiring_->done, *failed_);
   retiring_.reset();
+  if (lists_store_) complete_later(*lists_store_->done, *failed_);
+  lists_store_.reset();
 }
 
 }  // namespace hf::journal

@@ -114,6 +114,12 @@ class RecordLog final : private StagingOwner {
   // Swaps the oldest `count` closed segments for what manifest().bases now says. Once that is
   // durable, recycles their files and completes. One at a time; a failure fails the log.
   void retire_oldest(size_t count, Completion& done);
+  // Stores what manifest() now says of kept files and points, and that these closed segments are
+  // collected, in one edit; completes when it is durable. One at a time; a failure fails the log.
+  void store_lists(const std::vector<uint64_t>& collected, Completion& done);
+  // After that: its file, of which nobody reads any more, may be used again.
+  void release_collected(uint64_t number);
+  const Manifest& stored_manifest() const { return manifest_writer_.stored(); }
   // Removes a file that no durable MANIFEST names. Best effort: the next opening does it else.
   void unlink(const std::string& name);
 
@@ -170,6 +176,11 @@ class RecordLog final : private StagingOwner {
   struct Retiring {
     std::vector<Segment> segments;
     uint64_t generation = 0;  // of the MANIFEST without them
+    Completion* done = nullptr;
+  };
+
+  struct ListsStore {
+    uint64_t generation = 0;
     Completion* done = nullptr;
   };
 
@@ -232,6 +243,7 @@ class RecordLog final : private StagingOwner {
   StoreDone store_done_{*this};
   std::list<Making> makings_;  // few: their records fill the staging buffers
   std::optional<Retiring> retiring_;
+  std::optional<ListsStore> lists_store_;
   size_t unlinks_in_flight_ = 0;
   UnlinkDone unlink_done_{*this};
 

@@ -73,7 +73,9 @@ Manifest RecordLog::current_manifest() const {
   bool made = true;
   const auto list = [&](const Segment& segment, const std::optional<ClosedSegment>& closed) {
     made = made && segment.made;
-    if (made) manifest.segments.push_back({.number = segment.number, .closed = closed});
+    if (made)
+      manifest.segments.push_back(
+          {.number = segment.number, .closed = closed, .collected = segment.collected});
   };
   for (const Segment& segment : closed_) {
     HF_ASSERT(segment.closed.has_value());
@@ -128,10 +130,16 @@ void RecordLog::on_manifest_stored(Status status) {
     retired = retiring_->done;
     retiring_.reset();
   }
+  Completion* lists = nullptr;
+  if (lists_store_ && lists_store_->generation <= stored.generation) {
+    lists = lists_store_->done;
+    lists_store_.reset();
+  }
   if (manifest_wanted_) begin_store();
   pump();
   finish_quiesce();
   if (retired != nullptr) retired->on_complete({});
+  if (lists != nullptr) lists->on_complete({});
 }
 
 void RecordLog::note_listed(const Manifest& stored) {
@@ -223,6 +231,7 @@ Status RecordLog::finish_opening() {
 Status RecordLog::cut_short_segments() {
   for (const Segment& segment : closed_) {
     HF_ASSERT(segment.synced);
+    if (segment.collected) continue;
     const uint64_t size = TRY(storage_.size(segment.file));
     // A full segment keeps its length: recycled, it need not be written with zeroes again.
     if (size <= segment.closed_size() + options_.segment_bytes / 4) continue;
@@ -236,8 +245,10 @@ void RecordLog::remove_unlisted() {
   if (!names.ok()) return;
   const std::set<std::string> ours = names_of(current_manifest());
   for (const std::string& name : *names) {
-    const bool journal_file = name.starts_with("segment-") || name.starts_with("base-") ||
-                              name.starts_with(kSeedNamePrefix);
+    constexpr std::array<std::string_view, 7> kPrefixes{
+        "segment-", "base-", "map-", "locator-", "deaths-", "units-", kSeedNamePrefix};
+    const bool journal_file = std::ranges::any_of(
+        kPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
     if (journal_file && !ours.contains(name)) {
       static_cast<void>(storage_.remove(name).ok());  // tried again at the next start
     }
@@ -251,7 +262,7 @@ Segment* RecordLog::segment_of(Sequence sequence) {
   if (found == closed_.begin()) return nullptr;
   Segment& segment = *std::prev(found);
   HF_ASSERT(segment.closed.has_value());
-  return sequence <= segment.closed->last ? &segment : nullptr;
+  return sequence <= segment.closed->last && !segment.collected ? &segment : nullptr;
 }
 
 Segment* RecordLog::find_segment(uint64_t number) {
@@ -287,6 +298,23 @@ void RecordLog::retire_oldest(size_t count, Completion& done) {
                        .time = last.time,
                        .close = last.close_digest};
   retiring_->generation = want_manifest();
+}
+
+void RecordLog::store_lists(const std::vector<uint64_t>& collected, Completion& done) {
+  HF_ASSERT(!lists_store_ && !failed_);
+  for (const uint64_t number : collected) {
+    const auto segment = std::ranges::find(closed_, number, &Segment::number);
+    HF_ASSERT(segment != closed_.end() && segment->synced && !segment->collected);
+    segment->collected = true;
+  }
+  lists_store_ = ListsStore{.generation = want_manifest(), .done = &done};
+}
+
+void RecordLog::release_collected(uint64_t number) {
+  const auto segment = std::ranges::find(closed_, number, &Segment::number);
+  HF_ASSERT(segment != closed_.end() && segment->collected && segment->readers == 0);
+  segment->marks = {};
+  recycle({.number = segment->number, .file = segment->file, .closed = segment->closed});
 }
 
 void RecordLog::recycle(Segment segment) {

@@ -55,6 +55,7 @@ class Recovery {
  private:
   Status walk(const VmId& vm);
   Result<FileId> open_listed(const std::string& name);
+  Status take_mapped(const SegmentEntry& entry);
   Status take_closed(const SegmentEntry& entry, bool read_records);
   Status check_table(Segment& segment, const CloseBody& body);
   Status read_closed_records(const Segment& segment);
@@ -95,10 +96,14 @@ Status Recovery::walk(const VmId& vm) {
     out_.bases.push_back(file);
     if (visitor_ != nullptr) TRY_CONTEXT(visitor_->on_base(base, file), base_name(base.number));
   }
-  const size_t in_full = first_read_in_full();
+  std::optional<size_t> mapped;
+  if (visitor_ != nullptr) mapped = TRY(visitor_->on_manifest(manifest));
+  const size_t in_full = mapped ? *mapped : first_read_in_full();
   for (size_t i = 0; i < manifest.segments.size(); ++i) {
     const SegmentEntry& entry = manifest.segments[i];
-    Status taken = entry.closed ? take_closed(entry, i >= in_full) : take_unlisted(entry);
+    Status taken = i < mapped.value_or(0) ? take_mapped(entry)
+                   : entry.closed         ? take_closed(entry, i >= in_full)
+                                          : take_unlisted(entry);
     if (!taken.ok()) return std::move(taken).error().context(segment_name(entry.number));
   }
   if (!manifest.lineage.empty() && manifest.lineage.back().first > out_.line.last()) {
@@ -131,7 +136,40 @@ Result<FileId> Recovery::open_listed(const std::string& name) {
   return *file;
 }
 
+// The maps are signed and say where the line stood at its end (Engine::load() compares them).
+Status Recovery::take_mapped(const SegmentEntry& entry) {
+  if (!entry.closed) return corrupt("a map covers it, and it has no end");
+  Segment segment{.number = entry.number,
+                  .first = entry.closed->first,
+                  .closed = entry.closed,
+                  .collected = entry.collected,
+                  .synced = true};
+  const ClosedSegment& closed = *segment.closed;
+  if (closed.first != out_.line.last().next() || closed.last <= closed.first ||
+      closed.time < out_.line.time()) {
+    return corrupt("it does not follow the segment before it");
+  }
+  if (!entry.collected) {
+    segment.file = TRY(open_listed(segment.name()));
+    const uint64_t size = TRY(storage_.size(segment.file));
+    if (closed.close_offset > size || closed.table_entries > size / kExtentEntrySize ||
+        segment.closed_size() > size) {
+      return corrupt("the file is cut short");
+    }
+  }
+  out_.line.jump({.position = {.incarnation = closed.incarnation, .sequence = closed.last},
+                  .chain = closed.chain},
+                 closed.time);
+  out_.previous_close = closed.close_digest;
+  out_.closed.push_back(std::move(segment));
+  return {};
+}
+
 Status Recovery::take_closed(const SegmentEntry& entry, bool read_records) {
+  if (entry.collected) {
+    return Error{.code = ErrorCode::kUnsupported,
+                 .cause = "it was collected, and this build does not read what is left of it"};
+  }
   Segment segment{.number = entry.number, .closed = entry.closed, .synced = true};
   const ClosedSegment& closed = *segment.closed;
   segment.first = closed.first;
@@ -224,6 +262,9 @@ Status Recovery::read_closed_records(const Segment& segment) {
     out_.line.advance(record.header, digest, record.payload);
     if (is_close) break;
     summary.add(record.header, digest, position);
+    if (visitor_ != nullptr) {
+      visitor_->on_record(out_.closed.size() + 1, record.header, digest, position);
+    }
   }
   HF_ASSERT(out_.line.last() == segment.closed->last);
   return {};
@@ -294,6 +335,10 @@ Status Recovery::scan_unlisted(Segment segment, uint64_t size) {
     out_.line.advance(record.header, digest, record.payload);
     segment.mark(record.header.sequence, record.offset);
     out_.summary.add(record.header, digest, record.offset - kSegmentHeaderSize);
+    if (visitor_ != nullptr) {
+      visitor_->on_record(out_.closed.size() + 1, record.header, digest,
+                          record.offset - kSegmentHeaderSize);
+    }
     if (visitor_ != nullptr && record.header.has_extent()) {
       TRY(visitor_->on_extent(segment, {.volume = record.header.volume,
                                         .kind = record.header.kind,
@@ -375,7 +420,9 @@ Status check_nothing_orphaned(Storage& storage) {
 }
 
 Status check_nothing_missed(Storage& storage, const Manifest& manifest) {
-  const std::set<std::string> listed = names_of(manifest);
+  std::set<std::string> listed = names_of(manifest);
+  // Collected ones may be there until they are removed or used again.
+  for (const SegmentEntry& entry : manifest.segments) listed.insert(segment_name(entry.number));
   for (const std::string& name : TRY(storage.list())) {
     if (!name.starts_with("segment-") || listed.contains(name)) continue;
     const FileId file = TRY_CONTEXT(storage.open(name, OpenMode::kRead), name);
@@ -395,7 +442,9 @@ Status check_nothing_missed(Storage& storage, const Manifest& manifest) {
 
 void close_files(Storage& storage, const Recovered& recovered) {
   const auto give_back = [&](FileId file) { static_cast<void>(storage.close(file).ok()); };
-  for (const Segment& segment : recovered.closed) give_back(segment.file);
+  for (const Segment& segment : recovered.closed) {
+    if (!segment.collected) give_back(segment.file);
+  }
   for (const Segment& segment : recovered.prepared) give_back(segment.file);
   if (recovered.open) give_back(recovered.open->file);
   for (FileId file : recovered.bases) give_back(file);

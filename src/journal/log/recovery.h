@@ -21,8 +21,16 @@ namespace hf::journal {
 // Who recovers hears of everything that counts, in order.
 class RecoveryVisitor {
  public:
+  // Before any file: of how many of the oldest segments maps say what they left. They are not
+  // read, and may be collected; each after them is read record by record. Empty: there are no maps.
+  virtual Result<std::optional<size_t>> on_manifest(const Manifest&) {
+    return std::optional<size_t>();
+  }
   virtual Status on_base(const BaseEntry& base, FileId file) = 0;
   virtual Status on_extent(const Segment& segment, const ExtentEntry& entry) = 0;
+  // Of each record that is read and counts; `ordinal`: its segment's, from 1.
+  virtual void on_record(uint64_t, const RecordHeader&, const Digest& /*header*/,
+                         uint64_t /*position*/) {}
   // Each record of step 3 before it counts. An error stops the recovery, or ends the line before it
   // (LogOptions::bad_tail_given_up).
   virtual Status on_unlisted(const ScannedRecord& record) = 0;

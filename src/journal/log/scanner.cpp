@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "journal/format/wire.h"
+#include "journal/units/units.h"
 
 namespace hf::journal {
 
@@ -20,7 +21,7 @@ Result<ScannedRecord> parse_record(ByteSpan bytes) {
   record.payload = bytes.subspan(kRecordHeaderSize, record.header.payload_length);
   const size_t end = kRecordHeaderSize + record.header.payload_length;
   if (!all_zero(bytes.subspan(end, stored - end))) return corrupt("record's padding is set");
-  if (crypto::sha256(record.payload) != record.header.payload_digest) {
+  if (payload_digest(record.header, record.payload) != record.header.payload_digest) {
     return corrupt("record's payload differs from its digest");
   }
   return record;

@@ -19,9 +19,10 @@ struct Segment {
   FileId file;
   Sequence first;
   std::optional<ClosedSegment> closed;
-  bool synced = false;  // closed, and every byte of it durable: MANIFEST may say so
-  bool made = true;     // its file is there; false: asked for
-  bool listed = true;   // a durable MANIFEST names it: a record in it may count
+  bool collected = false;  // it has no file any more
+  bool synced = false;     // closed, and every byte of it durable: MANIFEST may say so
+  bool made = true;        // its file is there; false: asked for
+  bool listed = true;      // a durable MANIFEST names it: a record in it may count
   std::vector<SequenceMark> marks;
   uint32_t readers = 0;  // reads in flight: the file may not be recycled
 

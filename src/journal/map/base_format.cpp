@@ -7,7 +7,7 @@ namespace hf::journal {
 
 namespace {
 constexpr uint32_t kBaseFooterMagic = 0x45464648;  // "HFFE"
-constexpr uint16_t kBaseVersion = 1;
+constexpr uint16_t kBaseVersion = 2;
 constexpr uint16_t kFooterVersion = 2;
 constexpr size_t kHeaderFields = 60;
 

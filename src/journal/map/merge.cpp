@@ -255,17 +255,9 @@ void Merger::seal_run() {
                     .sequence = ++runs_};
   const RunAad aad = run_aad(run_.volume, place);
   table_.insert(table_.end(), aad.begin(), aad.end());
-  out_.resize(align_record(sealed_size(plain_.size())));
-  ByteSpan left = plain_;
-  MutableByteSpan to = out_;
-  for (uint32_t unit = 0; !left.empty(); ++unit) {
-    const ByteSpan part = left.first(std::min(left.size(), kUnitSize));
-    aead_->seal(unit_nonce(place.sequence, unit), aad, part,
-                to.first(part.size() + crypto::kTagSize));
-    left = left.subspan(part.size());
-    to = to.subspan(part.size() + crypto::kTagSize);
-  }
-  std::ranges::fill(to, std::byte{0});
+  const size_t sealed = sealed_size(run_.offset, plain_.size());
+  out_.assign(align_record(sealed), std::byte{0});
+  seal_units(*aead_, place.sequence, aad, run_.offset, plain_, MutableByteSpan(out_).first(sealed));
   state_ = State::kWriting;
   issue_write(out_, State::kCopying);
 }

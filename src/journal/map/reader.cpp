@@ -54,10 +54,9 @@ bool Reader::advance(Read& read) {
       read.cursor = data_from;
     }
     if (!found) break;
-    // Cut to so many units, counted from the record's start.
-    const uint64_t within = found->offset - found->place.start;
-    const uint64_t limit = (within / kUnitSize + kUnitsPerPiece) * kUnitSize;
-    found->length = std::min(found->length, limit - within);
+    // Cut to so many units.
+    const uint64_t limit = (found->offset / kUnitSize + kUnitsPerPiece) * kUnitSize;
+    found->length = std::min(found->length, limit - found->offset);
     read.cursor += found->length;
     start_piece(read, *found);
   }
@@ -67,8 +66,7 @@ bool Reader::advance(Read& read) {
 void Reader::start_piece(Read& read, const IndexExtent& extent) {
   const Place& place = extent.place;
   const UnitRange units =
-      units_covering(place.length, static_cast<size_t>(extent.offset - place.start),
-                     static_cast<size_t>(extent.length));
+      UnitLayout(place.start, place.length).covering(extent.offset - place.start, extent.length);
   HF_ASSERT(units.count <= kUnitsPerPiece);
   if (open_from_memory(read, extent, units)) return;
   OpenFiles::Entry& file = files_.at(place.file);
@@ -80,7 +78,7 @@ void Reader::start_piece(Read& read, const IndexExtent& extent) {
   ++read.pieces;
   if (place.kind == PlaceKind::kRun) {
     io.pending = 1;
-    storage_.read(file.file, place.position + units.stored_offset, io.sealed(), io);
+    storage_.read(file.file, place.position + units.stored_at, io.sealed(), io);
   } else if (units.first == 0) {
     io.pending = 1;
     const MutableByteSpan both(io.buffer.get(), kRecordHeaderSize + units.stored_size);
@@ -89,8 +87,7 @@ void Reader::start_piece(Read& read, const IndexExtent& extent) {
     io.pending = 2;
     const MutableByteSpan header(io.buffer.get(), kRecordHeaderSize);
     storage_.read(file.file, place.position, header, io);
-    storage_.read(file.file, place.position + kRecordHeaderSize + units.stored_offset, io.sealed(),
-                  io);
+    storage_.read(file.file, place.position + kRecordHeaderSize + units.stored_at, io.sealed(), io);
   }
 }
 
@@ -98,17 +95,16 @@ bool Reader::open_from_memory(Read& read, const IndexExtent& extent, const UnitR
   const Place& place = extent.place;
   if (place.kind != PlaceKind::kRecord) return false;
   if (place.sequence <= log_.appended().end.position.sequence.value) return false;
-  const size_t size = kRecordHeaderSize + sealed_size(place.length);
+  const size_t size = kRecordHeaderSize + sealed_size(place.start, place.length);
   const ByteSpan record = log_.staging().find(files_.at(place.file).file, place.position, size);
   if (record.empty()) {
     HF_ASSERT(log_.failed() != nullptr);
     read.error = *log_.failed();
     return true;
   }
-  Status opened =
-      open_units(read.volume, extent, units, record.first(kRecordHeaderSize),
-                 record.subspan(kRecordHeaderSize + units.stored_offset, units.stored_size),
-                 read.target(extent.offset, extent.length));
+  Status opened = open_units(read.volume, extent, units, record.first(kRecordHeaderSize),
+                             record.subspan(kRecordHeaderSize + units.stored_at, units.stored_size),
+                             read.target(extent.offset, extent.length));
   if (!opened.ok()) read.error = std::move(opened).error();
   return true;
 }
@@ -152,16 +148,16 @@ Status Reader::open_units(VolumeId volume, const IndexExtent& extent, const Unit
   const uint64_t from = extent.offset - place.start;  // in the record's plaintext
   const uint64_t end = from + extent.length;
   HF_ASSERT(end <= place.length);
+  const UnitLayout layout(place.start, place.length);
   for (size_t unit = units.first; unit < units.first + units.count; ++unit) {
-    const uint64_t unit_from = unit * kUnitSize;
-    const size_t plain_size =
-        static_cast<size_t>(std::min<uint64_t>(place.length - unit_from, kUnitSize));
-    const ByteSpan part = sealed.first(plain_size + crypto::kTagSize);
+    const UnitPart stands = layout.unit(unit);
+    const uint64_t unit_from = stands.offset - place.start;
+    const ByteSpan part = sealed.first(stands.stored_length());
     sealed = sealed.subspan(part.size());
-    const MutableByteSpan plain = MutableByteSpan(plain_).first(plain_size);
+    const MutableByteSpan plain = MutableByteSpan(plain_).first(stands.length);
     TRY(open_unit(volume, place, header, unit, part, plain));
     const uint64_t copy_from = std::max(unit_from, from);
-    const uint64_t copy_end = std::min(unit_from + plain_size, end);
+    const uint64_t copy_end = std::min(unit_from + plain.size(), end);
     HF_ASSERT(copy_from < copy_end);
     std::memcpy(to.data() + (copy_from - from), plain.data() + (copy_from - unit_from),
                 static_cast<size_t>(copy_end - copy_from));

@@ -1,9 +1,9 @@
 // Reader: guest reads. Index, then whole sealed units into a buffer of ours, each tag checked, and
 // only then the bytes asked for into the caller's.
 //
-// A read is cut into pieces (one per extent, at most 8 units); a bounded number of pieces of a read
-// is in flight at a time. Bytes that are still staged are opened from memory, so what was accepted
-// reads back at once.
+// A read is cut into pieces (one per extent, at most 32 units); a bounded number of pieces of a
+// read is in flight at a time. Bytes that are still staged are opened from memory, so what was
+// accepted reads back at once.
 #pragma once
 
 #include <map>
@@ -13,6 +13,7 @@
 #include "journal/map/base_format.h"
 #include "journal/map/files.h"
 #include "journal/seal/sealer.h"
+#include "journal/units/units.h"
 
 namespace hf::journal {
 
@@ -34,9 +35,10 @@ class Reader {
   size_t in_flight() const { return in_flight_; }
 
  private:
-  static constexpr size_t kUnitsPerPiece = 8;
+  static constexpr size_t kUnitsPerPiece = 32;
   static constexpr size_t kPiecesInFlight = 8;  // of one read
-  static constexpr size_t kPieceBuffer = kRecordHeaderSize + kUnitsPerPiece * kSealedUnitSize;
+  static constexpr size_t kPieceBuffer =
+      kRecordHeaderSize + kUnitsPerPiece * (kUnitSize + crypto::kTagSize);
 
   struct Read {
     VolumeId volume;

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "journal/format/wire.h"
+#include "journal/units/units.h"
 
 namespace hf::journal {
 
@@ -19,7 +20,8 @@ Error bad_tag(Sequence sequence, size_t unit) {
 void finish(RecordHeader& header, MutableByteSpan to) {
   const size_t end = kRecordHeaderSize + header.payload_length;
   std::ranges::fill(to.subspan(end), std::byte{0});
-  header.payload_digest = crypto::sha256(to.subspan(kRecordHeaderSize, header.payload_length));
+  header.payload_digest =
+      payload_digest(header, to.subspan(kRecordHeaderSize, header.payload_length));
   encode_header(header, to.first<kRecordHeaderSize>());
 }
 }  // namespace
@@ -31,15 +33,17 @@ crypto::Nonce unit_nonce(uint64_t number, uint32_t unit) {
   return nonce;
 }
 
-UnitRange units_covering(size_t plaintext_length, size_t from, size_t length) {
-  HF_ASSERT(length > 0 && from + length <= plaintext_length);
-  UnitRange range;
-  range.first = from / kUnitSize;
-  range.count = (from + length - 1) / kUnitSize - range.first + 1;
-  range.stored_offset = range.first * kSealedUnitSize;
-  const size_t plain_end = std::min((range.first + range.count) * kUnitSize, plaintext_length);
-  range.stored_size = plain_end - range.first * kUnitSize + range.count * crypto::kTagSize;
-  return range;
+void seal_units(crypto::Aead& aead, uint64_t number, ByteSpan aad, uint64_t offset,
+                ByteSpan plaintext, MutableByteSpan to) {
+  HF_ASSERT(to.size() == sealed_size(offset, plaintext.size()));
+  if (plaintext.empty()) return aead.seal(unit_nonce(number, 0), aad, {}, to);
+  const UnitLayout layout(offset, plaintext.size());
+  for (size_t i = 0; i < layout.count(); ++i) {
+    const UnitPart unit = layout.unit(i);
+    aead.seal(unit_nonce(number, static_cast<uint32_t>(i)), aad,
+              plaintext.subspan(static_cast<size_t>(unit.offset - offset), unit.length),
+              to.subspan(unit.stored_at, unit.stored_length()));
+  }
 }
 
 crypto::Aead& Sealer::aead_of(const IncarnationId& incarnation) {
@@ -53,21 +57,12 @@ crypto::Aead& Sealer::aead_of(const IncarnationId& incarnation) {
 
 void Sealer::seal_record(RecordHeader& header, ByteSpan plaintext, MutableByteSpan to) {
   HF_ASSERT(plaintext.size() <= kRecordDataMax);
-  header.payload_length = static_cast<uint32_t>(sealed_size(plaintext.size()));
+  HF_ASSERT(header.kind != RecordKind::kWrite || header.length == plaintext.size());
+  header.payload_length = static_cast<uint32_t>(sealed_size(header.offset, plaintext.size()));
   HF_ASSERT(to.size() == header.stored_size());
   encode_aad(header, to.first<kRecordHeaderSize>());
-  const ByteSpan aad = to.first<kRecordAadSize>();
-  crypto::Aead& aead = aead_of(header.incarnation);
-  MutableByteSpan out = to.subspan(kRecordHeaderSize);
-  const auto units = unit_count(plaintext.size());
-  for (uint32_t unit = 0; unit < units; ++unit) {
-    const ByteSpan part = plaintext.first(std::min(plaintext.size(), kUnitSize));
-    aead.seal(unit_nonce(header.sequence.value, unit), aad, part,
-              out.first(part.size() + crypto::kTagSize));
-    plaintext = plaintext.subspan(part.size());
-    out = out.subspan(part.size() + crypto::kTagSize);
-  }
-  HF_ASSERT(plaintext.empty());
+  seal_units(aead_of(header.incarnation), header.sequence.value, to.first<kRecordAadSize>(),
+             header.offset, plaintext, to.subspan(kRecordHeaderSize, header.payload_length));
   finish(header, to);
 }
 
@@ -125,11 +120,15 @@ Status Sealer::check_record(const RecordHeader& header, ByteSpan raw_header, Byt
     }
     return {};
   }
-  for (size_t unit = 0; !payload.empty(); ++unit) {
-    const ByteSpan sealed = payload.first(std::min(payload.size(), kSealedUnitSize));
-    TRY(open_unit(aad, header.incarnation, header.sequence, unit, sealed,
-                  MutableByteSpan(scratch_).first(sealed.size() - crypto::kTagSize)));
-    payload = payload.subspan(sealed.size());
+  if (payload.size() == crypto::kTagSize) {
+    return open_unit(aad, header.incarnation, header.sequence, 0, payload, {});
+  }
+  const UnitLayout layout(header.offset, header.length);
+  for (size_t i = 0; i < layout.count(); ++i) {
+    const UnitPart unit = layout.unit(i);
+    TRY(open_unit(aad, header.incarnation, header.sequence, i,
+                  payload.subspan(unit.stored_at, unit.stored_length()),
+                  MutableByteSpan(scratch_).first(unit.length)));
   }
   crypto::wipe(scratch_);
   return {};

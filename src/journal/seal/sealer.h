@@ -13,14 +13,10 @@ namespace hf::journal {
 
 // The nonce of a record's or run's unit, with either's number.
 crypto::Nonce unit_nonce(uint64_t number, uint32_t unit);
-// Stored bytes of the whole units [first, first + count) of so much plaintext.
-struct UnitRange {
-  size_t first = 0;
-  size_t count = 0;
-  size_t stored_offset = 0;  // from the payload's first byte
-  size_t stored_size = 0;
-};
-UnitRange units_covering(size_t plaintext_length, size_t from, size_t length);
+// Units of `plaintext`, which stands at `offset` of a volume, under nonces of that number. `to` has
+// sealed_size() bytes.
+void seal_units(crypto::Aead& aead, uint64_t number, ByteSpan aad, uint64_t offset,
+                ByteSpan plaintext, MutableByteSpan to);
 
 class Sealer {
  public:

@@ -4,7 +4,6 @@
 #include <bit>
 #include <optional>
 
-#include "journal/format/format.h"
 #include "journal/format/wire.h"
 
 namespace hf::journal {
@@ -70,29 +69,30 @@ std::vector<size_t> places(const UnitLayout& layout, const LiveUnits& live) {
 }  // namespace
 
 UnitLayout::UnitLayout(uint64_t offset, uint64_t length)
-    : offset_(offset),
-      length_(length),
-      count_(
-          static_cast<size_t>((offset + length - 1) / kLiveUnitSize - offset / kLiveUnitSize + 1)) {
+    : offset_(offset), length_(length), count_(unit_count(offset, static_cast<size_t>(length))) {
   HF_ASSERT(length > 0 && length <= kRecordDataMax && offset <= kNumberMax);
-  HF_ASSERT(count_ <= kLiveUnitsMax);
+  HF_ASSERT(count_ <= kUnitsMax);
 }
 
 UnitPart UnitLayout::unit(size_t index) const {
   HF_ASSERT(index < count_);
-  const uint64_t block = offset_ / kLiveUnitSize + index;
-  const uint64_t begin = std::max(offset_, block * kLiveUnitSize);
-  const uint64_t end = std::min(offset_ + length_, (block + 1) * kLiveUnitSize);
+  const uint64_t block = offset_ / kUnitSize + index;
+  const uint64_t begin = std::max(offset_, block * kUnitSize);
+  const uint64_t end = std::min(offset_ + length_, (block + 1) * kUnitSize);
   return {.offset = begin,
           .length = static_cast<size_t>(end - begin),
           .stored_at = static_cast<size_t>(begin - offset_) + index * crypto::kTagSize};
 }
 
-std::pair<size_t, size_t> UnitLayout::units_of(uint64_t skip, uint64_t length) const {
-  HF_ASSERT(length > 0 && skip + length <= length_);
-  const uint64_t first_block = offset_ / kLiveUnitSize;
-  return {static_cast<size_t>((offset_ + skip) / kLiveUnitSize - first_block),
-          static_cast<size_t>((offset_ + skip + length - 1) / kLiveUnitSize - first_block + 1)};
+UnitRange UnitLayout::covering(uint64_t skip, uint64_t length) const {
+  HF_ASSERT(length > 0 && length <= length_ && skip <= length_ - length);
+  const uint64_t first_block = offset_ / kUnitSize;
+  UnitRange range{.first = static_cast<size_t>((offset_ + skip) / kUnitSize - first_block)};
+  const auto last = static_cast<size_t>((offset_ + skip + length - 1) / kUnitSize - first_block);
+  range.count = last - range.first + 1;
+  range.stored_at = unit(range.first).stored_at;
+  range.stored_size = unit(last).stored_at + unit(last).stored_length() - range.stored_at;
+  return range;
 }
 
 Digest unit_leaf(ByteSpan stored_unit) {
@@ -112,6 +112,11 @@ Digest payload_root(const UnitLayout& layout, ByteSpan payload) {
     return unit_leaf(payload.subspan(part.stored_at, part.stored_length()));
   };
   return *walk(all, none, 0, layout.count(), leaf, [](size_t, size_t, const Digest&) {});
+}
+
+Digest payload_digest(const RecordHeader& header, ByteSpan payload) {
+  if (header.kind != RecordKind::kWrite) return crypto::sha256(payload);
+  return payload_root(UnitLayout(header.offset, header.length), payload);
 }
 
 PrunedPayload prune(const UnitLayout& layout, ByteSpan payload, const LiveUnits& live) {

@@ -11,14 +11,16 @@
 
 #include <vector>
 
-#include "base/ids.h"
-#include "base/result.h"
-#include "crypto/crypto.h"
+#include "journal/format/format.h"
 
 namespace hf::journal {
 
-inline constexpr size_t kLiveUnitSize = 4096;  // plaintext bytes in a whole unit
-inline constexpr size_t kLiveUnitsMax = 257;   // of a record of 1 MiB that begins within a block
+struct UnitRange {  // units [first, first + count)
+  size_t first = 0;
+  size_t count = 0;
+  size_t stored_at = 0;  // in the payload
+  size_t stored_size = 0;
+};
 
 struct UnitPart {
   uint64_t offset = 0;   // in the volume
@@ -35,8 +37,8 @@ class UnitLayout {
   size_t count() const { return count_; }
   UnitPart unit(size_t index) const;
   size_t stored_size() const { return static_cast<size_t>(length_) + count_ * crypto::kTagSize; }
-  // The first and, after the last, of those that have bytes of [skip, skip + length) of the record.
-  std::pair<size_t, size_t> units_of(uint64_t skip, uint64_t length) const;
+  // Those that have bytes of [skip, skip + length) of the record.
+  UnitRange covering(uint64_t skip, uint64_t length) const;
 
  private:
   uint64_t offset_;
@@ -47,6 +49,9 @@ class UnitLayout {
 Digest unit_leaf(ByteSpan stored_unit);
 // The root over all of a payload's units.
 Digest payload_root(const UnitLayout& layout, ByteSpan payload);
+// What a record's header says of its payload: that root, if it is a write; SHA-256 of the stored
+// bytes else. `header` has been decoded, or its lengths are as decode_header() takes them.
+Digest payload_digest(const RecordHeader& header, ByteSpan payload);
 
 // Which units of a record are kept.
 using LiveUnits = std::vector<bool>;

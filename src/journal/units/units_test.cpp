@@ -18,12 +18,16 @@ TEST(Units, are_the_aligned_blocks_that_a_write_covers) {
   EXPECT_EQ(plain.count(), 1u);
   EXPECT_EQ(plain.stored_size(), 4112u);
   const UnitLayout odd(4000, 1u << 20);
-  EXPECT_EQ(odd.count(), kLiveUnitsMax);
+  EXPECT_EQ(odd.count(), kUnitsMax);
   EXPECT_EQ(odd.unit(0).length, 96u);
   EXPECT_EQ(odd.unit(256).length, 4000u);
-  EXPECT_EQ(odd.units_of(0, 96), std::pair(size_t{0}, size_t{1}));
-  EXPECT_EQ(odd.units_of(95, 2), std::pair(size_t{0}, size_t{2}));
-  EXPECT_EQ(odd.units_of(96, 8192), std::pair(size_t{1}, size_t{3}));
+  const auto covered = [&](uint64_t skip, uint64_t length) {
+    const UnitRange range = odd.covering(skip, length);
+    return std::pair(range.first, range.count);
+  };
+  EXPECT_EQ(covered(0, 96), std::pair(size_t{0}, size_t{1}));
+  EXPECT_EQ(covered(95, 2), std::pair(size_t{0}, size_t{2}));
+  EXPECT_EQ(covered(96, 8192), std::pair(size_t{1}, size_t{2}));
   size_t end = 0;
   for (size_t i = 0; i < odd.count(); ++i) {
     EXPECT_EQ(odd.unit(i).stored_at, end);
@@ -70,11 +74,11 @@ TEST(Units, any_part_of_a_record_still_proves_itself_also_when_pruned_again) {
 }
 
 TEST(Units, one_survivor_of_a_whole_record_carries_at_most_nine_hashes) {
-  for (const size_t count : {size_t{1}, size_t{2}, size_t{256}, kLiveUnitsMax}) {
+  for (const size_t count : {size_t{1}, size_t{2}, size_t{256}, kUnitsMax}) {
     for (size_t i = 0; i < count; ++i) {
       LiveUnits live(count);
       live[i] = true;
-      EXPECT_LE(pruned_hashes(live), count == kLiveUnitsMax ? 9u : 8u);
+      EXPECT_LE(pruned_hashes(live), count == kUnitsMax ? 9u : 8u);
     }
   }
 }
