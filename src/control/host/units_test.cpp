@@ -69,6 +69,38 @@ TEST(Units, an_end_that_was_not_told_is_found_out_about) {
   EXPECT_EQ(events, 1) << "who acts on ends hears of it";
 }
 
+// The launcher starts it again at once: who looked only whether it runs missed the end, and waited
+// for the successor's.
+TEST(Units, the_end_of_a_process_is_not_missed_when_its_successor_is_there_at_once) {
+  FakeLauncher launcher([](const Request& request) -> std::optional<Reply> {
+    if (request.verb == Verb::kStart) return Reply{.pid = 71};
+    return Reply{};
+  });
+  Units units(launcher.take_daemons_end(), nullptr, nullptr, kPrompt);
+  const std::string unit = keeper_unit(vm(1));
+  ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
+  launcher.announce({.kind = Event::Kind::kExited, .unit = unit, .pid = 71, .will_restart = true});
+  launcher.announce({.kind = Event::Kind::kStarted, .unit = unit, .pid = 72});
+  const auto until = std::chrono::steady_clock::now() + kPrompt;
+  while (units.pid(unit) != 72 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(1ms);
+  ASSERT_EQ(units.pid(unit), 72);
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_FALSE(units.wait_over(unit, 71, 60s)) << "its successor is still to be stopped";
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
+  launcher.announce({.kind = Event::Kind::kExited, .unit = unit, .pid = 72});
+  EXPECT_TRUE(units.wait_over(unit, 72, 60s));
+}
+
+TEST(Units, one_that_is_about_to_be_started_again_is_not_over) {
+  FakeLauncher launcher([](const Request&) -> std::optional<Reply> { return Reply{.pid = 71}; });
+  Units units(launcher.take_daemons_end(), nullptr, nullptr, kPrompt);
+  const std::string unit = keeper_unit(vm(1));
+  ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
+  launcher.announce({.kind = Event::Kind::kExited, .unit = unit, .pid = 71, .will_restart = true});
+  EXPECT_FALSE(units.wait_over(unit, 71, kPrompt));
+}
+
 // Else nothing of the VM starts any more: the launcher counts the fence, and this side does not.
 TEST(Units, a_fence_that_was_not_answered_counts) {
   FakeLauncher launcher([](const Request& request) -> std::optional<Reply> {
