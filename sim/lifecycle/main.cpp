@@ -154,6 +154,7 @@ int run_cases(const Arguments& arguments) {
 int run_seeds(const Arguments& arguments) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<uint64_t> events, changes;
+  uint64_t conflicts = 0;
   World::Reached reached{};
   for (uint64_t seed = arguments.from; seed < arguments.to; ++seed) {
     current = fmt::format("holdfast-lifecycle --seed {}", seed);
@@ -168,6 +169,7 @@ int run_seeds(const Arguments& arguments) {
     }
     events.push_back(world.events());
     changes.push_back(world.changes());
+    conflicts += world.conflicts();
     for (size_t act = 0; act < reached.size(); ++act)
       for (size_t effect = 0; effect < reached[act].size(); ++effect)
         reached[act][effect] += world.reached()[act][effect];
@@ -177,9 +179,9 @@ int run_seeds(const Arguments& arguments) {
   std::ranges::sort(changes);
   fmt::print(
       "{} seeds without a violation, {:.1f} s, {:.0f} seeds/s; median {} events, {} changes of "
-      "holder\n",
+      "holder; {} conflicts were settled\n",
       events.size(), took.count(), static_cast<double>(events.size()) / took.count(),
-      events[events.size() / 2], changes[changes.size() / 2]);
+      events[events.size() / 2], changes[changes.size() / 2], conflicts);
   if (!arguments.quiet) print_unreached(reached);
   return arguments.must_find ? 1 : 0;
 }

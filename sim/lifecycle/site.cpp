@@ -242,7 +242,7 @@ void Site::close_keeper() {
 
 bool Site::command(Wish wish, const title::Token& word, std::function<void(const Step&)> then) {
   if (!daemon_up || job_ || !has_vm) return false;
-  const bool turn = wish.act == Act::kTakeOver;
+  const bool turn = wish.act != Act::kStop;
   if (turn && turn_) return false;
   job_ = std::make_shared<Doing>(Doing{.machine = lifecycle::Machine(wish),
                                        .word = word,
@@ -264,6 +264,10 @@ void Site::look() {
   after(rng_.between(1, 5) * kMs, [this, life = daemon_life_] {
     follow_due_ = false;
     if (!daemon_up || life != daemon_life_ || !has_vm) return;
+    if (world.fault == Fault::kFenceBehindJob && job_) {
+      after(100 * kMs, [this] { look(); });
+      return;
+    }
     if (turn_) {
       fence_now();
       after(100 * kMs, [this] { look(); });
@@ -440,6 +444,7 @@ void Site::serve(const Question& question, Site& from, std::function<void(Reply)
         protection.reset();
         stream_ = false;
         vault.forget_vm();
+        world.forgotten(*this);
       }
       out.done = true;
       return reply(out);
@@ -480,6 +485,7 @@ void Site::delete_copy() {
   protection.reset();
   stream_ = false;
   vault.forget_vm();
+  world.forgotten(*this);
 }
 
 void Site::talk_to(Site& other) {

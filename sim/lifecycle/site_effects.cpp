@@ -247,7 +247,7 @@ void Site::begin_process(const DoingPtr& act, const Step& step, const Then& then
       return later(1, 20, [then] { then({}); });
     case Effect::kStopGuest:
       // Some guests don't hear, and are waited for.
-      return later(10, rng_.chance(1, 6) ? 20'000 : 800, [this, then] {
+      return later(10, rng_.chance(1, 4) ? 20'000 : 800, [this, then] {
         set_guest(false);
         then({});
       });
@@ -317,6 +317,7 @@ void Site::begin_process(const DoingPtr& act, const Step& step, const Then& then
       return later(5, 60, [this, act, then, failed, anyway] {
         if (act->bar != bar && !anyway) return then(failed);
         set_guest(true);
+        world.guest_started(*this);
         then({.trouble = world.guest_fails() ? Trouble::kRefused : Trouble::kNone});
       });
     }
@@ -355,7 +356,8 @@ void Site::start_keeper(const DoingPtr& act, const Then& then) {
   keeper = {.kind = KeeperKind::kKeyed, .life = keeper.life + 1};
   const Status released = vault.up() ? vault.release(true) : Status();
   if (!released.ok()) world.note("{}: no key: {}", name, released.error().cause);
-  const uint64_t opens = rng_.chance(1, 12) ? rng_.between(3'000, 20'000) : rng_.between(5, 300);
+  const uint64_t opens =
+      world.slow_start() || rng_.chance(1, 8) ? rng_.between(3'000, 20'000) : rng_.between(5, 300);
   after(opens * kMs, [this, life = keeper.life] { keeper_tries(life); });
   await_gate(act, keeper.life, now() + kGateLimit, now(), then);
 }

@@ -1,6 +1,7 @@
 #include "sim/lifecycle/world.h"
 
 #include <algorithm>
+#include <set>
 
 #include "title/testing/keyed_signer.h"
 
@@ -97,7 +98,9 @@ void World::call(Site& from, Site& to, const Question& question, Fate fate, uint
     });
   };
   const uint64_t delay = rng.between(200, 5000);
-  scheduler.after(fate == Fate::kLate ? delay + rng.between(500, 4500) * kMs : delay, deliver);
+  // Some come when their asker has long given up, and the world is another one.
+  const uint64_t late = rng.chance(1, 3) ? rng.between(5'000, 60'000) : rng.between(500, 4500);
+  scheduler.after(fate == Fate::kLate ? delay + late * kMs : delay, deliver);
   if (fate == Fate::kDoubled) scheduler.after(delay + rng.between(1, 3000) * kMs, deliver);
 }
 
@@ -122,7 +125,39 @@ void World::signed_here(Site& at, const vault::TitleView& view) {
   note("{}: signed \"{}\"", at.name, to_string(kind));
   if (kind == title::Kind::kTake || kind == title::Kind::kHandOver) ++changes_;
   if (kind == title::Kind::kTake) given_up_ = true;
+  if (kind == title::Kind::kGoOn && view.head->statement().follows != newest_) given_up_ = true;
+  // True when it was given; its site has come back since.
+  if (kind == title::Kind::kTake && other(at).host_up) mistaken_ = true;
+  taken_by_ = kind == title::Kind::kTake ? std::optional(at.id) : std::nullopt;
+  // Of a VM that somebody took, its giver has asked and knows it, wherever nobody was mistaken.
+  if (kind == title::Kind::kHandOver && !mistaken_ && view.head->statement().follows != newest_)
+    violated("{}: signs a hand-over, and does not know the newest statement", at.name);
   newest_ = view.head->digest();
+  last_word_[at.id] = newest_;
+}
+
+// What was signed is followed by what holds in the end, at both sites: by ancestry, not by number.
+void World::check_nothing_is_dropped() {
+  for (Site* at : {a_.get(), b_.get()}) {
+    const auto known = at->title();
+    const auto bundle = title::decode_bundle(at->vault.lacking({}));
+    if (!known || known->head == nullptr || !bundle.ok()) continue;
+    std::map<Digest, title::SignedPtr> all;
+    for (const title::SignedPtr& one : *bundle) all[one->digest()] = one;
+    if (!all.contains(known->head->digest())) continue;  // more than one bundle holds
+    std::set<Digest> before;
+    std::vector<Digest> next{known->head->digest()};
+    while (!next.empty()) {
+      const Digest one = next.back();
+      next.pop_back();
+      if (!all.contains(one) || !before.insert(one).second) continue;
+      next.push_back(all[one]->statement().follows);
+      next.push_back(all[one]->statement().beside);
+    }
+    for (const auto& [by, word] : last_word_)
+      if (!before.contains(word))
+        violated("{}: what {} last signed is not followed by what holds", at->name, site(by).name);
+  }
 }
 
 // Two copies run only where a word was mistaken, and only until the one that was taken from hears:
@@ -153,8 +188,19 @@ void World::opened(Site& at) {
   event();
   note("{}: the gate is open at {} records", at.name, at.data.size());
   check_alone(at);
+  if (at.data.size() == 0) violated("{}: opens the VM, and has nothing of it", at.name);
   // A copy that a mistaken word left, and that has not heard of it: what it does counts no more.
-  if (mistaken_ && !knows_newest(at)) return;
+  // Nor has one heard of a take by a member whose silence doesn't count: it was still seeded.
+  // But none starts from cold what its standby has taken: whoever takes has not been asked for
+  // longer than an answer counts.
+  if (!knows_newest(at)) {
+    const auto mine = at.title();
+    const bool taken = taken_by_ && *taken_by_ != at.id && mine;
+    if (taken && !at.guest && mine->stands_by(*taken_by_))
+      violated("{}: starts from cold what {} has taken", at.name, site(*taken_by_).name);
+    mistaken_ = mistaken_ || (taken && !mine->stands_by(*taken_by_));
+    if (mistaken_) return;
+  }
   if (!given_up_ && !at.data.has(truth_)) {
     violated("{}: the guest was promised {} records, and goes on without them", at.name,
              truth_.position.sequence.value);
@@ -166,6 +212,13 @@ void World::opened(Site& at) {
   given_up_ = false;
   owner_ = at.id;
   truth_ = at.data.end();
+}
+
+// What was queued when a fence fell is not started behind it.
+void World::guest_started(Site& at) {
+  const auto known = at.title();
+  if (known && known->head != nullptr && !known->held_by(at.id))
+    violated("{}: starts the guest of a VM that it knows to be another's", at.name);
 }
 
 void World::promised(Site& at) {
@@ -248,6 +301,10 @@ void World::tick() {
     if (ships_) at->ship_to(other(*at));
     at->peer_refuses();
   }
+  // Everybody has heard of it: from now on the promises are whole again.
+  if (mistaken_ && !a_->job() && !b_->job() && !(a_->runs() && b_->runs()) && knows_newest(*a_) &&
+      knows_newest(*b_) && !has_rivals())
+    mistaken_ = false;
 }
 
 void World::run_for(uint64_t us) {
@@ -274,7 +331,7 @@ bool World::runs_alone_and_protected() {
     const auto theirs = peer.title();
     if (!mine || !theirs || mine->head == nullptr || theirs->head == nullptr) continue;
     if (!at->runs() || at->record.role != Role::kActive || !mine->held_by(at->id)) continue;
-    if (!mine->stands_by(peer.id) || !theirs->stands_by(peer.id)) continue;
+    if (!mine->stands_by(peer.id) || mine->head->digest() != theirs->head->digest()) continue;
     return peer.record.role == Role::kStandby && peer.keeper.kind == KeeperKind::kReplica &&
            !peer.keeper.sealed && !peer.guest && at->data.begins_as(peer.data, peer.data.size()) &&
            !at->busy() && !peer.busy();
@@ -297,7 +354,6 @@ void World::start_at(Site& at) {
   });
 }
 
-// Two holders who each signed on a word are a conflict, which failover settle ends: not tried here.
 bool World::knows_newest(Site& at) {
   const auto known = at.title();
   return known && known->head != nullptr && known->head->digest() == newest_;
@@ -306,7 +362,9 @@ bool World::knows_newest(Site& at) {
 void World::take_on_word(Site& by) {
   if (!by.daemon_up || !by.vault.up() || by.busy() || !by.has_vm) return;
   const auto known = by.title();
-  if (!known || known->held_by(by.id) || !knows_newest(by)) return;
+  if (!known || known->held_by(by.id)) return;
+  // Of two words one was wrong: a conflict, which is settled by name.
+  if (!knows_newest(by) && !(mistaken_ && rng.chance(1, 3))) return;
   if (other(by).host_up) mistaken_ = true;  // it may run it yet
   by.command({.act = Act::kTakeOver, .source_is_off = true}, by.vault.give_word(title::Act::kTake));
 }
@@ -370,6 +428,7 @@ bool World::settle_rivals() {
     lose.talk_to(keep);
     return true;
   }
+  ++conflicts_;
   owner_ = keep.id;
   given_up_ = false;
   truth_ = keep.data.end();
@@ -398,7 +457,10 @@ bool World::settle_down(uint64_t limit_us) {
   b_->mend();
   const uint64_t end = scheduler.now().value + limit_us;
   while (!verdict_ && scheduler.now().value < end) {
-    if (runs_alone_and_protected()) return true;
+    if (runs_alone_and_protected()) {
+      if (!has_rivals()) check_nothing_is_dropped();
+      return !verdict_;
+    }
     run_for(rng.between(200, 900) * kMs);
     operate();
   }
@@ -443,6 +505,63 @@ void World::forge() {
     violated("{}: a statement that nobody may sign became the head", at.name);
 }
 
+// Its operator hears nothing of it, and the other one's may say so.
+void World::lose_site(Site& at) {
+  at.kill_host(rng.between(500, 15'000) * kMs);
+  if (rng.chance(1, 2)) return;
+  scheduler.after(rng.between(1'000, 7'000) * kMs, [this, &at] {
+    if (!at.host_up && chaos_) take_on_word(other(at));
+  });
+}
+
+// A link that is cut is taken for a site that is lost. The one that is taken from works on, and so
+// does its operator.
+void World::mistake(Site& holder) {
+  if (!rng.chance(1, 2) || !link || !holder.host_up || holder.busy()) return;
+  const uint64_t cut = rng.between(8'000, 15'000) * kMs;
+  if (!holder.guest) {  // just as it starts, and has been answered
+    slow_start_ = rng.chance(1, 2);
+    holder.command({.act = Act::kStart});
+    run_for(rng.between(5, 200) * kMs);
+  } else {
+    scheduler.after(rng.between(cut / 2, cut), [this, &holder] {
+      if (chaos_ && !link) holder.command({.act = rng.chance(2, 3) ? Act::kStop : Act::kStart});
+    });
+  }
+  cut_link(cut);
+  take_on_word(other(holder));
+  if (rng.chance(1, 2)) return;
+  // And its own operator is as wrong about the other one: two sites are told to run it.
+  scheduler.after(rng.between(1'000'000, 3'000'000), [this, &holder] {
+    if (chaos_ && !link) holder.command({.act = Act::kStop});
+  });
+  scheduler.after(cut - 500 * kMs, [this, &holder] {
+    const auto known = holder.title();
+    if (!chaos_ || link || holder.busy() || holder.guest || !known || !known->held_by(holder.id))
+      return;
+    mistaken_ = true;
+    holder.command({.act = Act::kStart, .without_peer = true},
+                   holder.vault.give_word(title::Act::kGoOn));
+  });
+  cut_link(cut + 4 * kSecond);
+}
+
+// What is protected anew is lost before all of it is there.
+void World::lose_seeding(Site& holder) {
+  if (!holder.runs() || !holder.protection || holder.busy() || !link) return;
+  holder.command({.act = Act::kWithdraw, .peer = other(holder).id});
+  scheduler.after(rng.between(300, 1'500) * kMs, [this, &holder] {
+    if (!chaos_ || !holder.daemon_up || holder.protection) return;
+    ships_ = rng.chance(1, 2);
+    scheduler.after(rng.between(20, 150) * kMs, [this] { ships_ = false; });
+    holder.command({.act = Act::kProtect, .peer = other(holder).id});
+    scheduler.after(rng.between(500, 2'000) * kMs, [this, &holder] {
+      if (chaos_) lose_site(holder);
+    });
+    scheduler.after(12 * kSecond, [this] { ships_ = true; });
+  });
+}
+
 void World::misfortune() {
   Site& at = rng.chance(1, 2) ? *a_ : *b_;
   Site& peer = other(at);
@@ -452,7 +571,7 @@ void World::misfortune() {
     case 0:
       return kill(at, static_cast<Victim>(rng.between(1, 3)));
     case 1:
-      return at.kill_host(rng.between(500, 15'000) * kMs);
+      return lose_site(holds ? at : peer);
     case 2:
       return cut_link(rng.between(100, 12'000) * kMs);
     case 3:
@@ -464,8 +583,8 @@ void World::misfortune() {
       if (holds && at.guest) at.command({.act = Act::kStop});
       return;
     case 6:
-      if (holds && at.protection && rng.chance(1, 3))
-        at.command({.act = Act::kWithdraw, .peer = peer.id});
+      if (rng.chance(1, 2)) return lose_seeding(holds ? at : peer);
+      if (holds && at.protection) at.command({.act = Act::kWithdraw, .peer = peer.id});
       return;
     case 7:
       if (rng.chance(1, 2)) at.vault.files().keep_copy();
@@ -474,16 +593,19 @@ void World::misfortune() {
       if (!peer.host_up) return take_on_word(at);
       return;
     case 9:  // somebody is wrong
-      if (!rng.chance(1, 8) || !link || mistaken_) return;
-      cut_link(rng.between(8'000, 15'000) * kMs);
-      return take_on_word(holds ? peer : at);
-    case 10:
+      return mistake(holds ? at : peer);
+    case 10:  // nothing is shipped for a while
+      if (!ships_) return;
+      ships_ = false;
+      scheduler.after(rng.between(500, 14'000) * kMs, [this] { ships_ = true; });
+      return;
     case 11:
     case 12:
     case 13:
     case 14:
-      if (!holds && at.has_vm && at.record.role == Role::kStandby)
-        at.command({.act = Act::kTakeOver});
+      for (Site* standby : {&at, &peer})
+        if (standby->has_vm && standby->record.role == Role::kStandby)
+          standby->command({.act = Act::kTakeOver});
       return;
     default:
       return operate();
@@ -502,7 +624,7 @@ void World::begin_protected() {
 void World::run_seed() {
   begin_protected();
   chaos_ = true;
-  const uint64_t rounds = rng.between(60, 110);
+  const uint64_t rounds = rng.between(90, 150);
   for (uint64_t round = 0; round < rounds && !verdict_; ++round) {
     run_for(rng.between(50, 1800) * kMs);
     misfortune();
@@ -603,7 +725,8 @@ void World::set_up(const Case& which) {
       scene_kill_ =
           Case{.act = Act::kTakeOver, .effect = Effect::kStoreTaken, .when = When::kAfter};
       b.command({.act = Act::kTakeOver});
-      run_until(20 * kSecond, [&] { return b.record.role == Role::kActive && b.daemon_up; });
+      run_until(20 * kSecond,
+                [&] { return b.record.role == Role::kActive && b.daemon_up && !b.busy(); });
       case_ = which;
       return start_at(b);
     case Scene::kSealLeft:

@@ -34,6 +34,7 @@ class World {
   const std::vector<std::string>& trace() const { return trace_; }
   uint64_t events() const { return events_; }
   uint64_t changes() const { return changes_; }
+  uint64_t conflicts() const { return conflicts_; }
   bool case_reached() const { return reached_case_; }
   using Reached = std::array<std::array<uint32_t, lifecycle::kEffects>, lifecycle::kActs>;
   const Reached& reached() const { return reached_; }
@@ -62,10 +63,13 @@ class World {
   void signed_here(Site& at, const vault::TitleView& view);
   void promised(Site& at);
   void opened(Site& at);
+  void guest_started(Site& at);
+  void forgotten(const Site& at) { last_word_.erase(at.id); }
   void check_alone(Site& at);
 
   bool ships() const { return ships_; }
   bool refuses_withdrawal() { return std::exchange(refuses_withdrawal_, false); }
+  bool slow_start() { return std::exchange(slow_start_, false); }
   bool guest_fails() { return fail_guests_ > 0 && fail_guests_-- > 0; }
 
   template <typename... Args>
@@ -95,11 +99,15 @@ class World {
 
   // The operator.
   bool runs_alone_and_protected();
+  void check_nothing_is_dropped();
   void operate();  // one command, where one leads on
   bool mend_by_command(Site& at);
   bool settle_rivals();
   bool has_rivals();
   void misfortune();
+  void lose_site(Site& at);
+  void mistake(Site& holder);
+  void lose_seeding(Site& holder);
   void forge();
   void take_on_word(Site& by);
   void start_at(Site& at);
@@ -119,17 +127,20 @@ class World {
   VmId vm_;
   std::optional<std::string> verdict_;
   std::vector<std::string> trace_;
-  uint64_t events_ = 0, changes_ = 0, records_ = 0;
+  uint64_t events_ = 0, changes_ = 0, conflicts_ = 0, records_ = 0;
   uint64_t heal_ = 0;  // a cut link that is cut again heals later
   bool chaos_ = false;
-  bool mistaken_ = false;        // a word was, at some time
-  bool given_up_ = false;        // a statement on a word came after the last opening
-  title::Line truth_;            // the end of what the guest was promised
-  std::optional<SiteId> owner_;  // by whom
-  Digest newest_;                // statement, wherever
-  uint64_t both_since_ = 0;      // that both run, and one should not
+  bool mistaken_ = false;               // a word was, at some time
+  bool given_up_ = false;               // a statement on a word came after the last opening
+  std::map<SiteId, Digest> last_word_;  // that it has signed, and not forgotten
+  title::Line truth_;                   // the end of what the guest was promised
+  std::optional<SiteId> owner_;         // by whom
+  Digest newest_;                       // statement, wherever
+  std::optional<SiteId> taken_by_;      // that statement: on a word
+  uint64_t both_since_ = 0;             // that both run, and one should not
   bool ships_ = true;
   int fail_guests_ = 0;
+  bool slow_start_ = false;  // the next keeper takes its time
   bool refuses_withdrawal_ = false;
   std::optional<Case> scene_kill_;                // of a daemon, to bring the scene about
   std::optional<lifecycle::Effect> scene_loses_;  // the next such question, likewise

@@ -14,7 +14,7 @@ Result<sys::UniqueFd> lock_directory(const std::string& path) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "another keeper has the journal " + path,
                  .effect = "This one did not start; nothing was changed",
-                 .mend = "holdfast vm stop NAME --force, then start it again"};
+                 .mend = "it ends in a moment; try again"};
   }
   return directory;
 }

@@ -282,7 +282,7 @@ def questions(evil, vms):
         evil.refused({"op": "title", "vm": vm, "known": [], "ancestors": [], "bundle": "", "question": asked.hex()},
                      [NOTHING_SHARED], f"the title of {what}")
         for title in (b"", t.bundle([t.create(evil.keys)]), os.urandom(100)):
-            answer = evil.line.ask({"op": "withdraw", "vm": vm, "title": title.hex()})
+            answer = evil.line.ask({"op": "withdraw", "vm": vm, "title": title.hex(), "head": os.urandom(32).hex()})
             check(answer == {"removed": True, "title": ""}, f"a withdrawal of {what}: there is nothing of it that is its")
     check(t.decode_statement(evil.head(vms["post"])).members[evil.north_id] == t.STANDBY, "north stands by for post as before")
     web = vms["web"].hex()

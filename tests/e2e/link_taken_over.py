@@ -154,7 +154,7 @@ def invents(hands, directory):
     site, vm = bytes(range(16)), bytes.fromhex(hands.site.vm_id("web"))
     messages = []
     for number, question in enumerate([{"op": "stop", "vm": vm.hex(), "epoch": 1000}, {"op": "epoch", "vm": vm.hex(), "epoch": 1000},
-                                       {"op": "withdraw", "vm": vm.hex()}], 1):
+                                       {"op": "withdraw", "vm": vm.hex(), "title": "", "head": "00" * 32}], 1):
         text = json.dumps(question).encode()
         messages.append([32, 1 << 63 | number, (site + struct.pack("<II", len(text), 5000) + text).hex()])
     messages.append([37, 1 << 63 | 9, (site + vm).hex()])
@@ -390,7 +390,7 @@ def invented_orders(north, south, between):
     title = north.cli("vm", "title", "web").stdout
     for what, question, says in (
             ("a hand-over while nothing is shipped", {"op": "hand_over", "vm": vm}, ["not all of the VM reached"]),
-            ("a withdrawal by the standby", {"op": "withdraw", "vm": vm, "title": ""}, ["runs it", "has taken", "is here"]),
+            ("a withdrawal by the standby", {"op": "withdraw", "vm": vm, "title": "", "head": "00" * 32}, ["runs it", "has taken", "is here"]),
             ("an epoch from the future", {"op": "epoch", "vm": vm, "epoch": 1 << 60}, ["primary"])):
         flags, answer = at_north.ask(at_south.site, json.dumps(question).encode(), 60)
         check(any(one in answer.decode() for one in says), f"{what}, in south's name: {answer.decode()[:200]}")

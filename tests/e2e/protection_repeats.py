@@ -55,13 +55,6 @@ def kill(site, program):
         os.kill(pid, signal.SIGKILL)
 
 
-def keepers_of(site, vm):
-    """Pids of the keepers that have the VM's journal open."""
-    directory = str((site.state / "vms" / site.vm_id(vm) / "journal").resolve())
-    return [pid for pid in site.pids_of("holdfast-keeper")
-            if any(os.readlink(f"/proc/{pid}/fd/{fd}") == directory for fd in os.listdir(f"/proc/{pid}/fd"))]
-
-
 def reachable(site):
     wait_until(lambda: all(peer["state"] == "reachable" for peer in site.json("site", "peers")), 30,
                f"{site.name} reaches its peer")
@@ -231,7 +224,7 @@ def withdrawn_in_a_failover(north, south):
     north.cli("vm", "start", "race")
     north.cli("protection", "enable", "race", "--to", "south")
     wait_protected(north, "race")
-    keeper, = keepers_of(south, "race")
+    keeper, = south.keepers_of("race")
     os.kill(keeper, signal.SIGSTOP)
     try:
         failover = command(south, "failover", "unplanned", "race", "--yes")

@@ -69,7 +69,7 @@ def bad_replica(north, south, number):
     began = acknowledged(north, "a")
     with open(manifest, "r+b") as file:
         file.write(os.urandom(len(good)))
-    for pid in keepers_of(south, "b"):
+    for pid in south.keepers_of("b"):
         os.kill(pid, signal.SIGKILL)
     cause = wait_until(lambda: "MANIFEST" in error_shown(south, "b") and error_shown(south, "b"), 60, "south shows the error", interval=0.1)
     check(True, f"south shows why the replica takes nothing: {cause}")
@@ -90,17 +90,6 @@ def bad_replica(north, south, number):
     wait_protected(north, "b", 90)
     check("error" not in south.json("protection", "show", "b"), f"mended, it goes on by itself ({time.monotonic() - waited:.0f} s)")
     return writer.number
-
-
-def keepers_of(site, vm):
-    """Pids of the keepers whose journal is the VM's: they have its directory open."""
-    directory = str((site.state / "vms" / site.vm_id(vm) / "journal").resolve())
-    found = []
-    for pid in site.pids_of("holdfast-keeper"):
-        fds = f"/proc/{pid}/fd"
-        if any(os.readlink(f"{fds}/{fd}") == directory for fd in os.listdir(fds)):
-            found.append(pid)
-    return found
 
 
 def test(directory):

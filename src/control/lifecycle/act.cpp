@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "control/core/log.h"
+#include "control/lifecycle/effect_hook.h"
 #include "control/lifecycle/launching.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
@@ -173,7 +174,8 @@ Result<lifecycle::Observed> ActRunner::observe() {
 
 lifecycle::Ended ActRunner::carry_out(const Step& step) {
   Ended ended;
-  Status status = perform(step, ended);
+  Status status = as_effect(services_.paths, vm_, machine_.wish().act, step.effect,
+                            [&] { return perform(step, ended); });
   if (status.ok()) return ended;
   const ErrorCode code = status.error().code;
   const bool time = code == ErrorCode::kUnavailable || code == ErrorCode::kTimeout;

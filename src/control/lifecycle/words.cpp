@@ -158,9 +158,10 @@ Error refused_take_over(const VmRow& row, const ActOutcome& outcome, const std::
   }
   Error error = *outcome.failed;
   if (outcome.observed.record.role == lifecycle::Role::kActive) {
-    return std::move(error)
-        .with_effect("the VM is this site's now and does not run")
-        .with_mend("holdfast vm start " + row.name);
+    // Whatever an effect's error says of itself: the title is signed, and the record says so.
+    error.effect = "the VM is this site's now and does not run";
+    error.mend += (error.mend.empty() ? "" : "; then: ") + ("holdfast vm start " + row.name);
+    return error;
   }
   if (outcome.observed.title.held_by(outcome.observed.self)) {
     // Whatever a replica's error says of its source is not so.

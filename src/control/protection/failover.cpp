@@ -78,6 +78,17 @@ Status has_replica(Services& services, const VmRow& row, const Result<Protection
                .mend = std::move(mend)};
 }
 
+// It waited for the replica's turn, and whoever had that removed it.
+Error withdrawn_meanwhile(Services& services, const VmRow& row, const SiteId& source) {
+  const std::string peer = services.protections->peer_name(source);
+  return {.code = ErrorCode::kConflict,
+          .cause = "the replica of VM \"" + row.name +
+                   "\" was removed meanwhile: its protection was ended, or it was evicted here",
+          .effect = "the VM was not failed over; it is site " + peer + "'s as before",
+          .mend = "at site " + peer + ": holdfast protection enable " + row.name + " --to " +
+                  services.site.name + "; then here: holdfast failover unplanned " + row.name};
+}
+
 }  // namespace
 
 // What an operator has to know before he says yes. Nothing is changed by it, here or there.
@@ -115,10 +126,15 @@ Result<sys::JsonObject> fail_over(Services& services, VmId vm, const FailoverReq
                                   Progress& progress) {
   auto begin = std::chrono::steady_clock::now();
   const Micros begun = catalog_now();
+  const Result<VmRow> before = services.catalog->vm(vm);
+  const Result<ProtectionRow> protected_by = services.catalog->protection(vm);
   // From the decision until the VM is this site's, nobody withdraws the replica.
   std::optional<Turns::Turn> turn = services.protections->turns().take(vm, kTurnLimit);
   if (!turn) return at_work(services, vm);
-  VmRow row = TRY(services.catalog->vm(vm));
+  Result<VmRow> known = services.catalog->vm(vm);
+  if (!known.ok() && known.error().code == ErrorCode::kNotFound && before.ok() && protected_by.ok())
+    return withdrawn_meanwhile(services, *before, protected_by->peer);
+  VmRow row = TRY(std::move(known));
   Result<ProtectionRow> protection = services.catalog->protection(vm);
   TRY(has_replica(services, row, protection));
   TRY(site_stays(services, row));

@@ -1,6 +1,7 @@
 // The source's side of a protection: beginning it, ending it. Both are by level: asked for again,
 // what is there is taken as it is, and what a lost answer or a kill left undone is finished.
 #include "control/core/log.h"
+#include "control/lifecycle/effect_hook.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
@@ -13,6 +14,8 @@
 namespace hf::control {
 
 using namespace std::chrono_literals;
+using lifecycle::Act;
+using lifecycle::Effect;
 
 namespace {
 
@@ -127,8 +130,12 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
                            .state = ProtectionState::kOffered};
   if (!before.ok()) {
     // First here, then there: no site holds a replica that the VM's own knows nothing of.
-    TRY(services_.catalog->put_protection(protection));
-    undo.add([&] { static_cast<void>(services_.catalog->remove_protection(vm)); });
+    TRY(as_effect(services_.paths, vm, Act::kProtect, Effect::kStoreOffered,
+                  [&] { return services_.catalog->put_protection(protection); }));
+    undo.add([&] {
+      static_cast<void>(as_effect(services_.paths, vm, Act::kProtect, Effect::kForgetProtection,
+                                  [&] { return services_.catalog->remove_protection(vm); }));
+    });
   }
   progress.step("offer the VM to " + peer.name);
   const Offer offer{.vm = vm,
@@ -139,7 +146,9 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
                     .wrap = wrap,
                     .certificate = key.certificate};
   peer::Delivery delivery{.within = kReachLimit};
-  Result<Taken> taken = services_.peers->ask<Taken>(peer.site, offer, kPeerLimit, &delivery);
+  Result<Taken> taken = as_effect(services_.paths, vm, Act::kProtect, Effect::kOffer, [&] {
+    return services_.peers->ask<Taken>(peer.site, offer, kPeerLimit, &delivery);
+  });
   if (!taken.ok() && maybe_done(taken.error(), delivery)) {
     undo.dismiss();
     return unanswered(std::move(taken).error(), row, peer, stood);
@@ -152,9 +161,13 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
     return unanswered(std::move(member).error(), row, peer, stood);
   }
   protection.state = ProtectionState::kStands;
-  TRY(services_.catalog->put_protection(protection));
+  TRY(as_effect(services_.paths, vm, Act::kProtect, Effect::kStoreProtected,
+                [&] { return services_.catalog->put_protection(protection); }));
   undo.dismiss();
-  streams_.add(vm, peer.site);
+  TRY(as_effect(services_.paths, vm, Act::kProtect, Effect::kStartStream, [&] {
+    streams_.add(vm, peer.site);
+    return Status();
+  }));
   log_info("VM " + row.name + " is protected by site " + peer.name);
   services_.happened("protection.enabled", row.name,
                      std::string(stood ? "is still" : "is now") + " protected by site " + peer.name,
@@ -163,10 +176,14 @@ Result<sys::JsonObject> Protections::enable(VmId vm, const PeerRow& peer, Progre
 }
 
 Status Protections::make_member(const VmRow& row, const PeerRow& peer) {
-  TitleKeeper::Exchanged asked = TRY(services_.titles->exchange(row.id, peer.site, kAskLimit));
+  TitleKeeper::Exchanged asked =
+      TRY(as_effect(services_.paths, row.id, Act::kProtect, Effect::kExchange,
+                    [&] { return services_.titles->exchange(row.id, peer.site, kAskLimit); }));
   const title::Member* member = asked.view.head->statement().members.find(peer.site);
   if (member != nullptr && member->standing != title::Standing::kMember) return {};
-  TRY(services_.titles->sign(row, {.kind = title::Kind::kProtect, .subject = peer.site}));
+  TRY(as_effect(services_.paths, row.id, Act::kProtect, Effect::kSign, [&] {
+    return services_.titles->sign(row, {.kind = title::Kind::kProtect, .subject = peer.site});
+  }));
   TRY(services_.titles->exchange(row.id, peer.site, kAskLimit));
   return {};
 }
@@ -197,11 +214,15 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   if (row.role == VmRole::kSuperseded) return not_its_any_more(row, peer);
   progress.step("end replication");
   Caretakers::Hold off(caretakers_, vm);
-  end_stream(vm);
+  TRY(as_effect(services_.paths, vm, Act::kWithdraw, Effect::kEndStream, [&] {
+    end_stream(vm);
+    return Status();
+  }));
   // First here, then there: what is asked of the other site is asked until it is done. Until then
   // it is still the site that may take the VM over, and that a start asks.
   protection.state = ProtectionState::kWithdrawing;
-  TRY(services_.catalog->put_protection(protection));
+  TRY(as_effect(services_.paths, vm, Act::kWithdraw, Effect::kStoreWithdrawing,
+                [&] { return services_.catalog->put_protection(protection); }));
   if (services_.units->running(keeper_unit(vm))) {
     keeper_protocol::Client keeper(services_.paths.run_file(vm, "control.sock"));
     static_cast<void>(keeper.ask(keeper_protocol::Unprotect{}, 2s));
@@ -209,10 +230,12 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
   progress.step("ask site " + peer + " to remove its replica");
   peer::Delivery delivery{.within = kReachLimit};
   const vault::TitleView title = TRY(services_.vault.title(vm));
-  Result<Removed> removed = services_.peers->ask<Removed>(
-      protection.peer,
-      Withdrawal{.vm = vm, .title = TRY(services_.titles->all(vm)), .head = title.head->digest()},
-      kPeerLimit, &delivery);
+  const Withdrawal withdrawal{
+      .vm = vm, .title = TRY(services_.titles->all(vm)), .head = title.head->digest()};
+  Result<Removed> removed =
+      as_effect(services_.paths, vm, Act::kWithdraw, Effect::kAskWithdrawal, [&] {
+        return services_.peers->ask<Removed>(protection.peer, withdrawal, kPeerLimit, &delivery);
+      });
   if (removed.ok() && !removed->title.empty()) {
     const auto resigned = [&](const vault::TitleView& view) {
       return !view.head->statement().is_standby(protection.peer);
@@ -224,7 +247,8 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
                 removed.error().describe());
     // It may have been taken over there, which is for this site to learn.
     Result<TitleKeeper::Exchanged> answer =
-        services_.titles->exchange(vm, protection.peer, kAskLimit);
+        as_effect(services_.paths, vm, Act::kWithdraw, Effect::kExchange,
+                  [&] { return services_.titles->exchange(vm, protection.peer, kAskLimit); });
     if (answer.ok()) {
       const VmRow now = TRY(services_.catalog->vm(vm));
       if (now.role == VmRole::kSuperseded) return not_its_any_more(now, peer);
@@ -249,7 +273,8 @@ Result<sys::JsonObject> Protections::disable(VmId vm, const DisableOptions& opti
                                  vm.hex()));
     TRY(expel_others(row, options));
   }
-  TRY(services_.catalog->remove_protection(vm));
+  TRY(as_effect(services_.paths, vm, Act::kWithdraw, Effect::kForgetProtection,
+                [&] { return services_.catalog->remove_protection(vm); }));
   services_.happened("protection.disabled", row.name,
                      "is not protected by site " + peer + " any more; its replica " +
                          (removed.ok() ? "is removed" : "stays there (--without-peer)"),
@@ -265,10 +290,12 @@ Status Protections::expel_others(const VmRow& row, const DisableOptions& options
   for (const title::Member& member : view.head->statement().members.all()) {
     if (member.site == services_.site.site_id || member.standing == title::Standing::kMember)
       continue;
-    TRY(services_.titles->ask_members(row.id, kAskLimit));
-    TRY(services_.titles->sign_within(
-        row, {.kind = title::Kind::kExpel, .subject = member.site, .word = options.word},
-        kSilenceLimit));
+    TRY(as_effect(services_.paths, row.id, Act::kWithdraw, Effect::kAskMembers,
+                  [&] { return services_.titles->ask_members(row.id, kAskLimit); }));
+    const TitleKeeper::Act expel{
+        .kind = title::Kind::kExpel, .subject = member.site, .word = options.word};
+    TRY(as_effect(services_.paths, row.id, Act::kWithdraw, Effect::kSign,
+                  [&] { return services_.titles->sign_within(row, expel, kSilenceLimit); }));
   }
   return {};
 }

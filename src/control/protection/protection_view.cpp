@@ -40,4 +40,12 @@ sys::JsonObject replica_view(const keeper_protocol::ReplicaStatus& status) {
   return show;
 }
 
+Error no_replica_there(const std::string& vm, const std::string& peer) {
+  return {.code = ErrorCode::kNotFound,
+          .cause = "site " + peer + " and this one do not protect VM \"" + vm +
+                   "\" together: that site has no replica of it any more",
+          .effect = "nothing of what the guest writes is at site " + peer,
+          .mend = "to have it there again: holdfast protection enable " + vm + " --to " + peer};
+}
+
 }  // namespace hf::control

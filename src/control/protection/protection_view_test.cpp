@@ -22,6 +22,11 @@ TEST(ProtectionView, what_is_in_flight_is_not_called_the_lag) {
   EXPECT_TRUE(view.contains("in_flight_bytes"));
 }
 
+TEST(ProtectionView, of_a_replica_that_was_evicted_the_mend_is_a_command_that_leads_on) {
+  EXPECT_NE(no_replica_there("web", "south").mend.find("holdfast protection enable web --to south"),
+            std::string::npos);
+}
+
 TEST(ProtectionView, a_replica_knows_its_lag_only_while_its_source_ships) {
   keeper_protocol::ReplicaStatus status{
       .connected = true, .durable = {.sequence = Sequence(7)}, .home_durable = Sequence(9)};

@@ -120,7 +120,11 @@ Result<sys::JsonObject> Protections::show_stream(const VmRow& row) {
   if (stream.open || halted) return show;
   if (show.at("state").as_string() == "waiting") show["state"] = "connecting";
   // What ends streams at the other site is known there, and told with the refusal.
-  if (stream.error) show["error"] = sys::error_to_json(falls_behind(*stream.error));
+  if (!stream.error) return show;
+  const Result<ProtectionRow> protection = services_.catalog->protection(row.id);
+  const bool gone = stream.error->code == ErrorCode::kNotFound && protection.ok();
+  show["error"] = sys::error_to_json(gone ? no_replica_there(row.name, peer_name(protection->peer))
+                                          : falls_behind(*stream.error));
   return show;
 }
 

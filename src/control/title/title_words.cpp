@@ -23,7 +23,8 @@ std::string cause_of(Cause cause, const std::string& vm, const std::string& site
     case Cause::kInDoubt:
       return "this vault was put back from a copy, and does not know what it has signed for VM " +
              vm;
-    case Cause::kNoLine:
+    case Cause::kNoLine:  // nothing, or a vault that began anew was shown nothing yet
+      return "the vault was shown nothing of VM " + vm + " by this site's keeper";
     case Cause::kLineNotWhole:
       return "this site does not have all of VM " + vm;
     case Cause::kPeerNotWhole:

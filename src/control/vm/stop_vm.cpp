@@ -1,9 +1,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "control/core/log.h"
 #include "control/host/console.h"
+#include "control/lifecycle/effect_hook.h"
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/protection/recovery_rules.h"
@@ -11,6 +13,10 @@
 #include "hypervisor/qmp_client.h"
 
 namespace hf::control {
+
+using lifecycle::Act;
+using lifecycle::Effect;
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -79,14 +85,18 @@ Result<sys::JsonObject> stop_vm(Services& services, VmId vm, const StopOptions& 
   }
   if (running && options.force) {
     progress.step("power off");
-    TRY(power_off(services, row));
+    TRY(as_effect(services.paths, vm, Act::kStop, Effect::kStopGuest,
+                  [&] { return power_off(services, row); }));
   } else if (running) {
     progress.step("ask the guest to shut down");
-    TRY(ask_guest(services, row, options.guest_limit, progress));
+    TRY(as_effect(services.paths, vm, Act::kStop, Effect::kStopGuest,
+                  [&] { return ask_guest(services, row, options.guest_limit, progress); }));
   }
-  TRY(services.catalog->set_wanted(vm, false));
+  TRY(as_effect(services.paths, vm, Act::kStop, Effect::kStoreNotWanted,
+                [&] { return services.catalog->set_wanted(vm, false); }));
   progress.step("stop the keeper and take the key back");
-  TRY(finish_vm(services, row));
+  TRY(as_effect(services.paths, vm, Act::kStop, Effect::kEndKeeper,
+                [&] { return finish_vm(services, row); }));
   log_info("VM " + row.name + " was stopped");
   services.happened("vm.stopped", row.name,
                     !running        ? "was stopped: its guest had ended already"
@@ -153,11 +163,21 @@ Error still_protected(Services& services, const VmRow& row, const ProtectionRow&
                   ": holdfast protection disable " + row.name};
 }
 
+// What is not this site's any more is being ended: nobody has to stop it.
+void wait_fenced(Services& services, VmId vm) {
+  const auto end = std::chrono::steady_clock::now() + 20s;
+  while (std::chrono::steady_clock::now() < end && !services.ending &&
+         (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm)))) {
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
 }  // namespace
 
 Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptions& options,
                                   Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
+  if (row.role == VmRole::kSuperseded) wait_fenced(services, vm);
   if (services.units->running(qemu_unit(vm)) || services.units->running(keeper_unit(vm))) {
     return Error{.code = ErrorCode::kConflict,
                  .cause = "VM \"" + row.name + "\" runs",

@@ -178,6 +178,12 @@ class Site:
             with contextlib.suppress(Failure, OSError):
                 self.kill_whole()
 
+    def keepers_of(self, vm):
+        """Pids of the keepers, of whatever kind, that have the VM's journal open. `vm`: its name or id."""
+        vm_id = vm if len(vm) == 32 else self.vm_id(vm)
+        directory = str((self.state / "vms" / vm_id / "journal").resolve())
+        return [pid for pid in self.pids_of("holdfast-keeper") if directory in _open_files(pid)]
+
     # -- VMs
 
     def vm_create(self, name, disks, *flags, timeout=120):
@@ -236,6 +242,13 @@ def refused(site, *words, timeout=60):
         check(error.status == 1 and all(parts.values()), f"`{' '.join(words)}` at {site.name}: {parts['cause']}")
         return parts
     raise Failure(f"`{' '.join(words)}` at {site.name} was not refused")
+
+
+def _open_files(pid):
+    try:
+        return {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+    except OSError:
+        return set()
 
 
 def _alive(pid):
