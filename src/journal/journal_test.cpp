@@ -204,6 +204,23 @@ TEST(Journal, is_final_about_a_failed_sync) {
   EXPECT_TRUE(site.read(*journal, 0, 512).ok());
 }
 
+TEST(Journal, closes_on_a_full_disk_and_goes_on_when_there_is_room) {
+  TestSite site;
+  auto journal = *site.create();
+  site.settle(*journal);
+  const Bytes data = TestSite::pattern(512, 1);
+  ASSERT_TRUE(site.write(*journal, 0, data).ok());
+  ASSERT_TRUE(site.flush(*journal).ok());
+  site.storage.set_capacity(site.storage.used_bytes());
+  const Status closed = site.close(*journal);
+  ASSERT_TRUE(closed.ok()) << closed.error().describe();
+  EXPECT_TRUE(site.run(*journal, [&] { return journal->idle(); }));
+  journal.reset();
+  site.storage.set_capacity(UINT64_MAX);
+  journal = *site.open();
+  EXPECT_EQ(*site.read(*journal, 0, 512), data);
+}
+
 TEST(Journal, is_final_about_a_failed_append) {
   TestSite site;
   auto journal = *site.create();

@@ -44,17 +44,19 @@ Status Keeper::start(sys::InheritedFds& fds) {
   const bool under_a_guest = succeeds_a_keeper();
   TRY_CONTEXT(open_journal(), "open the journal " + config_.journal_dir);
   TRY_CONTEXT(confine_to_directories(own_directories(config_)), "give up other files");
-  TRY(report_freshness());
+  if (!config_.look) TRY(report_freshness());
   front_ = std::make_unique<volume::JournalFront>(*journal_, *reactor_);
   GuestState state = TRY(load_guest_state(*reactor_, *front_));
   TRY(take_over_held_bytes(state));
   if (!under_a_guest) TRY(finish_reclaim(state));
   attestation_ = std::make_unique<AttestationService>(
       *reactor_, *front_, static_cast<GuestStateWriter&>(*this), clock_);
-  TRY(start_vtpm(fds, state));
+  if (!config_.look) TRY(start_vtpm(fds, state));
   TRY(start_front_ends(fds, state));
-  freshness_.start();
-  reactor_->each_turn(durable_watch_);
+  if (!config_.look) {
+    freshness_.start();
+    reactor_->each_turn(durable_watch_);
+  }
   TRY_CONTEXT(confine_to_serving(), "give up system calls");
   return {};
 }
@@ -67,6 +69,12 @@ bool Keeper::succeeds_a_keeper() const {
 
 Status Keeper::open_journal() {
   storage_ = TRY(sys::UringStorage::open_directory(*reactor_, config_.journal_dir));
+  Storage* storage = storage_.get();
+  if (config_.look) {
+    view_ = std::make_unique<ThrowAwayStorage>(
+        *storage_, [this](std::function<void()> work) { reactor_->post(std::move(work)); });
+    storage = view_.get();
+  }
   // Asked first: a journal that is behind it is refused before anything is written to it.
   auto fresh = TRY_CONTEXT(vault_.get_freshness(config_.vm), "read the vault's freshness record");
   std::optional<journal::LineEnd> known;
@@ -74,18 +82,19 @@ Status Keeper::open_journal() {
   // Whoever started this keeper asks the other sites meanwhile.
   TRY_CONTEXT(vault_.await_gate(config_.vm), "ask the vault whether the VM may be opened");
   journal_ = TRY(journal::Journal::open(
-      *storage_, clock_, rng_, journal::JournalKeys::derive(key_.key, config_.vm, key_.version),
+      *storage, clock_, rng_, journal::JournalKeys::derive(key_.key, config_.vm, key_.version),
       {.vm = config_.vm,
        .site = config_.site,
        .epoch = config_.epoch,
        // A guest waits for its disk: what its own keeper wrote moments ago is not read once more.
        // Closes, tables and the tail are checked all the same, and each unit as it is read.
        .log = {.segment_bytes = config_.segment_bytes,
+               .prepare_next = !config_.look,
                .verify_bytes_max = succeeds_a_keeper() ? 0 : journal::LogOptions{}.verify_bytes_max,
                // Never what this epoch wrote: a keeper that is started again has the same config.
                .bad_tail_given_up = config_.give_up_bad_tail ? config_.epoch : Epoch()},
        .known_durable = known,
-       .merge_keep_segments = config_.merge_keep_segments,
+       .merge_keep_segments = config_.look ? 0 : config_.merge_keep_segments,
        .pin_bytes_max = config_.backlog_bytes_max}));
   if (scratch_memory_) {
     scratch_ = TRY(FlashScratch::open(std::move(scratch_memory_), key_.key,
@@ -419,7 +428,7 @@ Status Keeper::stop() {
     return stopped || reactor_->now() >= patience || journal_->failed() != nullptr;
   });
   reactor_->disarm(*this);
-  return close_journal();
+  return config_.look ? Status() : close_journal();
 }
 
 Status Keeper::close_journal() {
@@ -429,18 +438,29 @@ Status Keeper::close_journal() {
       return flash_->settled() || journal_->failed() != nullptr;
     });
   }
-  if (!config_.vmgs_path.empty()) {
-    GuestState state = TRY(load_guest_state(*reactor_, *front_));
-    TRY_CONTEXT(write_projection(config_.vmgs_path, config_.vm, key_.key, state, journal_->epoch(),
-                                 journal_->end()),
-                "write the guest state file");
-  }
+  std::optional<GuestState> state;
+  if (!config_.vmgs_path.empty()) state = TRY(load_guest_state(*reactor_, *front_));
   Waiter closed;
   journal_->close(closed);
   turn_until([&] { return closed.done && journal_->idle(); });
   TRY(std::move(closed.result));
+  if (state) project(*state);  // on a full disk the close has made room
   freshness_.stop();
-  return freshness_.report_now(journal_->durable_end(), clock_.wall_time());
+  TRY_CONTEXT(freshness_.report_now(journal_->durable_end(), clock_.wall_time()),
+              "tell the vault how far the journal is");
+  return {};
+}
+
+// A copy for other tools, and the journal is what counts: without room for it the VM stops all the
+// same. The one from before stays; its generation record says of when it is.
+void Keeper::project(const GuestState& state) {
+  const Status written = write_projection(config_.vmgs_path, config_.vm, key_.key, state,
+                                          journal_->epoch(), journal_->end());
+  if (written.ok()) return;
+  std::fputs(("holdfast-keeper: the guest state file was not written: " +
+              written.error().describe() + "\n")
+                 .c_str(),
+             stderr);
 }
 
 }  // namespace hf::keeper

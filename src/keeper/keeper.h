@@ -15,6 +15,7 @@
 #include "keeper/service/attestation_service.h"
 #include "keeper/service/control.h"
 #include "keeper/ship/shipper.h"
+#include "keeper/throw_away_storage.h"
 #include "keeper_protocol/config.h"
 #include "sys/inherited_fds.h"
 #include "sys/uring_storage.h"
@@ -33,6 +34,7 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
 
   Status start(sys::InheritedFds& fds);
   Status run_until_stopped();
+  bool told_to_stop() const { return stop_requested_; }
 
  private:
   // A record of the keeper's own on its way to the journal.
@@ -73,6 +75,7 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   void on_timer() override;
   Status stop();
   Status close_journal();
+  void project(const GuestState& state);
 
   template <typename Condition>
   void turn_until(Condition condition) {
@@ -88,6 +91,7 @@ class Keeper final : private ControlHandler, private GuestStateWriter, private s
   vault::FetchedKey key_;
   std::unique_ptr<sys::Reactor> reactor_;
   std::unique_ptr<sys::UringStorage> storage_;
+  std::unique_ptr<ThrowAwayStorage> view_;
   std::unique_ptr<journal::Journal> journal_;
   std::unique_ptr<volume::JournalFront> front_;
   std::unique_ptr<FlashScratch> scratch_;

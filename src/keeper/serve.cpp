@@ -1,5 +1,6 @@
 #include "keeper/serve.h"
 
+#include <cstdio>
 #include <memory>
 
 #include "keeper/keeper.h"
@@ -25,9 +26,17 @@ Status serve_vm(const keeper_protocol::ServeConfig& config, sys::InheritedFds& f
   if (served.ok()) served = keeper->run_until_stopped();
   // An error leaves work under way that only the end of the process ends; a destructor would have
   // to wait for a disk or a guest that does not answer.
+  if (served.ok() && config.look) (void)keeper.release();  // what it wrote is nobody's
   if (served.ok()) return served;
+  const bool told_to_stop = keeper->told_to_stop();
   (void)keeper.release();
-  return with_advice(std::move(served).error(), config.journal_dir);
+  Error error = with_advice(std::move(served).error(), config.journal_dir);
+  if (!told_to_stop) return error;
+  // What fails is started again; what was told to stop must not be. What it could not write at its
+  // end, as on a full disk, its next start recovers.
+  std::fputs(("holdfast-keeper: stopped, but not in order: " + error.describe() + "\n").c_str(),
+             stderr);
+  return {};
 }
 
 }  // namespace hf::keeper

@@ -62,6 +62,9 @@ struct ServeConfig {
   std::vector<VolumeConfig> volumes;
   bool vtpm = true;
   std::string vmgs_path;  // where the projection goes at stop; empty: none
+  // Only to be looked at: what opening and answering write stays in memory and is thrown away. No
+  // vTPM is started and nothing is told to the vault, for nothing happened.
+  bool look = false;
   // A journal received under an older epoch may end before a record with a bad tag.
   bool give_up_bad_tail = false;
   // The VM is protected: it ships to this site, and merges nothing away that the site may lack.
@@ -146,6 +149,7 @@ constexpr auto json_members(sys::JsonOf<ServeConfig>) {
       std::tuple(sys::json_member("volumes", &C::volumes, {.items_max = kVolumesMax}),
                  sys::json_member_or_default("vtpm", &C::vtpm),
                  sys::json_member_or_default("vmgs_path", &C::vmgs_path, {.length_max = kPathMax}),
+                 sys::json_member_or_default("look", &C::look),
                  sys::json_member_or_default("give_up_bad_tail", &C::give_up_bad_tail),
                  sys::json_member("peer_site", &C::peer_site),
                  sys::json_member_or_default("backlog_bytes_max", &C::backlog_bytes_max),

@@ -171,6 +171,19 @@ def put_back(copy, journal):
         (journal / path.name).chmod(0o600)
 
 
+def empty_rollover(site, directory):
+    """An empty file ended commands once. Of a VM that does not run: nobody asks its guest before the file was read."""
+    empty = directory / "empty.bin"
+    empty.write_bytes(b"")
+    site.cli("vm", "create", "rolls", "--blank", "16M", "--memory", "256M")
+    check_refused(site, "a roll-over by an empty certificate", "secure-boot", "rollover", "rolls", "--to", "microsoft-2011+2023",
+                  "--certificate", empty, code=("invalid_argument", "corrupt"), says=["empty.bin"], snapshot=False)
+    check_refused(site, "a roll-over by an empty update", "secure-boot", "rollover", "rolls", "--update", empty,
+                  code=("invalid_argument", "corrupt"), snapshot=False)
+    check(site.json("vm", "show", "rolls")["state"] == "stopped", "the site goes on")
+    site.cli("vm", "delete", "rolls", "--yes")
+
+
 def peers_and_tokens(processes, directory, north):
     step("peers and tokens")
     south = Site(processes, directory, "south", 560000)
@@ -400,6 +413,7 @@ def test(directory):
             site.start()
             disk_images(site, directory)
             journal_damage(site, directory)
+            empty_rollover(site, directory)
             two_daemons(site)
             peers_and_tokens(processes, directory, site)
             modes(site)

@@ -34,7 +34,7 @@ def test(directory):
         machine = Appliance(processes, directory, "durability_guest", ["holdfast-keeper", "holdfast-vault"])
         for kill in range(KILLS + 1):
             console = machine.start(flushed=flushed)
-            _, line, match = console.wait_for(r"^HF VERIFIED newest=(\d+)", 90)
+            _, line, match = console.wait_for(r"^HF VERIFIED newest=(\d+)", 180)
             newest = int(match[1])
             beyond += newest > flushed
             unsynced = int(console.wait_for(r"^HF UNSYNCED (\d*)$", 10)[2][1] or 0)

@@ -10,13 +10,14 @@ A state directory lies on a small tmpfs, whose mount needs root.
 """
 
 import contextlib
+import hashlib
 import os
 import pathlib
 import shutil
 import signal
 import time
 
-from lib.process import Processes, run, wait_until
+from lib.process import Failure, Processes, run, wait_until
 from lib.refusal import check_refused
 from lib.report import check, main, step
 from lib.site import Site, message_parts, pair, wait_protected
@@ -103,6 +104,8 @@ def guest_stands_still(site):
     check(error["effect"] and "free space" in error["mend"], f"vm show: {error['cause']} | {error['effect']} | {error['mend']}")
     wait_until(lambda: site.json("vm", "show", "web")["state"] == "stalled", 20, "vm show says that the guest stands still", interval=0.2)
     says_that_it_stalls(site)
+    check_refused(site, "the disk of a VM that stands still", "vm", "check", "web", code="no_space", says=["stands still", "No space left"],
+                  mend=["free space", "vm stop web --force", "vm check web"], snapshot=False)
     time.sleep(3)
     check(writer.running(), "the client waits")
     says_that_it_stalls(site)
@@ -182,20 +185,50 @@ def ends_without_a_byte_left(site):
     ballast.unlink()
 
 
-def starts_in_what_it_has_or_not_at_all(site, ballast):
-    """A VM may have a segment left that was prepared for it; then it runs until that is full.
+def files_of(directory):
+    return {path.name: (path.stat().st_mtime_ns, hashlib.sha256(path.read_bytes()).hexdigest()) for path in directory.iterdir()}
 
-    Its stop is not tried before there is room again: it was seen not to end within 60 s, twice, and why is not known yet.
-    """
-    done = site.cli("vm", "start", "web", check=False)
-    if done.returncode == 0:
-        check(site.json("vm", "show", "web")["state"] == "running", "it starts in what was prepared for it")
+
+def looked_at_without_a_byte_left(site):
+    """A stopped VM is looked at without a trace."""
+    fill(site)
+    journal = site.state / "vms" / site.vm_id("web") / "journal"
+    before = files_of(journal)
+    said = message_parts(site.cli("vm", "check", "web", check=False).stderr)
+    check("no boot program was found" in said["cause"], f"vm check reads the disk of one that is stopped: {said['cause']}")
+    shown = site.json("secure-boot", "show", "web")
+    check(len(shown) > 0, "and secure-boot show its variables")
+    check(files_of(journal) == before, "not a byte of its journal has changed")
+
+
+def stops_however_full(site):
+    """A VM may have a segment left that was prepared for it; then it runs until that is full. Each start gives room back, of
+    what the one before left unused, and prepares the next segment with it: that is where the space runs out again."""
+    rounds = starts = 0
+    while starts < 6:
+        rounds += 1
+        if rounds > 30:
+            raise Failure(f"only {starts} of 30 VMs started without a byte left")
+        ballast = fill(site)
+        done = site.cli("vm", "start", "web", check=False)
+        fill(site)
+        if done.returncode == 0:
+            starts += 1
+            began = time.monotonic()
+            site.cli("vm", "stop", "web", "--force", timeout=20)
+            step(f"ok: it started in what was prepared for it, and stopped after {time.monotonic() - began:.1f} s")
+            continue
+        said = message_parts(done.stderr)
+        check("No space left" in said["cause"] and said["effect"] and said["mend"], f"it is refused: {said['cause']} | {said['mend']}")
         ballast.unlink()
+        site.cli("vm", "start", "web")
+        wait_prepared(site)
         site.cli("vm", "stop", "web", "--force")
-        return fill(site)
-    said = message_parts(done.stderr)
-    check("No space left" in said["cause"] and "free space" in said["mend"], f"it is refused: {said['cause']} | {said['mend']}")
-    return ballast
+    log = "".join(path.read_text() for path in (site.state / "run/log").glob("keeper-*.log"))
+    # The vault's own record may lag: it is as far as the last report under the guest.
+    odd = [line for line in log.splitlines() if "not in order" in line and "tell the vault" not in line]
+    check(not odd, "each stop closed the journal" + "".join(f"\n  {line}" for line in odd))
+    fill(site)
 
 
 def no_byte_left(site):
@@ -208,18 +241,20 @@ def no_byte_left(site):
     space = ["free space"]
     check_refused(site, "a VM to create on a full disk", "vm", "create", "other", "--blank", "1M", code="no_space",
                   mend=space)
-    ballast = starts_in_what_it_has_or_not_at_all(site, ballast)
-    fill(site)
+    looked_at_without_a_byte_left(site)
+    stops_however_full(site)
     check_refused(site, "a token to make on a full disk", "site", "pair", "--new-token", code="no_space", mend=space)
     check(site.json("vm", "show", "web")["state"] == "stopped", "what there is can be looked at")
     site.stop()
     fill(site)
-    # The catalog's own files are made anew by a start: whether there is room for them is the file system's to say.
+    # The catalog keeps its files; whether there is room for all else that a start makes is the file system's to say.
     done = site.cli("site", "start", check=False)
     if done.returncode == 0:
         check([vm["name"] for vm in site.json("vm", "list")] == ["web"], "the site starts without a byte left")
-        ballast.unlink()  # what stops is written down first, and the catalog may have nothing left for that
-        site.cli("site", "stop")
+        fill(site)
+        site.cli("site", "stop", timeout=30)
+        step("ok: and stops without one")
+        ballast.unlink()
     else:
         said = message_parts(done.stderr)
         check("full" in said["cause"] or "No space left" in said["cause"], f"the start of the site is refused: {said['cause']}")

@@ -3,7 +3,7 @@
 # needs: qemu-2
 # programs: holdfast holdfastd holdfast-launcher holdfast-link holdfast-vault holdfast-keeper holdfast-effects
 """kill -9 of holdfastd, of the vault and of the VM's keeper right before and right after each effect of each act of a VM's
-life, between two living sites. Each ends, by itself or by the command that is named, with the VM running at one site, with
+life, between two living sites, with the link up or cut for a while. Each ends, by itself or by the command that is named, with the VM running at one site, with
 all that it had written, and protected by the other.
 
 The cases are computed from the machine's own tables (holdfast-effects). HOLDFAST_CASES=K/N (environment) runs every N-th,
@@ -14,9 +14,11 @@ HOLDFAST_LANES says how many pairs of sites work side by side.
 import collections
 import contextlib
 import os
+import pathlib
 import queue
 import random
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -28,30 +30,32 @@ from lib.held import Hold
 from lib.mends import follow_mend, steps_of
 from lib.process import Failure, Processes, run, wait_until
 from lib.report import check, main, step
-from lib.scenes import scene_of
+from lib.scenes import scene_of, silent
 from lib.site import CliError, Site, bin_dir, message_parts, pair, wait_protected
 
-PARTS = 5  # of them one, by default
+PARTS = 10  # of them one, by default
 LANES = int(os.environ.get("HOLDFAST_LANES", "3"))
 VICTIMS = ("daemon", "vault", "keeper")
 COMMAND_S_MAX = 90
 ENDS_S_MAX = 60
+CUT_S = 3
 BY_ITSELF_S = 15  # a pause of the follower's is 5 s at most, the caretaker's likewise
 MARK = 4 << 20
 COMMANDS_MAX = 4
 AGAIN = re.compile(r"^(repeat the command|try again|the same again)|[;:] (then )?try again$")
 
-Case = collections.namedtuple("Case", "number act effect moment victim")
+Case = collections.namedtuple("Case", "number act effect moment victim link")
 
 
 def all_cases():
     effects = [line.split() for line in run([bin_dir() / "holdfast-effects"]).stdout.splitlines()]
     return [Case(number, *which) for number, which in enumerate(
-        (act, effect, moment, victim) for act, effect in effects for moment in ("before", "after") for victim in VICTIMS)]
+        (act, effect, moment, victim, link) for link in ("up", "cut") for act, effect in effects for moment in ("before", "after")
+        for victim in VICTIMS)]
 
 
 def name_of(case):
-    return f"{case.number} {case.act} {case.effect}: {case.victim} killed {case.moment}"
+    return f"{case.number} {case.act} {case.effect}: {case.victim} killed {case.moment}, link {case.link}"
 
 
 class Stage:
@@ -75,6 +79,16 @@ class Stage:
             site.start()
         pair(*self.sites)
         self.make()
+
+    def cpu_seconds(self):
+        """Of all its processes, those that ended among them."""
+        ticks = 0
+        for site in self.sites:
+            for pid in site.pids() if site.launcher else ():
+                with contextlib.suppress(OSError):
+                    fields = pathlib.Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                    ticks += sum(int(field) for field in fields[11:15])  # its own, and of those that it has reaped
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def close(self):
         for site in self.sites:
@@ -178,8 +192,13 @@ class Stage:
         try:
             next(scene)
             where[-1].wait()
-            killed = self.kill(case, where[-1].site)
-            where[-1].drop()
+            with contextlib.ExitStack() as cut:
+                if case.link == "cut":
+                    for site in self.sites:
+                        cut.enter_context(silent(site))
+                killed = self.kill(case, where[-1].site)
+                where[-1].drop()
+                time.sleep(CUT_S if case.link == "cut" else 0)
             for _ in scene:
                 pass
         finally:
@@ -357,6 +376,9 @@ def test(directory):
     try:
         for lane in lanes:
             lane.join()
+        ours = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        spent = sum(lane.stage.cpu_seconds() for lane in lanes) + sum(one.ru_utime + one.ru_stime for one in ours)
+        step(f"{spent:.0f} s of one core")
     finally:
         for lane in lanes:
             lane.stage.close()

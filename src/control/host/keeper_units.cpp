@@ -32,9 +32,4 @@ launcher::StartRequest keyless_keeper_request(const VmRow& row, std::string unit
   return request;
 }
 
-bool gone_within(Units& units, const std::string& unit, std::chrono::milliseconds limit) {
-  const Result<UnitEnd> end = units.wait_end(unit, limit);
-  return end.ok() && !end->will_restart;
-}
-
 }  // namespace hf::control

@@ -236,6 +236,20 @@ Result<UnitEnd> Units::wait_end(const std::string& unit, std::chrono::millisecon
   return *known_[unit].end;
 }
 
+bool Units::wait_over(const std::string& unit, int64_t pid, std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  const auto known = [&] {
+    auto found = known_.find(unit);
+    return found != known_.end() ? found->second : Known{};
+  };
+  changed_.wait_for(lock, limit, [&] {
+    const Known now = known();
+    return !now.running || now.pid != pid;
+  });
+  const Known now = known();
+  return !now.running && now.end && !now.end->will_restart;
+}
+
 std::optional<UnitEnd> Units::ended(const std::string& unit) {
   std::lock_guard lock(mutex_);
   auto found = known_.find(unit);

@@ -71,6 +71,9 @@ class Units {
   int64_t pid(const std::string& unit);  // 0: does not run
   // How it ended, or kTimeout.
   Result<UnitEnd> wait_end(const std::string& unit, std::chrono::milliseconds limit);
+  // Until that process of it has ended, which was told to: a successor that the launcher started at
+  // once would else look as if it went on. Is the unit over, so that nothing is left to be stopped?
+  bool wait_over(const std::string& unit, int64_t pid, std::chrono::milliseconds limit);
   // How it ended, if it did since its start.
   std::optional<UnitEnd> ended(const std::string& unit);
 

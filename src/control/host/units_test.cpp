@@ -1,6 +1,5 @@
 #include "control/host/units.h"
 
-#include "control/host/keeper_units.h"
 #include "control/test_services.h"
 
 namespace hf::control {
@@ -70,6 +69,38 @@ TEST(Units, an_end_that_was_not_told_is_found_out_about) {
   EXPECT_EQ(events, 1) << "who acts on ends hears of it";
 }
 
+// The launcher starts it again at once: who looked only whether it runs missed the end, and waited
+// for the successor's.
+TEST(Units, the_end_of_a_process_is_not_missed_when_its_successor_is_there_at_once) {
+  FakeLauncher launcher([](const Request& request) -> std::optional<Reply> {
+    if (request.verb == Verb::kStart) return Reply{.pid = 71};
+    return Reply{};
+  });
+  Units units(launcher.take_daemons_end(), nullptr, nullptr, kPrompt);
+  const std::string unit = keeper_unit(vm(1));
+  ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
+  launcher.announce({.kind = Event::Kind::kExited, .unit = unit, .pid = 71, .will_restart = true});
+  launcher.announce({.kind = Event::Kind::kStarted, .unit = unit, .pid = 72});
+  const auto until = std::chrono::steady_clock::now() + kPrompt;
+  while (units.pid(unit) != 72 && std::chrono::steady_clock::now() < until)
+    std::this_thread::sleep_for(1ms);
+  ASSERT_EQ(units.pid(unit), 72);
+  const auto began = std::chrono::steady_clock::now();
+  EXPECT_FALSE(units.wait_over(unit, 71, 60s)) << "its successor is still to be stopped";
+  EXPECT_LT(std::chrono::steady_clock::now() - began, 10s);
+  launcher.announce({.kind = Event::Kind::kExited, .unit = unit, .pid = 72});
+  EXPECT_TRUE(units.wait_over(unit, 72, 60s));
+}
+
+TEST(Units, one_that_is_about_to_be_started_again_is_not_over) {
+  FakeLauncher launcher([](const Request&) -> std::optional<Reply> { return Reply{.pid = 71}; });
+  Units units(launcher.take_daemons_end(), nullptr, nullptr, kPrompt);
+  const std::string unit = keeper_unit(vm(1));
+  ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
+  launcher.announce({.kind = Event::Kind::kExited, .unit = unit, .pid = 71, .will_restart = true});
+  EXPECT_FALSE(units.wait_over(unit, 71, kPrompt));
+}
+
 // Else nothing of the VM starts any more: the launcher counts the fence, and this side does not.
 TEST(Units, a_fence_that_was_not_answered_counts) {
   FakeLauncher launcher([](const Request& request) -> std::optional<Reply> {
@@ -118,27 +149,6 @@ TEST(Units, an_event_that_came_meanwhile_is_newer_than_the_status) {
   ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
   ASSERT_TRUE(units.refresh().ok());
   EXPECT_FALSE(units.running(keeper_unit(vm(1))));
-}
-
-// It was told to end, and killed before it could: it is back in a moment, and holds what it held.
-TEST(Units, one_that_the_launcher_starts_again_is_not_gone) {
-  FakeLauncher launcher([](const Request& request) -> std::optional<Reply> {
-    if (request.verb == Verb::kStart) return Reply{.pid = 71};
-    return Reply{};
-  });
-  Units units(launcher.take_daemons_end(), nullptr, nullptr, kPrompt);
-  ASSERT_TRUE(units.start(keeper(vm(1)), {}).ok());
-  Event end{.kind = Event::Kind::kExited, .unit = keeper_unit(vm(1)), .pid = 71};
-  end.signal = 9;
-  end.will_restart = true;
-  launcher.announce(end);
-  ASSERT_TRUE(units.wait_end(keeper_unit(vm(1)), kPrompt).ok());
-  EXPECT_FALSE(gone_within(units, keeper_unit(vm(1)), 0ms));
-  end.will_restart = false;
-  ASSERT_TRUE(units.start(keeper(vm(2)), {}).ok());
-  end.unit = keeper_unit(vm(2));
-  launcher.announce(end);
-  EXPECT_TRUE(gone_within(units, keeper_unit(vm(2)), kPrompt));
 }
 
 TEST(Units, forgets_what_a_removed_vm_had) {

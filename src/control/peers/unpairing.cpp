@@ -7,6 +7,7 @@
 #include "control/peers/peer_service.h"
 #include "control/protection/protections.h"
 #include "control/store/catalog_inner.h"
+#include "control/title/title_view.h"
 
 namespace hf::control {
 
@@ -54,6 +55,36 @@ Status check_named(Catalog& catalog, const PeerRow& peer, const std::vector<Prot
   return {};
 }
 
+// Of VMs held here whose title goes on naming the site.
+struct Left {
+  sys::JsonArray vms;
+  std::string words;
+};
+
+// The vault expels the site as it forgets it, but where a third site's rival has to be settled
+// with first.
+Left left_in_titles(Services& services, const SiteId& site) {
+  Left left;
+  const Result<std::vector<VmRow>> rows = services.catalog->vms();
+  if (!rows.ok()) return left;
+  for (const VmRow& row : *rows) {
+    const Result<vault::TitleView> title = services.vault.title(row.id);
+    if (!title.ok()) continue;
+    std::optional<SiteId> first;
+    if (!title->rivals.empty()) first = title->rivals.front()->statement().holder;
+    const auto rival =
+        rival_before_expulsion(title->head->statement(), first, services.site.site_id, site);
+    if (!rival) continue;
+    left.vms.emplace_back(row.name);
+    left.words += (left.words.empty() ? "" : "; ") + ("VM \"" + row.name) +
+                  "\" still names it, since site " + services.protections->peer_name(*rival) +
+                  " has a title of that VM, too: holdfast failover settle " + row.name +
+                  " --keep " + services.site.name + ", then holdfast protection disable " +
+                  row.name + " --without-peer";
+  }
+  return left;
+}
+
 }  // namespace
 
 // As a job for the VM, so that no other works on it meanwhile.
@@ -95,12 +126,19 @@ Result<sys::JsonObject> PeerService::unpair(const PeerRow& peer, const std::vect
     progress.step("end what there is of VM " + TRY(services_.catalog->vm(row.vm)).name);
     TRY(part(row, actor, progress.by()));
   }
+  const Left left = left_in_titles(services_, peer.site);
   TRY(services_.catalog->remove_peer(peer.site));
   log_info("site " + peer.name + " (" + peer.site.hex() + ") was unpaired by " + actor);
   services_.happened("peer.unpaired", kTheSite,
-                     "the trust in site " + peer.name + " (" + peer.site.hex() + ") has ended",
-                     progress.by());
-  return sys::JsonObject{{"peer", peer.name}, {"peer_site_id", peer.site.hex()}, {"paired", false}};
+                     "the trust in site " + peer.name + " (" + peer.site.hex() + ") has ended" +
+                         (left.vms.empty() ? "" : "; " + left.words),
+                     progress.by(), left.vms.empty() ? Severity::kInfo : Severity::kWarning);
+  sys::JsonObject done{{"peer", peer.name}, {"peer_site_id", peer.site.hex()}, {"paired", false}};
+  if (!left.vms.empty()) {
+    done["still_named_by"] = left.vms;
+    done["note"] = left.words;
+  }
+  return done;
 }
 
 }  // namespace hf::control

@@ -134,8 +134,9 @@ void Caretakers::hold_off(VmId vm) {
   const bool comes_back = last && last->will_restart;
   if (!services_.units->running(unit) && !comes_back) return;
   keeper_protocol::Client caretaker(services_.paths.run_file(vm, "control.sock"));
+  const int64_t pid = services_.units->pid(unit);
   Result<keeper_protocol::Nothing> told = caretaker.ask(keeper_protocol::Stop{}, kAskLimit);
-  if (told.ok() && gone_within(*services_.units, unit, kStopLimit)) return;
+  if (told.ok() && services_.units->wait_over(unit, pid, kStopLimit)) return;
   // It writes nothing that a kill could tear.
   Status killed = services_.units->stop(unit, 9, kStopLimit);
   if (!killed.ok()) log_error(killed.error().describe());

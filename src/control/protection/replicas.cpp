@@ -192,9 +192,10 @@ void Replicas::unseal(VmId vm) {
 Status Replicas::stop(VmId vm) {
   std::string unit = replica_unit(vm);
   if (!services_.units->running(unit)) return services_.units->stop(unit, 9, 5s);
+  const int64_t pid = services_.units->pid(unit);
   Result<keeper_protocol::Nothing> told =
       client(services_, vm).ask(keeper_protocol::Stop{}, kAskLimit);
-  if (told.ok() && gone_within(*services_.units, unit, kStopLimit)) return {};
+  if (told.ok() && services_.units->wait_over(unit, pid, kStopLimit)) return {};
   // What it has acknowledged is durable, however it ends.
   return services_.units->stop(unit, 9, 5s);
 }

@@ -3,6 +3,7 @@
 #include "control/core/log.h"
 #include "control/host/boot_files.h"
 #include "control/protection/protections.h"
+#include "control/vm/unit_events.h"
 #include "control/vm/vm_operations.h"
 #include "secure_boot/change/variables_json.h"
 #include "secure_boot/preflight/vbs_readiness.h"
@@ -27,10 +28,24 @@ Status require_stopped(Services& services, const VmRow& row) {
                        row.name};
 }
 
+// The disk of a guest that runs is read by its own keeper, beside it; one that does not stand
+// cannot. Nobody else may in its place: the next one that stands takes the guest on where it waits.
+Status stands(Services& services, const VmRow& row) {
+  const std::optional<Error> why = services.unit_events->stall(row.id);
+  if (!why) return {};
+  return Error{.code = why->code,
+               .cause = "VM \"" + row.name + "\" stands still: " + why->cause,
+               .effect = "its disk is not read meanwhile",
+               .mend = (why->mend.empty() ? "" : why->mend + "; or ") + "holdfast vm stop " +
+                       row.name + " --force, then holdfast vm check " + row.name +
+                       ": a stopped VM is read without any room"};
+}
+
 // Ends the keeper that was started for a question, however the answer turned out.
 class LoneKeeper {
  public:
-  static Result<LoneKeeper> start(Services& services, const VmRow& row, Progress& progress) {
+  static Result<LoneKeeper> start(Services& services, const VmRow& row, Progress& progress,
+                                  KeeperUse use) {
     // It has the key: a hand-over that begins meanwhile waits until it is gone.
     std::optional<Turns::Turn> turn = services.protections->turns().take(row.id, kStartTurn);
     if (!turn) return worked_on(row);
@@ -39,7 +54,7 @@ class LoneKeeper {
     if (services.units->running(keeper_unit(row.id))) TRY(finish_vm(services, row));
     progress.step("start the VM's keeper");
     LoneKeeper keeper(services, row, std::move(turn));
-    TRY(start_keeper_alone(services, row));
+    TRY(start_keeper_alone(services, row, use));
     return keeper;
   }
   ~LoneKeeper() {
@@ -64,7 +79,8 @@ class LoneKeeper {
 }  // namespace
 
 Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
-                      const std::function<Status(const keeper_protocol::Client&)>& work) {
+                      const std::function<Status(const keeper_protocol::Client&)>& work,
+                      KeeperUse use) {
   if (row.role == VmRole::kStandby) {
     const Result<ProtectionRow> protection = services.catalog->protection(row.id);
     const Result<PeerRow> home = protection.ok() ? services.catalog->peer(protection->peer)
@@ -78,7 +94,7 @@ Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
   }
   const keeper_protocol::Client client(services.paths.run_file(row.id, "control.sock"));
   if (services.units->running(qemu_unit(row.id))) return work(client);
-  LoneKeeper keeper = TRY(LoneKeeper::start(services, row, progress));
+  LoneKeeper keeper = TRY(LoneKeeper::start(services, row, progress, use));
   return work(client);
 }
 
@@ -90,7 +106,7 @@ Result<secure_boot::SecureBootVariables> variables_of(const sys::JsonObject& kee
 Result<sys::JsonObject> show_secure_boot(Services& services, VmId vm, Progress& progress) {
   VmRow row = TRY(services.catalog->vm(vm));
   sys::JsonObject answer =
-      TRY(ask_vm_keeper(services, row, keeper_protocol::SecureBoot{}, progress));
+      TRY(ask_vm_keeper(services, row, keeper_protocol::SecureBoot{}, progress, KeeperUse::kLook));
   secure_boot::SecureBootVariables variables = TRY(variables_of(answer));
   sys::JsonObject view = secure_boot::secure_boot_view(variables);
   view["state"] = secure_boot::to_json(variables);
@@ -159,8 +175,9 @@ Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progre
   VmRow row = TRY(services.catalog->vm(vm));
   vm::Definition definition = TRY(vm::parse_definition(row.definition));
   const bool running = services.units->running(qemu_unit(row.id));
+  if (running) TRY(stands(services, row));
   std::optional<LoneKeeper> keeper;
-  if (!running) keeper.emplace(TRY(LoneKeeper::start(services, row, progress)));
+  if (!running) keeper.emplace(TRY(LoneKeeper::start(services, row, progress, KeeperUse::kLook)));
   progress.step("read what the disk boots");
   BootFiles found =
       TRY(read_boot_files(services.paths.run_file(row.id, "control.sock"), kDiskLimit));

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "control/services.h"
+#include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
 #include "secure_boot/change/change.h"
 #include "secure_boot/keys/variable_store.h"
@@ -38,18 +39,20 @@ Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progre
 
 // With the VM's keeper, which is started for it if the VM does not run.
 Status with_vm_keeper(Services& services, const VmRow& row, Progress& progress,
-                      const std::function<Status(const keeper_protocol::Client&)>& work);
+                      const std::function<Status(const keeper_protocol::Client&)>& work,
+                      KeeperUse use);
 // One question to it.
 inline constexpr std::chrono::seconds kVmKeeperLimit{10};
 template <typename Asked>
 Result<typename Asked::Reply> ask_vm_keeper(Services& services, const VmRow& row,
-                                            const Asked& question, Progress& progress) {
+                                            const Asked& question, Progress& progress,
+                                            KeeperUse use = KeeperUse::kWork) {
   std::optional<typename Asked::Reply> answer;
   auto ask = [&](const keeper_protocol::Client& keeper) -> Status {
     answer = TRY(keeper.ask(question, kVmKeeperLimit));
     return {};
   };
-  TRY(with_vm_keeper(services, row, progress, ask));
+  TRY(with_vm_keeper(services, row, progress, ask, use));
   return *std::move(answer);
 }
 

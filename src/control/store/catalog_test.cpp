@@ -81,6 +81,7 @@ TEST_F(CatalogTest, writes_down_what_is_stopped_and_deleted_in_the_room_that_it_
   }
   EXPECT_EQ(sizes(), before);
   catalog.reset();
+  EXPECT_EQ(sizes(), before) << "who starts again has the same";
   // Neither is it taken again and again.
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(open()->keep_room().ok());
   EXPECT_LT(std::filesystem::file_size(path_), before.at("catalog.sqlite") * 2);

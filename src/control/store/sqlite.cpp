@@ -104,6 +104,10 @@ Result<Database> Database::open(const std::string& path) {
   if (code != SQLITE_OK) return sqlite_error(code, raw, "open " + path);
   sqlite3_extended_result_codes(raw, 1);
   sqlite3_busy_timeout(raw, 5000);
+  // The log and its index stay when the database is closed: who starts on a full disk could make
+  // neither anew, and could not write down that it stops.
+  int keeps = 1;
+  sqlite3_file_control(raw, nullptr, SQLITE_FCNTL_PERSIST_WAL, &keeps);
   TRY(
       database.execute("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA foreign_keys=ON;"
                        "PRAGMA trusted_schema=OFF;"));

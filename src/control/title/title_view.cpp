@@ -43,6 +43,14 @@ sys::JsonObject statement_view(Services& services, const title::Signed& one) {
 
 }  // namespace
 
+std::optional<SiteId> rival_before_expulsion(const title::Statement& head,
+                                             const std::optional<SiteId>& first_rival,
+                                             const SiteId& self, const SiteId& site) {
+  if (head.holder != self || !first_rival || head.members.find(site) == nullptr) return {};
+  // The first is the one that is settled with, as title::Judge has it; its holder is expelled so.
+  return *first_rival == site ? std::nullopt : first_rival;
+}
+
 Result<sys::JsonObject> title_view(Services& services, const VmRow& row) {
   const vault::TitleView known = TRY(services.vault.title(row.id));
   sys::JsonObject view = statement_view(services, *known.head);

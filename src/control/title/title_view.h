@@ -14,4 +14,11 @@ Result<sys::JsonArray> title_chain(Services& services, const VmRow& row);
 // one.
 Result<Epoch> tenure_epoch(Services& services, VmId vm);
 
+// Why the vault, when it gives up its trust in `site`, does not expel it from this title: another
+// site's rival stands in the way, which is settled first. That site; none where nothing does.
+// `first_rival`: its holder.
+std::optional<SiteId> rival_before_expulsion(const title::Statement& head,
+                                             const std::optional<SiteId>& first_rival,
+                                             const SiteId& self, const SiteId& site);
+
 }  // namespace hf::control

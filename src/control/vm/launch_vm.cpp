@@ -47,17 +47,19 @@ Result<launcher::StartRequest> keeper_request(const Services& services, const Vm
                                       .vault_socket = services.paths.vault_keys(),
                                       .vtpm = definition.vtpm,
                                       .vmgs_path = services.paths.vmgs(row.id),
+                                      .look = options.look,
                                       .give_up_bad_tail = options.give_up_bad_tail};
   Result<ProtectionRow> protection = services.catalog->protection(row.id);
   if (protection.ok() && protection->direction == Direction::kOut &&
       protection->state != ProtectionState::kWithdrawing)
     config.peer_site = protection->peer;
-  launcher::StartRequest request{.unit = keeper_unit(row.id),
-                                 .kind = launcher::UnitKind::kKeeper,
-                                 .vm = row.id,
-                                 .vm_number = row.number,
-                                 .bar = options.bar,
-                                 .restart = launcher::RestartPolicy::kAlways};
+  launcher::StartRequest request{
+      .unit = keeper_unit(row.id),
+      .kind = launcher::UnitKind::kKeeper,
+      .vm = row.id,
+      .vm_number = row.number,
+      .bar = options.bar,
+      .restart = options.look ? launcher::RestartPolicy::kNever : launcher::RestartPolicy::kAlways};
   auto add = [&](const std::string& name, const std::string& file, SocketAccess access) {
     request.sockets.push_back(
         {.name = name, .path = Paths::run_relative(row.id, file), .access = access});
@@ -65,12 +67,14 @@ Result<launcher::StartRequest> keeper_request(const Services& services, const Vm
   for (const vm::Disk& disk : definition.disks) {
     config.volumes.push_back(
         {.id = VolumeId(disk.id), .name = disk.name, .size_bytes = disk.size_bytes});
-    add(disk.name, disk.name + ".nbd", SocketAccess::kVm);
+    if (!options.look) add(disk.name, disk.name + ".nbd", SocketAccess::kVm);
   }
-  add("vars", "vars.nbd", SocketAccess::kVm);
-  if (definition.vtpm) add("tpm", "tpm.sock", SocketAccess::kVm);
   add("control", "control.sock", SocketAccess::kDaemon);
-  add("ship", "ship.sock", SocketAccess::kDaemon);
+  if (!options.look) {
+    add("vars", "vars.nbd", SocketAccess::kVm);
+    if (definition.vtpm) add("tpm", "tpm.sock", SocketAccess::kVm);
+    add("ship", "ship.sock", SocketAccess::kDaemon);
+  }
   request.config = keeper_protocol::encode_config(config);
   return request;
 }
@@ -142,12 +146,13 @@ Status stop_keeper(Services& services, const VmRow& row) {
   if (services.units->running(unit)) {
     const auto limit = row.role == VmRole::kActive ? kStopLimit : kFencedLimit;
     const keeper_protocol::Client keeper(services.paths.run_file(row.id, "control.sock"));
+    const int64_t pid = services.units->pid(unit);
     Result<keeper_protocol::Nothing> told = keeper.ask(keeper_protocol::Stop{}, 5s);
     if (!told.ok())
       log_warning("the keeper of " + row.name +
                   " could not be told to stop: " + told.error().cause);
-    if (told.ok() && !services.units->wait_end(unit, limit).ok())
-      log_warning(unit + " did not stop within " + std::to_string(limit.count()) + " s");
+    if (told.ok() && !services.units->wait_over(unit, pid, limit))
+      log_warning(unit + " did not stop in order within " + std::to_string(limit.count()) + " s");
   }
   return services.units->stop(unit, 15, 10s);
 }
@@ -158,16 +163,17 @@ Result<int64_t> start_keeper(Services& services, const VmRow& row, const vm::Def
   // The launcher keeps it for the successors that it starts, this process for one that it has to
   // start itself under a running guest; what keepers note in it is sealed
   // (keeper/guest_state/scratch.h).
-  const int scratch = TRY(services.scratch.of(row.id, options.scratch));
+  std::vector<int> scratch;
+  if (!options.look) scratch.push_back(TRY(services.scratch.of(row.id, options.scratch)));
   TRY(services.vault.key_info(row.id));  // there and whole, before anything is started
   launcher::StartRequest request = TRY(keeper_request(services, row, definition, options));
-  request.fd_names = {"scratch"};
+  if (!options.look) request.fd_names = {"scratch"};
   // The directory has one owner at a time.
   Caretakers::Hold off(services.protections->caretakers(), row.id);
   int64_t pid = 0;
   {
     Reconciler::Pass pass = TRY(services.reconciler->pass(row));
-    pid = TRY(services.units->start(request, {scratch}));
+    pid = TRY(services.units->start(request, scratch));
     // By now the vault knows from the launcher which user the keeper is; the keeper waits for this.
     Status released = services.vault.release(row.id);
     const bool gone = !released.ok() && released.error().code == ErrorCode::kConflict;
@@ -208,11 +214,12 @@ Status revive_keeper(Services& services, const VmRow& row) {
   return {};
 }
 
-Status start_keeper_alone(Services& services, const VmRow& row) {
+Status start_keeper_alone(Services& services, const VmRow& row, KeeperUse use) {
   vm::Definition definition = TRY(vm::parse_definition(row.definition));
   Undo undo;
   undo.add([&] { ignore_but_log(finish_vm(services, row)); });
-  TRY(start_keeper(services, row, definition, {}, while_ours(services, row)));
+  TRY(start_keeper(services, row, definition, {.look = use == KeeperUse::kLook},
+                   while_ours(services, row)));
   undo.dismiss();
   return {};
 }

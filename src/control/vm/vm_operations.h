@@ -60,6 +60,7 @@ Result<sys::JsonObject> delete_vm(Services& services, VmId vm, const DeleteOptio
 // How keeper and QEMU are started (lifecycle/launching.h).
 struct LaunchOptions {
   bool give_up_bad_tail = false;
+  bool look = false;  // nothing on the disk changes, and none need be free
   // The one that the decision to start was made under; none: that of the moment (Units::start).
   launcher::Bar bar;
   ScratchMemory::Use scratch = ScratchMemory::Use::kFresh;
@@ -71,7 +72,8 @@ struct Launched {
 };
 
 // The keeper without a guest, for work on what it owns; finish_vm() ends it. The key is released.
-Status start_keeper_alone(Services& services, const VmRow& row);
+enum class KeeperUse { kLook, kWork };  // kLook: it writes nothing
+Status start_keeper_alone(Services& services, const VmRow& row, KeeperUse use);
 // A keeper that gave up under a running guest, because the vault was away, say: starts it once
 // more.
 Status revive_keeper(Services& services, const VmRow& row);

@@ -212,6 +212,7 @@ class RecordLog final : private StagingOwner {
   uint64_t want_manifest();
   void begin_store();
   void on_manifest_stored(Status status);
+  bool give_room_back();
   void note_listed(const Manifest& stored);
   Manifest current_manifest() const;
   void recycle(Segment segment);

@@ -119,7 +119,14 @@ void RecordLog::begin_store() {
 
 void RecordLog::on_manifest_stored(Status status) {
   if (failed_) return;
-  if (!status.ok()) return fail(std::move(status).error().context("list the journal's files"));
+  if (!status.ok()) {
+    const bool full = status.error().code == ErrorCode::kNoSpace;
+    if (!full || !quiescing_ || !give_room_back())
+      return fail(std::move(status).error().context("list the journal's files"));
+    static_cast<void>(storage_.remove(kManifestNewName).ok());  // half of one may be there
+    manifest_.generation = manifest_writer_.stored().generation;
+    return begin_store();
+  }
   const Manifest& stored = manifest_writer_.stored();
   HF_ASSERT(stored.generation == manifest_.generation);
   manifest_.last_store = stored.last_store;
@@ -140,6 +147,24 @@ void RecordLog::on_manifest_stored(Status status) {
   finish_quiesce();
   if (retired != nullptr) retired->on_complete({});
   if (lists != nullptr) lists->on_complete({});
+}
+
+// The journal is being closed on a full disk, and MANIFEST, as it is left at rest, needs a block:
+// the unused rest of closed segments goes, as at the next opening; without any, what was prepared
+// for records to come. Blocking calls, but nothing is served any more.
+bool RecordLog::give_room_back() {
+  const auto cut = [&](const Segment& segment, uint64_t to) {
+    const Result<uint64_t> size = storage_.size(segment.file);
+    return size.ok() && *size > to && storage_.truncate(segment.file, to).ok();
+  };
+  bool given = false;
+  for (const Segment& segment : closed_) {
+    if (segment.synced) given = cut(segment, segment.closed_size()) || given;
+  }
+  if (given) return true;
+  for (const Segment& segment : spare_) given = cut(segment, 0) || given;
+  for (const Segment& segment : prepared_) given = cut(segment, 0) || given;
+  return given;
 }
 
 void RecordLog::note_listed(const Manifest& stored) {

@@ -39,9 +39,14 @@ Status replace_file(const std::string& path, ByteSpan content) {
   sys::UniqueFd file(
       ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!file) return errno_error(errno, "create " + temporary);
-  TRY(sys::write_all(file.get(), content));
-  if (::fsync(file.get()) != 0) return errno_error(errno, "sync " + temporary);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return errno_error(errno, "rename " + path);
+  Status made = sys::write_all(file.get(), content);
+  if (made.ok() && ::fsync(file.get()) != 0) made = errno_error(errno, "sync " + temporary);
+  if (made.ok() && ::rename(temporary.c_str(), path.c_str()) != 0)
+    made = errno_error(errno, "rename " + path);
+  if (!made.ok()) {
+    ::unlink(temporary.c_str());  // half of it would only take room
+    return made;
+  }
   sys::UniqueFd parent(::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!parent || ::fsync(parent.get()) != 0) return errno_error(errno, "sync " + directory);
   return {};

@@ -249,10 +249,15 @@ Status StateTree::prepare() {
 }
 
 // A file that takes the space of what has to be written to free space: where its disk is full, a
-// part of it is given up for that. Best effort, now and when something is removed.
+// part of it is given up for that. Best effort, now and when something is removed: a process's note
+// is, when it has ended.
 void StateTree::keep_room() const {
   auto room = open_beneath(root_.get(), "run/room", O_RDWR | O_CREAT | O_NOFOLLOW, 0600);
-  if (room.ok()) static_cast<void>(::posix_fallocate(room->get(), 0, kRoom));
+  struct stat status{};
+  if (!room.ok() || ::fstat(room->get(), &status) != 0) return;
+  for (off_t size = status.st_size; size < kRoom; size += kRoomShare) {
+    if (::posix_fallocate(room->get(), size, kRoomShare) != 0) return;
+  }
 }
 
 bool StateTree::spend_room() const {
@@ -428,7 +433,11 @@ Status StateTree::write_pid_file(const std::string& unit, std::string_view text)
   Status written = try_pid_file(unit, text);
   while (!written.ok() && written.error().code == ErrorCode::kNoSpace && spend_room())
     written = try_pid_file(unit, text);
-  return written;
+  if (written.ok()) return written;
+  return std::move(written)
+      .error()
+      .context("note the process in " + path_ + "/run/pids")
+      .with_effect("it was not started: a launcher that starts anew would not find it");
 }
 
 Status StateTree::try_pid_file(const std::string& unit, std::string_view text) {
@@ -447,6 +456,7 @@ Status StateTree::try_pid_file(const std::string& unit, std::string_view text) {
 void StateTree::remove_pid_file(const std::string& unit) {
   auto pids = open_dir("run/pids");
   if (pids.ok()) (void)::unlinkat(pids->get(), unit.c_str(), 0);
+  keep_room();
 }
 
 Result<std::vector<std::pair<std::string, std::string>>> StateTree::read_pid_files() {
