@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <list>
 
 #include "journal/engine/test_home.h"
 #include "journal/format/wire.h"
@@ -143,7 +144,7 @@ class Story {
   }
   Status flush() {
     const Sequence last = home_->log->line().last();
-    Waiter done;
+    Waiter& done = waiters_.emplace_back();
     site_.run(*home_, [&] {
       return home_->log->appended().end.position.sequence >= last || !site_.storage.alive();
     });
@@ -159,7 +160,7 @@ class Story {
     const uint64_t ordinal = chance_.chance(1, 2) ? mapped : chance_.between(1, mapped);
     if (points_.contains(ordinal)) return {};
     points_[ordinal] = PointState::kUnsure;
-    Waiter done;
+    Waiter& done = waiters_.emplace_back();
     home_->engine->add_point(ordinal, done);
     site_.run(*home_, [&] { return done.done || !site_.storage.alive(); }, 60'000'000);
     if (!done.done) return {};
@@ -178,7 +179,7 @@ class Story {
     if (point->second != PointState::kThere) return {};
     point->second = PointState::kUnsure;
     const uint64_t ordinal = point->first;
-    Waiter done;
+    Waiter& done = waiters_.emplace_back();
     home_->engine->withdraw_point(ordinal, done);
     site_.run(*home_, [&] { return done.done || !site_.storage.alive(); }, 60'000'000);
     if (done.done && done.status.ok()) points_.erase(ordinal);
@@ -248,6 +249,7 @@ class Story {
   void crash() {
     crash_site();
     home_.reset();
+    waiters_.clear();
   }
 
   enum class PointState : uint8_t { kThere, kUnsure };
@@ -260,6 +262,8 @@ class Story {
   Disk now_ = Disk(kCells * kVolumes);
   std::map<uint64_t, PointState> points_;
   Sequence durable_;
+  // What a life that ends leaves waiting is told as long as it is there.
+  std::list<Waiter> waiters_;
 };
 
 Status tell(uint64_t seed, const Choices& choices, Reached& reached) {
