@@ -53,6 +53,8 @@ std::string cause_of(Cause cause, const std::string& vm, const std::string& site
              "that it names was heard from";
     case Cause::kNobodySilent:
       return "every site that stands by for VM " + vm + " answers";
+    case Cause::kNotCrossed:
+      return "both sites gave VM " + vm + " up at once; site " + site + " does so again by itself";
     case Cause::kEnded:
       return "VM " + vm + " was deleted";
     default:

@@ -400,9 +400,14 @@ Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
 
 title::OwnLine Titles::own_line(const VmId& vm, const Entry& entry) const {
   const bool holder = entry.chain.holder_is(owner_.site);
+  // Given up to one that gave its own up to this site at once: until one of the two does so again
+  // nothing here is set aside, nor written to.
+  const bool keeps = holder || std::ranges::any_of(entry.chain.rivals(), [&](const auto& rival) {
+                       return rival->statement().holder == owner_.site;
+                     });
   title::OwnLine own;
   const std::optional<Freshness>& fresh = entry.reported ? entry.reported : entry.settled;
-  if (holder && fresh) {
+  if (keeps && fresh) {
     own.end = line_of(*fresh);
     own.whole = true;
   }

@@ -337,6 +337,45 @@ TEST_F(TwoVaults, two_takes_on_mistaken_words_are_rivals_that_stop_nothing_and_s
   EXPECT_EQ(home_->release(vm_, kDaemon).error().code, ErrorCode::kConflict);
 }
 
+// Both gave the VM up to the other at once. Each has what it had, and says so, with no keeper left
+// to show it, and over the end of its vault.
+TEST_F(TwoVaults, of_two_that_gave_up_at_once_one_does_so_again) {
+  protect();
+  goes_silent(away_, home());
+  ASSERT_TRUE(away_.propose(vm_, Kind::kTake, {}, word(away_, title::Act::kTake)).has_value());
+  goes_silent(home_, away());
+  ASSERT_TRUE(home_.propose(vm_, Kind::kGoOn, {}, word(home_, title::Act::kGoOn)).has_value());
+  home_.learn_from(away_, vm_);
+  away_.learn_from(home_, vm_);
+  for (TestVault* site : {&home_, &away_}) {
+    ASSERT_TRUE((*site)->revoke(vm_, kDaemon).ok());
+    site->bind(false);
+  }
+  home_.ask(away_, vm_);
+  away_.ask(home_, vm_);
+  const TitleSigned of_home = home_.propose(vm_, Kind::kGiveUp, away());
+  const TitleSigned of_away = away_.propose(vm_, Kind::kGiveUp, home());
+  ASSERT_TRUE(of_home.has_value()) << to_string(of_home.error().cause);
+  ASSERT_TRUE(of_away.has_value()) << to_string(of_away.error().cause);
+  home_.learn_from(away_, vm_);
+  away_.learn_from(home_, vm_);
+  for (TestVault* site : {&home_, &away_}) {
+    site->reopen();
+    site->bind(false);
+  }
+  TestVault& first = home() < away() ? home_ : away_;
+  TestVault& second = home() < away() ? away_ : home_;
+  second.ask(first, vm_);
+  EXPECT_EQ(second.propose(vm_, Kind::kGiveUp, first->identity().site).error().cause,
+            Cause::kNotCrossed);
+  first.ask(second, vm_);
+  const TitleSigned again = first.propose(vm_, Kind::kGiveUp, second->identity().site);
+  ASSERT_TRUE(again.has_value()) << to_string(again.error().cause);
+  second.learn_from(first, vm_);
+  EXPECT_EQ(holder(first), holder(second));
+  EXPECT_TRUE(second->title(vm_)->rivals.empty());
+}
+
 TEST_F(TwoVaults, a_guest_that_runs_gets_its_keeper_back_over_the_vaults_end) {
   protect();
   home_stops();

@@ -131,7 +131,8 @@ class Turned:
     def certificate(self, vm, key):
         """The journal key's, of a VM with that key."""
         seed = hkdf(key, vm, b"holdfast journal signing v1" + struct.pack("<I", 1))
-        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+        public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes(
+            serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         body = struct.pack("<4sHH16s16sII32s", b"HFJC", 1, 0, self.site, vm, 1, 0, public)
         return body + self.sign(b"holdfast journal certificate v1", body)
 
