@@ -40,6 +40,14 @@ def sha256(*parts):
     return hashlib.sha256(b"".join(parts)).digest()
 
 
+def tree(leaves):
+    """RFC 6962 §2.1: the left half is the largest power of two below the count."""
+    if len(leaves) == 1:
+        return leaves[0]
+    half = 1 << (len(leaves) - 1).bit_length() - 1
+    return sha256(b"\1", tree(leaves[:half]), tree(leaves[half:]))
+
+
 class Record:
     """One sealed record of a batch, at bytes[at:]."""
 
@@ -49,12 +57,24 @@ class Record:
         self.size = (192 + self.payload_size + 63) // 64 * 64
         self.payload = bytearray(data[192:192 + self.payload_size])
         self.is_write = self.header[6] == _WRITE and self.payload_size > 0
+        self.offset, self.length = struct.unpack_from("<QQ", self.header, 72)
 
     def seal(self, previous):
         """Digest, chain and checksum as home would have written them for these bytes."""
-        self.header[112:144] = sha256(self.payload)
+        self.header[112:144] = self.digest()
         self.header[144:176] = previous
         struct.pack_into("<I", self.header, 176, crc32c(self.header[:176]))
+
+    def digest(self):
+        """Of a write the root over its units, the volume's blocks of 4096 bytes, each with its tag (docs/formats/journal.md)."""
+        if not self.is_write:
+            return sha256(self.payload)
+        leaves, at, left, room = [], 0, self.length, 4096 - self.offset % 4096
+        while left:
+            size = min(left, room)
+            leaves.append(sha256(b"\0", self.payload[at:at + size + 16]))
+            at, left, room = at + size + 16, left - size, 4096
+        return tree(leaves)
 
     def chain(self):
         return sha256(self.header[144:176], sha256(self.header))
