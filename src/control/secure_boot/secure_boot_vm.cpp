@@ -41,6 +41,12 @@ Status stands(Services& services, const VmRow& row) {
                        ": a stopped VM is read without any room"};
 }
 
+// By the keeper's end, or because none is there: one that comes up again and again reads between.
+bool was_cut_off(const Error& error) {
+  return error.code == ErrorCode::kUnavailable || error.code == ErrorCode::kTimeout ||
+         error.code == ErrorCode::kConflict;
+}
+
 // Ends the keeper that was started for a question, however the answer turned out.
 class LoneKeeper {
  public:
@@ -175,12 +181,13 @@ Result<sys::JsonObject> check_boot(Services& services, VmId vm, Progress& progre
   VmRow row = TRY(services.catalog->vm(vm));
   vm::Definition definition = TRY(vm::parse_definition(row.definition));
   const bool running = services.units->running(qemu_unit(row.id));
-  if (running) TRY(stands(services, row));
   std::optional<LoneKeeper> keeper;
   if (!running) keeper.emplace(TRY(LoneKeeper::start(services, row, progress, KeeperUse::kLook)));
   progress.step("read what the disk boots");
-  BootFiles found =
-      TRY(read_boot_files(services.paths.run_file(row.id, "control.sock"), kDiskLimit));
+  Result<BootFiles> read =
+      read_boot_files(services.paths.run_file(row.id, "control.sock"), kDiskLimit);
+  if (!read.ok() && running && was_cut_off(read.error())) TRY(stands(services, row));
+  BootFiles found = TRY(std::move(read));
   secure_boot::VbsReadiness vbs = secure_boot::vbs_readiness({.secure_boot = definition.secure_boot,
                                                               .smm = definition.secure_boot,
                                                               .vtpm = definition.vtpm});
