@@ -308,12 +308,12 @@ void Site::advance(DoingPtr act) {
   if (step.what != Step::What::kEffect) return finish(act, step);
   world.event();
   world.reach(act->machine.wish().act, step.effect);
-  if (!world.before(*this, act->machine.wish().act, step.effect) || !alive(act)) return;
+  world.before(*this, act->machine.wish().act, step.effect);
+  if (!alive(act)) return;
   begin(act, step, [this, act, step](const Ended& how) {
     if (!alive(act)) return;
-    if (how.trouble == Trouble::kNone &&
-        (!world.after(*this, act->machine.wish().act, step.effect) || !alive(act)))
-      return;
+    if (how.trouble == Trouble::kNone) world.after(*this, act->machine.wish().act, step.effect);
+    if (!alive(act)) return;
     act->machine.ended(step, how, observe());
     const bool pause = how.trouble == Trouble::kTime && !is_message(step.effect);
     after(pause ? 100 * kMs : rng_.between(100, 3000), [this, act] { advance(act); });
@@ -366,14 +366,16 @@ void Site::fence_now() {
     if (step.what != Step::What::kEffect) return;
     world.event();
     world.reach(Act::kFence, step.effect);
-    if (!world.before(*this, Act::kFence, step.effect) || !alive(act)) return;
+    world.before(*this, Act::kFence, step.effect);
+    if (!alive(act)) return;
     bool ended = false;
     begin(act, step, [&](const Ended& how) {
       ended = true;
       act->machine.ended(step, how, observe());
     });
     HF_ASSERT(ended);
-    if (!world.after(*this, Act::kFence, step.effect) || !alive(act)) return;
+    world.after(*this, Act::kFence, step.effect);
+    if (!alive(act)) return;
   }
 }
 

@@ -249,33 +249,31 @@ void World::hit(Site& at, const Case& which) {
   kill(at, which.victim);
 }
 
-bool World::before(Site& at, Act act, Effect effect) {
+void World::before(Site& at, Act act, Effect effect) {
   note("{}: {}: {}", at.name, to_string(act), to_string(effect));
   if (scene_kill_ && scene_kill_->act == act && scene_kill_->effect == effect &&
       scene_kill_->when == When::kBefore) {
     scene_kill_.reset();
     at.kill_daemon();
-    return true;
+    return;
   }
   if (case_ && !reached_case_ && case_->act == act && case_->effect == effect &&
       case_->when == When::kBefore && case_->victim != Victim::kNone)
     hit(at, *case_);
   if (chaos_ && rng.chance(1, 60)) kill(at, static_cast<Victim>(rng.between(1, 4)));
-  return true;
 }
 
-bool World::after(Site& at, Act act, Effect effect) {
+void World::after(Site& at, Act act, Effect effect) {
   if (scene_kill_ && scene_kill_->act == act && scene_kill_->effect == effect &&
       scene_kill_->when == When::kAfter) {
     scene_kill_.reset();
     at.kill_daemon();
-    return true;
+    return;
   }
   if (case_ && !reached_case_ && case_->act == act && case_->effect == effect &&
       case_->when == When::kAfter && case_->victim != Victim::kNone)
     hit(at, *case_);
   if (chaos_ && rng.chance(1, 60)) kill(at, static_cast<Victim>(rng.between(1, 4)));
-  return true;
 }
 
 Fate World::fate(Site& at, Act act, Effect effect) {

@@ -55,10 +55,9 @@ class World {
   void reach(lifecycle::Act act, lifecycle::Effect effect) {
     ++reached_[static_cast<size_t>(act)][static_cast<size_t>(effect)];
   }
-  // An effect is about to begin, or has ended and its daemon doesn't know yet. False: something was
-  // killed.
-  bool before(Site& at, lifecycle::Act act, lifecycle::Effect effect);
-  bool after(Site& at, lifecycle::Act act, lifecycle::Effect effect);
+  // An effect is about to begin, or has ended and its daemon doesn't know yet: where kills fall.
+  void before(Site& at, lifecycle::Act act, lifecycle::Effect effect);
+  void after(Site& at, lifecycle::Act act, lifecycle::Effect effect);
   Fate fate(Site& at, lifecycle::Act act, lifecycle::Effect effect);
   void signed_here(Site& at, const vault::TitleView& view);
   void promised(Site& at);

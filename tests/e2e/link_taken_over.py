@@ -28,7 +28,7 @@ import tempfile
 import threading
 import time
 
-from lib import nbd
+from lib import nbd, turned
 from lib.carried import Between, held, honest, with_answer
 from lib.keeper import Keeper
 from lib.meddler import ACK, ANSWER, BEGIN, HOME, RECORDS, REPLICA, Meddler, frame, records_of, rewritten
@@ -397,6 +397,10 @@ def invented_orders(north, south, between):
     wait_until(lambda: states(north, south)[0][0] == "running", 30, "web runs at north again, by itself")
     check(north.cli("vm", "title", "web").stdout == title and states(north, south)[0][1] != "running",
           "nothing was signed, and no copy runs at south")
+    withdrawal = {"op": "withdraw", "vm": vm, "title": turned.bundle([]).hex(), "head": "00" * 32}
+    flags, answer = at_south.ask(at_north.site, json.dumps(withdrawal).encode(), 60)
+    check("has gone on since" in answer.decode(), f"a withdrawal of another head, in north's name: {answer.decode()[:200]}")
+    check(north.cli("vm", "title", "web").stdout == title and south.json("replica", "list"), "south stands by as before")
     # South's vault has to sign that it has everything: a link that answers in its place has nothing to show.
     between.act = lambda question, carry: None
     flags, answer = at_north.ask(at_south.site, json.dumps({"op": "hand_over", "vm": vm}).encode(), 60)

@@ -11,6 +11,7 @@
 #include "control/vm/reconciler.h"
 #include "control/vm/vm_operations.h"
 #include "keeper_protocol/client.h"
+#include "lifecycle/observed.h"
 
 namespace hf::control {
 
@@ -339,6 +340,9 @@ Settlements::Follow Settlements::follow(VmId vm) {
   // What a site gave up is under its own change of holder: the VM's record here follows.
   if (row.role == VmRole::kActive && holds(view, self) &&
       row.epoch < view.head->statement().epoch) {
+    // With the turn: a start that is under way goes by the epoch it began with.
+    const std::optional<Turns::Turn> turn = services_.protections->turns().take(vm, 0ms);
+    if (!turn) return Follow::kLater;
     const Status stored =
         services_.catalog->change_role(row, row.role, view.head->statement().epoch, row.note);
     if (!stored.ok()) log_error(stored.error().describe());
@@ -365,12 +369,9 @@ Settlements::Follow Settlements::follow(VmId vm) {
   return stand_by_anew(row, view, aside_name(row.id, **own));
 }
 
-// Two statements that name one holder, such as what it signed while its standby resigned: no
-// conflict, and the holder's to make one of.
 bool Settlements::to_be_joined(const vault::TitleView& view) const {
-  const SiteId self = services_.site.site_id;
-  return holds(view, self) && !view.rivals.empty() &&
-         view.rivals.front()->statement().holder == self;
+  return lifecycle::Title{.head = view.head, .rivals = view.rivals}.to_be_joined_by(
+      services_.site.site_id);
 }
 
 // Both gave up to the other at once. The first by its id does so again; the other one waits.

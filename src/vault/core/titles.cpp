@@ -398,13 +398,24 @@ Result<title::Judged<void>> Titles::take_answer(const VmId& vm, ByteSpan answer,
 
 // ---- What follows -------------------------------------------------------------------------------
 
+namespace {
+// This site's head gives the VM up to one that gave its own up to this site at once. Until one of
+// the two does so again nothing that either has is set aside, nor written to. Any other rival that
+// names this site says nothing of what it has.
+bool gave_up_at_once(const title::Chain& chain, const SiteId& self) {
+  const auto gave_up = [](const title::Statement& said) {
+    return said.kind == title::Kind::kGiveUp;
+  };
+  return !chain.empty() && gave_up(chain.title()) && chain.title().issuer == self &&
+         std::ranges::any_of(chain.rivals(), [&](const title::SignedPtr& rival) {
+           return gave_up(rival->statement()) && rival->statement().holder == self;
+         });
+}
+}  // namespace
+
 title::OwnLine Titles::own_line(const VmId& vm, const Entry& entry) const {
   const bool holder = entry.chain.holder_is(owner_.site);
-  // Given up to one that gave its own up to this site at once: until one of the two does so again
-  // nothing here is set aside, nor written to.
-  const bool keeps = holder || std::ranges::any_of(entry.chain.rivals(), [&](const auto& rival) {
-                       return rival->statement().holder == owner_.site;
-                     });
+  const bool keeps = holder || gave_up_at_once(entry.chain, owner_.site);
   title::OwnLine own;
   const std::optional<Freshness>& fresh = entry.reported ? entry.reported : entry.settled;
   if (keeps && fresh) {
